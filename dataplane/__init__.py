@@ -1,0 +1,1 @@
+"""Binding of the packet core: engine, ports, change sets, counters."""

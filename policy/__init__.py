@@ -1,0 +1,1 @@
+"""Intent: manifest model and the compiler from intent to lookup tables."""

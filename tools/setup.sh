@@ -1,0 +1,156 @@
+#!/usr/bin/env bash
+# Makes this checkout runnable: Debian packages that are missing, .venv, the compiled core, .venv/bin/isolane.
+#   tools/setup.sh run     what `make demo` needs
+#   tools/setup.sh test    what `make test` needs too
+# ISOLANE_NO_APT=1 installs no Debian package. Run again it does only what is left to do.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+goal=${1:-run}
+root=$PWD
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+# ---- Python -------------------------------------------------------------------------------------------------
+
+find_python() {
+    local candidate
+    for candidate in /usr/bin/python3 python3 python3.13 python3.12 python3.11; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    die "no Python 3.11 or newer found (Debian: apt-get install python3)"
+}
+
+# ---- Debian packages ----------------------------------------------------------------------------------------
+
+# have PACKAGE: is what we need of it on this machine, whoever installed it?
+have() {
+    case $1 in
+        gcc) command -v gcc ;;
+        libc6-dev) [ -e /usr/include/stdio.h ] ;;
+        pkg-config) command -v pkg-config ;;
+        libpcap-dev) [ -e /usr/include/pcap/pcap.h ] ;;
+        python3-dev) "$python" -c 'import sys, sysconfig, os
+sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ;;
+        python3-venv) "$python" -c 'import ensurepip, venv' ;;
+        iproute2) command -v ip && command -v tc ;;
+        iputils-ping) command -v ping ;;
+        iputils-arping) arping -V 2>/dev/null | grep iputils ;;
+        ethtool | tcpdump | iperf3 | tshark) command -v "$1" ;;
+        openvswitch-switch) command -v ovs-vswitchd && command -v ovsdb-server ;;
+        clang-14) command -v clang-14 ;;
+        libclang-rt-14-dev) [ -e /usr/lib/llvm-14/lib/clang/14.0.6/lib/linux/libclang_rt.fuzzer-x86_64.a ] ;;
+        libcmocka-dev) [ -e /usr/include/cmocka.h ] ;;
+    esac >/dev/null 2>&1
+}
+
+wanted_packages() {
+    echo gcc libc6-dev pkg-config libpcap-dev python3-dev python3-venv
+    echo iproute2 iputils-ping iputils-arping ethtool tcpdump iperf3 tshark openvswitch-switch
+    [ "$goal" = run ] || echo clang-14 libclang-rt-14-dev libcmocka-dev
+}
+
+missing_packages() {
+    local package
+    for package in $(wanted_packages); do have "$package" || echo "$package"; done
+}
+
+# Installs without starting a daemon: not now (policy-rc.d) and not at the next boot (disable).
+apt_install() {
+    local policy=/usr/sbin/policy-rc.d ours=
+    if [ ! -e $policy ]; then
+        ours=yes
+        trap 'as_root rm -f '$policy EXIT
+        printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
+        as_root chmod 755 $policy
+    fi
+    as_root apt-get -q -o DPkg::Lock::Timeout=300 update
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=300 install "$@"
+    case " $* " in
+        *" openvswitch-switch "*) as_root systemctl disable openvswitch-switch.service >/dev/null 2>&1 || true ;;
+    esac
+    if [ -n "$ours" ]; then
+        as_root rm -f $policy
+        trap - EXIT
+    fi
+}
+
+install_packages() {
+    local missing
+    missing=$(missing_packages)
+    [ -n "$missing" ] || return 0
+    # shellcheck disable=SC2086
+    set -- $missing
+    if [ -n "${ISOLANE_NO_APT:-}" ]; then
+        die "missing, and ISOLANE_NO_APT is set: $*"
+    fi
+    command -v apt-get >/dev/null || die "missing, and there is no apt-get to install them: $*"
+    [ "$(id -u)" = 0 ] || command -v sudo >/dev/null || die "missing, and neither root nor sudo to install them: $*"
+    say "installing Debian packages: $*"
+    apt_install "$@"
+    missing=$(missing_packages)
+    [ -z "$missing" ] || die "still missing after apt-get: ${missing//$'\n'/ }"
+}
+
+# ---- .venv --------------------------------------------------------------------------------------------------
+
+# Requirements as pyproject.toml states them: the build's, the program's and, for tests, the test extra.
+requirements() {
+    "$python" - "$goal" <<'PY'
+import sys, tomllib
+with open("pyproject.toml", "rb") as f:
+    p = tomllib.load(f)
+wanted = p["build-system"]["requires"] + p["project"]["dependencies"]
+if sys.argv[1] == "test":
+    wanted += p["project"]["optional-dependencies"]["test"]
+print("\n".join(wanted))
+PY
+}
+
+make_venv() {
+    local stamp=.venv/isolane-$goal want
+    want=$(printf '%s\n' "$root" "$("$python" -VV)" "$(requirements)")
+    [ "$(cat "$stamp" 2>/dev/null)" != "$want" ] || return 0
+    # A virtual environment knows its own path: a moved checkout, or another Python, needs a new one.
+    if ! .venv/bin/python -c "import sys; sys.exit(sys.prefix != '$root/.venv')" 2>/dev/null; then
+        say "creating .venv with $python"
+        "$python" -m venv --clear .venv
+        rm -rf build
+    fi
+    say "installing Python packages into .venv"
+    requirements > .venv/requirements.txt
+    .venv/bin/python -m pip install -q --disable-pip-version-check --require-virtualenv -r .venv/requirements.txt
+    printf '%s\n' "$want" > "$stamp"
+}
+
+# The packages are used where they lie; the extension is built in build/py and linked beside its Python.
+link_project() {
+    local site
+    site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    printf '%s\n' "$root" > "$site/isolane.pth"
+    printf '#!%s\nimport sys\n\nfrom tools.cli import main\n\nsys.exit(main())\n' "$root/.venv/bin/python" > .venv/bin/isolane
+    chmod 755 .venv/bin/isolane
+    ln -sfn ../build/py/dataplane/_core.abi3.so dataplane/_core.abi3.so
+}
+
+build_core() {
+    if [ ! -e build/py/build.ninja ]; then
+        say "configuring build/py"
+        PATH=$root/.venv/bin:$PATH .venv/bin/meson setup --reconfigure build/py >build/setup.log 2>&1 ||
+            { cat build/setup.log >&2; die "meson setup failed (build/setup.log)"; }
+    fi
+    tools/build.sh >&2
+}
+
+python=$(find_python)
+install_packages
+make_venv
+mkdir -p build
+build_core
+link_project
+say "ready: .venv/bin/isolane"
