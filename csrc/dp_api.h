@@ -1,0 +1,350 @@
+/*
+ * dp_api.h: all that Python sees of the packet core. This text is also the cffi declaration: fixed-width
+ * structs, enums and prototypes, no inline code; lines that start with '#' are stripped.
+ *
+ * Byte order: addresses, MACs and everything else taken from a packet are bytes in network order; all
+ * integers are in host order. A 16-byte address field holds an IPv4 address in its first 4 bytes, the rest 0.
+ * Errors: every int function returns 0 (or a count) or a negative DP_E... code.
+ * Threads: one control thread at a time may call functions that take `struct dp *` (they are the single writer);
+ * dp_counters_read() and dp_neigh_read() may be called from any thread at any time. Workers run beside them and never call back.
+ */
+#ifndef DP_API_H
+#define DP_API_H
+#include <stddef.h>
+#include <stdint.h>
+
+enum dp_limits {
+    DP_MAX_PORTS = 1024,   /* port ids 0..1023 */
+    DP_MAX_WORKERS = 8,
+    DP_MAX_QUEUES = 8,
+    DP_BATCH = 64,
+    DP_UNDERLAY = 0,       /* the port id of the underlay */
+    DP_NAME_LEN = 64,
+};
+
+enum dp_error {
+    DP_OK = 0,
+    DP_EINVAL = -1,        /* an argument is wrong: the caller's bug */
+    DP_ENOMEM = -2,
+    DP_ENOENT = -3,        /* a row refers to what is not there */
+    DP_EEXIST = -4,
+    DP_EFORMAT = -5,       /* a change set or capture file that can't be decoded */
+    DP_ESYS = -6,          /* a system call failed; errno is kept, see dp_last_errno() */
+    DP_ECPU = -7,          /* this CPU lacks what the core was built for */
+    DP_EBUSY = -8,         /* not while workers run */
+    DP_EFULL = -9,         /* a fixed limit is reached */
+};
+
+enum dp_family { DP_IPV4 = 4, DP_IPV6 = 6 };
+
+/* ---- engine ---------------------------------------------------------------------------------------------- */
+
+struct dp;
+
+enum dp_flags {
+    DP_FLOWID_OFF = 1,     /* FlowID 0 in every NVGRE key (RFC 7637 section 3.2) */
+};
+
+struct dp_config {
+    uint32_t workers;      /* 1..DP_MAX_WORKERS */
+    uint32_t slots;        /* 4 KiB packet slots in the arena; 0: a default that fits the ports */
+    uint32_t flags;        /* enum dp_flags */
+    uint32_t self_host;    /* host id of this host */
+    uint32_t spin_us;      /* how long an idle worker polls before it blocks */
+    uint8_t router_mac[6]; /* the virtual router's MAC, the same on every host */
+    uint8_t pad[2];
+    uint64_t hash_key[2];  /* secret of the table hash; random in production, fixed in replay */
+};
+
+int dp_create(const struct dp_config *config, struct dp **out);
+void dp_destroy(struct dp *dp);
+const char *dp_error_name(int code);
+int dp_last_errno(const struct dp *dp);
+
+/* ---- ports ----------------------------------------------------------------------------------------------- */
+
+enum dp_port_kind {
+    DP_PORT_MEM = 0,       /* dp_inject() and dp_collect() */
+    DP_PORT_PCAP = 1,      /* capture files: fds[0] is the output file, inputs by dp_replay_source() */
+    DP_PORT_TAP = 2,       /* TAP queues, 10-byte virtio_net_hdr in host order, non-blocking */
+    DP_PORT_PACKET = 3,    /* AF_PACKET sockets, PACKET_VNET_HDR (10 bytes) and PACKET_AUXDATA on, non-blocking */
+};
+
+enum dp_offload {
+    DP_OFFLOAD_CSUM = 1,   /* the port's peer takes partial checksums from us */
+    DP_OFFLOAD_TSO4 = 2,   /* ... and TCP/IPv4 super-packets */
+    DP_OFFLOAD_TSO6 = 4,
+};
+
+struct dp_port_config {
+    char name[64];         /* NUL-terminated */
+    uint32_t kind;         /* enum dp_port_kind */
+    uint32_t offloads;     /* enum dp_offload: what may be sent to the port */
+    uint32_t mtu;          /* largest IP packet that leaves by this port, bytes */
+    uint32_t queues;       /* descriptors in fds, 0 for a memory port */
+    int32_t fds[8];        /* owned by the caller; must stay open until dp_port_detach() returns */
+    uint8_t mac[6];        /* underlay: the device's MAC. Tenant ports: the VM's MAC */
+    uint8_t pad[2];
+};
+
+/* Gives port id `port` a device. Its policy comes by rows of a change set, before or after. */
+int dp_port_attach(struct dp *dp, uint32_t port, const struct dp_port_config *config);
+int dp_port_detach(struct dp *dp, uint32_t port);
+
+/* ---- running --------------------------------------------------------------------------------------------- */
+
+/* Worker threads. Between start and stop, dp_poll(), dp_inject(), dp_collect() and dp_replay() return DP_EBUSY. */
+int dp_start(struct dp *dp);
+int dp_stop(struct dp *dp);
+
+/*
+ * Runs every worker's loop once on the caller's thread at time `now` (ns, any epoch, never falling): due timers, then
+ * everything that memory ports hold. Returns the number of packets received.
+ */
+int dp_poll(struct dp *dp, uint64_t now);
+
+/* What a memory port's peer hands over or takes: the virtio-net view of a packet. */
+struct dp_frame {
+    uint64_t time;         /* ns: of the packet (inject) or of the packet that caused it (collect) */
+    uint32_t len;          /* bytes of the frame, 0..65549 */
+    uint16_t csum_start;   /* partial checksum when csum_partial: as in virtio_net_hdr, bytes from frame start */
+    uint16_t csum_offset;
+    uint16_t gso_size;
+    uint8_t gso;           /* enum dp_gso */
+    uint8_t csum_partial;
+    uint32_t flow;         /* picks the worker on inject: flow % workers */
+};
+
+enum dp_gso { DP_GSO_NONE = 0, DP_GSO_TCP4 = 1, DP_GSO_TCP6 = 2 };
+
+int dp_inject(struct dp *dp, uint32_t port, const struct dp_frame *frame, const uint8_t *bytes);
+/* The oldest frame that left by the port: returns 1 and fills frame and bytes (capacity bytes), or 0 when there is none. */
+int dp_collect(struct dp *dp, uint32_t port, struct dp_frame *frame, uint8_t *bytes, uint32_t capacity);
+
+/*
+ * Capture files. Sources are read in order of timestamp, ties by order of dp_replay_source() calls, then file order. The
+ * core's clock is the packet's timestamp; it runs `linger` ns on after the last. The core duplicates `fd`.
+ * dp_replay() returns the packets read, DP_EFORMAT (unreadable, not Ethernet, snapped; see dp_replay_error()).
+ */
+int dp_replay_source(struct dp *dp, uint32_t port, int fd);
+int64_t dp_replay(struct dp *dp, uint32_t batch, uint64_t linger);
+const char *dp_replay_error(const struct dp *dp);
+
+/* ---- neighbours of the underlay -------------------------------------------------------------------------- */
+
+/* A fixed MAC for a provider next hop (replay, tests); live hosts resolve by ARP and ND instead. */
+int dp_neigh_set(struct dp *dp, uint32_t family, const uint8_t *address, const uint8_t *mac);
+/* Sends gratuitous ARP and unsolicited NA for every local PA, and asks for every provider next hop in use. */
+int dp_announce(struct dp *dp);
+
+enum dp_neigh_state { DP_NEIGH_IDLE = 0, DP_NEIGH_ASKING = 1, DP_NEIGH_KNOWN = 2, DP_NEIGH_FAILED = 3, DP_NEIGH_FIXED = 4 };
+
+struct dp_neigh {
+    uint8_t address[16];
+    uint8_t mac[6];
+    uint8_t family;
+    uint8_t state;         /* enum dp_neigh_state */
+    uint32_t held;         /* packets waiting for it */
+};
+
+/* Copies up to `capacity` entries; returns how many there are. */
+int dp_neigh_read(const struct dp *dp, struct dp_neigh *out, uint32_t capacity);
+/* Asks a provider next hop now, whether in use or not known yet (node ping-pa, lab readiness). */
+int dp_neigh_probe(struct dp *dp, uint32_t family, const uint8_t *address);
+
+/* ---- policy: change sets --------------------------------------------------------------------------------- */
+
+/*
+ * A change set is struct dp_change_header, then `sections` sections, each struct dp_section followed by `count` rows of its
+ * kind, 8-byte aligned. Rows are applied in the order they stand: put what is referred to before what refers to it, delete
+ * in the opposite order. PUT of an existing key replaces it at once (a reader sees the old or the new row, never a mix);
+ * DEL needs the key fields only and DP_ENOENT if there is none. Either the whole change set is applied or none of it.
+ */
+enum dp_change_flags { DP_CHANGE_ATOMIC = 1 };  /* build beside and swap, whatever its size */
+enum dp_change_magic { DP_CHANGE_MAGIC = 0x314c5349, DP_CHANGE_VERSION = 1 };
+enum dp_op { DP_PUT = 1, DP_DEL = 2 };
+
+struct dp_change_header {
+    uint32_t magic;        /* DP_CHANGE_MAGIC */
+    uint16_t version;      /* DP_CHANGE_VERSION */
+    uint16_t flags;        /* enum dp_change_flags */
+    uint64_t generation;   /* becomes the engine's when all rows are in */
+    uint32_t sections;
+    uint32_t pad;
+};
+
+enum dp_row_kind {
+    DP_ROW_PA = 1,
+    DP_ROW_PROVIDER_ROUTE = 2,
+    DP_ROW_SUBNET = 3,
+    DP_ROW_PREFIX = 4,
+    DP_ROW_PORT = 5,
+    DP_ROW_SOURCE = 6,
+    DP_ROW_RECORD = 7,
+    DP_ROW_ROUTE = 8,
+};
+
+struct dp_section {
+    uint16_t kind;         /* enum dp_row_kind */
+    uint16_t op;           /* enum dp_op */
+    uint32_t count;
+};
+
+enum dp_pa_kind { DP_PA_SHARED = 1, DP_PA_REWRITE = 2 };
+
+/* Provider Address -> host. Key: address. A host's first shared PA of a family is the source of its NVGRE packets. 32 bytes. */
+struct dp_row_pa {
+    uint8_t address[16];
+    uint32_t host;
+    uint8_t family;
+    uint8_t kind;          /* enum dp_pa_kind */
+    uint8_t prefix_len;
+    uint8_t pad[9];
+};
+
+/* Route in PA space, longest prefix first. next_hop all zero: on link. Key: prefix, prefix_len. 40 bytes. */
+struct dp_row_provider_route {
+    uint8_t prefix[16];
+    uint8_t next_hop[16];
+    uint8_t family;
+    uint8_t prefix_len;
+    uint8_t pad[6];
+};
+
+/* Virtual subnet -> routing domain. Key: vsid. 8 bytes. */
+struct dp_row_subnet {
+    uint32_t vsid;
+    uint32_t rdid;         /* 1..65535, dense */
+};
+
+/* A CA prefix on link in a subnet, with its gateway CA. Key: rdid of the vsid, prefix, prefix_len. 40 bytes. */
+struct dp_row_prefix {
+    uint8_t prefix[16];
+    uint8_t gateway[16];   /* all zero: none */
+    uint32_t vsid;
+    uint8_t family;
+    uint8_t prefix_len;
+    uint8_t pad[2];
+};
+
+/* Policy of a tenant port. Key: port. 16 bytes. */
+struct dp_row_port {
+    uint32_t port;
+    uint32_t vsid;
+    uint8_t mac[6];
+    uint8_t pad[2];
+};
+
+/* One more source prefix that a port may send from (allowedSources). Key: all of it. 24 bytes. */
+struct dp_row_source {
+    uint8_t prefix[16];
+    uint32_t port;
+    uint8_t family;
+    uint8_t prefix_len;
+    uint8_t pad[2];
+};
+
+enum dp_translation { DP_NVGRE = 1, DP_REWRITE = 2 };
+enum dp_record_type { DP_STATIC = 1, DP_DYNAMIC = 2, DP_L2ONLY = 3, DP_GATEWAY_WILDCARD = 4 };
+
+/*
+ * Lookup record (VSID, CA) -> MAC, PA, host, translation, type. Key: vsid, family, ca. 64 bytes.
+ * host == self: port is the local port and becomes one of its source CAs. provider_address names a PA row of the same host:
+ * kind shared for nvgre, kind rewrite (this CA's own) for rewrite. gateway-wildcard: ca all zero, catches what has no record.
+ */
+struct dp_row_record {
+    uint8_t ca[16];
+    uint8_t provider_address[16];
+    uint32_t vsid;
+    uint32_t host;
+    uint32_t port;         /* local records only, else 0 */
+    uint8_t mac[6];
+    uint8_t family;        /* of ca */
+    uint8_t pa_family;
+    uint8_t translation;   /* enum dp_translation */
+    uint8_t type;          /* enum dp_record_type: static, dynamic or gateway-wildcard; l2only is refused for now */
+    uint8_t pad[10];
+};
+
+/* Customer route by a next-hop CA in the same routing domain. Key: rdid, prefix, prefix_len. 48 bytes. */
+struct dp_row_route {
+    uint8_t prefix[16];
+    uint8_t next_hop[16];
+    uint32_t rdid;
+    uint32_t vsid;         /* of the next hop */
+    uint8_t family;
+    uint8_t prefix_len;
+    uint8_t pad[6];
+};
+
+struct dp_change_error {
+    uint32_t section;      /* index of the section and row that failed */
+    uint32_t row;
+    char text[120];        /* what is wrong with it */
+};
+
+int dp_apply(struct dp *dp, const uint8_t *change_set, size_t len, struct dp_change_error *error);
+uint64_t dp_generation(const struct dp *dp);
+
+/* What the tables hold, for status and memory accounting. */
+struct dp_table_stats {
+    uint64_t records4, records6, rewrites, pas, subnets, routes, next_hops;
+    uint64_t bytes;        /* of all tables */
+    uint64_t overflow;     /* records that live in overflow buckets */
+    uint64_t displaced;    /* records that live in their second bucket */
+};
+int dp_table_stats(const struct dp *dp, struct dp_table_stats *out);
+
+/* ---- counters -------------------------------------------------------------------------------------------- */
+
+/* received + originated = sent + dropped + consumed + held, when workers are at rest. */
+struct dp_counters {
+    uint64_t received, originated, sent, dropped, consumed, held;
+    uint64_t rx_bytes, tx_bytes;
+    uint64_t rx_gso, rx_csum_partial;   /* super-packets and partial checksums that came in */
+    uint64_t tx_gso, tx_csum_partial;   /* ... and left whole */
+};
+
+struct dp_vsid_counters {
+    uint32_t vsid;
+    uint32_t pad;
+    uint64_t from_port, from_port_bytes;  /* accepted from tenant ports of the subnet */
+    uint64_t to_port, to_port_bytes;      /* delivered to tenant ports of the subnet */
+};
+
+uint32_t dp_drop_count(void);                 /* how many reasons there are; reason 0 is "none" */
+const char *dp_drop_name(uint32_t reason);    /* kebab-case, as in counters.json */
+const char *dp_drop_text(uint32_t reason);
+
+/* One port's counters, and its drops by reason (an array of dp_drop_count()). */
+int dp_counters_read(const struct dp *dp, uint32_t port, struct dp_counters *out, uint64_t *drops);
+/* Copies up to `capacity` subnets' counters; returns how many there are. */
+int dp_vsid_counters_read(const struct dp *dp, struct dp_vsid_counters *out, uint32_t capacity);
+
+/* ---- bench ----------------------------------------------------------------------------------------------- */
+
+enum dp_bench_op { DP_BENCH_PUSH = 1, DP_BENCH_POP = 2, DP_BENCH_REWRITE_OUT = 3, DP_BENCH_REWRITE_IN = 4, DP_BENCH_LOOKUP = 5 };
+
+/* Clocks from a filled rx batch to a batch ready for tx, over rounds; see bench.c. */
+struct dp_bench_config {
+    uint32_t op;           /* enum dp_bench_op */
+    uint32_t port;         /* where the frames come in */
+    uint32_t frames;       /* frames in the pool, a multiple of DP_BATCH */
+    uint32_t frame_len;    /* bytes of each, without FCS */
+    uint32_t rounds;
+    uint32_t keys;         /* lookup: length of the destination sequence */
+    uint64_t packets;      /* to time, over all rounds */
+};
+
+struct dp_bench_round {
+    uint64_t packets, clocks, nanoseconds;
+};
+
+/*
+ * Runs `frames` (frames * frame_len bytes, cycled) through the path of the port, nothing is sent. order[] (keys entries) says
+ * which frame comes next, so that uniform and Zipf sequences are the caller's. Fills rounds[]; *digest folds the output headers.
+ */
+int dp_bench(struct dp *dp, const struct dp_bench_config *config, const uint8_t *frames, const uint32_t *order,
+             struct dp_bench_round *rounds, uint64_t *digest, uint64_t *dropped);
+
+#endif

@@ -1,0 +1,127 @@
+/*
+ * tables.h: what the packet path reads and what change sets write.
+ *
+ * Threads: the control thread writes (dp_apply), workers read. Single entries change atomically (map.h); objects that records
+ * refer to by index (next hops, rewrites, vias, subnets) are written before an entry refers to them and reused only after every
+ * worker has been quiescent. Port policies are immutable and replaced whole.
+ */
+#ifndef TABLES_H
+#define TABLES_H
+#include "dp_api.h"
+#include "map.h"
+#include "pool.h"
+#include "wire.h"
+
+/* What a lookup yields: kind in the top 4 bits, index below. 0 is a miss. */
+enum act {
+    ACT_NONE = 0,
+    ACT_LOCAL = 1,          /* index: local port */
+    ACT_NVGRE = 2,          /* index: next hop */
+    ACT_REWRITE = 3,        /* index: rewrite */
+    ACT_GATEWAY = 4,        /* a gateway CA; index: subnet */
+    ACT_PA_SELF = 5,        /* PA map: a shared PA of this host */
+    ACT_PA_HOST = 6,        /* PA map: another host's shared PA; index: next hop */
+    ACT_PA_REWRITE = 7,     /* PA map: index: rewrite (local or remote) */
+    ACT_ONLINK = 8,         /* routes: index: subnet */
+    ACT_VIA = 9,            /* routes: index: via */
+    ACT_SUBNET = 10,        /* subnet map: index: subnet */
+};
+static inline uint32_t act_make(enum act kind, uint32_t index) { return (uint32_t)kind << 28 | index; }
+static inline enum act act_kind(uint32_t act) { return (enum act)(act >> 28); }
+static inline uint32_t act_index(uint32_t act) { return act & 0x0fffffff; }
+
+/*
+ * The way to a remote PA. `eth` holds destination MAC and the first two bytes of the source MAC and is the one word that changes
+ * in place, when the neighbour is resolved: 0 while it is not. A v4 header ends within the first cache line.
+ */
+struct next_hop {
+    uint32_t host;
+    uint32_t neigh;                     /* index of the neighbour in neigh.h, POOL_NONE: no provider route */
+    uint16_t sum;                       /* folded sum of the IPv4 header with length, TOS and checksum 0 */
+    uint8_t header_len;                 /* NVGRE4_LEN or NVGRE6_LEN; 0: this host has no shared PA of the family */
+    uint8_t family;
+    uint32_t sibling;                   /* next next hop behind the same neighbour, POOL_NONE: last; see neigh.h */
+    union {
+        _Atomic uint64_t eth;           /* the first 8 bytes of header */
+        uint8_t header[NVGRE6_LEN];
+    };
+    uint8_t pa[16];
+} __attribute__((aligned(64)));
+_Static_assert(sizeof(struct next_hop) == 128, "two lines, an IPv4 header within the first");
+
+/* A PA that stands for one CA: both directions of IP rewrite. vsid 0: no CA has it yet. Immutable once an entry refers to it. */
+struct rewrite {
+    uint8_t pa[16];
+    uint8_t ca[16];
+    uint32_t vsid, rdid, host;
+    uint32_t next_hop;                  /* remote: of the PA itself, or its host's shared PA when both go the same way */
+    uint32_t shared;                    /* remote: next hop of the host's shared PA, for NVGRE to this CA; POOL_NONE: none */
+    uint32_t port;                      /* local */
+    uint8_t mac[6];
+    uint8_t family;
+    uint8_t pad;
+};
+_Static_assert(sizeof(struct rewrite) == 64, "one line");
+
+struct subnet { uint32_t vsid, rdid; };
+struct via { uint8_t ca[16]; uint32_t vsid, subnet; uint8_t family; };
+
+/* Which prefix lengths a routing domain has routes of: LPM probes the longest first. Bit n of len4: /n. */
+struct rdid_lengths { _Atomic uint64_t len4; _Atomic uint64_t len6[3]; };
+
+struct port_source {
+    uint8_t ca[16];
+    uint8_t pa[16];                     /* its rewrite PA when has_pa */
+    uint8_t family, prefix_len;         /* a CA: 32 or 128 */
+    uint8_t has_pa;
+    uint8_t extra;                      /* from allowedSources: not an own address */
+};
+
+/* Policy of a tenant port. sources[]: the n4 IPv4 ones first, then the n6 IPv6 ones; own CAs before prefixes in each family. */
+struct port_policy {
+    uint32_t port, vsid, rdid, subnet;
+    uint8_t mac[6];
+    uint8_t link_local[16];             /* fe80:: EUI-64 of mac */
+    uint16_t n4, n6;
+    struct port_source sources[];
+};
+
+/*
+ * An atomic change set builds new maps and policies beside and swaps dp->tables; the arrays of objects are shared by both
+ * (reserved address space, they never move), since an object that is referred to never changes.
+ */
+struct tables {
+    struct map *records4, *records6;    /* key_ca4(vsid, ca), key_ca6(): LOCAL, NVGRE, REWRITE, GATEWAY; CA 0 is the wildcard */
+    struct map *pas4, *pas6;            /* key_pa4(pa), key_pa6(): PA_SELF, PA_HOST, PA_REWRITE */
+    struct map *subnet_by_vsid;         /* key: vsid */
+    struct map *routes4, *routes6;      /* key_route4(rdid, len, prefix), key_route6(): ONLINK, VIA */
+    struct rdid_lengths *lengths;       /* by rdid, 65,536 */
+    struct next_hop *next_hops;
+    struct rewrite *rewrites;
+    struct subnet *subnets;
+    struct via *vias;
+    struct port_policy *_Atomic policies[DP_MAX_PORTS];
+    uint8_t shared_pa4[16], shared_pa6[16];   /* this host's first shared PA of each family, all zero: none */
+    uint64_t generation;
+    uint32_t subnet_count;              /* highest subnet index in use + 1 */
+    struct tables_writer *writer;       /* what only the writer needs: free lists, undo log; private to tables.c */
+};
+
+/* Keys. A vsid in the top half keeps the words of two subnets apart; v6 words are bytes as they lie in memory. */
+static inline uint64_t key_ca4(uint32_t vsid, const uint8_t *ca) { return (uint64_t)vsid << 32 | load32(ca); }
+static inline uint64_t key_pa4(const uint8_t *pa) { return 1ull << 63 | load32(pa); }
+static inline void key_ca6(uint64_t *key, uint32_t vsid, const uint8_t *ca) { key[0] = (uint64_t)vsid << 32 | 1; key[1] = load64(ca); key[2] = load64(ca + 8); }
+static inline void key_pa6(uint64_t *key, const uint8_t *pa) { key_ca6(key, 0, pa); }
+/* prefix must be masked to len. */
+static inline uint64_t key_route4(uint32_t rdid, unsigned len, const uint8_t *prefix) { return (uint64_t)rdid << 40 | (uint64_t)(len + 1) << 32 | load32(prefix); }
+static inline void key_route6(uint64_t *key, uint32_t rdid, unsigned len, const uint8_t *prefix) { key_ca6(key, 0, prefix); key[0] = (uint64_t)rdid << 32 | (len + 1); }
+
+struct dp;
+struct tables *tables_create(const uint64_t secret[2]);
+void tables_destroy(struct tables *tables);
+/* The body of dp_apply(): decodes, checks, applies all or nothing. May swap dp->tables. */
+int tables_apply(struct dp *dp, const uint8_t *change_set, size_t len, struct dp_change_error *error);
+/* Longest prefix match: act ONLINK or VIA, or 0. Reader. */
+uint32_t tables_route(const struct tables *tables, uint32_t rdid, unsigned family, const uint8_t *ca);
+
+#endif
