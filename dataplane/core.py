@@ -1,0 +1,382 @@
+"""The packet core as a context manager over its handle.
+
+Threads: one thread at a time may call a Dataplane's methods; `counters`, `port_counters`, `subnet_counters`
+and `neighbours` may also be called from any other thread while the engine lives. Workers run beside them and
+never hold the GIL; it is released inside every call.
+"""
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from enum import IntEnum, IntFlag
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING, Self
+
+from dataplane._ffi import ffi, lib
+from dataplane.errors import check
+from dataplane.stats import Counters, SubnetCounters, TableStats, drop_reasons
+from dataplane.tables import Address, pack_address, unpack_address
+
+if TYPE_CHECKING:
+    from dataplane._ffi import Handle
+
+UNDERLAY: int = lib.DP_UNDERLAY
+MAX_FRAME = 65549
+"""Bytes of the longest frame a port takes or gives: a 65,535-byte packet and its Ethernet header."""
+
+
+class Flags(IntFlag):
+    NONE = 0
+    FLOWID_OFF = lib.DP_FLOWID_OFF
+    """FlowID 0 in every NVGRE key (RFC 7637 section 3.2)."""
+
+
+class PortKind(IntEnum):
+    MEM = lib.DP_PORT_MEM
+    PCAP = lib.DP_PORT_PCAP
+    TAP = lib.DP_PORT_TAP
+    PACKET = lib.DP_PORT_PACKET
+
+
+class Offload(IntFlag):
+    """What may be sent to a port: partial checksums, TCP super-packets."""
+
+    NONE = 0
+    CSUM = lib.DP_OFFLOAD_CSUM
+    TSO4 = lib.DP_OFFLOAD_TSO4
+    TSO6 = lib.DP_OFFLOAD_TSO6
+
+
+class Gso(IntEnum):
+    NONE = lib.DP_GSO_NONE
+    TCP4 = lib.DP_GSO_TCP4
+    TCP6 = lib.DP_GSO_TCP6
+
+
+class NeighbourState(IntEnum):
+    IDLE = lib.DP_NEIGH_IDLE
+    ASKING = lib.DP_NEIGH_ASKING
+    KNOWN = lib.DP_NEIGH_KNOWN
+    FAILED = lib.DP_NEIGH_FAILED
+    FIXED = lib.DP_NEIGH_FIXED
+
+
+class BenchOp(IntEnum):
+    PUSH = lib.DP_BENCH_PUSH
+    POP = lib.DP_BENCH_POP
+    REWRITE_OUT = lib.DP_BENCH_REWRITE_OUT
+    REWRITE_IN = lib.DP_BENCH_REWRITE_IN
+    LOOKUP = lib.DP_BENCH_LOOKUP
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Of one engine.
+
+    slots: 4 KiB packet slots, 0 for a default. spin_us: how long an idle worker polls before it blocks.
+    router_mac: the virtual router's, the same on every host. hash_key: the table hash's secret, two 64-bit
+    numbers, random in production.
+    """
+
+    self_host: int
+    router_mac: bytes
+    hash_key: tuple[int, int]
+    workers: int = 1
+    slots: int = 0
+    flags: Flags = Flags.NONE
+    spin_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PortConfig:
+    """Of one port.
+
+    fds: one ready descriptor a queue; the caller keeps them open until detach() has returned.
+    mtu: bytes of the largest IP packet that leaves by it. mac: the underlay device's own, or the VM's.
+    """
+
+    name: str
+    kind: PortKind
+    mac: bytes
+    mtu: int = 1500
+    offloads: Offload = Offload.NONE
+    fds: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What a memory port's peer hands over or takes, with the virtio-net view of it.
+
+    time: ns, of the packet (inject) or of the packet that caused it (collect). csum_start and csum_offset: of
+    the partial checksum when csum_partial. flow picks the worker on inject.
+    """
+
+    data: bytes
+    time: int = 0
+    csum_partial: bool = False
+    csum_start: int = 0
+    csum_offset: int = 0
+    gso: Gso = Gso.NONE
+    gso_size: int = 0
+    flow: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A provider next hop; held: packets that wait for it."""
+
+    address: Address
+    mac: bytes
+    state: NeighbourState
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
+class BenchConfig:
+    """op over a pool of frames of frame_len bytes that come in at port; packets to time, over all rounds."""
+
+    op: BenchOp
+    port: int
+    frame_len: int
+    rounds: int
+    packets: int
+
+
+@dataclass(frozen=True, slots=True)
+class BenchRound:
+    packets: int
+    clocks: int
+    nanoseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class BenchResult:
+    """digest folds the output headers; dropped counts packets that did not come out."""
+
+    rounds: tuple[BenchRound, ...]
+    digest: int
+    dropped: int
+
+
+class Dataplane:
+    """An engine. HostError: the CPU or the memory does not suffice."""
+
+    def __init__(self, config: Config) -> None:
+        c = ffi.new("struct dp_config *")
+        c.workers = config.workers
+        c.slots = config.slots
+        c.flags = config.flags
+        c.self_host = config.self_host
+        c.spin_us = config.spin_us
+        c.router_mac = config.router_mac
+        c.hash_key = config.hash_key
+        out = ffi.new("struct dp **")
+        check(lib.dp_create(c, out), "creating the packet core")
+        self._dp: Handle = out[0]
+        self._ports: set[int] = set()
+        self._frame_bytes = ffi.new("uint8_t[]", MAX_FRAME)
+
+    def close(self) -> None:
+        """Stops workers, frees everything; descriptors stay the caller's. No thread may be inside a call."""
+        if self._dp != ffi.NULL:
+            lib.dp_destroy(self._dp)
+            self._dp = ffi.NULL
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _check(self, code: int, what: str, row: tuple[int, int] | None = None) -> int:
+        return check(code, what, errno=lib.dp_last_errno(self._dp) if code < 0 else 0, row=row)
+
+    # ---- ports
+
+    def attach(self, port: int, config: PortConfig) -> None:
+        """Gives port id `port` a device; its policy comes by a change set, before or after."""
+        c = ffi.new("struct dp_port_config *")
+        c.name = config.name.encode()
+        c.kind = config.kind
+        c.offloads = config.offloads
+        c.mtu = config.mtu
+        c.queues = len(config.fds)
+        c.fds = list(config.fds)
+        c.mac = config.mac
+        self._check(lib.dp_port_attach(self._dp, port, c), f"attaching port {port}, {config.name}")
+        self._ports.add(port)
+
+    def detach(self, port: int) -> None:
+        self._check(lib.dp_port_detach(self._dp, port), f"detaching port {port}")
+
+    # ---- running
+
+    def start(self) -> None:
+        """Starts the worker threads; until stop(), poll, inject, collect and replay raise CallError."""
+        self._check(lib.dp_start(self._dp), "starting workers")
+
+    def stop(self) -> None:
+        self._check(lib.dp_stop(self._dp), "stopping workers")
+
+    def poll(self, now: int) -> int:
+        """Runs every worker's loop once on this thread at time `now` (ns, never falling): due timers, then
+        all that memory ports hold. Returns the packets received."""
+        return self._check(lib.dp_poll(self._dp, now), "polling")
+
+    def inject(self, port: int, frame: Frame) -> None:
+        """Hands a frame to a memory port; the next poll() receives it."""
+        c = ffi.new("struct dp_frame *")
+        c.time = frame.time
+        c.len = len(frame.data)
+        c.csum_partial = frame.csum_partial
+        c.csum_start = frame.csum_start
+        c.csum_offset = frame.csum_offset
+        c.gso = frame.gso
+        c.gso_size = frame.gso_size
+        c.flow = frame.flow
+        data = ffi.from_buffer("uint8_t[]", frame.data)
+        self._check(lib.dp_inject(self._dp, port, c, data), f"injecting into port {port}")
+
+    def collect(self, port: int) -> list[Frame]:
+        """All frames that have left by a memory port since the last call, oldest first."""
+        c = ffi.new("struct dp_frame *")
+        frames = []
+        while self._check(
+            lib.dp_collect(self._dp, port, c, self._frame_bytes, MAX_FRAME), f"collecting from port {port}"
+        ):
+            frames.append(
+                Frame(
+                    data=bytes(ffi.buffer(self._frame_bytes, c.len)),
+                    time=c.time,
+                    csum_partial=bool(c.csum_partial),
+                    csum_start=c.csum_start,
+                    csum_offset=c.csum_offset,
+                    gso=Gso(c.gso),
+                    gso_size=c.gso_size,
+                )
+            )
+        return frames
+
+    def replay_source(self, port: int, fd: int) -> None:
+        """Adds a capture file (pcap in us or ns, pcapng; Ethernet) as a port's input; fd is duplicated."""
+        self._check_capture(lib.dp_replay_source(self._dp, port, fd), f"capture for port {port}")
+
+    def replay(self, batch: int, linger: int) -> int:
+        """Runs all sources by timestamp, in batches of up to `batch`, then timers for `linger` ns more.
+        Returns the packets read. CaptureError: a file is unreadable or holds snapped packets."""
+        return self._check_capture(lib.dp_replay(self._dp, batch, linger), "replay")
+
+    def _check_capture(self, code: int, what: str) -> int:
+        if code == lib.DP_EFORMAT:
+            what = f"{what}: {ffi.string(lib.dp_replay_error(self._dp)).decode()}"
+        return self._check(code, what)
+
+    # ---- neighbours of the underlay
+
+    def set_neighbour(self, address: Address, mac: bytes) -> None:
+        """A fixed MAC for a provider next hop; without one it is resolved by ARP or ND."""
+        field = pack_address(address)
+        self._check(lib.dp_neigh_set(self._dp, address.version, field, mac), f"neighbour {address}")
+
+    def probe_neighbour(self, address: Address) -> None:
+        """Asks a provider next hop now, whether it is in use or not."""
+        code = lib.dp_neigh_probe(self._dp, address.version, pack_address(address))
+        self._check(code, f"probing neighbour {address}")
+
+    def announce(self) -> None:
+        """Announces every local PA (gratuitous ARP, unsolicited NA) and asks for every next hop in use."""
+        self._check(lib.dp_announce(self._dp), "announcing")
+
+    def neighbours(self) -> list[Neighbour]:
+        count = capacity = 64
+        while True:
+            rows = ffi.new("struct dp_neigh[]", capacity)
+            count = self._check(lib.dp_neigh_read(self._dp, rows, capacity), "reading neighbours")
+            if count <= capacity:
+                break
+            capacity = count
+        return [
+            Neighbour(
+                unpack_address(bytes(row.address), row.family),
+                bytes(row.mac),
+                NeighbourState(row.state),
+                row.held,
+            )
+            for row in rows[0:count]
+        ]
+
+    # ---- policy
+
+    def apply(self, change_set: bytes) -> None:
+        """Applies an encoded ChangeSet, whole or not at all. ChangeSetError names the row refused."""
+        error = ffi.new("struct dp_change_error *")
+        code = lib.dp_apply(self._dp, ffi.from_buffer("uint8_t[]", change_set), len(change_set), error)
+        self._check(code, ffi.string(error.text).decode(), (error.section, error.row))
+
+    @property
+    def generation(self) -> int:
+        """The generation of the last change set applied."""
+        return lib.dp_generation(self._dp)
+
+    def table_stats(self) -> TableStats:
+        c = ffi.new("struct dp_table_stats *")
+        self._check(lib.dp_table_stats(self._dp, c), "reading table statistics")
+        return TableStats(**{name: getattr(c, name) for name in TableStats.__slots__})
+
+    # ---- counters
+
+    def port_counters(self, port: int) -> Counters:
+        c = ffi.new("struct dp_counters *")
+        reasons = drop_reasons()
+        drops = ffi.new("uint64_t[]", len(reasons))
+        self._check(lib.dp_counters_read(self._dp, port, c, drops), f"reading counters of port {port}")
+        return Counters(
+            **{name: getattr(c, name) for name in Counters.__slots__ if name != "drops"},
+            drops={reason.name: n for reason, n in zip(reasons, drops, strict=True) if n},
+        )
+
+    def counters(self) -> Counters:
+        """The sum over every port attached so far; its balance() is 0 when workers are at rest."""
+        return reduce(add, (self.port_counters(port) for port in sorted(self._ports)), Counters())
+
+    def subnet_counters(self) -> list[SubnetCounters]:
+        """Of every virtual subnet, by VSID."""
+        capacity = 64
+        while True:
+            rows = ffi.new("struct dp_vsid_counters[]", capacity)
+            count = self._check(
+                lib.dp_vsid_counters_read(self._dp, rows, capacity), "reading subnet counters"
+            )
+            if count <= capacity:
+                break
+            capacity = count
+        return sorted(
+            (
+                SubnetCounters(row.vsid, row.from_port, row.from_port_bytes, row.to_port, row.to_port_bytes)
+                for row in rows[0:count]
+            ),
+            key=astuple,
+        )
+
+    # ---- bench
+
+    def bench(self, config: BenchConfig, frames: bytes, order: Sequence[int]) -> BenchResult:
+        """Times frames (of frame_len bytes each) through a port's path; nothing is sent. order: the sequence
+        of frame indices, cycled."""
+        c = ffi.new("struct dp_bench_config *")
+        c.op = config.op
+        c.port = config.port
+        c.frames = len(frames) // config.frame_len
+        c.frame_len = config.frame_len
+        c.rounds = config.rounds
+        c.keys = len(order)
+        c.packets = config.packets
+        rounds = ffi.new("struct dp_bench_round[]", config.rounds)
+        digest = ffi.new("uint64_t *")
+        dropped = ffi.new("uint64_t *")
+        pool = ffi.from_buffer("uint8_t[]", frames)
+        code = lib.dp_bench(self._dp, c, pool, ffi.new("uint32_t[]", order), rounds, digest, dropped)
+        self._check(code, "bench")
+        return BenchResult(
+            tuple(BenchRound(r.packets, r.clocks, r.nanoseconds) for r in rounds), digest[0], dropped[0]
+        )

@@ -1,0 +1,242 @@
+"""Change sets: typed rows in, the bytes that `Dataplane.apply` takes out.
+
+Rows are the structs of dp_api.h, field for field in the same order, without their padding. Integers are
+packed little-endian (the core runs on x86-64 only). Addresses are 16 bytes in network order, an IPv4 address
+in the first four (`pack_address`); MACs are 6 bytes. A row is a tuple, so rows sort by their fields.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from ipaddress import IPv4Address, IPv6Address
+from itertools import starmap
+from typing import NamedTuple
+
+Address = IPv4Address | IPv6Address
+NO_ADDRESS = bytes(16)
+
+_MAGIC = 0x314C5349
+_VERSION = 1
+_ATOMIC = 1
+_HEADER = struct.Struct("<IHHQI4x")
+_SECTION = struct.Struct("<HHI")
+
+
+class RowKind(IntEnum):
+    PA = 1
+    PROVIDER_ROUTE = 2
+    SUBNET = 3
+    PREFIX = 4
+    PORT = 5
+    SOURCE = 6
+    RECORD = 7
+    ROUTE = 8
+
+
+class Op(IntEnum):
+    PUT = 1
+    DEL = 2
+
+
+class PaKind(IntEnum):
+    SHARED = 1
+    REWRITE = 2
+
+
+class Translation(IntEnum):
+    NVGRE = 1
+    REWRITE = 2
+
+
+class RecordType(IntEnum):
+    STATIC = 1
+    DYNAMIC = 2
+    L2ONLY = 3
+    GATEWAY_WILDCARD = 4
+
+
+class PaRow(NamedTuple):
+    """Provider Address -> host. Key: address."""
+
+    address: bytes
+    host: int
+    family: int
+    kind: int
+    prefix_len: int
+
+
+class ProviderRouteRow(NamedTuple):
+    """Route in PA space; next_hop NO_ADDRESS means on link. Key: prefix, prefix_len."""
+
+    prefix: bytes
+    next_hop: bytes
+    family: int
+    prefix_len: int
+
+
+class SubnetRow(NamedTuple):
+    """Virtual subnet -> routing domain. Key: vsid."""
+
+    vsid: int
+    rdid: int
+
+
+class PrefixRow(NamedTuple):
+    """CA prefix on link in a subnet; gateway NO_ADDRESS: none. Key: rdid of the vsid, prefix, prefix_len."""
+
+    prefix: bytes
+    gateway: bytes
+    vsid: int
+    family: int
+    prefix_len: int
+
+
+class PortRow(NamedTuple):
+    """Policy of a tenant port. Key: port."""
+
+    port: int
+    vsid: int
+    mac: bytes
+
+
+class SourceRow(NamedTuple):
+    """One more source prefix that a port may send from. Key: all of it."""
+
+    prefix: bytes
+    port: int
+    family: int
+    prefix_len: int
+
+
+class RecordRow(NamedTuple):
+    """Lookup record. Key: vsid, family, ca."""
+
+    ca: bytes
+    provider_address: bytes
+    vsid: int
+    host: int
+    port: int
+    mac: bytes
+    family: int
+    pa_family: int
+    translation: int
+    type: int
+
+
+class RouteRow(NamedTuple):
+    """Customer route by a next-hop CA in the same routing domain. Key: rdid, prefix, prefix_len."""
+
+    prefix: bytes
+    next_hop: bytes
+    rdid: int
+    vsid: int
+    family: int
+    prefix_len: int
+
+
+Row = PaRow | ProviderRouteRow | SubnetRow | PrefixRow | PortRow | SourceRow | RecordRow | RouteRow
+
+ROW_TYPES: dict[RowKind, type[Row]] = {
+    RowKind.PA: PaRow,
+    RowKind.PROVIDER_ROUTE: ProviderRouteRow,
+    RowKind.SUBNET: SubnetRow,
+    RowKind.PREFIX: PrefixRow,
+    RowKind.PORT: PortRow,
+    RowKind.SOURCE: SourceRow,
+    RowKind.RECORD: RecordRow,
+    RowKind.ROUTE: RouteRow,
+}
+ROW_KINDS: dict[type[Row], RowKind] = {row_type: kind for kind, row_type in ROW_TYPES.items()}
+ROW_FORMATS: dict[RowKind, struct.Struct] = {
+    RowKind.PA: struct.Struct("<16sIBBB9x"),
+    RowKind.PROVIDER_ROUTE: struct.Struct("<16s16sBB6x"),
+    RowKind.SUBNET: struct.Struct("<II"),
+    RowKind.PREFIX: struct.Struct("<16s16sIBB2x"),
+    RowKind.PORT: struct.Struct("<II6s2x"),
+    RowKind.SOURCE: struct.Struct("<16sIBB2x"),
+    RowKind.RECORD: struct.Struct("<16s16sIII6sBBBB10x"),
+    RowKind.ROUTE: struct.Struct("<16s16sIIBB6x"),
+}
+
+
+def pack_address(address: Address) -> bytes:
+    """The 16 bytes of an address field."""
+    return address.packed.ljust(16, b"\0")
+
+
+def unpack_address(field: bytes, family: int) -> Address:
+    """The address in a 16-byte field; family is 4 or 6."""
+    return IPv4Address(field[:4]) if family == 4 else IPv6Address(field)
+
+
+def pack_rows(kind: RowKind, rows: Iterable[Row]) -> bytes:
+    """Rows of one kind as the array of structs the core reads. struct.error: a field out of range."""
+    return b"".join(starmap(ROW_FORMATS[kind].pack, rows))
+
+
+def unpack_rows(kind: RowKind, packed: bytes) -> Iterator[Row]:
+    """The inverse of pack_rows."""
+    return starmap(ROW_TYPES[kind], ROW_FORMATS[kind].iter_unpack(packed))
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Rows of one kind to put or to delete, packed."""
+
+    kind: RowKind
+    op: Op
+    packed: bytes
+
+    def __len__(self) -> int:
+        return len(self.packed) // ROW_FORMATS[self.kind].size
+
+    def rows(self) -> Iterator[Row]:
+        return unpack_rows(self.kind, self.packed)
+
+
+def put(rows: Sequence[Row]) -> Section:
+    """A section that puts rows, all of one kind and at least one."""
+    kind = ROW_KINDS[type(rows[0])]
+    return Section(kind, Op.PUT, pack_rows(kind, rows))
+
+
+def delete(rows: Sequence[Row]) -> Section:
+    """A section that deletes rows, all of one kind and at least one; only their key fields matter."""
+    kind = ROW_KINDS[type(rows[0])]
+    return Section(kind, Op.DEL, pack_rows(kind, rows))
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSet:
+    """What one push of policy alters. The core applies sections, and rows in them, in the order they stand:
+    what is referred to comes before what refers to it, deletions the other way round."""
+
+    generation: int
+    sections: tuple[Section, ...]
+    atomic: bool = False
+
+    def encode(self) -> bytes:
+        header = _HEADER.pack(_MAGIC, _VERSION, _ATOMIC * self.atomic, self.generation, len(self.sections))
+        parts = [header]
+        for section in self.sections:
+            parts += (_SECTION.pack(section.kind, section.op, len(section)), section.packed)
+        return b"".join(parts)
+
+    @classmethod
+    def decode(cls, encoded: bytes) -> "ChangeSet":
+        """The inverse of encode(). ValueError or struct.error: not a change set."""
+        magic, version, flags, generation, count = _HEADER.unpack_from(encoded)
+        if (magic, version) != (_MAGIC, _VERSION):
+            raise ValueError(f"not a change set: magic {magic:#x}, version {version}")
+        sections = []
+        at = _HEADER.size
+        for _ in range(count):
+            kind, op, rows = _SECTION.unpack_from(encoded, at)
+            at += _SECTION.size
+            end = at + rows * ROW_FORMATS[RowKind(kind)].size
+            sections.append(Section(RowKind(kind), Op(op), encoded[at:end]))
+            at = end
+        if at != len(encoded):
+            raise ValueError(f"a change set of {at} bytes in {len(encoded)} bytes")
+        return cls(generation, tuple(sections), bool(flags & _ATOMIC))
