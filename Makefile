@@ -25,7 +25,7 @@ lint:
 
 fuzz:
 	@tools/setup.sh test
-	tools/fuzz.sh 600
+	ISOLANE_FUZZ_SECONDS=$(or $(SECONDS),600) .venv/bin/python -m pytest -s tests/fuzz
 
 clean:
 	$(SUDO) rm -rf build .venv dataplane/_core.abi3.so .mypy_cache .ruff_cache .pytest_cache .hypothesis

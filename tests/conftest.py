@@ -1,18 +1,37 @@
-"""Shared by all tests: the compiled core is brought up to date with csrc before the first import of it."""
+"""Shared by all tests: the core under test, and which drop reasons they reached."""
 
 import os
 import subprocess
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from sys import modules
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+LAST = "tests/codecheck/test_drops_reached.py"
 
 
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """Rebuild csrc as `make build` does; ISOLANE_NO_BUILD=1 keeps the last good build."""
-    if os.environ.get("ISOLANE_NO_BUILD"):
-        return
-    build = subprocess.run([ROOT / "tools" / "build.sh"], capture_output=True, text=True, check=False)
-    if build.returncode != 0:
-        pytest.exit(f"csrc does not build:\n{build.stdout}{build.stderr}", returncode=1)
+def pytest_configure(config: pytest.Config) -> None:
+    """ISOLANE_TEST_CORE names another build of the extension; else build/py is brought up to date with csrc
+    (ISOLANE_NO_BUILD=1 keeps the last good one)."""
+    if core := os.environ.get("ISOLANE_TEST_CORE"):
+        _use_extension(core)
+    elif not os.environ.get("ISOLANE_NO_BUILD"):
+        build = subprocess.run([ROOT / "tools" / "build.sh"], capture_output=True, text=True, check=False)
+        if build.returncode != 0:
+            pytest.exit(f"csrc does not build:\n{build.stdout}{build.stderr}", returncode=1)
+    from tests import reached
+
+    reached.watch_engines()
+
+
+def _use_extension(path: str) -> None:
+    spec = spec_from_file_location("dataplane._core", path)
+    assert spec and spec.loader
+    modules[spec.name] = module_from_spec(spec)
+    spec.loader.exec_module(modules[spec.name])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.nodeid.startswith(LAST))

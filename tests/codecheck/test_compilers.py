@@ -1,0 +1,34 @@
+"""Every file of the core compiles without a warning, by gcc and by clang, with the real build's flags."""
+
+import json
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.native import ROOT
+
+BUILD = ROOT / "build" / "py"
+
+
+def commands() -> list[dict[str, Any]]:
+    database = BUILD / "compile_commands.json"
+    if not database.exists():
+        return []
+    return [entry for entry in json.loads(database.read_text()) if Path(entry["file"]).parent.name == "csrc"]
+
+
+def test_commands_are_known() -> None:
+    assert commands()
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang-14"])
+@pytest.mark.parametrize("entry", commands(), ids=lambda entry: Path(entry["file"]).name)
+def test_no_warning(entry: dict[str, Any], compiler: str, tmp_path: Path) -> None:
+    words = shlex.split(entry["command"])
+    flags = words[1 : words.index("-MD")]
+    command = [compiler, *flags, "-Werror", "-c", "-o", tmp_path / "out.o", entry["file"]]
+    done = subprocess.run(command, cwd=BUILD, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
