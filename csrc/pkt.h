@@ -75,4 +75,12 @@ static inline uint8_t *pkt_push(struct pkt *pkt, uint16_t len)
     return pkt->data;
 }
 
+/* Cuts the frame to its first `len` bytes, len <= pkt->len. Slots that it no longer reaches stay its own until it is freed. */
+static inline void pkt_trim(struct pkt *pkt, uint32_t len)
+{
+    pkt->len = len;
+    if (pkt->head > len)
+        pkt->head = (uint16_t)len;
+}
+
 #endif
