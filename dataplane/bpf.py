@@ -1,0 +1,138 @@
+"""The bpf() system call as far as the underlay needs it: one map of Provider Addresses and programs that look
+there.
+
+Nothing but the kernel is needed at run time. Descriptors are plain ints that the caller closes; PaMap owns
+its own. Errors are OSError with the verifier's last words, if it has any.
+"""
+
+import ctypes
+import enum
+import ipaddress
+import os
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Self
+
+_SYS_BPF = 321  # x86-64
+_MAP_CREATE, _MAP_UPDATE, _MAP_DELETE, _PROG_LOAD = 0, 2, 3, 5
+_MAP_TYPE_HASH = 1
+_F_NO_PREALLOC = 1
+_PSEUDO_MAP_FD = 1
+_LICENSE = b"Apache-2.0"
+_LOG_SIZE = 64 * 1024
+_MAX_PAS = 1 << 20
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class ProgramType(enum.IntEnum):
+    SOCKET_FILTER = 1
+    SCHED_CLS = 3
+
+
+@dataclass(frozen=True)
+class Program:
+    name: str  # at most 15 characters
+    type: ProgramType
+    code: bytes  # 8-byte instructions
+    map_loads: tuple[int, ...] = field(default=())  # instructions that want the descriptor of the map
+
+
+def _bpf(command: int, attributes: bytes) -> int:
+    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+    result: int = _libc.syscall(_SYS_BPF, command, buffer, len(attributes))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
+
+
+def map_key(address: Address) -> bytes:
+    """An address as 16 bytes in network order, IPv4 as ::ffff:a.b.c.d."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return bytes(10) + b"\xff\xff" + address.packed
+    return address.packed
+
+
+class PaMap:
+    """The set of Provider Addresses, shared by every program loaded with it. Add an address before it is
+    announced.
+    """
+
+    def __init__(self) -> None:
+        self.fd = _bpf(
+            _MAP_CREATE,
+            struct.pack("=IIIIIII16s", _MAP_TYPE_HASH, 16, 1, _MAX_PAS, _F_NO_PREALLOC, 0, 0, b"isolane_pas"),
+        )
+        os.set_inheritable(self.fd, False)
+        self._addresses: set[Address] = set()
+
+    @property
+    def addresses(self) -> frozenset[Address]:
+        return frozenset(self._addresses)
+
+    def replace(self, addresses: Iterable[Address]) -> None:
+        """Make `addresses` the whole set; new ones go in before old ones go out."""
+        wanted = set(addresses)
+        for address in wanted - self._addresses:
+            self._element(_MAP_UPDATE, address, b"\x01")
+            self._addresses.add(address)
+        for address in self._addresses - wanted:
+            self._element(_MAP_DELETE, address, b"")
+        self._addresses = wanted
+
+    def _element(self, command: int, address: Address, value: bytes) -> None:
+        key = ctypes.create_string_buffer(map_key(address), 16)
+        room = ctypes.create_string_buffer(value, 1)
+        _bpf(command, struct.pack("=I4xQQQ", self.fd, ctypes.addressof(key), ctypes.addressof(room), 0))
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _place_map(program: Program, map_fd: int) -> bytes:
+    code = bytearray(program.code)
+    for index in program.map_loads:
+        code[index * 8 + 1] = code[index * 8 + 1] & 0x0F | _PSEUDO_MAP_FD << 4
+        struct.pack_into("=i", code, index * 8 + 4, map_fd)
+    return bytes(code)
+
+
+def load(program: Program, pas: PaMap | None = None) -> int:
+    """Load a program and return its descriptor; `pas` is needed if the program looks there."""
+    if program.map_loads and pas is None:
+        raise ValueError(f"program {program.name} needs a map")
+    code = ctypes.create_string_buffer(_place_map(program, pas.fd if pas else -1), len(program.code))
+    license_ = ctypes.create_string_buffer(_LICENSE)
+    log = ctypes.create_string_buffer(_LOG_SIZE)
+    attributes = struct.pack(
+        "=IIQQIIQII16s",
+        program.type,
+        len(program.code) // 8,
+        ctypes.addressof(code),
+        ctypes.addressof(license_),
+        1,
+        _LOG_SIZE,
+        ctypes.addressof(log),
+        0,
+        0,
+        program.name.encode(),
+    )
+    try:
+        fd = _bpf(_PROG_LOAD, attributes)
+    except OSError as error:
+        words = log.value.decode(errors="replace").strip().splitlines()
+        detail = f": {words[-1]}" if words else ""
+        text = f"can't load BPF program {program.name}: {error.strerror}{detail}"
+        raise OSError(error.errno, text) from None
+    os.set_inheritable(fd, False)
+    return fd
