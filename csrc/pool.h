@@ -11,7 +11,7 @@
 #define POOL_H
 #include "pkt.h"
 
-enum { POOL_SLOT = 4096, POOL_HEADROOM = 256, POOL_HEAD_MAX = POOL_SLOT - POOL_HEADROOM, POOL_NONE = 0xffffffff };
+enum { POOL_SLOT = 4096, POOL_HEADROOM = 256, POOL_HEAD_MAX = POOL_SLOT - POOL_HEADROOM - 7 * 64, POOL_NONE = 0xffffffff };
 
 struct arena {
     uint8_t *base;          /* slots * POOL_SLOT bytes */
@@ -37,6 +37,16 @@ uint32_t pool_refill(struct pool *pool);                    /* slow path of pool
 void pool_spill(struct pool *pool);                         /* slow path of pool_put */
 
 static inline uint8_t *arena_slot(const struct arena *arena, uint32_t slot) { return arena->base + (size_t)slot * POOL_SLOT; }
+
+/*
+ * Where a new packet's frame starts in its first slot. Slots are 4 KiB apart and would all meet in the same few sets of the L1
+ * cache: frames start at one of eight lines instead.
+ */
+enum { POOL_COLOURS = 8, POOL_COLOUR_STEP = 64 };
+static inline uint8_t *pool_data(const struct arena *arena, uint32_t slot)
+{
+    return arena_slot(arena, slot) + POOL_HEADROOM + slot % POOL_COLOURS * POOL_COLOUR_STEP;
+}
 
 static inline uint32_t pool_get(struct pool *pool)
 {
