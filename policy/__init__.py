@@ -1,1 +1,1 @@
-"""Intent: manifest model and the compiler from intent to lookup tables."""
+"""Intent: manifests, the typed model, allocation and the compiler to packed tables."""

@@ -1,0 +1,151 @@
+"""Policy + the name of a host -> the tables of that host. Pure.
+
+A host gets every record of every VM network that has a port on it, and nothing of any other.
+"""
+
+from ipaddress import ip_address, ip_network
+
+from policy.errors import ManifestError, ObjectId, UnknownHostError
+from policy.model import Address, Host, Mac, NetworkSite, Policy, Port, Translation, VMSubnet
+from policy.tables import LocalPort, ProviderAddress, ProviderRoute, Record, Subnet, Tables, on_link
+from policy.validate import nvgre_family
+
+_DEFAULT_ROUTE = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
+
+
+def compile_host(policy: Policy, name: str) -> Tables:
+    """The tables of managed host `name`. UnknownHostError: there is none."""
+    host = managed_host(policy, name)
+    local = [port for port in policy.ports if port.host == name]
+    domains = {policy.subnet_by_id[port.subnet_id].network_id for port in local}
+    subnets = [subnet for subnet in policy.vm_subnets if subnet.network_id in domains]
+    members = [(subnet, port) for subnet in subnets for port in policy.ports_by_subnet.get(subnet.id, ())]
+    hosts = {host.name: host} | {port.host: policy.host_by_name[port.host] for _, port in members}
+    return Tables(
+        host=name,
+        provider_addresses=tuple(
+            sorted(
+                [
+                    *(pa for peer in hosts.values() for pa in _shared_pas(policy, peer)),
+                    *(pa for _, port in members for pa in _rewrite_pas(policy, port)),
+                ],
+                key=lambda pa: _address_key(pa.address),
+            )
+        ),
+        records=tuple(
+            sorted(
+                (
+                    record
+                    for subnet, port in members
+                    for record in _records(host, hosts[port.host], subnet, port)
+                ),
+                key=lambda record: (record.vsid, _address_key(record.customer_address)),
+            )
+        ),
+        provider_routes=_provider_routes(policy.site_by_name[host.site]),
+        subnets=tuple(
+            sorted(
+                Subnet(subnet.vsid, subnet.network_id.qualified_name, subnet.prefixes, subnet.gateways)
+                for subnet in subnets
+            )
+        ),
+        ports=tuple(
+            sorted(
+                LocalPort(port.name, policy.subnet_by_id[port.subnet_id].vsid, port.mac, port.allowed_sources)
+                for port in local
+            )
+        ),
+    )
+
+
+def next_hop_macs(policy: Policy, tables: Tables) -> dict[Address, Mac]:
+    """Provider next hop -> its MAC, for the PAs of other hosts in these tables.
+
+    On link a PA is its own next hop and has its host's underlay MAC; else the site's gateway of the family
+    is. PAs that the site has no way to are left out. ManifestError: a MAC that is not stated.
+    """
+    site = policy.site_by_name[policy.host_by_name[tables.host].site]
+    macs: dict[Address, Mac] = {}
+    problems = []
+    for pa in tables.provider_addresses:
+        if pa.host == tables.host:
+            continue
+        hop, mac, owner, path = _next_hop(site, pa, policy.host_by_name[pa.host])
+        if mac:
+            macs[hop] = mac
+        elif path:
+            text = f"missing: the next hop of {tables.host} to {pa.address}"
+            problems.append(policy.problem(owner, path, text))
+    if problems:
+        raise ManifestError(problems)
+    return macs
+
+
+def managed_host(policy: Policy, name: str) -> Host:
+    """UnknownHostError unless isolane runs on host `name`."""
+    host = policy.host_by_name.get(name)
+    if host is None or not host.managed:
+        managed = [host.name for host in policy.hosts if host.managed]
+        raise UnknownHostError(name, managed, "unmanaged host" if host else "unknown host")
+    return host
+
+
+def _shared_pas(policy: Policy, host: Host) -> list[ProviderAddress]:
+    site = policy.site_by_name[host.site]
+    return [
+        ProviderAddress(pa, _prefix_length(site, pa), "shared", host.name) for pa in host.provider_addresses
+    ]
+
+
+def _rewrite_pas(policy: Policy, port: Port) -> list[ProviderAddress]:
+    site = policy.site_by_name[policy.host_by_name[port.host].site]
+    return [
+        ProviderAddress(pa, _prefix_length(site, pa), "rewrite", port.host) for pa in port.provider_addresses
+    ]
+
+
+def _prefix_length(site: NetworkSite, pa: Address) -> int:
+    return next(subnet.prefix.prefixlen for subnet in site.subnets if pa in subnet.prefix)
+
+
+def _records(host: Host, owner: Host, subnet: VMSubnet, port: Port) -> list[Record]:
+    """The records of one port as seen by `host`: NVGRE goes to a PA of a family that both hosts have."""
+    if subnet.translation is Translation.REWRITE:
+        pas = port.provider_addresses
+    else:
+        shared = owner.shared_pa(nvgre_family(host, owner))
+        assert shared is not None, "validate.peers_share_a_family"
+        pas = (shared,) * len(port.addresses)
+    return [
+        Record(subnet.vsid, ca, port.mac, pa, subnet.translation, owner.name, port.name)
+        for ca, pa in zip(port.addresses, pas, strict=True)
+    ]
+
+
+def _provider_routes(site: NetworkSite) -> tuple[ProviderRoute, ...]:
+    on_site = [ProviderRoute(subnet.prefix, ip_address(on_link(subnet.prefix))) for subnet in site.subnets]
+    default = [
+        ProviderRoute(_DEFAULT_ROUTE[subnet.gateway.version], subnet.gateway)
+        for subnet in site.subnets
+        if subnet.gateway
+    ]
+    return tuple(
+        sorted(
+            on_site + default,
+            key=lambda route: (_address_key(route.prefix.network_address), route.prefix.prefixlen),
+        )
+    )
+
+
+def _next_hop(site: NetworkSite, pa: ProviderAddress, owner: Host) -> tuple[Address, Mac, ObjectId, str]:
+    """(next hop, its MAC, object and path of the field that states it); path "": the site has no way there."""
+    if site.subnet_of(pa.address):
+        return pa.address, owner.underlay.mac, owner.id, "spec.underlay.mac"
+    for index, subnet in enumerate(site.subnets):
+        if subnet.gateway and subnet.gateway.version == pa.address.version:
+            return subnet.gateway, subnet.gateway_mac, site.id, f"spec.subnets[{index}].gatewayMac"
+    return pa.address, Mac(""), owner.id, ""
+
+
+def _address_key(address: Address) -> tuple[int, int]:
+    return address.version, int(address)

@@ -1,0 +1,291 @@
+"""The typed model of intent: frozen, compared and hashed by content, free of I/O.
+
+An `Intent` is what the manifests state. A field that may be left out is then empty: 0, "", () or None.
+`allocator.allocate` fills those and returns a `Policy`; the compiler and every tool take that. Objects are
+kept as tuples sorted by identity, so two sets of manifests that say the same are equal whatever their
+order.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import NewType
+
+from policy.errors import Location, ObjectId, Problem
+
+Address = IPv4Address | IPv6Address
+Prefix = IPv4Network | IPv6Network
+Mac = NewType("Mac", str)
+"""Six lower-case hex octets with colons; "" where none is stated."""
+
+NO_MAC = Mac("")
+ROUTER_MAC = Mac("02:15:0a:00:00:01")
+"""The MAC of every gateway of every VM network on every host; nothing else may have it."""
+
+UNDERLAY_PORT = "underlay"
+"""The name of the provider-facing port in captures and counters; no tenant's port may be called so."""
+
+FIRST_VSID, LAST_VSID = 4096, 16_777_214  # RFC 7637 section 3.4 reserves the rest
+DEFAULT_UNDERLAY_MTU = 1500
+IPV6_MIN_MTU = 1280  # RFC 8200 section 5: what a tenant's IPv6 packet may always be
+NVGRE_OVERHEAD = {4: 20 + 8 + 14, 6: 40 + 8 + 14}
+"""Outer IP family -> octets by which NVGRE lengthens an IP packet: outer IP, GRE with key, inner Ethernet."""
+
+
+class Translation(StrEnum):
+    """How a packet for a customer address crosses the provider network."""
+
+    NVGRE = "nvgre"
+    REWRITE = "rewrite"
+
+
+class Driver(StrEnum):
+    """How the underlay device is opened."""
+
+    AUTO = "auto"
+    AFXDP = "afxdp"
+    PACKET = "packet"
+
+
+class AttachKind(StrEnum):
+    """What a port's device is: a TAP or veth pair that isolane makes, or a device that exists."""
+
+    TAP = "tap"
+    VETH = "veth"
+    DEVICE = "device"
+
+
+@dataclass(frozen=True, slots=True)
+class LogicalNetwork:
+    """A provider network."""
+
+    name: str
+
+    @property
+    def id(self) -> ObjectId:
+        return ObjectId("LogicalNetwork", "", self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class AddressRange:
+    """Addresses of one family from `first` to `last`, both included."""
+
+    first: Address
+    last: Address
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
+
+    def values(self) -> range:
+        """The addresses as integers; take the size as stop - start, len() can't count an IPv6 pool."""
+        return range(int(self.first), int(self.last) + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class SiteSubnet:
+    """One subnet of a site's provider network."""
+
+    prefix: Prefix
+    pa_pool: AddressRange | None = None
+    gateway: Address | None = None
+    gateway_mac: Mac = NO_MAC
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSite:
+    """A place of a logical network: hosts there share its subnets."""
+
+    name: str
+    logical_network: str
+    subnets: tuple[SiteSubnet, ...]
+
+    @property
+    def id(self) -> ObjectId:
+        return ObjectId("NetworkSite", "", self.name)
+
+    def subnet_of(self, address: Address) -> SiteSubnet | None:
+        """The subnet on which `address` is on-link here."""
+        return next((subnet for subnet in self.subnets if address in subnet.prefix), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Underlay:
+    """A host's provider-facing device. `mac` is the device's own, never allocated; `mtu` counts the IP packet."""
+
+    interface: str = ""
+    mac: Mac = NO_MAC
+    mtu: int = DEFAULT_UNDERLAY_MTU
+    driver: Driver = Driver.AUTO
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """An NVGRE endpoint; isolane runs on it if it is managed. `provider_addresses` are the shared PAs."""
+
+    name: str
+    site: str
+    provider_addresses: tuple[Address, ...] = ()
+    underlay: Underlay = Underlay()
+    managed: bool = True
+
+    @property
+    def id(self) -> ObjectId:
+        return ObjectId("Host", "", self.name)
+
+    def shared_pa(self, version: int) -> Address | None:
+        """The PA of IP `version` that carries NVGRE: the lowest."""
+        return min((pa for pa in self.provider_addresses if pa.version == version), key=int, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class VMNetwork:
+    """A routing domain: the isolation boundary."""
+
+    tenant: str
+    name: str
+    logical_network: str
+
+    @property
+    def id(self) -> ObjectId:
+        return ObjectId("VMNetwork", self.tenant, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class VMSubnet:
+    """A tenant's subnet: one VSID, one broadcast domain. In a Policy, `gateways` are those of `prefixes`, in order."""
+
+    tenant: str
+    name: str
+    vm_network: str
+    prefixes: tuple[Prefix, ...]
+    gateways: tuple[Address, ...] = ()
+    vsid: int = 0
+    translation: Translation = Translation.NVGRE
+
+    @property
+    def id(self) -> ObjectId:
+        return ObjectId("VMSubnet", self.tenant, self.name)
+
+    @property
+    def network_id(self) -> ObjectId:
+        return ObjectId("VMNetwork", self.tenant, self.vm_network)
+
+    def prefix_of(self, address: Address) -> Prefix | None:
+        """The prefix of this subnet that holds `address`."""
+        return next((prefix for prefix in self.prefixes if address in prefix), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """Where a port's device is. `netns` is "" for the host's own namespace."""
+
+    kind: AttachKind
+    device: str
+    netns: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A VM's vNIC. `provider_addresses`: in a rewrite subnet one for each address, in their order; else none."""
+
+    tenant: str
+    name: str
+    vm_subnet: str
+    host: str
+    addresses: tuple[Address, ...] = ()
+    mac: Mac = NO_MAC
+    provider_addresses: tuple[Address, ...] = ()
+    allowed_sources: tuple[Prefix, ...] = ()
+    attach: Attach | None = None
+
+    @property
+    def id(self) -> ObjectId:
+        return ObjectId("Port", self.tenant, self.name)
+
+    @property
+    def subnet_id(self) -> ObjectId:
+        return ObjectId("VMSubnet", self.tenant, self.vm_subnet)
+
+
+Object = LogicalNetwork | NetworkSite | Host | VMNetwork | VMSubnet | Port
+KINDS: tuple[type[Object], ...] = (LogicalNetwork, NetworkSite, Host, VMNetwork, VMSubnet, Port)
+TENANT_KINDS = frozenset({"VMNetwork", "VMSubnet", "Port"})
+
+
+@dataclass(frozen=True)
+class Intent:
+    """All objects, sorted by identity. `sources`, where each field was stated, takes no part in comparison."""
+
+    logical_networks: tuple[LogicalNetwork, ...] = ()
+    sites: tuple[NetworkSite, ...] = ()
+    hosts: tuple[Host, ...] = ()
+    vm_networks: tuple[VMNetwork, ...] = ()
+    vm_subnets: tuple[VMSubnet, ...] = ()
+    ports: tuple[Port, ...] = ()
+    sources: Mapping[ObjectId, Mapping[str, Location]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+
+    @cached_property
+    def by_id(self) -> dict[ObjectId, Object]:
+        groups: tuple[Iterable[Object], ...] = (
+            self.logical_networks,
+            self.sites,
+            self.hosts,
+            self.vm_networks,
+            self.vm_subnets,
+            self.ports,
+        )
+        return {item.id: item for group in groups for item in group}
+
+    @cached_property
+    def site_by_name(self) -> dict[str, NetworkSite]:
+        return {site.name: site for site in self.sites}
+
+    @cached_property
+    def host_by_name(self) -> dict[str, Host]:
+        return {host.name: host for host in self.hosts}
+
+    @cached_property
+    def subnet_by_id(self) -> dict[ObjectId, VMSubnet]:
+        return {subnet.id: subnet for subnet in self.vm_subnets}
+
+    @cached_property
+    def ports_by_subnet(self) -> dict[ObjectId, list[Port]]:
+        groups: dict[ObjectId, list[Port]] = {}
+        for port in self.ports:
+            groups.setdefault(port.subnet_id, []).append(port)
+        return groups
+
+    def site_of(self, host: Host) -> NetworkSite | None:
+        return self.site_by_name.get(host.site)
+
+    def problem(self, subject: ObjectId, path: str, text: str) -> Problem:
+        """A problem with field `path` of `subject`, located there or at the nearest field around it."""
+        lines = self.sources.get(subject, {})
+        around = path
+        while around and around not in lines:
+            around = around[: max(around.rfind("."), around.rfind("["), 0)]
+        return Problem(str(subject), path, text, lines.get(around))
+
+
+Policy = NewType("Policy", Intent)
+"""A valid intent in which nothing is left out."""
+
+
+def intent_of(
+    objects: Iterable[Object], sources: Mapping[ObjectId, Mapping[str, Location]] | None = None
+) -> Intent:
+    """The objects as an Intent; of two with one identity the last counts."""
+    ordered = sorted({item.id: item for item in objects}.values(), key=lambda item: item.id)
+    return Intent(
+        logical_networks=tuple(item for item in ordered if isinstance(item, LogicalNetwork)),
+        sites=tuple(item for item in ordered if isinstance(item, NetworkSite)),
+        hosts=tuple(item for item in ordered if isinstance(item, Host)),
+        vm_networks=tuple(item for item in ordered if isinstance(item, VMNetwork)),
+        vm_subnets=tuple(item for item in ordered if isinstance(item, VMSubnet)),
+        ports=tuple(item for item in ordered if isinstance(item, Port)),
+        sources=sources or {},
+    )

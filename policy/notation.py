@@ -1,0 +1,119 @@
+"""How operators write addresses, prefixes, MACs and names: text in, value out, ValueError with a plain reason."""
+
+import re
+from ipaddress import ip_address, ip_network
+
+from policy.model import FIRST_VSID, LAST_VSID, ROUTER_MAC, Address, AddressRange, Mac, Prefix
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_MAC = re.compile(r"[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}")
+_IFNAMSIZ = 16
+
+_NOT_UNICAST = [
+    (ip_network(prefix), what)
+    for prefix, what in (
+        ("0.0.0.0/8", "this-network"),
+        ("127.0.0.0/8", "loopback"),
+        ("169.254.0.0/16", "link-local"),
+        ("224.0.0.0/4", "multicast"),
+        ("255.255.255.255/32", "broadcast"),
+        ("::/128", "unspecified"),
+        ("::1/128", "loopback"),
+        ("::ffff:0:0/96", "IPv4-mapped"),
+        ("fe80::/10", "link-local"),
+        ("ff00::/8", "multicast"),
+    )
+]
+
+
+def parse_name(text: str) -> str:
+    """A name of an object or a network namespace: it becomes part of file and namespace names."""
+    if not _NAME.fullmatch(text):
+        raise ValueError(
+            f"{text!r} is not a name: 1 to 63 letters, digits, '.', '_' or '-', the first a letter or digit"
+        )
+    return text
+
+
+def parse_interface(text: str) -> str:
+    """A network device's name, by the kernel's rules; '%' would make it a pattern."""
+    if not text or text in {".", ".."} or re.search(r"[/:%\s]", text) or not text.isprintable():
+        raise ValueError(f"{text!r} is not an interface name")
+    if len(text.encode()) >= _IFNAMSIZ:
+        raise ValueError(f"{text!r} is longer than {_IFNAMSIZ - 1} characters, the limit for interface names")
+    return text
+
+
+def parse_address(text: str) -> Address:
+    """A unicast address that routers forward, without a zone."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not an IPv4 or IPv6 address") from None
+    if "%" in text:
+        raise ValueError(f"{text!r} has a zone, which means nothing here")
+    for special, what in _NOT_UNICAST:
+        if address in special:
+            raise ValueError(f"{text!r} is a {what} address")
+    return address
+
+
+def parse_source(text: str) -> Prefix:
+    """A prefix of source addresses, 0.0.0.0/0 and ::/0 included."""
+    address, slash, length = text.partition("/")
+    if not slash:
+        raise ValueError(f"{text!r} is not a prefix: ADDRESS/LENGTH")
+    try:
+        loose = ip_network(text, strict=False)
+    except ValueError:
+        loose = None
+    if loose is None or not (length.isascii() and length.isdigit()) or "%" in address:
+        raise ValueError(f"{text!r} is not an IPv4 or IPv6 prefix")
+    if ip_address(address) != loose.network_address:
+        raise ValueError(f"{text!r} has bits set behind the prefix length; meant is {loose}?")
+    return loose
+
+
+def parse_prefix(text: str) -> Prefix:
+    """A subnet: a prefix of such addresses with room for a gateway and a host beside the network address."""
+    prefix = parse_source(text)
+    for special, what in _NOT_UNICAST:
+        if prefix.overlaps(special):
+            raise ValueError(f"{text!r} holds {what} addresses ({special})")
+    if prefix.max_prefixlen - prefix.prefixlen < 2:
+        raise ValueError(f"{text!r} is too small for a subnet: /{prefix.max_prefixlen - 2} or shorter")
+    return prefix
+
+
+def parse_range(text: str) -> AddressRange:
+    """FIRST-LAST, both included."""
+    first, dash, last = (part.strip() for part in text.partition("-"))
+    if not dash:
+        raise ValueError(f"{text!r} is not a range: FIRST-LAST")
+    span = AddressRange(parse_address(first), parse_address(last))
+    if span.first.version != span.last.version:
+        raise ValueError(f"{text!r} mixes IPv4 and IPv6")
+    if int(span.first) > int(span.last):
+        raise ValueError(f"{text!r} ends before it begins")
+    return span
+
+
+def parse_mac(text: str) -> Mac:
+    """A unicast MAC that is not the virtual router's; hex octets with ':' or '-' between them."""
+    if not _MAC.fullmatch(text):
+        raise ValueError(f"{text!r} is not a MAC: six hex octets such as 02:00:00:00:00:01")
+    mac = Mac(text.lower().replace("-", ":"))
+    if int(mac[:2], 16) & 1:
+        raise ValueError(f"{text!r} is a multicast MAC")
+    if mac == "00:00:00:00:00:00":
+        raise ValueError(f"{text!r} is no device's MAC")
+    if mac == ROUTER_MAC:
+        raise ValueError(f"{text!r} is the virtual router's MAC")
+    return mac
+
+
+def check_vsid(vsid: int) -> int:
+    """RFC 7637 section 3.4."""
+    if not FIRST_VSID <= vsid <= LAST_VSID:
+        raise ValueError(f"{vsid} is not a VSID: {FIRST_VSID}..{LAST_VSID}")
+    return vsid

@@ -1,0 +1,234 @@
+"""The tables of one host, as the compiler makes them: named rows, their JSON view and their packed form.
+
+The JSON view is `isolane compile -o json`: arrays sorted by the values of their fields as they are written.
+The packed form is the change set that brings an empty core to this state; its rows are those of dp_api.h,
+sorted by their fields. Ids in it are dense, from 1, in the order of names: hosts, routing domains and this
+host's ports (0 is the underlay).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+from dataplane import tables as dp
+from policy.model import Address, Mac, Prefix, Translation
+
+FIRST_GENERATION = 1
+"""The generation of a core to which these tables were the first change set."""
+
+
+class ProviderAddress(NamedTuple):
+    """PA -> host. prefix_length: of the site subnet that holds it."""
+
+    address: Address
+    prefix_length: int
+    kind: Literal["shared", "rewrite"]
+    host: str
+
+
+class Record(NamedTuple):
+    """(VSID, CA) -> MAC, PA, host, translation. PA: the CA's own under rewrite, else the host's shared one."""
+
+    vsid: int
+    customer_address: Address
+    mac: Mac
+    provider_address: Address
+    translation: Translation
+    host: str
+    port: str
+
+
+class Subnet(NamedTuple):
+    """A virtual subnet; gateways go with prefixes, in the same order."""
+
+    vsid: int
+    routing_domain: str
+    prefixes: tuple[Prefix, ...]
+    gateways: tuple[Address, ...]
+
+
+class ProviderRoute(NamedTuple):
+    """Route in PA space; the unspecified next hop means on link."""
+
+    prefix: Prefix
+    next_hop: Address
+
+
+class LocalPort(NamedTuple):
+    """A port of this host."""
+
+    name: str
+    vsid: int
+    mac: Mac
+    allowed_sources: tuple[Prefix, ...]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Everything host `host` needs to know; each tuple is sorted."""
+
+    host: str
+    provider_addresses: tuple[ProviderAddress, ...]
+    records: tuple[Record, ...]
+    provider_routes: tuple[ProviderRoute, ...]
+    subnets: tuple[Subnet, ...]
+    ports: tuple[LocalPort, ...]
+
+    @cached_property
+    def host_ids(self) -> dict[str, int]:
+        """Host name -> id; every host of these tables has a PA in them."""
+        return _dense({pa.host for pa in self.provider_addresses})
+
+    @cached_property
+    def port_ids(self) -> dict[str, int]:
+        """Local port name -> port id of the core."""
+        return _dense(port.name for port in self.ports)
+
+    @cached_property
+    def routing_domain_ids(self) -> dict[str, int]:
+        return _dense({subnet.routing_domain for subnet in self.subnets})
+
+    def change_set(self, generation: int = FIRST_GENERATION) -> dp.ChangeSet:
+        """All rows to put into an empty core, what is referred to first."""
+        return dp.ChangeSet(generation, tuple(dp.put(rows) for rows in self.rows() if rows))
+
+    def rows(self) -> list[Sequence[dp.Row]]:
+        """The core's rows, one sequence a kind, in the order in which they are applied."""
+        return [
+            sorted(map(self._pa_row, self.provider_addresses)),
+            sorted(map(_provider_route_row, self.provider_routes)),
+            sorted(map(self._subnet_row, self.subnets)),
+            sorted(
+                _prefix_row(subnet.vsid, prefix, gateway)
+                for subnet in self.subnets
+                for prefix, gateway in zip(subnet.prefixes, subnet.gateways, strict=True)
+            ),
+            sorted(map(self._port_row, self.ports)),
+            sorted(
+                _source_row(self.port_ids[port.name], prefix)
+                for port in self.ports
+                for prefix in port.allowed_sources
+            ),
+            sorted(map(self._record_row, self.records)),
+        ]
+
+    def view(self, generation: int = FIRST_GENERATION) -> dict[str, Any]:
+        """The JSON document."""
+        return {
+            "host": self.host,
+            "generation": generation,
+            "providerAddresses": _sorted_view(map(_pa_view, self.provider_addresses)),
+            "records": _sorted_view(map(_record_view, self.records)),
+            "customerRoutes": _sorted_view(
+                _customer_route_view(subnet, prefix) for subnet in self.subnets for prefix in subnet.prefixes
+            ),
+            "providerRoutes": _sorted_view(map(_provider_route_view, self.provider_routes)),
+            "subnets": _sorted_view(map(_subnet_view, self.subnets)),
+        }
+
+    def _pa_row(self, pa: ProviderAddress) -> dp.PaRow:
+        kind = dp.PaKind.SHARED if pa.kind == "shared" else dp.PaKind.REWRITE
+        return dp.PaRow(
+            dp.pack_address(pa.address), self.host_ids[pa.host], pa.address.version, kind, pa.prefix_length
+        )
+
+    def _subnet_row(self, subnet: Subnet) -> dp.SubnetRow:
+        return dp.SubnetRow(subnet.vsid, self.routing_domain_ids[subnet.routing_domain])
+
+    def _port_row(self, port: LocalPort) -> dp.PortRow:
+        return dp.PortRow(self.port_ids[port.name], port.vsid, _mac_bytes(port.mac))
+
+    def _record_row(self, record: Record) -> dp.RecordRow:
+        return dp.RecordRow(
+            ca=dp.pack_address(record.customer_address),
+            provider_address=dp.pack_address(record.provider_address),
+            vsid=record.vsid,
+            host=self.host_ids[record.host],
+            port=self.port_ids[record.port] if record.host == self.host else 0,
+            mac=_mac_bytes(record.mac),
+            family=record.customer_address.version,
+            pa_family=record.provider_address.version,
+            translation=dp.Translation[record.translation.name],
+            type=dp.RecordType.STATIC,
+        )
+
+
+def on_link(prefix: Prefix) -> str:
+    """How HNV writes the next hop of a route on link."""
+    return "0.0.0.0" if prefix.version == 4 else "::"
+
+
+def _provider_route_row(route: ProviderRoute) -> dp.ProviderRouteRow:
+    prefix = route.prefix
+    return dp.ProviderRouteRow(
+        dp.pack_address(prefix.network_address),
+        dp.pack_address(route.next_hop),
+        prefix.version,
+        prefix.prefixlen,
+    )
+
+
+def _prefix_row(vsid: int, prefix: Prefix, gateway: Address) -> dp.PrefixRow:
+    return dp.PrefixRow(
+        dp.pack_address(prefix.network_address),
+        dp.pack_address(gateway),
+        vsid,
+        prefix.version,
+        prefix.prefixlen,
+    )
+
+
+def _source_row(port: int, prefix: Prefix) -> dp.SourceRow:
+    return dp.SourceRow(dp.pack_address(prefix.network_address), port, prefix.version, prefix.prefixlen)
+
+
+def _pa_view(pa: ProviderAddress) -> dict[str, Any]:
+    return {"address": str(pa.address), "prefixLength": pa.prefix_length, "kind": pa.kind, "host": pa.host}
+
+
+def _customer_route_view(subnet: Subnet, prefix: Prefix) -> dict[str, Any]:
+    return {
+        "routingDomain": subnet.routing_domain,
+        "prefix": str(prefix),
+        "nextHop": on_link(prefix),
+        "metric": 0,
+    }
+
+
+def _provider_route_view(route: ProviderRoute) -> dict[str, Any]:
+    return {"prefix": str(route.prefix), "nextHop": str(route.next_hop)}
+
+
+def _subnet_view(subnet: Subnet) -> dict[str, Any]:
+    return {
+        "virtualSubnetId": subnet.vsid,
+        "routingDomain": subnet.routing_domain,
+        "prefixes": sorted(map(str, subnet.prefixes)),
+        "gateways": sorted(map(str, subnet.gateways)),
+    }
+
+
+def _record_view(record: Record) -> dict[str, Any]:
+    return {
+        "virtualSubnetId": record.vsid,
+        "customerAddress": str(record.customer_address),
+        "macAddress": record.mac,
+        "providerAddress": str(record.provider_address),
+        "translation": str(record.translation),
+        "type": "static",
+        "host": record.host,
+        "port": record.port,
+    }
+
+
+def _sorted_view(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: tuple(row.values()))
+
+
+def _dense(names: Iterable[str]) -> dict[str, int]:
+    return {name: number for number, name in enumerate(sorted(names), start=1)}
+
+
+def _mac_bytes(mac: Mac) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))

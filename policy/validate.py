@@ -1,0 +1,412 @@
+"""Rules that reach across objects. Each is a function named for what it holds true, from intent to problems.
+
+`check_intent` looks at what is stated; what is left out, or could not be read, breaks no rule here.
+`check_policy` looks at the complete policy, where only what depends on allocated addresses remains to be
+checked.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby, permutations
+from operator import attrgetter
+
+from policy.errors import ObjectId, Problem
+from policy.model import (
+    IPV6_MIN_MTU,
+    NVGRE_OVERHEAD,
+    UNDERLAY_PORT,
+    Address,
+    Host,
+    Intent,
+    LogicalNetwork,
+    NetworkSite,
+    Policy,
+    Port,
+    Prefix,
+    Translation,
+    VMNetwork,
+    VMSubnet,
+)
+
+MAX_LOCAL_PORTS = 1023
+"""Tenant ports of one host: DP_MAX_PORTS less the underlay."""
+
+Problems = Iterator[Problem]
+Stated = tuple[Prefix, ObjectId, str]
+"""A prefix and where it is stated: the object and the field's path."""
+
+
+def check_intent(intent: Intent) -> list[Problem]:
+    return [problem for rule in INTENT_RULES for problem in rule(intent)]
+
+
+def check_policy(policy: Policy) -> list[Problem]:
+    return [problem for rule in POLICY_RULES for problem in rule(policy)]
+
+
+# ---- references ----------------------------------------------------------------------------------
+
+
+def references_exist(intent: Intent) -> Problems:
+    for item in intent.by_id.values():
+        for path, target in _references(item):
+            if target.name and target not in intent.by_id:
+                yield intent.problem(item.id, path, f"there is no {target}")
+
+
+def _references(item: object) -> Iterator[tuple[str, ObjectId]]:
+    match item:
+        case NetworkSite():
+            yield "spec.logicalNetwork", ObjectId("LogicalNetwork", "", item.logical_network)
+        case Host():
+            yield "spec.site", ObjectId("NetworkSite", "", item.site)
+        case VMNetwork():
+            yield "spec.logicalNetwork", ObjectId("LogicalNetwork", "", item.logical_network)
+        case VMSubnet():
+            yield "spec.vmNetwork", item.network_id
+        case Port():
+            yield "spec.vmSubnet", item.subnet_id
+            yield "spec.host", ObjectId("Host", "", item.host)
+        case LogicalNetwork():
+            pass
+
+
+def port_names_are_unique(intent: Intent) -> Problems:
+    named: dict[str, Port] = {}
+    for port in intent.ports:
+        first = named.setdefault(port.name, port)
+        if first is not port:
+            text = f"{first.id}{_at(intent, first.id)} has this name; Port names are unique over all tenants"
+            yield intent.problem(port.id, "metadata.name", text)
+        if port.name == UNDERLAY_PORT:
+            text = f"{UNDERLAY_PORT!r} is the name of the provider-facing port"
+            yield intent.problem(port.id, "metadata.name", text)
+
+
+# ---- provider network ----------------------------------------------------------------------------
+
+
+def site_subnets_do_not_overlap(intent: Intent) -> Problems:
+    stated = [
+        (subnet.prefix, site.id, f"spec.subnets[{index}].prefix")
+        for site in intent.sites
+        for index, subnet in enumerate(site.subnets)
+    ]
+    for (outer, owner, _), (inner, site, path) in _overlaps(stated):
+        yield intent.problem(site, path, f"{inner} overlaps {outer} of {owner}")
+
+
+def site_subnet_addresses_fit(intent: Intent) -> Problems:
+    """paPool and gateway lie in the subnet; one gateway a family, for there is one default route."""
+    for site in intent.sites:
+        with_gateway: set[int] = set()
+        for index, subnet in enumerate(site.subnets):
+            path = f"spec.subnets[{index}]"
+            pool = subnet.pa_pool
+            if pool and not (pool.first in subnet.prefix and pool.last in subnet.prefix):
+                yield intent.problem(site.id, f"{path}.paPool", f"{pool} is not inside {subnet.prefix}")
+            if subnet.gateway_mac and not subnet.gateway:
+                yield intent.problem(site.id, f"{path}.gatewayMac", "there is no gateway that has it")
+            if not subnet.gateway:
+                continue
+            if misfit := _misfit(subnet.gateway, subnet.prefix):
+                yield intent.problem(site.id, f"{path}.gateway", misfit)
+            if subnet.gateway.version in with_gateway:
+                text = f"a second IPv{subnet.gateway.version} gateway of the site"
+                yield intent.problem(site.id, f"{path}.gateway", text)
+            with_gateway.add(subnet.gateway.version)
+
+
+def provider_addresses_are_on_site(intent: Intent) -> Problems:
+    """Every stated PA lies in a subnet of its host's site and is no one else's there."""
+    for owner, host, path, pa in _stated_pas(intent):
+        site = intent.site_of(host) if host else None
+        if host is None or site is None or not site.subnets:
+            continue
+        subnet = site.subnet_of(pa)
+        if subnet is None:
+            yield intent.problem(owner, path, f"{pa} is in no subnet of {site.id}, where {host.id} is")
+        elif misfit := _misfit(pa, subnet.prefix, subnet.gateway):
+            yield intent.problem(owner, path, misfit)
+
+
+def provider_addresses_are_unique(intent: Intent) -> Problems:
+    owners: dict[Address, ObjectId] = {}
+    for owner, _, path, pa in _stated_pas(intent):
+        if pa in owners:
+            yield intent.problem(owner, path, f"{pa} is a provider address of {owners[pa]} already")
+        owners.setdefault(pa, owner)
+
+
+def underlay_macs_are_unique(intent: Intent) -> Problems:
+    owners: dict[str, str] = {}
+    for site in intent.sites:
+        owners |= {subnet.gateway_mac: f"the gateway of {site.id}" for subnet in site.subnets}
+    for host in intent.hosts:
+        mac = host.underlay.mac
+        if mac and mac in owners:
+            yield intent.problem(host.id, "spec.underlay.mac", f"{mac} is the MAC of {owners[mac]} already")
+        owners.setdefault(mac, str(host.id))
+
+
+def _stated_pas(intent: Intent) -> Iterator[tuple[ObjectId, Host | None, str, Address]]:
+    for host in intent.hosts:
+        for index, pa in enumerate(host.provider_addresses):
+            yield host.id, host, f"spec.providerAddresses[{index}]", pa
+    for port in intent.ports:
+        for index, pa in enumerate(port.provider_addresses):
+            yield port.id, intent.host_by_name.get(port.host), f"spec.providerAddresses[{index}]", pa
+
+
+# ---- tenant networks -----------------------------------------------------------------------------
+
+
+def prefixes_do_not_overlap_in_a_vm_network(intent: Intent) -> Problems:
+    by_network = attrgetter("network_id")
+    for network, subnets in groupby(sorted(intent.vm_subnets, key=by_network), by_network):
+        stated = [
+            (prefix, subnet.id, f"spec.prefixes[{index}]")
+            for subnet in subnets
+            for index, prefix in enumerate(subnet.prefixes)
+        ]
+        for (outer, owner, _), (inner, subnet, path) in _overlaps(stated):
+            yield intent.problem(subnet, path, f"{inner} overlaps {outer} of {owner} in {network}")
+
+
+def gateways_fit_their_prefixes(intent: Intent) -> Problems:
+    for subnet in intent.vm_subnets:
+        taken: set[Prefix] = set()
+        for index, gateway in enumerate(subnet.gateways if subnet.prefixes else ()):
+            path = f"spec.gateways[{index}]"
+            prefix = subnet.prefix_of(gateway)
+            if prefix is None:
+                yield intent.problem(subnet.id, path, f"{gateway} is in no prefix of the subnet")
+                continue
+            if misfit := _misfit(gateway, prefix):
+                yield intent.problem(subnet.id, path, misfit)
+            if prefix in taken:
+                yield intent.problem(subnet.id, path, f"a second gateway of {prefix}")
+            taken.add(prefix)
+
+
+def vsids_are_unique(intent: Intent) -> Problems:
+    owners: dict[int, VMSubnet] = {}
+    for subnet in intent.vm_subnets:
+        first = owners.setdefault(subnet.vsid, subnet) if subnet.vsid else subnet
+        if first is not subnet:
+            yield intent.problem(subnet.id, "spec.vsid", f"{subnet.vsid} is the VSID of {first.id} already")
+
+
+def addresses_fit_their_subnet(intent: Intent) -> Problems:
+    for port in intent.ports:
+        subnet = intent.subnet_by_id.get(port.subnet_id)
+        if subnet is None or not subnet.prefixes:
+            continue
+        for index, address in enumerate(port.addresses):
+            path = f"spec.addresses[{index}]"
+            prefix = subnet.prefix_of(address)
+            if prefix is None:
+                yield intent.problem(port.id, path, f"{address} is in no prefix of {subnet.id}")
+            elif misfit := _misfit(address, prefix, gateway_of(subnet, prefix)):
+                yield intent.problem(port.id, path, misfit)
+
+
+def customer_addresses_are_unique_in_a_subnet(intent: Intent) -> Problems:
+    for ports in intent.ports_by_subnet.values():
+        owners: dict[Address, Port] = {}
+        for port in ports:
+            for index, address in enumerate(port.addresses):
+                if address in owners:
+                    text = f"{address} is an address of {owners[address].id} already"
+                    yield intent.problem(port.id, f"spec.addresses[{index}]", text)
+                owners.setdefault(address, port)
+
+
+def macs_are_unique_in_a_subnet(intent: Intent) -> Problems:
+    for ports in intent.ports_by_subnet.values():
+        owners: dict[str, Port] = {}
+        for port in ports:
+            if port.mac and owners.setdefault(port.mac, port) is not port:
+                text = f"{port.mac} is the MAC of {owners[port.mac].id} already"
+                yield intent.problem(port.id, "spec.mac", text)
+
+
+def rewrite_addresses_pair_up(intent: Intent) -> Problems:
+    """A stated PA for every CA, in the CAs' order and of their families, in rewrite subnets only."""
+    for port in intent.ports:
+        subnet = intent.subnet_by_id.get(port.subnet_id)
+        if subnet is None or not port.provider_addresses:
+            continue
+        path = "spec.providerAddresses"
+        if subnet.translation is not Translation.REWRITE:
+            yield intent.problem(port.id, path, f"{subnet.id} is carried by NVGRE, which uses the host's")
+            continue
+        versions = [address.version for address in port.addresses]
+        if not versions and "spec.addresses" not in intent.sources.get(port.id, {}):
+            yield intent.problem(port.id, path, "stated, but spec.addresses is left out")
+        elif versions and versions != [pa.version for pa in port.provider_addresses]:
+            wanted = ", ".join(f"IPv{version}" for version in versions)
+            text = f"expected one for each of spec.addresses, in their order: {wanted}"
+            yield intent.problem(port.id, path, text)
+
+
+def unmanaged_hosts_have_no_rewrite_ports(intent: Intent) -> Problems:
+    for port in intent.ports:
+        subnet = intent.subnet_by_id.get(port.subnet_id)
+        host = intent.host_by_name.get(port.host)
+        if subnet and host and not host.managed and subnet.translation is Translation.REWRITE:
+            text = f"{host.id} is unmanaged and speaks NVGRE only, but {subnet.id} is carried by rewrite"
+            yield intent.problem(port.id, "spec.host", text)
+
+
+def hosts_are_on_the_logical_network(intent: Intent) -> Problems:
+    for port in intent.ports:
+        subnet = intent.subnet_by_id.get(port.subnet_id)
+        network = intent.by_id.get(subnet.network_id) if subnet else None
+        host = intent.host_by_name.get(port.host)
+        site = intent.site_of(host) if host else None
+        if not isinstance(network, VMNetwork) or host is None or site is None:
+            continue
+        wanted, found = network.logical_network, site.logical_network
+        if wanted and found and wanted != found:
+            text = f"{host.id} is on {found}, but {network.id} on {wanted}"
+            yield intent.problem(port.id, "spec.host", text)
+
+
+def devices_are_used_once(intent: Intent) -> Problems:
+    owners = {(host.name, "", host.underlay.interface): f"the underlay of {host.id}" for host in intent.hosts}
+    for port in intent.ports:
+        if port.attach is None:
+            continue
+        key = (port.host, port.attach.netns, port.attach.device)
+        if key in owners:
+            text = f"{port.attach.device} is {owners[key]} already"
+            yield intent.problem(port.id, f"spec.attach.{port.attach.kind}", text)
+        owners.setdefault(key, f"the device of {port.id}")
+
+
+def hosts_hold_their_ports(intent: Intent) -> Problems:
+    counts: dict[str, int] = {}
+    for port in intent.ports:
+        counts[port.host] = counts.get(port.host, 0) + 1
+        if counts[port.host] == MAX_LOCAL_PORTS + 1:
+            text = f"Host {port.host} has {MAX_LOCAL_PORTS} ports already, the limit"
+            yield intent.problem(port.id, "spec.host", text)
+
+
+# ---- what depends on allocated addresses ---------------------------------------------------------
+
+
+def underlay_mtus_carry_ipv6(policy: Policy) -> Problems:
+    """Every underlay carries an NVGRE packet around an IPv6 packet of the least MTU there is."""
+    for host in policy.hosts:
+        least = IPV6_MIN_MTU + max(NVGRE_OVERHEAD[pa.version] for pa in host.provider_addresses)
+        if host.underlay.mtu < least:
+            text = (
+                f"{host.underlay.mtu} is too small: NVGRE around an IPv6 packet of {IPV6_MIN_MTU} is {least}"
+            )
+            yield policy.problem(host.id, "spec.underlay.mtu", text)
+
+
+def peers_share_a_family(policy: Policy) -> Problems:
+    for one, other in sorted({tuple(sorted(pair)) for pair in _peers(policy)}):
+        if not nvgre_family(policy.host_by_name[one], policy.host_by_name[other]):
+            text = f"Host {one} and Host {other} have ports in one VM network, but no PAs of one family"
+            yield policy.problem(ObjectId("Host", "", other), "spec.providerAddresses", text)
+
+
+def peers_are_routed(policy: Policy) -> Problems:
+    """A site reaches PAs on other sites by a gateway of their family."""
+    for (name, peer_name), rewrite_versions in _peers(policy).items():
+        host, peer = policy.host_by_name[name], policy.host_by_name[peer_name]
+        site = policy.site_by_name[host.site]
+        if peer.site == host.site:
+            continue
+        routed = {subnet.gateway.version for subnet in site.subnets if subnet.gateway}
+        for version in sorted(({nvgre_family(host, peer)} | rewrite_versions) - routed - {0}):
+            text = f"no IPv{version} gateway, by which {host.id} would reach {peer.id} on {peer.site}"
+            yield policy.problem(site.id, "spec.subnets", text)
+
+
+def _peers(policy: Policy) -> dict[tuple[str, str], set[int]]:
+    """(host, another with ports in the same VM network) -> IP versions of rewrite between them."""
+    networks: dict[ObjectId, dict[str, set[int]]] = {}
+    for port in policy.ports:
+        hosts = networks.setdefault(policy.subnet_by_id[port.subnet_id].network_id, {})
+        hosts.setdefault(port.host, set()).update(pa.version for pa in port.provider_addresses)
+    pairs: dict[tuple[str, str], set[int]] = {}
+    for hosts in networks.values():
+        for host, peer in permutations(hosts, 2):
+            pairs.setdefault((host, peer), set()).update(hosts[host] & hosts[peer])
+    return pairs
+
+
+def nvgre_family(host: Host, peer: Host) -> int:
+    """The IP version of the shared PAs between two hosts: 4 if both have one, else 6, else 0."""
+    shared = {pa.version for pa in host.provider_addresses} & {pa.version for pa in peer.provider_addresses}
+    return min(shared, default=0)
+
+
+# ---- shared --------------------------------------------------------------------------------------
+
+
+def gateway_of(subnet: VMSubnet, prefix: Prefix) -> Address:
+    """The gateway of one prefix of the subnet: the stated one, else network address + 1."""
+    stated = (gateway for gateway in subnet.gateways if gateway in prefix)
+    return next(stated, prefix.network_address + 1)
+
+
+def _overlaps(stated: Iterable[Stated]) -> Iterator[tuple[Stated, Stated]]:
+    """(outer, inner) for every prefix that lies in another one; prefixes overlap in no other way."""
+    outer: Stated | None = None
+    for item in sorted(
+        stated, key=lambda item: (item[0].version, int(item[0].network_address), item[0].prefixlen)
+    ):
+        if outer is not None and item[0].overlaps(outer[0]):
+            yield outer, item
+        else:
+            outer = item
+
+
+def _misfit(address: Address, prefix: Prefix, gateway: Address | None = None) -> str:
+    """Why a host or gateway in `prefix` can't have this address; "" if it can."""
+    if address not in prefix:
+        return f"{address} is not inside {prefix}"
+    if address == gateway:
+        return f"{address} is the gateway of {prefix}"
+    if address == prefix.network_address:
+        return f"{address} is the network address of {prefix}"
+    if prefix.version == 4 and address == prefix.broadcast_address:
+        return f"{address} is the broadcast address of {prefix}"
+    return ""
+
+
+def _at(intent: Intent, subject: ObjectId) -> str:
+    location = intent.problem(subject, "metadata.name", "").location
+    return f" at {location}" if location else ""
+
+
+INTENT_RULES: tuple[Callable[[Intent], Problems], ...] = (
+    references_exist,
+    port_names_are_unique,
+    site_subnets_do_not_overlap,
+    site_subnet_addresses_fit,
+    provider_addresses_are_on_site,
+    provider_addresses_are_unique,
+    underlay_macs_are_unique,
+    prefixes_do_not_overlap_in_a_vm_network,
+    gateways_fit_their_prefixes,
+    vsids_are_unique,
+    addresses_fit_their_subnet,
+    customer_addresses_are_unique_in_a_subnet,
+    macs_are_unique_in_a_subnet,
+    rewrite_addresses_pair_up,
+    unmanaged_hosts_have_no_rewrite_ports,
+    hosts_are_on_the_logical_network,
+    devices_are_used_once,
+    hosts_hold_their_ports,
+)
+POLICY_RULES: tuple[Callable[[Policy], Problems], ...] = (
+    underlay_mtus_carry_ipv6,
+    peers_share_a_family,
+    peers_are_routed,
+)
