@@ -2,6 +2,7 @@
 # ISOLANE_NO_APT=1 keeps them from installing Debian packages.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PYTEST_ARGS ?=
+export PATH := $(PATH):/usr/sbin:/sbin
 
 .PHONY: demo test setup build lint fuzz clean
 

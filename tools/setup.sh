@@ -7,6 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 goal=${1:-run}
 root=$PWD
+PATH=$PATH:/usr/sbin:/sbin
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
@@ -59,6 +60,15 @@ missing_packages() {
     for package in $(wanted_packages); do have "$package" || echo "$package"; done
 }
 
+# quietly LOG COMMAND...: the command's output goes to build/LOG, and is shown if it fails.
+quietly() {
+    local log=build/$1
+    shift
+    "$@" >"$log" 2>&1 && return
+    tail -n 40 "$log" >&2
+    die "failed: $* (all of its output is in $log)"
+}
+
 # Installs without starting a daemon: not now (policy-rc.d) and not at the next boot (disable).
 apt_install() {
     local policy=/usr/sbin/policy-rc.d ours=
@@ -68,8 +78,8 @@ apt_install() {
         printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
         as_root chmod 755 $policy
     fi
-    as_root apt-get -q -o DPkg::Lock::Timeout=300 update
-    as_root env DEBIAN_FRONTEND=noninteractive \
+    quietly apt.log as_root apt-get -q -o DPkg::Lock::Timeout=300 update
+    quietly apt.log as_root env DEBIAN_FRONTEND=noninteractive \
         apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=300 install "$@"
     case " $* " in
         *" openvswitch-switch "*) as_root systemctl disable openvswitch-switch.service >/dev/null 2>&1 || true ;;
@@ -116,15 +126,15 @@ make_venv() {
     local stamp=.venv/isolane-$goal want
     want=$(printf '%s\n' "$root" "$("$python" -VV)" "$(requirements)")
     [ "$(cat "$stamp" 2>/dev/null)" != "$want" ] || return 0
-    # A virtual environment knows its own path: a moved checkout, or another Python, needs a new one.
-    if ! .venv/bin/python -c "import sys; sys.exit(sys.prefix != '$root/.venv')" 2>/dev/null; then
+    # A virtual environment and a build directory know their own path: a moved checkout needs new ones.
+    if ! .venv/bin/pip --version 2>/dev/null | grep -qF " $root/.venv/"; then
         say "creating .venv with $python"
         "$python" -m venv --clear .venv
-        rm -rf build
+        rm -rf build/*
     fi
     say "installing Python packages into .venv"
     requirements > .venv/requirements.txt
-    .venv/bin/python -m pip install -q --disable-pip-version-check --require-virtualenv -r .venv/requirements.txt
+    quietly pip.log .venv/bin/python -m pip install --disable-pip-version-check -r .venv/requirements.txt
     printf '%s\n' "$want" > "$stamp"
 }
 
@@ -140,17 +150,26 @@ link_project() {
 
 build_core() {
     if [ ! -e build/py/build.ninja ]; then
-        say "configuring build/py"
-        PATH=$root/.venv/bin:$PATH .venv/bin/meson setup --reconfigure build/py >build/setup.log 2>&1 ||
-            { cat build/setup.log >&2; die "meson setup failed (build/setup.log)"; }
+        say "configuring the build (build/py)"
+        PATH=$root/.venv/bin:$PATH quietly meson.log .venv/bin/meson setup --reconfigure build/py
     fi
-    tools/build.sh >&2
+    say "building the core"
+    quietly build.log tools/build.sh
 }
 
+# What an earlier run as root left here would be in the way of one without.
+own_files() {
+    if [ "$(id -u)" != 0 ] && [ -n "$(find build .venv ! -user "$(id -u)" -print -quit 2>/dev/null)" ]; then
+        say "taking over build and .venv from another user"
+        as_root chown -R "$(id -u):$(id -g)" build .venv
+    fi
+}
+
+mkdir -p build
+own_files
 python=$(find_python)
 install_packages
 make_venv
-mkdir -p build
 build_core
 link_project
 say "ready: .venv/bin/isolane"
