@@ -11,6 +11,7 @@ import click
 from policy.errors import PolicyError
 
 COMMANDS = {
+    "bench": "tools.bench:command",
     "compile": "tools.compile:command",
 }
 """Verb -> module:command."""

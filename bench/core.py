@@ -1,0 +1,228 @@
+"""Clocks a packet of the packet core in memory, and the proof that what was timed is right.
+
+Each operation gets an engine of its own with the tables of bench/workload.py; a sample of packets goes through the same
+engine and through the naive twin before anything is timed. Rounds of all operations are interleaved.
+"""
+
+import os
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cache
+from statistics import median
+
+from bench import workload
+from bench.workload import (
+    GATEWAY_MAC,
+    NETWORKS,
+    PORT,
+    PORT_MAC,
+    ROUTER_MAC,
+    SELF_HOST,
+    UNDERLAY_MAC,
+    Bytes,
+    Numbers,
+    Plan,
+)
+from dataplane.core import (
+    UNDERLAY,
+    BenchConfig,
+    BenchOp,
+    BenchRound,
+    Config,
+    Dataplane,
+    Frame,
+    PortConfig,
+    PortKind,
+)
+from dataplane.fake import FakeDataplane
+
+SAMPLE = 10_000
+ROUNDS = 5
+FrameBuilder = Callable[[Plan, int, Numbers, Numbers], Bytes]
+
+
+@dataclass(frozen=True)
+class Operation:
+    op: BenchOp
+    rewrite: bool
+    port_in: int
+    port_out: int
+    frames: FrameBuilder
+
+
+OPERATIONS = {
+    "push": Operation(BenchOp.PUSH, False, PORT, UNDERLAY, workload.frames_out),
+    "pop": Operation(BenchOp.POP, False, UNDERLAY, PORT, workload.frames_pop),
+    "rewrite-out": Operation(BenchOp.REWRITE_OUT, True, PORT, UNDERLAY, workload.frames_out),
+    "rewrite-in": Operation(BenchOp.REWRITE_IN, True, UNDERLAY, PORT, workload.frames_rewrite_in),
+    "lookup": Operation(BenchOp.LOOKUP, False, PORT, UNDERLAY, workload.frames_out),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """records in the table, flows over them, hosts behind them; frame: bytes without FCS (of the inner frame for pop)."""
+
+    records: int = 8192
+    flows: int = 8192
+    hosts: int = 1000
+    frame: int = 64
+    keys: str = "uniform"
+    family: int = 4
+    seconds: float = 1.0
+
+
+class WrongResult(Exception):
+    """The core and its twin disagree: nothing that was timed counts."""
+
+
+@dataclass
+class Run:
+    """One operation under way."""
+
+    name: str
+    operation: Operation
+    settings: Settings
+    dataplane: Dataplane
+    frames: bytes
+    frame_len: int
+    order: Sequence[int]
+    rounds: list[BenchRound] = field(default_factory=list)
+    digest: int = 0
+    dropped: int = 0
+
+    def time(self, packets: int) -> BenchRound:
+        config = BenchConfig(self.operation.op, self.operation.port_in, self.frame_len, 1, packets)
+        result = self.dataplane.bench(config, self.frames, self.order)
+        self.digest = result.digest
+        self.dropped += result.dropped
+        return result.rounds[0]
+
+    def result(self) -> dict[str, object]:
+        clocks = [r.clocks / r.packets for r in self.rounds]
+        return {
+            "op": self.name,
+            "keys": self.settings.keys,
+            "family": self.settings.family,
+            "records": self._records(),
+            "flows": self.settings.flows,
+            "hosts": self.settings.hosts,
+            "frame": self.settings.frame,
+            "rounds": len(self.rounds),
+            "packets": sum(r.packets for r in self.rounds),
+            "clocks": spread(clocks),
+            "mpps": spread([tsc_mhz() / c for c in clocks]),
+            "digest": f"{self.digest:016x}",
+            "drops": self.dropped,
+        }
+
+    def _records(self) -> int:
+        stats = self.dataplane.table_stats()
+        return stats.records4 if self.settings.family == 4 else stats.records6
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    return {"median": round(median(values), 2), "min": round(min(values), 2), "max": round(max(values), 2)}
+
+
+@cache
+def tsc_mhz() -> float:
+    """Clocks a microsecond, as the kernel calibrated the TSC."""
+    with open("/proc/cpuinfo") as cpuinfo:
+        return next(float(line.split(":")[1]) for line in cpuinfo if line.startswith("cpu MHz"))
+
+
+def machine() -> dict[str, object]:
+    model = "unknown"
+    with open("/proc/cpuinfo") as cpuinfo:
+        for line in cpuinfo:
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "tsc_mhz": round(tsc_mhz(), 1),
+    }
+
+
+def _attach(dataplane: Dataplane | FakeDataplane, family: int) -> None:
+    dataplane.attach(UNDERLAY, PortConfig("underlay", PortKind.MEM, UNDERLAY_MAC, mtu=9000))
+    dataplane.attach(PORT, PortConfig("port", PortKind.MEM, PORT_MAC, mtu=9000))
+    dataplane.set_neighbour(NETWORKS[family].gateway, GATEWAY_MAC)
+
+
+def _config() -> Config:
+    return Config(
+        self_host=SELF_HOST,
+        router_mac=ROUTER_MAC,
+        hash_key=(0x9E3779B97F4A7C15, 0xD1B54A32D192ED03),
+        slots=1 << 15,
+    )
+
+
+def _outputs(
+    dataplane: Dataplane | FakeDataplane, operation: Operation, frames: Sequence[bytes]
+) -> Iterator[list[bytes]]:
+    for at in range(0, len(frames), 64):
+        for data in frames[at : at + 64]:
+            dataplane.inject(operation.port_in, Frame(data))
+        dataplane.poll(1)
+        yield [frame.data for frame in dataplane.collect(operation.port_out)]
+
+
+def verify(run: Run, plan: Plan, numbers: Numbers) -> None:
+    """A sample of the timed packets through core and twin. WrongResult: they differ, or a packet did not come out."""
+    sample = min(SAMPLE, len(run.frames) // run.frame_len)
+    frames = [run.frames[i * run.frame_len : (i + 1) * run.frame_len] for i in range(sample)]
+    with FakeDataplane(_config()) as twin:
+        _attach(twin, plan.family)
+        for change_set in workload.change_sets(plan, numbers[:sample]):
+            twin.apply(change_set)
+        pairs = zip(
+            _outputs(run.dataplane, run.operation, frames), _outputs(twin, run.operation, frames), strict=True
+        )
+        for at, (core, naive) in enumerate(pairs):
+            expected = len(frames[at * 64 : (at + 1) * 64])
+            if core != naive or len(core) != expected:
+                raise WrongResult(
+                    f"{run.name}: core and twin differ in packets {at * 64}..{at * 64 + expected - 1} of the sample"
+                )
+
+
+def prepare(name: str, settings: Settings, stack: ExitStack) -> Run:
+    operation = OPERATIONS[name]
+    plan = Plan(settings.records, settings.hosts, settings.family, operation.rewrite)
+    dataplane = stack.enter_context(Dataplane(_config()))
+    for change_set in workload.change_sets(plan):
+        dataplane.apply(change_set)
+    _attach(dataplane, settings.family)
+    length = 1 << 20 if settings.records > 100_000 else 1 << 17
+    numbers, flow = workload.sequence(settings.keys, settings.flows, settings.records, length, seed=1)
+    frames = operation.frames(plan, settings.frame, numbers, flow)
+    run = Run(name, operation, settings, dataplane, frames.tobytes(), frames.shape[1], range(length))
+    verify(run, plan, numbers)
+    return run
+
+
+def run_all(names: Sequence[str], settings: Settings, progress: Callable[[str], None]) -> dict[str, object]:
+    """The document of `isolane bench core --json`. Each operation is timed for settings.seconds in all."""
+    with ExitStack() as stack:
+        runs = []
+        for name in names:
+            progress(f"{name}: {settings.records:,} records, sample of {SAMPLE:,} packets against the twin")
+            runs.append(prepare(name, settings, stack))
+        packets = {}
+        for run in runs:
+            trial = run.time(1 << 16)
+            packets[run.name] = max(
+                1 << 16, int(settings.seconds / ROUNDS * 1e9 / max(trial.nanoseconds, 1) * trial.packets)
+            )
+        for round_number in range(ROUNDS):
+            progress(f"round {round_number + 1} of {ROUNDS}")
+            for run in runs:
+                run.rounds.append(run.time(packets[run.name]))
+        return {"machine": machine(), "results": [run.result() for run in runs]}
