@@ -172,15 +172,15 @@ class Dataplane:
         c.hash_key = config.hash_key
         out = ffi.new("struct dp **")
         check(lib.dp_create(c, out), "creating the packet core")
-        self._dp: Handle = out[0]
+        self._handle: Handle | None = out[0]
         self._ports: set[int] = set()
         self._frame_bytes = ffi.new("uint8_t[]", MAX_FRAME)
 
     def close(self) -> None:
         """Stops workers, frees everything; descriptors stay the caller's. No thread may be inside a call."""
-        if self._dp != ffi.NULL:
-            lib.dp_destroy(self._dp)
-            self._dp = ffi.NULL
+        if self._handle is not None:
+            lib.dp_destroy(self._handle)
+            self._handle = None
 
     def __enter__(self) -> Self:
         return self
@@ -188,8 +188,14 @@ class Dataplane:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    @property
+    def _engine(self) -> "Handle":
+        if self._handle is None:
+            raise ValueError("the engine is closed")
+        return self._handle
+
     def _check(self, code: int, what: str, row: tuple[int, int] | None = None) -> int:
-        return check(code, what, errno=lib.dp_last_errno(self._dp) if code < 0 else 0, row=row)
+        return check(code, what, errno=lib.dp_last_errno(self._engine) if code < 0 else 0, row=row)
 
     # ---- ports
 
@@ -203,25 +209,25 @@ class Dataplane:
         c.queues = len(config.fds)
         c.fds = list(config.fds)
         c.mac = config.mac
-        self._check(lib.dp_port_attach(self._dp, port, c), f"attaching port {port}, {config.name}")
+        self._check(lib.dp_port_attach(self._engine, port, c), f"attaching port {port}, {config.name}")
         self._ports.add(port)
 
     def detach(self, port: int) -> None:
-        self._check(lib.dp_port_detach(self._dp, port), f"detaching port {port}")
+        self._check(lib.dp_port_detach(self._engine, port), f"detaching port {port}")
 
     # ---- running
 
     def start(self) -> None:
         """Starts the worker threads; until stop(), poll, inject, collect and replay raise CallError."""
-        self._check(lib.dp_start(self._dp), "starting workers")
+        self._check(lib.dp_start(self._engine), "starting workers")
 
     def stop(self) -> None:
-        self._check(lib.dp_stop(self._dp), "stopping workers")
+        self._check(lib.dp_stop(self._engine), "stopping workers")
 
     def poll(self, now: int) -> int:
         """Runs every worker's loop once on this thread at time `now` (ns, never falling): due timers, then
         all that memory ports hold. Returns the packets received."""
-        return self._check(lib.dp_poll(self._dp, now), "polling")
+        return self._check(lib.dp_poll(self._engine, now), "polling")
 
     def inject(self, port: int, frame: Frame) -> None:
         """Hands a frame to a memory port; the next poll() receives it."""
@@ -235,14 +241,15 @@ class Dataplane:
         c.gso_size = frame.gso_size
         c.flow = frame.flow
         data = ffi.from_buffer("uint8_t[]", frame.data)
-        self._check(lib.dp_inject(self._dp, port, c, data), f"injecting into port {port}")
+        self._check(lib.dp_inject(self._engine, port, c, data), f"injecting into port {port}")
 
     def collect(self, port: int) -> list[Frame]:
         """All frames that have left by a memory port since the last call, oldest first."""
         c = ffi.new("struct dp_frame *")
         frames = []
         while self._check(
-            lib.dp_collect(self._dp, port, c, self._frame_bytes, MAX_FRAME), f"collecting from port {port}"
+            lib.dp_collect(self._engine, port, c, self._frame_bytes, MAX_FRAME),
+            f"collecting from port {port}",
         ):
             frames.append(
                 Frame(
@@ -259,16 +266,16 @@ class Dataplane:
 
     def replay_source(self, port: int, fd: int) -> None:
         """Adds a capture file (pcap in us or ns, pcapng; Ethernet) as a port's input; fd is duplicated."""
-        self._check_capture(lib.dp_replay_source(self._dp, port, fd), f"capture for port {port}")
+        self._check_capture(lib.dp_replay_source(self._engine, port, fd), f"capture for port {port}")
 
     def replay(self, batch: int, linger: int) -> int:
         """Runs all sources by timestamp, in batches of up to `batch`, then timers for `linger` ns more.
         Returns the packets read. CaptureError: a file is unreadable or holds snapped packets."""
-        return self._check_capture(lib.dp_replay(self._dp, batch, linger), "replay")
+        return self._check_capture(lib.dp_replay(self._engine, batch, linger), "replay")
 
     def _check_capture(self, code: int, what: str) -> int:
         if code == lib.DP_EFORMAT:
-            what = f"{what}: {ffi.string(lib.dp_replay_error(self._dp)).decode()}"
+            what = f"{what}: {ffi.string(lib.dp_replay_error(self._engine)).decode()}"
         return self._check(code, what)
 
     # ---- neighbours of the underlay
@@ -276,22 +283,22 @@ class Dataplane:
     def set_neighbour(self, address: Address, mac: bytes) -> None:
         """A fixed MAC for a provider next hop; without one it is resolved by ARP or ND."""
         field = pack_address(address)
-        self._check(lib.dp_neigh_set(self._dp, address.version, field, mac), f"neighbour {address}")
+        self._check(lib.dp_neigh_set(self._engine, address.version, field, mac), f"neighbour {address}")
 
     def probe_neighbour(self, address: Address) -> None:
         """Asks a provider next hop now, whether it is in use or not."""
-        code = lib.dp_neigh_probe(self._dp, address.version, pack_address(address))
+        code = lib.dp_neigh_probe(self._engine, address.version, pack_address(address))
         self._check(code, f"probing neighbour {address}")
 
     def announce(self) -> None:
         """Announces every local PA (gratuitous ARP, unsolicited NA) and asks for every next hop in use."""
-        self._check(lib.dp_announce(self._dp), "announcing")
+        self._check(lib.dp_announce(self._engine), "announcing")
 
     def neighbours(self) -> list[Neighbour]:
         count = capacity = 64
         while True:
             rows = ffi.new("struct dp_neigh[]", capacity)
-            count = self._check(lib.dp_neigh_read(self._dp, rows, capacity), "reading neighbours")
+            count = self._check(lib.dp_neigh_read(self._engine, rows, capacity), "reading neighbours")
             if count <= capacity:
                 break
             capacity = count
@@ -310,17 +317,17 @@ class Dataplane:
     def apply(self, change_set: bytes) -> None:
         """Applies an encoded ChangeSet, whole or not at all. ChangeSetError names the row refused."""
         error = ffi.new("struct dp_change_error *")
-        code = lib.dp_apply(self._dp, ffi.from_buffer("uint8_t[]", change_set), len(change_set), error)
+        code = lib.dp_apply(self._engine, ffi.from_buffer("uint8_t[]", change_set), len(change_set), error)
         self._check(code, ffi.string(error.text).decode(), (error.section, error.row))
 
     @property
     def generation(self) -> int:
         """The generation of the last change set applied."""
-        return lib.dp_generation(self._dp)
+        return lib.dp_generation(self._engine)
 
     def table_stats(self) -> TableStats:
         c = ffi.new("struct dp_table_stats *")
-        self._check(lib.dp_table_stats(self._dp, c), "reading table statistics")
+        self._check(lib.dp_table_stats(self._engine, c), "reading table statistics")
         return TableStats(**{name: getattr(c, name) for name in TableStats.__slots__})
 
     # ---- counters
@@ -329,7 +336,7 @@ class Dataplane:
         c = ffi.new("struct dp_counters *")
         reasons = drop_reasons()
         drops = ffi.new("uint64_t[]", len(reasons))
-        self._check(lib.dp_counters_read(self._dp, port, c, drops), f"reading counters of port {port}")
+        self._check(lib.dp_counters_read(self._engine, port, c, drops), f"reading counters of port {port}")
         return Counters(
             **{name: getattr(c, name) for name in Counters.__slots__ if name != "drops"},
             drops={reason.name: n for reason, n in zip(reasons, drops, strict=True) if n},
@@ -345,7 +352,7 @@ class Dataplane:
         while True:
             rows = ffi.new("struct dp_vsid_counters[]", capacity)
             count = self._check(
-                lib.dp_vsid_counters_read(self._dp, rows, capacity), "reading subnet counters"
+                lib.dp_vsid_counters_read(self._engine, rows, capacity), "reading subnet counters"
             )
             if count <= capacity:
                 break
@@ -375,7 +382,7 @@ class Dataplane:
         digest = ffi.new("uint64_t *")
         dropped = ffi.new("uint64_t *")
         pool = ffi.from_buffer("uint8_t[]", frames)
-        code = lib.dp_bench(self._dp, c, pool, ffi.new("uint32_t[]", order), rounds, digest, dropped)
+        code = lib.dp_bench(self._engine, c, pool, ffi.new("uint32_t[]", order), rounds, digest, dropped)
         self._check(code, "bench")
         return BenchResult(
             tuple(BenchRound(r.packets, r.clocks, r.nanoseconds) for r in rounds), digest[0], dropped[0]

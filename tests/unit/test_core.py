@@ -1,0 +1,326 @@
+"""The binding against the real core, on memory ports and capture files."""
+
+import struct
+import threading
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.l2 import ARP, Ether
+from scapy.utils import wrpcap
+
+from dataplane import tables
+from dataplane.core import (
+    UNDERLAY,
+    BenchConfig,
+    BenchOp,
+    Config,
+    Dataplane,
+    Frame,
+    Gso,
+    NeighbourState,
+    Offload,
+    PortConfig,
+    PortKind,
+)
+from dataplane.errors import CallError, CaptureError, ChangeSetError, HostError
+from dataplane.stats import Counters
+from dataplane.tables import NO_ADDRESS, ChangeSet, PaKind, RecordType, Section, Translation, pack_address
+
+ROUTER = bytes.fromhex("02000000aaaa")
+UNDERLAY_MAC = bytes.fromhex("020000007701")
+PEER_MAC = bytes.fromhex("020000007702")
+MACS = {1: bytes.fromhex("02bb00000010"), 2: bytes.fromhex("02bb00000011"), 9: bytes.fromhex("02bb00000012")}
+CAS = {1: ip_address("10.1.1.10"), 2: ip_address("10.1.1.11"), 9: ip_address("10.1.1.12")}
+VSID = 5001
+SELF, OTHER = 1, 2
+PAS = {SELF: ip_address("192.168.77.101"), OTHER: ip_address("192.168.77.102")}
+
+
+def text(mac: bytes) -> str:
+    return mac.hex(":")
+
+
+def record(vm: int, host: int) -> tables.RecordRow:
+    return tables.RecordRow(
+        ca=pack_address(CAS[vm]),
+        provider_address=pack_address(PAS[host]),
+        vsid=VSID,
+        host=host,
+        port=vm if host == SELF else 0,
+        mac=MACS[vm],
+        family=4,
+        pa_family=4,
+        translation=Translation.NVGRE,
+        type=RecordType.STATIC,
+    )
+
+
+def policy() -> tuple[Section, ...]:
+    """VMs 1 and 2 on this host, VM 9 on the other, all in one subnet."""
+    return (
+        tables.put([tables.PaRow(pack_address(pa), host, 4, PaKind.SHARED, 24) for host, pa in PAS.items()]),
+        tables.put([tables.ProviderRouteRow(pack_address(ip_address("192.168.77.0")), NO_ADDRESS, 4, 24)]),
+        tables.put([tables.SubnetRow(VSID, 1)]),
+        tables.put(
+            [
+                tables.PrefixRow(
+                    pack_address(ip_address("10.1.1.0")), pack_address(ip_address("10.1.1.1")), VSID, 4, 24
+                )
+            ]
+        ),
+        tables.put([tables.PortRow(vm, VSID, MACS[vm]) for vm in (1, 2)]),
+        tables.put([record(1, SELF), record(2, SELF), record(9, OTHER)]),
+    )
+
+
+def config(workers: int = 1, slots: int = 1024) -> Config:
+    return Config(self_host=SELF, router_mac=ROUTER, hash_key=(1, 2), workers=workers, slots=slots)
+
+
+def memory_port(name: str, mac: bytes, mtu: int = 1500, offloads: Offload = Offload.NONE) -> PortConfig:
+    return PortConfig(name, PortKind.MEM, mac, mtu, offloads)
+
+
+@pytest.fixture
+def engine() -> Iterator[Dataplane]:
+    with Dataplane(config()) as dataplane:
+        dataplane.attach(UNDERLAY, memory_port("underlay", UNDERLAY_MAC, 1600))
+        for vm in (1, 2):
+            dataplane.attach(vm, memory_port(f"vm{vm}", MACS[vm]))
+        dataplane.apply(ChangeSet(1, policy()).encode())
+        dataplane.set_neighbour(PAS[OTHER], PEER_MAC)
+        yield dataplane
+
+
+def datagram(source: int, destination: int, payload: bytes = b"isolane") -> bytes:
+    frame = Ether(src=text(MACS[source]), dst=text(MACS[destination])) / IP(
+        src=str(CAS[source]), dst=str(CAS[destination])
+    )
+    return bytes(frame / UDP(sport=7, dport=9) / payload)
+
+
+# ---- life
+
+
+def test_closed_engine_refuses_calls() -> None:
+    engine = Dataplane(config())
+    engine.close()
+    engine.close()
+    with pytest.raises(ValueError, match="closed"):
+        engine.poll(0)
+
+
+def test_too_many_workers_are_the_callers_error() -> None:
+    with pytest.raises(CallError):
+        Dataplane(config(workers=9))
+
+
+def test_more_slots_than_memory_are_the_operators_error() -> None:
+    with pytest.raises(HostError):
+        Dataplane(config(slots=2**32 - 1))
+
+
+def test_workers_run_and_stop(engine: Dataplane) -> None:
+    engine.start()
+    with pytest.raises(CallError):
+        engine.poll(0)
+    with pytest.raises(CallError):
+        engine.inject(1, Frame(datagram(1, 2)))
+    assert engine.counters().balance() == 0
+    engine.stop()
+    assert engine.poll(0) == 0
+
+
+# ---- ports and packets
+
+
+def test_frame_between_local_ports(engine: Dataplane) -> None:
+    frame = datagram(1, 2)
+    engine.inject(1, Frame(frame, time=77))
+    assert engine.poll(100) == 1
+    assert engine.collect(2) == [Frame(frame, time=77)]
+    assert engine.collect(2) == []
+    assert engine.port_counters(1) == Counters(received=1, rx_bytes=len(frame))
+    assert engine.port_counters(2) == Counters(sent=1, tx_bytes=len(frame))
+    assert engine.counters().balance() == 0
+    (subnet,) = engine.subnet_counters()
+    assert (subnet.vsid, subnet.from_port, subnet.to_port) == (VSID, 1, 1)
+    assert (subnet.from_port_bytes, subnet.to_port_bytes) == (len(frame), len(frame))
+
+
+def test_frame_to_the_other_host_goes_by_nvgre(engine: Dataplane) -> None:
+    frame = datagram(1, 9)
+    engine.inject(1, Frame(frame))
+    engine.poll(0)
+    (out,) = engine.collect(UNDERLAY)
+    assert out.data[:12] == PEER_MAC + UNDERLAY_MAC
+    assert out.data[34:38] == bytes.fromhex("20006558")
+    assert int.from_bytes(out.data[38:41]) == VSID
+    assert out.data[42:] == frame
+
+
+def test_drop_is_counted_by_its_reason(engine: Dataplane) -> None:
+    engine.inject(1, Frame(datagram(2, 1)))
+    engine.poll(0)
+    assert engine.counters().drops == {"src-mac": 1}
+    assert engine.counters().balance() == 0
+
+
+def test_offload_metadata_passes_both_ways(engine: Dataplane) -> None:
+    engine.detach(2)
+    engine.attach(2, memory_port("vm2", MACS[2], offloads=Offload.CSUM))
+    sent = Frame(datagram(1, 2), csum_partial=True, csum_start=34, csum_offset=6)
+    engine.inject(1, sent)
+    engine.poll(0)
+    (out,) = engine.collect(2)
+    assert (out.csum_partial, out.csum_start, out.csum_offset, out.gso) == (True, 34, 6, Gso.NONE)
+    assert engine.counters().rx_csum_partial == engine.counters().tx_csum_partial == 1
+
+
+def test_attaching_twice_is_refused(engine: Dataplane) -> None:
+    with pytest.raises(CallError, match="port 1, again"):
+        engine.attach(1, memory_port("again", MACS[1]))
+
+
+def test_unknown_port_is_refused(engine: Dataplane) -> None:
+    with pytest.raises(CallError, match="port 77"):
+        engine.inject(77, Frame(datagram(1, 2)))
+    with pytest.raises(CallError, match="port 77"):
+        engine.detach(77)
+
+
+# ---- policy
+
+
+def test_generation_follows_change_sets(engine: Dataplane) -> None:
+    assert engine.generation == 1
+    engine.apply(ChangeSet(2, ()).encode())
+    assert engine.generation == 2
+
+
+def test_refused_change_set_names_the_row_and_changes_nothing(engine: Dataplane) -> None:
+    before = engine.table_stats()
+    bad = record(2, SELF)._replace(vsid=VSID + 1)
+    rows = tables.put([tables.SubnetRow(VSID + 2, 2)]), tables.put([record(1, SELF), bad])
+    with pytest.raises(ChangeSetError) as caught:
+        engine.apply(ChangeSet(2, rows).encode())
+    assert (caught.value.section, caught.value.row) == (1, 1)
+    assert engine.generation == 1
+    assert engine.table_stats() == before
+
+
+def test_truncated_change_set_is_refused(engine: Dataplane) -> None:
+    with pytest.raises(ChangeSetError):
+        engine.apply(ChangeSet(2, policy()).encode()[:-8])
+    assert engine.generation == 1
+
+
+def test_table_stats_count_the_rows(engine: Dataplane) -> None:
+    stats = engine.table_stats()
+    assert (stats.pas, stats.subnets) == (2, 1)
+    assert stats.records4 >= 3
+    assert stats.bytes > 0
+
+
+# ---- neighbours
+
+
+def test_neighbours_are_listed(engine: Dataplane) -> None:
+    (entry,) = [n for n in engine.neighbours() if n.address == PAS[OTHER]]
+    assert (entry.mac, entry.state, entry.held) == (PEER_MAC, NeighbourState.FIXED, 0)
+
+
+def test_probe_asks_by_arp(engine: Dataplane) -> None:
+    engine.probe_neighbour(ip_address("192.168.77.9"))
+    engine.poll(0)
+    asked = [Ether(f.data)[ARP].pdst for f in engine.collect(UNDERLAY)]
+    assert asked == ["192.168.77.9"]
+    assert engine.counters().balance() == 0
+
+
+def test_announce_sends_gratuitous_arp_for_local_pas(engine: Dataplane) -> None:
+    engine.announce()
+    engine.poll(0)
+    announced = [Ether(f.data)[ARP] for f in engine.collect(UNDERLAY)]
+    assert str(PAS[SELF]) in {arp.pdst for arp in announced if arp.psrc == arp.pdst}
+    assert engine.counters().balance() == 0
+
+
+# ---- captures
+
+
+def test_replay_reads_and_writes_captures(engine: Dataplane, tmp_path: Path) -> None:
+    frame = Ether(datagram(1, 2))
+    frame.time = 5.25
+    wrpcap(str(tmp_path / "in.pcap"), [frame])
+    engine.detach(2)
+    with (tmp_path / "in.pcap").open("rb") as source, (tmp_path / "out.pcap").open("w+b") as out:
+        engine.attach(2, PortConfig("vm2", PortKind.PCAP, MACS[2], fds=[out.fileno()]))
+        engine.replay_source(1, source.fileno())
+        assert engine.replay(64, 10**10) == 1
+        engine.detach(2)
+    written = (tmp_path / "out.pcap").read_bytes()
+    assert written[24 + 16 :] == bytes(frame)
+    assert engine.counters().balance() == 0
+
+
+def test_snapped_capture_is_refused(engine: Dataplane, tmp_path: Path) -> None:
+    header = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
+    packet = struct.pack("<IIII", 0, 0, 20, 60) + bytes(20)
+    (tmp_path / "in.pcap").write_bytes(header + packet)
+    with (tmp_path / "in.pcap").open("rb") as source, pytest.raises(CaptureError, match="20"):
+        engine.replay_source(1, source.fileno())
+        engine.replay(1, 0)
+
+
+# ---- threads and bench
+
+
+def test_counters_are_read_beside_the_control_thread(engine: Dataplane) -> None:
+    stop = threading.Event()
+    seen: list[int] = []
+
+    def read() -> None:
+        while not stop.is_set():
+            seen.append(engine.port_counters(1).received)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for now in range(200):
+        engine.inject(1, Frame(datagram(1, 2), time=now))
+        engine.poll(now)
+        engine.collect(2)
+    stop.set()
+    reader.join()
+    assert seen == sorted(seen)
+    assert engine.port_counters(1).received == 200
+
+
+def test_bench_times_packets(engine: Dataplane) -> None:
+    frame = datagram(1, 9, b"x" * 18)
+    result = engine.bench(
+        BenchConfig(BenchOp.PUSH, 1, len(frame), rounds=3, packets=6400), frame * 64, list(range(64))
+    )
+    assert [r.packets > 0 and r.clocks > 0 for r in result.rounds] == [True] * 3
+    assert result.dropped == 0
+    again = engine.bench(
+        BenchConfig(BenchOp.PUSH, 1, len(frame), rounds=3, packets=6400), frame * 64, list(range(64))
+    )
+    assert again.digest == result.digest
+
+
+def test_gateway_answers_ping(engine: Dataplane) -> None:
+    ping = (
+        Ether(src=text(MACS[1]), dst=text(ROUTER)) / IP(src=str(CAS[1]), dst="10.1.1.1") / ICMP(id=3, seq=4)
+    )
+    engine.inject(1, Frame(bytes(ping)))
+    engine.poll(0)
+    (out,) = engine.collect(1)
+    reply = Ether(out.data)
+    assert (reply[IP].src, reply[ICMP].type, reply[ICMP].id) == ("10.1.1.1", 0, 3)
+    assert engine.counters() == Counters(
+        received=1, originated=1, sent=1, consumed=1, rx_bytes=len(bytes(ping)), tx_bytes=len(out.data)
+    )
