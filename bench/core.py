@@ -1,7 +1,7 @@
 """Clocks a packet of the packet core in memory, and the proof that what was timed is right.
 
-Each operation gets an engine of its own with the tables of bench/workload.py; a sample of packets goes through the same
-engine and through the naive twin before anything is timed. Rounds of all operations are interleaved.
+Each operation gets an engine of its own with the tables of bench/workload.py; a sample of packets goes through
+the same engine and through the naive twin before anything is timed. Rounds of all operations are interleaved.
 """
 
 import os
@@ -10,7 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from statistics import median
+
+from dataplane.fake import FakeDataplane
 
 from bench import workload
 from bench.workload import (
@@ -36,7 +39,6 @@ from dataplane.core import (
     PortConfig,
     PortKind,
 )
-from dataplane.fake import FakeDataplane
 
 SAMPLE = 10_000
 ROUNDS = 5
@@ -63,7 +65,10 @@ OPERATIONS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """records in the table, flows over them, hosts behind them; frame: bytes without FCS (of the inner frame for pop)."""
+    """records in the table, flows over them, hosts behind them.
+
+    frame: bytes of the tenant's frame without FCS; for pop the inner one.
+    """
 
     records: int = 8192
     flows: int = 8192
@@ -130,13 +135,13 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 @cache
 def tsc_mhz() -> float:
     """Clocks a microsecond, as the kernel calibrated the TSC."""
-    with open("/proc/cpuinfo") as cpuinfo:
+    with Path("/proc/cpuinfo").open() as cpuinfo:
         return next(float(line.split(":")[1]) for line in cpuinfo if line.startswith("cpu MHz"))
 
 
 def machine() -> dict[str, object]:
     model = "unknown"
-    with open("/proc/cpuinfo") as cpuinfo:
+    with Path("/proc/cpuinfo").open() as cpuinfo:
         for line in cpuinfo:
             if line.startswith("model name"):
                 model = line.split(":", 1)[1].strip()
@@ -175,7 +180,10 @@ def _outputs(
 
 
 def verify(run: Run, plan: Plan, numbers: Numbers) -> None:
-    """A sample of the timed packets through core and twin. WrongResult: they differ, or a packet did not come out."""
+    """A sample of the timed packets through core and twin.
+
+    WrongResult: they differ, or a packet did not come out.
+    """
     sample = min(SAMPLE, len(run.frames) // run.frame_len)
     frames = [run.frames[i * run.frame_len : (i + 1) * run.frame_len] for i in range(sample)]
     with FakeDataplane(_config()) as twin:
@@ -188,8 +196,9 @@ def verify(run: Run, plan: Plan, numbers: Numbers) -> None:
         for at, (core, naive) in enumerate(pairs):
             expected = len(frames[at * 64 : (at + 1) * 64])
             if core != naive or len(core) != expected:
+                last = at * 64 + expected - 1
                 raise WrongResult(
-                    f"{run.name}: core and twin differ in packets {at * 64}..{at * 64 + expected - 1} of the sample"
+                    f"{run.name}: core and twin differ in packets {at * 64}..{last} of the sample"
                 )
 
 

@@ -1,7 +1,8 @@
 """Tables and frames for the in-memory bench, built as numpy columns so that ten million records take seconds.
 
-One virtual subnet holds every record: remote CA number i is 10.0.0.0 + i or fd00::i, lives on host 2 + i % hosts and, under
-rewrite, has the PA 20.0.0.0 + i or fd20::i. Port 1 is the only local one. All PAs lie behind one provider gateway.
+One virtual subnet holds every record: remote CA number i is 10.0.0.0 + i or fd00::i, lives on host
+2 + i % hosts and, under rewrite, has the PA 20.0.0.0 + i or fd20::i. Port 1 is the only local one. All PAs lie
+behind one provider gateway.
 """
 
 from collections.abc import Iterator
@@ -146,14 +147,22 @@ def _base_sections(plan: Plan) -> list[Section]:
         put(own),
         Section(RowKind.PA, Op.PUT, shared.tobytes()),
         put([SubnetRow(VSID, RDID)]),
-        put([
-            PrefixRow(pack_address(prefix), NO_ADDRESS, VSID, family, length)
-            for prefix, length in ((net.ca, 8 if family == 4 else 64), (_masked(net.own_ca), 8 if family == 4 else 64))
-        ]),
+        put([_prefix(net.ca), _prefix(_masked(net.own_ca))]),
         put([PortRow(PORT, VSID, PORT_MAC)]),
-        put([RecordRow(pack_address(net.own_ca), pack_address(pa), VSID, SELF_HOST, PORT, PORT_MAC, family, family,
-                       translation, RecordType.STATIC)]),
-    ]  # fmt: skip
+        put([_own_record(net, pa, translation)]),
+    ]
+
+
+def _prefix(prefix: Address) -> PrefixRow:
+    length = 8 if prefix.version == 4 else 64
+    return PrefixRow(pack_address(prefix), NO_ADDRESS, VSID, prefix.version, length)
+
+
+def _own_record(net: Network, pa: Address, translation: Translation) -> RecordRow:
+    family = net.ca.version
+    ca = pack_address(net.own_ca)
+    where = (pack_address(pa), VSID, SELF_HOST, PORT, PORT_MAC)
+    return RecordRow(ca, *where, family, family, translation, RecordType.STATIC)
 
 
 def _masked(address: Address) -> Address:
@@ -198,7 +207,10 @@ def change_sets(plan: Plan, numbers: Numbers | None = None) -> Iterator[bytes]:
 
 
 def sequence(keys: str, flows: int, records: int, length: int, seed: int) -> tuple[Numbers, Numbers]:
-    """`length` packets' (record number, flow number): `flows` flows over random records, uniform or Zipf 0.99."""
+    """(record number, flow number) of `length` packets: `flows` flows over random records.
+
+    keys: "uniform", or "zipf" for flow number n with a weight of 1 / n ** 0.99.
+    """
     rng = np.random.default_rng(seed)
     if flows >= records:
         record_of_flow = rng.permutation(records).astype(np.uint32)
