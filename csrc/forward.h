@@ -44,4 +44,26 @@ static inline uint8_t pkt_ttl(const struct pkt *pkt) { return pkt->data[pkt->l3 
 static inline bool is_any(unsigned family, const uint8_t *ca) { return family == DP_IPV4 ? load32(ca) == 0 : (load64(ca) | load64(ca + 8)) == 0; }
 static inline bool is_link_local(const uint8_t *ca6) { return ca6[0] == 0xfe && (ca6[1] & 0xc0) == 0x80; }
 
+/* The prefix's first `len` bits are those of the address. */
+static inline bool prefix_holds(const uint8_t *prefix, unsigned len, const uint8_t *address)
+{
+    unsigned bytes = len / 8, bits = len % 8;
+    if (memcmp(prefix, address, bytes))
+        return false;
+    return bits == 0 || ((prefix[bytes] ^ address[bytes]) >> (8 - bits)) == 0;
+}
+
+/* The port's source that holds the address, its own CAs first; NULL: the port may not send from it. */
+static inline const struct port_source *policy_source(const struct port_policy *policy, unsigned family, const uint8_t *address)
+{
+    bool ip4 = family == DP_IPV4;
+    const struct port_source *s = policy->sources + (ip4 ? 0 : policy->n4), *end = s + (ip4 ? policy->n4 : policy->n6);
+    if (ip4 && s < end && s->prefix_len == 32 && load32(s->ca) == load32(address))
+        return s;
+    for (; s < end; s++)
+        if (prefix_holds(s->ca, s->prefix_len, address))
+            return s;
+    return NULL;
+}
+
 #endif

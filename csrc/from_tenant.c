@@ -34,27 +34,6 @@ struct context {
     const struct map_view *view4, *view6;
 };
 
-static bool prefix_holds(const uint8_t *prefix, unsigned len, const uint8_t *address)
-{
-    unsigned bytes = len / 8, bits = len % 8;
-    if (memcmp(prefix, address, bytes))
-        return false;
-    return bits == 0 || ((prefix[bytes] ^ address[bytes]) >> (8 - bits)) == 0;
-}
-
-static inline const struct port_source *find_source(const struct port_policy *policy, const struct pkt *pkt)
-{
-    const uint8_t *address = pkt_source(pkt);
-    bool ip4 = pkt->l3_type == PKT_L3_IP4;
-    const struct port_source *s = policy->sources + (ip4 ? 0 : policy->n4), *end = s + (ip4 ? policy->n4 : policy->n6);
-    if (ip4 && s < end && s->prefix_len == 32 && load32(s->ca) == load32(address))
-        return s;
-    for (; s < end; s++)
-        if (prefix_holds(s->ca, s->prefix_len, address))
-            return s;
-    return NULL;
-}
-
 /* MLD may come from :: and from the port's link-local address, which are no sources otherwise. */
 static bool is_own_mld(const struct port_policy *policy, const struct pkt *pkt)
 {
@@ -138,7 +117,7 @@ static inline enum drop check(const struct context *c, struct pkt *pkt, struct d
         d->step = STEP_ND;
         return DROP_NONE;
     }
-    d->source = find_source(c->policy, pkt);
+    d->source = policy_source(c->policy, pkt->l3_type, pkt_source(pkt));
     if (!d->source && !is_own_mld(c->policy, pkt))
         return DROP_SRC_ADDRESS;
     if (mac_is_group(pkt->data))
