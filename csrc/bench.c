@@ -121,7 +121,7 @@ static uint64_t run_lookup(struct bench *b, uint32_t *hits)
 
 static void run_round(struct bench *b, uint64_t batches, struct dp_bench_round *round, uint64_t *dropped)
 {
-    uint64_t start = nanoseconds();
+    uint64_t start = nanoseconds(), start_clocks = clocks();
     for (uint64_t i = 0; i < batches && *dropped == 0; i++) {
         uint32_t out = 0;
         if (b->config->op == DP_BENCH_LOOKUP) {
@@ -134,6 +134,7 @@ static void run_round(struct bench *b, uint64_t batches, struct dp_bench_round *
         round->packets += DP_BATCH;
         *dropped += DP_BATCH - out;
     }
+    round->elapsed_clocks = clocks() - start_clocks;
     round->nanoseconds = nanoseconds() - start;
 }
 

@@ -337,7 +337,8 @@ struct dp_bench_config {
 };
 
 struct dp_bench_round {
-    uint64_t packets, clocks, nanoseconds;
+    uint64_t packets, clocks;              /* timed */
+    uint64_t elapsed_clocks, nanoseconds;  /* the whole round by both clocks: the TSC's rate */
 };
 
 /*

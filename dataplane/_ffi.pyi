@@ -36,6 +36,7 @@ class dp_bench_config:
 class dp_bench_round:
     packets: int
     clocks: int
+    elapsed_clocks: int
     nanoseconds: int
 
 class dp_change_error:

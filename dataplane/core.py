@@ -144,8 +144,11 @@ class BenchConfig:
 
 @dataclass(frozen=True, slots=True)
 class BenchRound:
+    """clocks: timed, for packets. elapsed_clocks and nanoseconds: the whole round by both clocks."""
+
     packets: int
     clocks: int
+    elapsed_clocks: int
     nanoseconds: int
 
 
@@ -385,5 +388,5 @@ class Dataplane:
         code = lib.dp_bench(self._engine, c, pool, ffi.new("uint32_t[]", order), rounds, digest, dropped)
         self._check(code, "bench")
         return BenchResult(
-            tuple(BenchRound(r.packets, r.clocks, r.nanoseconds) for r in rounds), digest[0], dropped[0]
+            tuple(BenchRound(r.packets, r.clocks, r.elapsed_clocks, r.nanoseconds) for r in rounds), digest[0], dropped[0]
         )
