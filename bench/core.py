@@ -1,7 +1,7 @@
 """Clocks a packet of the packet core in memory, and the proof that what was timed is right.
 
-Each operation gets an engine of its own with the tables of bench/workload.py; a sample of packets goes through
-the same engine and through the naive twin before anything is timed. Rounds of all operations are interleaved.
+Each operation gets an engine of its own with the tables of bench/workload.py; a sample of packets goes
+through the same engine and through the naive twin before anything is timed. Rounds of all operations are interleaved.
 """
 
 import os
@@ -9,7 +9,6 @@ import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -118,7 +117,7 @@ class Run:
             "rounds": len(self.rounds),
             "packets": sum(r.packets for r in self.rounds),
             "clocks": spread(clocks),
-            "mpps": spread([tsc_mhz() / c for c in clocks]),
+            "mpps": spread([tsc_mhz(self.rounds) / c for c in clocks]),
             "digest": f"{self.digest:016x}",
             "drops": self.dropped,
         }
@@ -128,18 +127,17 @@ class Run:
         return stats.records4 if self.settings.family == 4 else stats.records6
 
 
+def tsc_mhz(rounds: Sequence[BenchRound]) -> float:
+    """Clocks a microsecond."""
+    return 1000 * sum(r.elapsed_clocks for r in rounds) / sum(r.nanoseconds for r in rounds)
+
+
 def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": round(median(values), 2), "min": round(min(values), 2), "max": round(max(values), 2)}
 
 
-@cache
-def tsc_mhz() -> float:
-    """Clocks a microsecond, as the kernel calibrated the TSC."""
-    with Path("/proc/cpuinfo").open() as cpuinfo:
-        return next(float(line.split(":")[1]) for line in cpuinfo if line.startswith("cpu MHz"))
-
-
-def machine() -> dict[str, object]:
+def machine(rounds: Sequence[BenchRound]) -> dict[str, object]:
+    """What the figures were measured on; the TSC's rate is measured too, by the rounds."""
     model = "unknown"
     with Path("/proc/cpuinfo").open() as cpuinfo:
         for line in cpuinfo:
@@ -150,7 +148,7 @@ def machine() -> dict[str, object]:
         "cpu": model,
         "cores": os.cpu_count(),
         "kernel": platform.release(),
-        "tsc_mhz": round(tsc_mhz(), 1),
+        "tsc_mhz": round(tsc_mhz(rounds), 1),
     }
 
 
@@ -196,10 +194,8 @@ def verify(run: Run, plan: Plan, numbers: Numbers) -> None:
         for at, (core, naive) in enumerate(pairs):
             expected = len(frames[at * 64 : (at + 1) * 64])
             if core != naive or len(core) != expected:
-                last = at * 64 + expected - 1
-                raise WrongResult(
-                    f"{run.name}: core and twin differ in packets {at * 64}..{last} of the sample"
-                )
+                where = f"packets {at * 64}..{at * 64 + expected - 1}"
+                raise WrongResult(f"{run.name}: core and twin differ in {where} of the sample")
 
 
 def prepare(name: str, settings: Settings, stack: ExitStack) -> Run:
@@ -234,4 +230,4 @@ def run_all(names: Sequence[str], settings: Settings, progress: Callable[[str], 
             progress(f"round {round_number + 1} of {ROUNDS}")
             for run in runs:
                 run.rounds.append(run.time(packets[run.name]))
-        return {"machine": machine(), "results": [run.result() for run in runs]}
+        return {"machine": machine(runs[0].rounds), "results": [run.result() for run in runs]}

@@ -1,8 +1,8 @@
 """Tables and frames for the in-memory bench, built as numpy columns so that ten million records take seconds.
 
 One virtual subnet holds every record: remote CA number i is 10.0.0.0 + i or fd00::i, lives on host
-2 + i % hosts and, under rewrite, has the PA 20.0.0.0 + i or fd20::i. Port 1 is the only local one. All PAs lie
-behind one provider gateway.
+2 + i % hosts and, under rewrite, has the PA 20.0.0.0 + i or fd20::i. Port 1 is the only local one. All PAs
+lie behind one provider gateway.
 """
 
 from collections.abc import Iterator
