@@ -21,6 +21,7 @@ _F_NO_PREALLOC = 1
 _PSEUDO_MAP_FD = 1
 _LICENSE = b"Apache-2.0"
 _LOG_SIZE = 64 * 1024
+_KEY_SIZE = 20
 _MAX_PAS = 1 << 20
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -51,10 +52,8 @@ def _bpf(command: int, attributes: bytes) -> int:
 
 
 def map_key(address: Address) -> bytes:
-    """An address as 16 bytes in network order, IPv4 as ::ffff:a.b.c.d."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return bytes(10) + b"\xff\xff" + address.packed
-    return address.packed
+    """struct address of pa_filter.bpf.c."""
+    return struct.pack("=B3x16s", address.version, address.packed)
 
 
 class PaMap:
@@ -65,7 +64,9 @@ class PaMap:
     def __init__(self) -> None:
         self.fd = _bpf(
             _MAP_CREATE,
-            struct.pack("=IIIIIII16s", _MAP_TYPE_HASH, 16, 1, _MAX_PAS, _F_NO_PREALLOC, 0, 0, b"isolane_pas"),
+            struct.pack(
+                "=IIIIIII16s", _MAP_TYPE_HASH, _KEY_SIZE, 1, _MAX_PAS, _F_NO_PREALLOC, 0, 0, b"isolane_pas"
+            ),
         )
         os.set_inheritable(self.fd, False)
         self._addresses: set[Address] = set()
@@ -78,16 +79,20 @@ class PaMap:
         """Make `addresses` the whole set; new ones go in before old ones go out."""
         wanted = set(addresses)
         for address in wanted - self._addresses:
-            self._element(_MAP_UPDATE, address, b"\x01")
+            self._update(address)
             self._addresses.add(address)
         for address in self._addresses - wanted:
-            self._element(_MAP_DELETE, address, b"")
+            self._delete(address)
         self._addresses = wanted
 
-    def _element(self, command: int, address: Address, value: bytes) -> None:
-        key = ctypes.create_string_buffer(map_key(address), 16)
-        room = ctypes.create_string_buffer(value, 1)
-        _bpf(command, struct.pack("=I4xQQQ", self.fd, ctypes.addressof(key), ctypes.addressof(room), 0))
+    def _update(self, address: Address) -> None:
+        key = ctypes.create_string_buffer(map_key(address), _KEY_SIZE)
+        value = ctypes.create_string_buffer(b"\x01", 1)
+        _bpf(_MAP_UPDATE, struct.pack("=I4xQQQ", self.fd, ctypes.addressof(key), ctypes.addressof(value), 0))
+
+    def _delete(self, address: Address) -> None:
+        key = ctypes.create_string_buffer(map_key(address), _KEY_SIZE)
+        _bpf(_MAP_DELETE, struct.pack("=I4xQ", self.fd, ctypes.addressof(key)))
 
     def close(self) -> None:
         os.close(self.fd)

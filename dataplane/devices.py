@@ -149,7 +149,7 @@ def host_end_name(name: str, namespace: str) -> str:
 def _make_veth(undo: Undo, host_end: str, name: str, namespace: str) -> None:
     with IPRoute() as ip:
         if links.find(ip, host_end) is None:
-            peer = {"ifname": name, "net_ns_fd": str(netns.DIRECTORY / namespace)}
+            peer = {"ifname": name, "net_ns_fd": str(netns.path(namespace))}
             ip.link("add", ifname=host_end, kind="veth", peer=peer)
             ip.link("set", index=links.get(ip, host_end).index, ifalias=ALIAS)
         undo.quietly(None, links.remove_if_ours, host_end)
@@ -171,9 +171,8 @@ def _open_host_end(undo: Undo, host_end: str, mtu: int, queues: int) -> tuple[in
     with IPRoute() as ip:
         link = links.get(ip, host_end)
         _silence(undo, ip, link)
-        fds = packet_socket.open_queues(undo, host_end, queues, None)
         ip.link("set", index=link.index, mtu=mtu, state="up")
-    return fds
+        return packet_socket.open_queues(undo, host_end, queues, None)
 
 
 def open_existing(name: str, *, mac: str, mtu: int, queues: int = 1) -> Device:
@@ -191,12 +190,12 @@ def _open_existing(undo: Undo, name: str, mtu: int, queues: int) -> tuple[tuple[
         if addresses := links.addresses(ip, link.index):
             raise DeviceError(f"the host has address {addresses[0]} on it; there must be none")
         _silence(undo, ip, link)
-        fds = packet_socket.open_queues(undo, name, queues, None)
-        for fd in fds:
-            packet_socket.take_every_mac(fd, link.index)
         if not link.up:
             undo.quietly(None, links.set_state, name, "down")
             ip.link("set", index=link.index, state="up")
+        fds = packet_socket.open_queues(undo, name, queues, None)
+        for fd in fds:
+            packet_socket.take_every_mac(fd, link.index)
     return fds, min(mtu, link.mtu)
 
 

@@ -48,8 +48,11 @@ def _in_thread(body: Callable[[], T]) -> T:
     return results[0]
 
 
-def exists(name: str) -> bool:
-    return (DIRECTORY / name).exists()
+def path(name: str) -> Path:
+    """Where a namespace is. Raises FileNotFoundError if there is none of that name."""
+    if not (DIRECTORY / name).exists():
+        raise FileNotFoundError(f"no network namespace {name!r} in {DIRECTORY}")
+    return DIRECTORY / name
 
 
 def call(name: str | None, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -60,10 +63,7 @@ def call(name: str | None, function: Callable[P, T], *args: P.args, **kwargs: P.
 
     def body() -> T:
         if name is not None:
-            try:
-                fd = os.open(DIRECTORY / name, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                raise FileNotFoundError(f"no network namespace {name!r} in {DIRECTORY}") from None
+            fd = os.open(path(name), os.O_RDONLY | os.O_CLOEXEC)
             try:
                 _check(_libc.setns(fd, _CLONE_NEWNET), f"network namespace {name!r}")
             finally:
@@ -77,20 +77,18 @@ def create(name: str) -> None:
     """Make an empty namespace (loopback down). Raises FileExistsError if the name is taken."""
     DIRECTORY.mkdir(parents=True, exist_ok=True)
     _share_directory()
-    path = DIRECTORY / name
-    path.touch(mode=0o444, exist_ok=False)
+    target = DIRECTORY / name
+    target.touch(mode=0o444, exist_ok=False)
 
     def bind() -> None:
         _check(_libc.unshare(_CLONE_NEWNET), "unshare")
-        _check(
-            _libc.mount(b"/proc/thread-self/ns/net", os.fsencode(path), b"none", _MS_BIND, None),
-            f"mount {path}",
-        )
+        source = b"/proc/thread-self/ns/net"
+        _check(_libc.mount(source, os.fsencode(target), b"none", _MS_BIND, None), f"mount {target}")
 
     try:
         _in_thread(bind)
     except BaseException:
-        path.unlink()
+        target.unlink()
         raise
 
 
@@ -98,9 +96,9 @@ def remove(name: str) -> None:
     """Take the name away; the namespace goes with its last process and descriptor. A missing name is no
     error.
     """
-    path = DIRECTORY / name
-    _libc.umount2(os.fsencode(path), _MNT_DETACH)
-    path.unlink(missing_ok=True)
+    target = DIRECTORY / name
+    _libc.umount2(os.fsencode(target), _MNT_DETACH)
+    target.unlink(missing_ok=True)
 
 
 def _share_directory() -> None:

@@ -6,7 +6,7 @@
  * target is a PA (that covers the solicited-node group of a PA). A frame with a VLAN ID belongs to a VLAN device, not to
  * this one. The kernel has moved the outer 802.1Q tag into the skb before either program runs.
  *
- * Map `pas`: key is a 16-byte address in network order (IPv4 as ::ffff:a.b.c.d), value unused.
+ * Map `pas`: key is struct address, value unused.
  * Built at development time by dataplane/bpf_compile.py; bpf_programs.py holds the result.
  */
 #include <linux/bpf.h>
@@ -36,21 +36,23 @@ static long (*load_bytes)(const struct __sk_buff *skb, __u32 offset, void *to, _
 SECTION("maps") int pas; /* stands for the map; the loader puts its descriptor here */
 
 struct address {
-    __u32 word[4];
+    __u8 family; /* 4 or 6 */
+    __u8 pad[3];
+    __u8 bytes[16]; /* network order; an IPv4 address in the first four, the rest 0 */
 };
 
 INLINE int is_pa4(const struct __sk_buff *skb, __u32 offset)
 {
-    struct address address = {{0, 0, __builtin_bswap32(0xffff), 0}};
+    struct address address = {.family = 4};
 
-    return load_bytes(skb, offset, &address.word[3], 4) == 0 && map_lookup(&pas, &address) != 0;
+    return load_bytes(skb, offset, address.bytes, 4) == 0 && map_lookup(&pas, &address) != 0;
 }
 
 INLINE int is_pa6(const struct __sk_buff *skb, __u32 offset)
 {
-    struct address address;
+    struct address address = {.family = 6};
 
-    return load_bytes(skb, offset, &address, sizeof address) == 0 && map_lookup(&pas, &address) != 0;
+    return load_bytes(skb, offset, address.bytes, 16) == 0 && map_lookup(&pas, &address) != 0;
 }
 
 INLINE __u8 byte_at(const struct __sk_buff *skb, __u32 offset)

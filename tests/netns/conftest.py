@@ -1,0 +1,48 @@
+"""Namespaces for tests: names of this test run's own, always removed."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from dataplane import links, netns
+
+_numbers = itertools.count()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.geteuid() != 0:
+        for item in items:
+            if "/netns/" in item.nodeid:
+                item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+@pytest.fixture
+def prefix() -> Iterator[str]:
+    """A prefix for names of namespaces; whatever carries it is removed afterwards."""
+    prefix = f"dev{os.getpid()}-{next(_numbers)}-"
+    yield prefix
+    if netns.DIRECTORY.exists():
+        for path in netns.DIRECTORY.glob(f"{prefix}*"):
+            netns.remove(path.name)
+
+
+@pytest.fixture
+def make_namespace(prefix: str) -> Callable[[str], str]:
+    """Makes a namespace with its loopback up and returns its name."""
+
+    def make(name: str) -> str:
+        netns.create(prefix + name)
+        netns.call(prefix + name, links.set_state, "lo", "up")
+        return prefix + name
+
+    return make
+
+
+@pytest.fixture
+def cleanup() -> Iterator[ExitStack]:
+    """Things to close at the end, last first."""
+    with ExitStack() as stack:
+        yield stack

@@ -1,0 +1,220 @@
+"""The predicate of the underlay in BPF against a plain twin: by test runs of the program, and on a real
+device.
+"""
+
+import ctypes
+import os
+import shutil
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyroute2 import IPRoute
+
+from dataplane import bpf, bpf_compile, bpf_programs, links, netns, packet_socket
+
+PA4 = [IPv4Address("192.168.77.101"), IPv4Address("10.0.0.1")]
+PA6 = [IPv6Address("fd77::101"), IPv6Address("fd77::1:2:3")]
+PAS = [*PA4, *PA6]
+NEAR4 = [*PA4, IPv4Address("192.168.77.102"), IPv4Address("224.0.0.1")]
+NEAR6 = [*PA6, IPv6Address("fd77::102"), IPv6Address("ff02::1:ff00:101"), IPv6Address("::ffff:10.0.0.1")]
+SHOT, UNSPEC = 2, -1
+
+
+def is_ours(frame: bytes, vlan_id: int | None = None) -> bool:
+    """The twin: frame without its outer 802.1Q tag, whose VLAN ID stands beside it."""
+    if vlan_id:
+        return False
+    ethertype, packet = frame[12:14], frame[14:]
+
+    def at(offset: int, length: int) -> bytes:
+        found = packet[offset : offset + length]
+        return found if len(found) == length else b""
+
+    def names(field: bytes) -> bool:
+        return field in [pa.packed for pa in PAS]
+
+    if ethertype == b"\x08\x00":
+        return names(at(16, 4))
+    if ethertype == b"\x08\x06":
+        return names(at(24, 4))
+    if ethertype == b"\x86\xdd":
+        is_nd = at(6, 1) == b"\x3a" and at(40, 1) in (b"\x87", b"\x88")
+        return names(at(24, 16)) or (is_nd and names(at(48, 16)))
+    return False
+
+
+ADDRESS4 = st.sampled_from(NEAR4) | st.ip_addresses(v=4)
+ADDRESS6 = st.sampled_from(NEAR6) | st.ip_addresses(v=6)
+
+
+@st.composite
+def ipv4_frames(draw: st.DrawFn) -> bytes:
+    options = draw(st.binary(max_size=40).map(lambda b: b[: len(b) // 4 * 4]))
+    header = bytes([0x40 | 5 + len(options) // 4]) + draw(st.binary(min_size=11, max_size=11))
+    return b"\x08\x00" + header + draw(ADDRESS4).packed + draw(ADDRESS4).packed + options
+
+
+@st.composite
+def arp_frames(draw: st.DrawFn) -> bytes:
+    head = bytes.fromhex("0001080006040001") + draw(st.binary(min_size=6, max_size=6))
+    return b"\x08\x06" + head + draw(ADDRESS4).packed + bytes(6) + draw(ADDRESS4).packed
+
+
+@st.composite
+def ipv6_frames(draw: st.DrawFn) -> bytes:
+    next_header = draw(st.sampled_from([58, 58, 58, 47, 0]))
+    head = struct.pack("!IHBB", 6 << 28, 24, next_header, 255)
+    icmp = bytes([draw(st.sampled_from([133, 134, 135, 136, 137, 128]))]) + draw(
+        st.binary(min_size=7, max_size=7)
+    )
+    return b"\x86\xdd" + head + draw(ADDRESS6).packed + draw(ADDRESS6).packed + icmp + draw(ADDRESS6).packed
+
+
+@st.composite
+def frames(draw: st.DrawFn, shortest: int) -> bytes:
+    """A frame, perhaps cut short, but not so far that the kernel refuses it."""
+    rest = draw(ipv4_frames() | arp_frames() | ipv6_frames() | st.binary(min_size=60, max_size=80))
+    frame = bytes.fromhex("ffffffffffff020000000099") + rest
+    return frame[: draw(st.integers(shortest, 200))]
+
+
+def test_the_shipped_programs_are_what_the_source_compiles_to() -> None:
+    if shutil.which(bpf_compile.CLANG) is None:
+        pytest.skip(f"no {bpf_compile.CLANG}")
+    assert bpf_compile.generate(bpf_compile.compile_object()) == bpf_compile.OUTPUT.read_text()
+
+
+def run_program(fd: int, frame: bytes) -> int:
+    """BPF_PROG_TEST_RUN of a classifier: what it returns."""
+    data = ctypes.create_string_buffer(frame, len(frame))
+    attributes = bytearray(
+        struct.pack("=IIIIQQIIIIQQ", fd, 0, len(frame), 0, ctypes.addressof(data), *[0] * 7)
+    )
+    buffer = (ctypes.c_char * len(attributes)).from_buffer(attributes)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(321, 10, buffer, len(attributes)) < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return int(struct.unpack_from("=i", attributes, 4)[0])
+
+
+@pytest.fixture(scope="module")
+def divert() -> Iterator[int]:
+    with bpf.PaMap() as pas:
+        pas.replace(PAS)
+        fd = bpf.load(bpf_programs.DIVERT, pas)
+        yield fd
+        os.close(fd)
+
+
+@given(frame=frames(shortest=54))
+@settings(max_examples=1000, deadline=None)
+def test_program_agrees_with_twin(divert: int, frame: bytes) -> None:
+    assert run_program(divert, frame) == (SHOT if is_ours(frame) else UNSPEC)
+
+
+@pytest.mark.parametrize(
+    ("ours", "frame"),
+    [
+        (True, "0800 4500001400000000402f0000 c0a84d63 c0a84d65"),
+        (False, "0800 4500001400000000402f0000 c0a84d65 c0a84d63"),
+        (True, "0806 0001080006040001 020000000099 c0a84d63 000000000000 c0a84d65"),
+        (False, "0806 0001080006040001 020000000099 c0a84d65 000000000000 c0a84d63"),
+        (True, "86dd 6000000000002fff" + "fd77" + "00" * 13 + "99" + "fd77" + "00" * 12 + "0101"),
+        (True, "86dd 6000000000183aff" + "00" * 16 + "ff02" + "00" * 9 + "01ff000101" + "8700000000000000"
+         + "fd77" + "00" * 12 + "0101"),
+        (False, "86dd 6000000000183aff" + "00" * 16 + "ff02" + "00" * 9 + "01ff000101" + "8700000000000000"
+         + "fe80" + "00" * 12 + "0101"),
+    ],
+    ids=["ipv4-to", "ipv4-from", "arp-target", "arp-sender", "ipv6-to", "ns-target", "ns-of-the-same-group"],
+)  # fmt: skip
+def test_named_cases(divert: int, ours: bool, frame: str) -> None:
+    data = bytes.fromhex("ffffffffffff020000000099" + frame.replace(" ", ""))
+    assert is_ours(data) is ours
+    assert run_program(divert, data) == (SHOT if ours else UNSPEC)
+
+
+def test_addresses_come_and_go(divert: int) -> None:
+    frame = bytes.fromhex("ffffffffffff020000000099 0800 4500001400000000402f0000 c0a84d63") + PA4[0].packed
+    with bpf.PaMap() as pas:
+        fd = bpf.load(bpf_programs.DIVERT, pas)
+        assert run_program(fd, frame) == UNSPEC
+        pas.replace(PA4)
+        assert run_program(fd, frame) == SHOT
+        pas.replace(PA6)
+        assert run_program(fd, frame) == UNSPEC
+        assert pas.addresses == frozenset(PA6)
+        os.close(fd)
+
+
+# ---- on a device -------------------------------------------------------------------------------------------
+
+
+class Wire:
+    """A veth pair: frames are sent on one end; on the other `taken` has the filter and `host` is behind the
+    drop.
+    """
+
+    def __init__(self, undo: links.Undo) -> None:
+        with IPRoute() as ip, bpf.PaMap() as pas:
+            pas.replace(PAS)
+            ip.link("add", ifname="a", kind="veth", peer={"ifname": "b"})
+            for name in ("a", "b"):
+                links.set_sysctl(undo, f"ipv6/conf/{name}/disable_ipv6", "1")
+                links.set_state(name, "up")
+            links.drop_at_ingress(undo, ip, links.get(ip, "b"), bpf_programs.DIVERT, pas)
+            accept = bpf.load(bpf_programs.ACCEPT, pas)
+            (self.taken,) = packet_socket.open_queues(undo, "b", 1, accept)
+            os.close(accept)
+        self.sender = undo.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
+        self.sender.bind(("a", 0))
+        self.host = [undo.enter_context(self._by_protocol(p)) for p in (0x0800, 0x0806, 0x86DD)]
+
+    @staticmethod
+    def _by_protocol(protocol: int) -> socket.socket:
+        """A socket bound to an EtherType sees what is left behind the ingress drop."""
+        opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(protocol))
+        opened.bind(("b", protocol))
+        opened.settimeout(5)
+        return opened
+
+    def send(self, frame: bytes) -> tuple[list[bytes], list[bytes]]:
+        """What the socket took and what was left to the host, of one frame."""
+        marks = [frame[:12] + t + bytes(40) for t in (b"\x08\x00", b"\x08\x06", b"\x86\xdd")]
+        for data in (frame, *marks):
+            self.sender.send(data)
+        left = [data for opened, mark in zip(self.host, marks, strict=True) for data in _until(opened, mark)]
+        taken = []
+        while True:
+            try:
+                taken.append(os.read(self.taken, 2000)[10:])
+            except BlockingIOError:
+                return taken, left
+
+
+def _until(opened: socket.socket, mark: bytes) -> Iterator[bytes]:
+    while (data := opened.recv(2000)) != mark:
+        yield data
+
+
+@pytest.fixture
+def wire(make_namespace: Callable[[str], str]) -> Iterator[Wire]:
+    with links.Undo() as undo:
+        yield netns.call(make_namespace("wire"), Wire, undo)
+
+
+@given(frame=frames(shortest=20), vlan_id=st.sampled_from([None, None, 0, 5, 4095]))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_device_agrees_with_twin(wire: Wire, frame: bytes, vlan_id: int | None) -> None:
+    """Every frame is either taken or left to the host, as the twin says; tags are in the skb by then."""
+    tag = b"" if vlan_id is None else b"\x81\x00" + struct.pack("!H", 0xE000 | vlan_id)
+    taken, left = wire.send(frame[:12] + tag + frame[12:])
+    known = frame[12:14] in (b"\x08\x00", b"\x08\x06", b"\x86\xdd")
+    if is_ours(frame, vlan_id):
+        assert (taken, left) == ([frame], [])
+    else:
+        assert (taken, left) == ([], [frame] if known else [])
