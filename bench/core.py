@@ -1,7 +1,8 @@
 """Clocks a packet of the packet core in memory, and the proof that what was timed is right.
 
 Each operation gets an engine of its own with the tables of bench/workload.py; a sample of packets goes
-through the same engine and through the naive twin before anything is timed. Rounds of all operations are interleaved.
+through the same engine and through the naive twin before anything is timed. Rounds of all operations are
+interleaved.
 """
 
 import os
@@ -11,8 +12,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-
-from dataplane.fake import FakeDataplane
 
 from bench import workload
 from bench.workload import (
@@ -38,6 +37,7 @@ from dataplane.core import (
     PortConfig,
     PortKind,
 )
+from dataplane.fake import FakeDataplane
 
 SAMPLE = 10_000
 ROUNDS = 5
