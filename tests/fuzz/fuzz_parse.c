@@ -1,0 +1,44 @@
+/* Any bytes as a frame: the parser reads nothing outside them, and what it says of them lies inside. */
+#include <stdlib.h>
+#include "csum.h"
+#include "parse.h"
+
+#define require(what) do { if (!(what)) abort(); } while (0)
+
+static void require_inside(const struct pkt *pkt)
+{
+    require(pkt->l3 <= pkt->l4);
+    require(pkt->l4 <= pkt->l3_end);
+    require(pkt->l3_end <= pkt->len);
+    require(pkt->l4 <= pkt->head);
+}
+
+/* input: flags (1: partial checksum, 2: gso), csum_start, csum_offset, gso_size, 2 bytes each; then the frame. */
+int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
+{
+    enum { HEADER = 8 };
+    if (size < HEADER || size > 4096)
+        return 0;
+    size_t len = size - HEADER;
+    uint8_t *frame = malloc(len ? len : 1);     /* of its very size: one byte further is the sanitizer's */
+    memcpy(frame, input + HEADER, len);
+    struct pkt pkt = {.data = frame, .slot = POOL_NONE, .len = (uint32_t)len, .head = (uint16_t)len, .slots = 1,
+                      .csum_start = load16(input + 2), .csum_offset = load16(input + 4), .gso_size = load16(input + 6)};
+    if (input[0] & 1)
+        pkt.flags = PKT_PARTIAL;
+    if (input[0] & 2)
+        pkt.gso = input[0] & 4 ? DP_GSO_TCP4 : DP_GSO_TCP6;
+    if (parse_frame(&pkt) == DROP_NONE) {
+        require_inside(&pkt);
+        (void)parse_flow(&pkt);
+        if (pkt.flags & PKT_VLAN) {
+            parse_strip_vlan(&pkt);
+            require_inside(&pkt);
+        }
+        struct arena arena = {0};
+        if (parse_offload(&arena, &pkt) == DROP_NONE && pkt.flags & PKT_PARTIAL)
+            require(pkt.csum_start + pkt.csum_offset + 2u <= pkt.l3_end);
+    }
+    free(frame);
+    return 0;
+}
