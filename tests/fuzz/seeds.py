@@ -1,0 +1,120 @@
+"""Writes the first corpus of fuzz_parse and fuzz_path: a valid packet of each kind, addresses as in policy.h.
+
+.venv/bin/python -m tests.fuzz.seeds
+"""
+
+import struct
+from pathlib import Path
+
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import (
+    ICMPv6EchoRequest,
+    ICMPv6MLReport2,
+    ICMPv6ND_NA,
+    ICMPv6ND_NS,
+    ICMPv6NDOptSrcLLAddr,
+    IPv6,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+    IPv6ExtHdrHopByHop,
+    IPv6ExtHdrRouting,
+)
+from scapy.layers.l2 import ARP, GRE, Dot1Q, Ether
+from scapy.packet import Packet, Raw
+
+CORPUS = Path(__file__).parent / "corpus"
+ROUTER = "02:15:0a:00:00:01"
+UNDERLAY, REMOTE_HOST = "02:00:00:00:77:01", "02:00:00:00:77:02"
+LOCAL, REMOTE = "02:bb:00:00:01:0a", "02:bb:00:00:01:14"
+
+
+def _address(n: int) -> str:
+    """fd00 0001 subnet n as policy.h lays the bytes out."""
+    return f"fd00:1:1::{n:x}"
+
+
+def tenant_frames() -> dict[str, Packet]:
+    """From port 1 (10.1.1.10) or, the same bytes, from port 2."""
+    eth = Ether(src=LOCAL, dst=REMOTE)
+    ip4 = IP(src="10.1.1.10", dst="10.1.1.20")
+    ip6 = IPv6(src=_address(10), dst=_address(20))
+    return {
+        "arp": Ether(src=LOCAL, dst="ff:ff:ff:ff:ff:ff")
+        / ARP(hwsrc=LOCAL, psrc="10.1.1.10", pdst="10.1.1.20"),
+        "udp4": eth / ip4 / UDP(sport=1, dport=2) / b"payload",
+        "tcp4": eth / ip4 / TCP(options=[("MSS", 1460)]) / b"payload",
+        "icmp4": eth / ip4 / ICMP() / b"payload",
+        "unreachable4": eth / ip4 / ICMP(type=3, code=3) / IP(src="10.1.1.20", dst="10.1.1.10") / UDP(),
+        "fragment4": eth / IP(src="10.1.1.10", dst="10.1.1.20", flags="MF") / UDP() / (b"x" * 16),
+        "later4": eth / IP(src="10.1.1.10", dst="10.1.1.20", frag=3, proto=17) / Raw(b"x" * 16),
+        "options4": eth / IP(src="10.1.1.10", dst="10.1.1.20", options=b"\x94\x04\0\0") / UDP(),
+        "vlan4": Ether(src=LOCAL, dst=REMOTE) / Dot1Q(vlan=7) / ip4 / UDP() / b"payload",
+        "routed4": Ether(src=LOCAL, dst=ROUTER) / IP(src="10.1.1.10", dst="10.1.2.20") / UDP(),
+        "local4": Ether(src=LOCAL, dst=ROUTER) / IP(src="10.1.1.10", dst="10.1.2.10") / UDP(),
+        "gateway4": Ether(src=LOCAL, dst=ROUTER) / IP(src="10.1.1.10", dst="10.1.1.1") / ICMP() / b"ping",
+        "udp6": eth / ip6 / UDP() / b"payload",
+        "tcp6": eth / ip6 / TCP() / b"payload",
+        "icmp6": eth / ip6 / ICMPv6EchoRequest(data=b"ping"),
+        "gateway6": Ether(src=LOCAL, dst=ROUTER)
+        / IPv6(src=_address(10), dst=_address(1))
+        / ICMPv6EchoRequest(),
+        "extensions6": eth / ip6 / IPv6ExtHdrHopByHop() / IPv6ExtHdrRouting() / IPv6ExtHdrDestOpt() / UDP(),
+        "fragment6": eth / ip6 / IPv6ExtHdrFragment(m=1) / UDP() / (b"x" * 8),
+        "later6": eth / ip6 / IPv6ExtHdrFragment(offset=2, nh=17) / Raw(b"x" * 8),
+        "ns": Ether(src=LOCAL, dst="33:33:ff:00:00:14")
+        / IPv6(src=_address(10), dst="ff02::1:ff00:14", hlim=255)
+        / ICMPv6ND_NS(tgt=_address(20))
+        / ICMPv6NDOptSrcLLAddr(lladdr=LOCAL),
+        "mld": Ether(src=LOCAL, dst="33:33:00:00:00:16")
+        / IPv6(src="::", dst="ff02::16", hlim=1)
+        / IPv6ExtHdrHopByHop()
+        / ICMPv6MLReport2(),
+    }
+
+
+def underlay_frames() -> dict[str, Packet]:
+    """To host 1: NVGRE from host 2 for 5001, rewrite PAs for 6001, and what the provider network says."""
+    eth = Ether(src=REMOTE_HOST, dst=UNDERLAY)
+    inner = Ether(src=REMOTE, dst=LOCAL)
+    gre = GRE(key_present=1, key=5001 << 8 | 7, proto=0x6558)
+    outer4 = eth / IP(src="192.168.77.102", dst="192.168.77.101", proto=47, flags="DF", tos=3)
+    outer6 = eth / IPv6(src="fd77::66", dst="fd77::65", nh=47)
+    udp4 = inner / IP(src="10.1.1.20", dst="10.1.1.10", tos=2) / UDP() / b"payload"
+    udp6 = inner / IPv6(src=_address(20), dst=_address(10)) / UDP() / b"payload"
+    request = Ether(src=REMOTE, dst="ff:ff:ff:ff:ff:ff") / ARP(
+        hwsrc=REMOTE, psrc="10.1.1.20", pdst="10.1.1.10"
+    )
+    routed = Ether(src=ROUTER, dst=LOCAL) / IP(src="10.1.2.20", dst="10.1.1.10") / UDP()
+    return {
+        "pop44": outer4 / gre / udp4,
+        "pop46": outer4 / gre / udp6,
+        "pop64": outer6 / gre / udp4,
+        "pop66": outer6 / gre / udp6,
+        "pop-arp": outer4 / gre / request,
+        "pop-routed": outer4 / gre / routed,
+        "pop-sequence": outer4 / GRE(key_present=1, seqnum_present=1, key=5001 << 8, proto=0x6558) / udp4,
+        "rewrite4": eth / IP(src="192.168.77.120", dst="192.168.77.110") / TCP() / b"payload",
+        "rewrite6": eth / IPv6(src="fd77::78", dst="fd77::6e") / UDP() / b"payload",
+        "pa-ping4": eth / IP(src="192.168.77.102", dst="192.168.77.101") / ICMP() / b"ping",
+        "pa-ping6": eth / IPv6(src="fd77::66", dst="fd77::65") / ICMPv6EchoRequest(),
+        "pa-arp": Ether(src=REMOTE_HOST, dst="ff:ff:ff:ff:ff:ff")
+        / ARP(hwsrc=REMOTE_HOST, psrc="192.168.77.102", pdst="192.168.77.101"),
+        "pa-na": eth / IPv6(src="fd77::66", dst="fd77::65", hlim=255) / ICMPv6ND_NA(tgt="fd77::66"),
+    }
+
+
+def main() -> None:
+    tenant = {name: bytes(frame) for name, frame in tenant_frames().items()}
+    underlay = {name: bytes(frame) for name, frame in underlay_frames().items()}
+    (CORPUS / "fuzz_parse").mkdir(parents=True, exist_ok=True)
+    (CORPUS / "fuzz_path").mkdir(parents=True, exist_ok=True)
+    for name, frame in (tenant | underlay).items():
+        (CORPUS / "fuzz_parse" / name).write_bytes(bytes(8) + frame)
+    for port, frames in ((1, tenant), (2, tenant), (0, underlay)):
+        for name, frame in frames.items():
+            header = struct.pack("<BBHHHH", port, 0, 0, 0, 0, len(frame))
+            (CORPUS / "fuzz_path" / f"{port}-{name}").write_bytes(header + frame)
+
+
+if __name__ == "__main__":
+    main()
