@@ -452,8 +452,8 @@ def router(make_namespace: MakeNamespace) -> str:
     host = make_namespace("host")
     settings = (
         "ipv4.ip_forward=1 ipv4.conf.all.proxy_arp=1 ipv4.conf.default.proxy_arp=1 "
-        "ipv4.neigh.default.proxy_delay=0 ipv4.conf.all.rp_filter=0 ipv4.conf.default.rp_filter=0 ipv6.conf.all.forwarding=1"
-        " ipv6.conf.default.accept_dad=0"
+        "ipv4.neigh.default.proxy_delay=0 ipv4.conf.all.rp_filter=0 ipv4.conf.default.rp_filter=0 "
+        "ipv6.conf.all.forwarding=1 ipv6.conf.default.accept_dad=0"
     )
     run(host, "sysctl", "-qw", *(f"net.{setting}" for setting in settings.split()))
     run(host, "ip", "link", "add", "out0", "up", "type", "veth", "peer", "name", "out1")
