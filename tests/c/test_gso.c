@@ -1,0 +1,236 @@
+/* Segmentation beside a naive segmenter that works on flat bytes. */
+#include "gso.h"
+#include "fake_worker.h"
+
+static struct frame frame, got, expected;
+
+/* Bytes of the i-th of the segments of `frame`; true if it is the last. The checksum is summed whole, and off by `error`. */
+static bool naive_segment(const struct frame *f, uint32_t l4, uint32_t end, uint32_t size, uint32_t i, uint32_t error, struct frame *out)
+{
+    uint32_t headers = l4 + (f->bytes[l4 + 12] >> 4) * 4u, from = headers + i * size, to = from + size < end ? from + size : end;
+    uint8_t *ip = out->bytes + ETH_LEN, *tcp = out->bytes + l4;
+    bool last = to == end;
+    memcpy(out->bytes, f->bytes, headers);
+    memcpy(out->bytes + headers, f->bytes + from, to - from);
+    out->len = headers + (to - from);
+    if (ip[0] >> 4 == 4) {
+        uint32_t wrong = naive_sum(ip, l4 - ETH_LEN, 0);    /* what the header sums to, right or wrong, it goes on summing to */
+        put16(ip + 2, (uint16_t)(out->len - ETH_LEN));
+        put16(ip + 4, (uint16_t)(get16(ip + 4) + i));
+        put16(ip + 10, 0);
+        put16(ip + 10, (uint16_t)naive_fold(wrong + 0xffff - naive_sum(ip, l4 - ETH_LEN, 0)));
+    } else {
+        put16(ip + 4, (uint16_t)(out->len - ETH_LEN - IP6_LEN));
+    }
+    put32(tcp + 4, get32(tcp + 4) + i * size);
+    if (!last)
+        tcp[13] &= (uint8_t)~0x09;
+    if (i)
+        tcp[13] &= 0x7f;
+    put16(tcp + 16, 0);
+    uint32_t sum = naive_fold(naive_residue(ip, PROTO_TCP, tcp, out->len - l4) + error);
+    put16(tcp + 16, (uint16_t)(sum == 0xffff ? sum : 0xffff - sum));
+    return last;
+}
+
+static void make_super(unsigned family, uint32_t payload, uint32_t size, uint32_t head, struct pkt *pkt)
+{
+    uint32_t options = rnd(11) * 4, l4 = frame_ip(&frame, family, PROTO_TCP, TCP_LEN + options + payload, family == 4 ? rnd(3) * 4 : 0);
+    rnd_fill(frame.bytes + l4, TCP_LEN + options + payload);
+    frame.bytes[l4 + 12] = (uint8_t)((5 + options / 4) << 4);
+    frame_seal(&frame, l4, PROTO_TCP, l4 + 16, 1);
+    uint32_t padding = rnd(4) ? 0 : rnd(30);
+    rnd_fill(frame.bytes + frame.len, padding);
+    frame.len += padding;
+    frame_to_pkt(&fake_worker.pool, &frame, pkt, head);
+    pkt->in_port = 1;
+    pkt->time = 77;
+    pkt->flags = PKT_PARTIAL;
+    pkt->gso = family == 4 ? DP_GSO_TCP4 : DP_GSO_TCP6;
+    pkt->gso_size = (uint16_t)size;
+    pkt->csum_start = (uint16_t)l4;
+    pkt->csum_offset = 16;
+    assert_int_equal(parse_frame(pkt), DROP_NONE);
+}
+
+struct check {
+    uint32_t n, l4, l3_end, size, error;
+    bool ended;
+};
+
+/* 0 and 0xffff in the IPv4 header's checksum are the same. */
+static void assert_same_frame(const struct frame *a, const struct frame *b)
+{
+    assert_int_equal(a->len, b->len);
+    if (a->bytes[12] == 8 && get16(a->bytes + ETH_LEN + 10) != get16(b->bytes + ETH_LEN + 10)) {
+        assert_true(same_sum(get16(a->bytes + ETH_LEN + 10), get16(b->bytes + ETH_LEN + 10)));
+        assert_memory_equal(a->bytes, b->bytes, ETH_LEN + 10);
+        assert_memory_equal(a->bytes + ETH_LEN + 12, b->bytes + ETH_LEN + 12, a->len - ETH_LEN - 12);
+    } else {
+        assert_memory_equal(a->bytes, b->bytes, a->len);
+    }
+}
+
+static void check_segment(void *ctx, struct worker *worker, struct pkt *segment)
+{
+    struct check *check = ctx;
+    assert_false(check->ended);
+    check->ended = naive_segment(&frame, check->l4, check->l3_end, check->size, check->n++, check->error, &expected);
+    frame_of_pkt(&worker->dp->arena, segment, &got);
+    assert_same_frame(&got, &expected);
+    assert_int_equal(segment->gso, DP_GSO_NONE);
+    assert_int_equal(segment->time, 77);
+    assert_int_equal(segment->in_port, 1);
+    struct pkt again = *segment;
+    assert_int_equal(parse_frame(&again), DROP_NONE);
+    assert_memory_equal(&again, segment, sizeof again);
+    pool_pkt_free(&worker->pool, segment);
+    stats_add(&worker->stats[1]->sent, 1);
+}
+
+static uint32_t cut_and_check(struct pkt *pkt, uint32_t error)
+{
+    struct check check = {.l4 = pkt->l4, .l3_end = pkt->l3_end, .size = pkt->gso_size, .error = error};
+    uint32_t largest = gso_l3_len(pkt), header = pkt->l4 + (pkt->data[pkt->l4 + 12] >> 4) * 4u, payload = pkt->l3_end - header;
+    assert_int_equal(largest, header - ETH_LEN + (payload < pkt->gso_size ? payload : pkt->gso_size));
+    fake_stats = (struct port_stats){.received = 1};
+    gso_segment(&fake_worker, pkt, check_segment, &check);
+    assert_true(check.ended);
+    assert_int_equal(check.n, payload ? (payload + check.size - 1) / check.size : 1);
+    assert_int_equal(fake_stats.received + fake_stats.originated, fake_stats.sent);
+    return check.n;
+}
+
+static void segments_are_those_of_the_naive_twin(void **state)
+{
+    (void)state;
+    struct pkt pkt;
+    for (int i = 0; i < 300; i++) {
+        uint32_t payload = rnd(4) ? rnd(65000) : rnd(3000), size = 1 + rnd(rnd(2) ? 1448 : 20000);
+        if (payload / size > 2000)
+            size = 1448;
+        make_super(rnd(2) ? 4 : 6, payload, size, 200 + rnd(POOL_HEAD_MAX - 200), &pkt);
+        cut_and_check(&pkt, 0);
+    }
+}
+
+static void edges_of_the_size(void **state)
+{
+    (void)state;
+    static const struct { uint32_t payload, size, segments; } cases[] = {
+        {0, 1448, 1}, {1, 1448, 1}, {1447, 1448, 1}, {1448, 1448, 1}, {1449, 1448, 2}, {2896, 1448, 2}, {65000, 65535, 1}, {5, 1, 5}, {64000, 8900, 8},
+    };
+    struct pkt pkt;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (unsigned family = 4; family <= 6; family += 2) {
+            make_super(family, cases[i].payload, cases[i].size, POOL_HEAD_MAX, &pkt);
+            assert_int_equal(cut_and_check(&pkt, 0), cases[i].segments);
+        }
+}
+
+/* The sender's partial sum and its header checksum are wrong: every segment is wrong by as much, none is repaired. */
+static void wrong_sums_stay_wrong(void **state)
+{
+    (void)state;
+    struct pkt pkt;
+    for (int i = 0; i < 40; i++) {
+        make_super(i % 2 ? 4 : 6, 5000, 1000, POOL_HEAD_MAX, &pkt);
+        uint32_t field = pkt.l4 + 16u, error = 1 + rnd(60000);
+        put16(frame.bytes + field, (uint16_t)naive_fold(get16(frame.bytes + field) + error));
+        if (i % 2)
+            frame.bytes[ETH_LEN + 10] ^= 0x11;
+        memcpy(pkt.data, frame.bytes, field + 2);
+        cut_and_check(&pkt, error);
+    }
+}
+
+struct flags {
+    const uint8_t *of;
+    uint32_t n, at;
+};
+
+static void check_flags(void *ctx, struct worker *worker, struct pkt *segment)
+{
+    struct flags *flags = ctx;
+    assert_int_equal(segment->data[flags->at], flags->of[flags->n++]);
+    pool_pkt_free(&worker->pool, segment);
+}
+
+static void flags_of_first_and_last(void **state)
+{
+    (void)state;
+    enum { FIN = 1, SYN = 2, RST = 4, PSH = 8, ACK = 16, URG = 32, ECE = 64, CWR = 128 };
+    static const struct { uint8_t flags, segments[3]; } cases[] = {
+        {ACK, {ACK, ACK, ACK}},
+        {ACK | PSH, {ACK, ACK, ACK | PSH}},
+        {ACK | FIN | PSH, {ACK, ACK, ACK | FIN | PSH}},
+        {ACK | CWR | ECE, {ACK | CWR | ECE, ACK | ECE, ACK | ECE}},
+        {0xff, {0xff & ~(FIN | PSH), 0xff & ~(FIN | PSH | CWR), 0xff & ~CWR}},
+    };
+    struct pkt pkt;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        make_super(4, 300, 100, POOL_HEAD_MAX, &pkt);
+        struct flags flags = {.of = cases[i].segments, .at = pkt.l4 + 13u};
+        pkt.data[pkt.l4 + 13] = cases[i].flags;
+        gso_segment(&fake_worker, &pkt, check_flags, &flags);
+        assert_int_equal(flags.n, 3);
+    }
+}
+
+struct kept {
+    struct pkt *pkts[16];
+    uint32_t n;
+};
+
+static void keep(void *ctx, struct worker *worker, struct pkt *segment)
+{
+    struct kept *kept = ctx;
+    (void)worker;
+    kept->pkts[kept->n++] = segment;
+}
+
+/* A 40,000-byte packet takes 10 of 16 slots, which leaves 6 for its segments. */
+static void without_slots_the_rest_is_one_drop(void **state)
+{
+    (void)state;
+    struct pkt pkt;
+    struct kept kept = {.n = 0};
+    fake_worker_end();
+    fake_worker_init(16);
+    make_super(4, 39000, 4000, POOL_HEAD_MAX, &pkt);
+    assert_int_equal(pkt.slots, 10);
+    fake_stats = (struct port_stats){.received = 1};
+    gso_segment(&fake_worker, &pkt, keep, &kept);
+    assert_int_equal(kept.n, 3);                    /* two slots each */
+    assert_int_equal(fake_last_drop, DROP_NO_SLOT);
+    assert_int_equal(fake_stats.dropped, 1);
+    assert_int_equal(fake_stats.received + fake_stats.originated, kept.n + fake_stats.dropped);
+    while (kept.n)
+        pool_pkt_free(&fake_worker.pool, kept.pkts[--kept.n]);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    fake_worker_init(1024);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    fake_worker_end();
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(segments_are_those_of_the_naive_twin, setup, teardown),
+        cmocka_unit_test_setup_teardown(edges_of_the_size, setup, teardown),
+        cmocka_unit_test_setup_teardown(wrong_sums_stay_wrong, setup, teardown),
+        cmocka_unit_test_setup_teardown(flags_of_first_and_last, setup, teardown),
+        cmocka_unit_test_setup_teardown(without_slots_the_rest_is_one_drop, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
