@@ -138,7 +138,7 @@ def _provider_routes(site: NetworkSite) -> tuple[ProviderRoute, ...]:
 
 
 def _next_hop(site: NetworkSite, pa: ProviderAddress, owner: Host) -> tuple[Address, Mac, ObjectId, str]:
-    """(next hop, its MAC, object and path of the field that states it); path "": the site has no way there."""
+    """(next hop, its MAC, object and path of the field that states it); path "" where the site has no way."""
     if site.subnet_of(pa.address):
         return pa.address, owner.underlay.mac, owner.id, "spec.underlay.mac"
     for index, subnet in enumerate(site.subnets):

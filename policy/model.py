@@ -112,7 +112,7 @@ class NetworkSite:
 
 @dataclass(frozen=True, slots=True)
 class Underlay:
-    """A host's provider-facing device. `mac` is the device's own, never allocated; `mtu` counts the IP packet."""
+    """A host's provider-facing device. `mac` is the device's own, never allocated."""
 
     interface: str = ""
     mac: Mac = NO_MAC
@@ -154,7 +154,7 @@ class VMNetwork:
 
 @dataclass(frozen=True, slots=True)
 class VMSubnet:
-    """A tenant's subnet: one VSID, one broadcast domain. In a Policy, `gateways` are those of `prefixes`, in order."""
+    """A tenant's subnet: one VSID. In a Policy, `gateways` are those of `prefixes`, in order."""
 
     tenant: str
     name: str
@@ -188,7 +188,7 @@ class Attach:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A VM's vNIC. `provider_addresses`: in a rewrite subnet one for each address, in their order; else none."""
+    """A VM's vNIC. `provider_addresses`: under rewrite one for each address, in their order; else none."""
 
     tenant: str
     name: str
@@ -216,7 +216,7 @@ TENANT_KINDS = frozenset({"VMNetwork", "VMSubnet", "Port"})
 
 @dataclass(frozen=True)
 class Intent:
-    """All objects, sorted by identity. `sources`, where each field was stated, takes no part in comparison."""
+    """All objects, sorted by identity. `sources`: where each field was stated; not part of the content."""
 
     logical_networks: tuple[LogicalNetwork, ...] = ()
     sites: tuple[NetworkSite, ...] = ()

@@ -1,4 +1,4 @@
-"""How operators write addresses, prefixes, MACs and names: text in, value out, ValueError with a plain reason."""
+"""How addresses, prefixes, MACs and names are written: text in, value out, or ValueError with the reason."""
 
 import re
 from ipaddress import ip_address, ip_network
@@ -12,7 +12,7 @@ _IFNAMSIZ = 16
 _NOT_UNICAST = [
     (ip_network(prefix), what)
     for prefix, what in (
-        ("0.0.0.0/8", "this-network"),
+        ("0.0.0.0/8", "this network"),
         ("127.0.0.0/8", "loopback"),
         ("169.254.0.0/16", "link-local"),
         ("224.0.0.0/4", "multicast"),
@@ -54,7 +54,7 @@ def parse_address(text: str) -> Address:
         raise ValueError(f"{text!r} has a zone, which means nothing here")
     for special, what in _NOT_UNICAST:
         if address in special:
-            raise ValueError(f"{text!r} is a {what} address")
+            raise ValueError(f"{text!r} can't be used: {what}")
     return address
 
 
@@ -79,7 +79,7 @@ def parse_prefix(text: str) -> Prefix:
     prefix = parse_source(text)
     for special, what in _NOT_UNICAST:
         if prefix.overlaps(special):
-            raise ValueError(f"{text!r} holds {what} addresses ({special})")
+            raise ValueError(f"{text!r} can't be used: it holds {special}, {what}")
     if prefix.max_prefixlen - prefix.prefixlen < 2:
         raise ValueError(f"{text!r} is too small for a subnet: /{prefix.max_prefixlen - 2} or shorter")
     return prefix

@@ -28,7 +28,7 @@ class ProviderAddress(NamedTuple):
 
 
 class Record(NamedTuple):
-    """(VSID, CA) -> MAC, PA, host, translation. PA: the CA's own under rewrite, else the host's shared one."""
+    """(VSID, CA) -> MAC, PA, host, translation. PA: the CA's own under rewrite, else the host's."""
 
     vsid: int
     customer_address: Address

@@ -49,7 +49,7 @@ def check_policy(policy: Policy) -> list[Problem]:
 def references_exist(intent: Intent) -> Problems:
     for item in intent.by_id.values():
         for path, target in _references(item):
-            if target.name and target not in intent.by_id:
+            if target.name and target not in intent.by_id and target not in intent.sources:
                 yield intent.problem(item.id, path, f"there is no {target}")
 
 
@@ -267,7 +267,8 @@ def hosts_are_on_the_logical_network(intent: Intent) -> Problems:
         if not isinstance(network, VMNetwork) or host is None or site is None:
             continue
         wanted, found = network.logical_network, site.logical_network
-        if wanted and found and wanted != found:
+        both_exist = {wanted, found} <= {item.name for item in intent.logical_networks}
+        if wanted != found and both_exist:
             text = f"{host.id} is on {found}, but {network.id} on {wanted}"
             yield intent.problem(port.id, "spec.host", text)
 
