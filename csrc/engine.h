@@ -19,6 +19,7 @@ enum { TXQ_MAX = 256, SUBNET_STATS = 4096 };
 /* Packets on their way to one port. Flushed when full and at the end of each receive batch, always in order. */
 struct txq {
     uint32_t n;
+    struct port *port;
     struct pkt *pkts[TXQ_MAX];
 };
 
@@ -26,18 +27,20 @@ struct worker {
     struct dp *dp;
     uint32_t id;
     uint32_t batch_limit;               /* packets a receive call may return, 1..DP_BATCH */
-    uint64_t now;                       /* ns, set before each receive */
+    uint64_t now;                       /* ns, set before each receive; in replay the packets of a batch differ: see pkt.time */
     struct pool pool;
     struct batch batch;                 /* what was just received; its packets stay in place until flush */
     struct pkt made[TXQ_MAX];           /* packets the core made while it works on the batch (segments, requests) */
     uint32_t made_n;
-    struct txq *txqs[DP_MAX_PORTS];     /* allocated at port attach */
+    struct txq *txqs[DP_MAX_PORTS];     /* allocated with stats */
     uint16_t active[DP_MAX_PORTS];      /* ports with packets in their txq, in order of first use */
     uint32_t active_n;
-    struct port_stats *stats[DP_MAX_PORTS];  /* allocated at port attach */
+    struct port_stats *stats[DP_MAX_PORTS];  /* allocated at port attach, kept until the end; the underlay's always there */
     struct vsid_stats *vsid_stats;      /* by subnet index, SUBNET_STATS; subnets beyond share the last */
     _Atomic uint64_t quiescent;         /* qsbr.h */
-    int wake_fd;                        /* eventfd: stop, new ports */
+    uint8_t *bin;                       /* POOL_FRAME_MAX bytes that receive what has no slot */
+    int wake_fd;                        /* eventfd, see worker_wake() */
+    int epoll_fd;                       /* wake_fd and the worker's queues */
     pthread_t thread;
 };
 
@@ -49,6 +52,7 @@ struct dp {
     struct neigh_table *neigh;
     struct worker *workers;             /* config.workers of them */
     struct replay *replay;              /* sources of capture files; replay.c */
+    struct vsid_stats *vsid_base;       /* by subnet index: what the index's earlier subnets had counted */
     _Atomic bool stopping;
     bool running;
     int last_errno;
@@ -70,7 +74,24 @@ void worker_flush(struct worker *worker);
 /* Counts what is made: originated at the port that caused it. */
 static inline void worker_originated(struct worker *worker, uint32_t port, uint32_t n) { stats_add(&worker->stats[port]->originated, n); }
 
+/* What is due at worker->now. */
+void worker_timers(struct worker *worker);
+/* Forwards the batch, which came in at `in`, and flushes. */
+void worker_forward(struct worker *worker, struct port *in);
 /* One round at time `now`: timers, then receive and forward from every queue of the worker. Returns packets received. */
 uint32_t worker_round(struct worker *worker, uint64_t now);
+
+/* epoll's data for wake_fd. */
+#define WORKER_WAKE_EVENT UINT64_MAX
+
+/* Threads. Any thread may wake a worker that blocks: it then runs its timers. */
+void *worker_main(void *worker);
+void worker_wake(const struct worker *worker);
+/* Control thread. The worker whose queue it is listens to the descriptor, or no longer. 0 or DP_ESYS (errno). */
+int worker_listen(struct dp *dp, const struct port *port);
+void worker_ignore(struct dp *dp, const struct port *port);
+
+/* replay.c: frees dp->replay. */
+void replay_destroy(struct dp *dp);
 
 #endif

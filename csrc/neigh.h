@@ -3,7 +3,10 @@
  *
  * Threads: entries are made and removed by the control thread (neigh_use, neigh_release); state, timers and held packets belong to
  * worker 0, to which the other workers hand packets over by a single-producer ring each. Next hops chain to their neighbour by
- * next_hop.sibling; when it is resolved worker 0 stores the `eth` word of each.
+ * next_hop.sibling; when it is resolved worker 0 stores the `eth` word of each. Who adds work or a timer for worker 0 from
+ * another thread wakes it (worker_wake).
+ *
+ * Time: what a packet causes happens at pkt->time, which in replay differs within a batch; only timers go by worker->now.
  */
 #ifndef NEIGH_H
 #define NEIGH_H
@@ -34,5 +37,7 @@ void neigh_echo(struct worker *worker, struct pkt *pkt);
 void neigh_timers(struct worker *worker);
 /* ns of the next due timer, UINT64_MAX if none. */
 uint64_t neigh_next_timer(const struct dp *dp);
+/* Control thread, workers at rest: what is held or handed over is dropped (stopped). */
+void neigh_drop_held(struct dp *dp);
 
 #endif

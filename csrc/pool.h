@@ -9,12 +9,17 @@
  */
 #ifndef POOL_H
 #define POOL_H
+#include "mem.h"
 #include "pkt.h"
 
 enum { POOL_SLOT = 4096, POOL_HEADROOM = 256, POOL_HEAD_MAX = POOL_SLOT - POOL_HEADROOM - 7 * 64, POOL_NONE = 0xffffffff };
+/* Slots of the longest frame that a port takes: an IP packet of 64 KiB, its Ethernet header and tag. */
+enum { POOL_CHAIN_MAX = 17, POOL_FRAME_MAX = POOL_HEAD_MAX + (POOL_CHAIN_MAX - 1) * POOL_SLOT };
+_Static_assert(POOL_FRAME_MAX >= 65535 + 18, "every IP packet fits");
 
 struct arena {
-    uint8_t *base;          /* slots * POOL_SLOT bytes */
+    struct mem mem;         /* slots * POOL_SLOT bytes, populated: a page fault costs more than a packet */
+    uint8_t *base;
     uint32_t *next;         /* next slot of the same packet, POOL_NONE at the end */
     uint32_t slots;
     /* the depot of free bundles is private to pool.c */

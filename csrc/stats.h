@@ -32,4 +32,8 @@ static inline void stats_add(uint64_t *counter, uint64_t n)
     __atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
 }
 
+struct dp;
+/* Control thread. The subnet index gets a new subnet, which starts counting at 0. */
+void stats_subnet_reset(struct dp *dp, uint32_t index);
+
 #endif

@@ -121,6 +121,8 @@ struct tables *tables_create(const uint64_t secret[2]);
 void tables_destroy(struct tables *tables);
 /* The body of dp_apply(): decodes, checks, applies all or nothing. May swap dp->tables. */
 int tables_apply(struct dp *dp, const uint8_t *change_set, size_t len, struct dp_change_error *error);
+/* Control thread: the underlay got a device with this MAC. It becomes the source of every next hop's header, present and future. */
+void tables_underlay(struct dp *dp, const uint8_t *mac);
 /* Longest prefix match: act ONLINK or VIA, or 0. Reader. */
 uint32_t tables_route(const struct tables *tables, uint32_t rdid, unsigned family, const uint8_t *ca);
 
