@@ -387,6 +387,5 @@ class Dataplane:
         pool = ffi.from_buffer("uint8_t[]", frames)
         code = lib.dp_bench(self._engine, c, pool, ffi.new("uint32_t[]", order), rounds, digest, dropped)
         self._check(code, "bench")
-        return BenchResult(
-            tuple(BenchRound(r.packets, r.clocks, r.elapsed_clocks, r.nanoseconds) for r in rounds), digest[0], dropped[0]
-        )
+        timed = tuple(BenchRound(r.packets, r.clocks, r.elapsed_clocks, r.nanoseconds) for r in rounds)
+        return BenchResult(timed, digest[0], dropped[0])

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
 
-SANITIZED = ("-Db_ndebug=false", "-Db_lundef=false", "-Dwerror=true", "-Doptimization=1")
+SANITIZED = ("-Db_ndebug=false", "-Db_lundef=false", "-Doptimization=1")
 BUILDS = {
     "asan": (
         "-Db_sanitize=address,undefined",
