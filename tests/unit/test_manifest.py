@@ -427,7 +427,7 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
         manifest.load([two, one])
     assert [str(problem).replace(f"{tmp_path}/", "") for problem in caught.value.problems] == [
         "a:33: Host ovs1: spec.site: there is no NetworkSite rack9",
-        "a:48: VMSubnet blue/Blue1: spec.vsid: 1 is not a VSID: 4096..16777214",
+        "a:47: VMSubnet blue/Blue1: spec.vsid: 1 is not a VSID: 4096..16777214",
         f"b:1: kind: 'Tenant' is not supported yet; supported: {KINDS}",
         "b:4: Host h9: spec: missing",
     ]

@@ -1,0 +1,487 @@
+"""Policy to tables: the whole of what a host needs, nothing else, the same in every form."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dataplane import tables as dp
+from policy import manifest
+from policy.allocator import allocate
+from policy.compiler import compile_host, next_hop_macs
+from policy.errors import ManifestError, ObjectId, UnknownHostError
+from policy.model import Intent, Policy, Translation
+from policy.tables import Tables
+from tests.unit.intents import HOSTS, intents
+from tests.unit.manifests import BASE, EXAMPLE, edited, line_of, load
+from tools.cli import main
+
+MANAGED = HOSTS[:3]
+host_names = st.sampled_from(MANAGED)
+H1_PA = "  providerAddresses: [192.168.77.101]\n"
+H2_PA = "  providerAddresses: [192.168.77.102]\n"
+RACK2 = """\
+kind: NetworkSite
+metadata: {name: rack2}
+spec:
+  logicalNetwork: fabric
+  subnets:
+    - {prefix: 192.168.78.0/24, gateway: 192.168.78.1, gatewayMac: "02:00:00:00:78:fe"}
+---
+kind: LogicalNetwork
+"""
+OVS_ON_RACK2 = (
+    ("kind: LogicalNetwork\n", RACK2),
+    (
+        "  site: rack1\n  managed: false\n  providerAddresses: [192.168.77.9]\n",
+        "  site: rack2\n  managed: false\n  providerAddresses: [192.168.78.9]\n",
+    ),
+)
+
+
+def domains_of(policy: Policy, host: str) -> set[ObjectId]:
+    return {policy.subnet_by_id[port.subnet_id].network_id for port in policy.ports if port.host == host}
+
+
+# ---- what is in the tables -----------------------------------------------------------------------
+
+
+@given(intents(), host_names)
+def test_nothing_of_a_vm_network_without_a_port_here(intent: Intent, host: str) -> None:
+    policy = allocate(intent)
+    view = compile_host(policy, host).view()
+    here = domains_of(policy, host)
+    subnets = [subnet for subnet in policy.vm_subnets if subnet.network_id in here]
+    names = {network.qualified_name for network in here}
+    assert {row["virtualSubnetId"] for row in view["records"]} <= {subnet.vsid for subnet in subnets}
+    assert {row["virtualSubnetId"] for row in view["subnets"]} == {subnet.vsid for subnet in subnets}
+    assert {row["routingDomain"] for row in view["subnets"] + view["customerRoutes"]} == names
+    elsewhere = [port for port in policy.ports if policy.subnet_by_id[port.subnet_id].network_id not in here]
+    addresses = {row["address"] for row in view["providerAddresses"]}
+    assert not addresses & {str(pa) for port in elsewhere for pa in port.provider_addresses}
+    members = {port.host for subnet in subnets for port in policy.ports_by_subnet.get(subnet.id, ())}
+    assert {row["host"] for row in view["providerAddresses"]} == members | {host}
+
+
+@given(intents(), host_names)
+def test_other_vm_networks_make_no_difference(intent: Intent, host: str) -> None:
+    """Not even to the ids in packed rows."""
+    policy = allocate(intent)
+    here = domains_of(policy, host)
+    subnets = tuple(subnet for subnet in policy.vm_subnets if subnet.network_id in here)
+    ports = tuple(port for port in policy.ports if policy.subnet_by_id[port.subnet_id].network_id in here)
+    alone = Policy(replace(policy, vm_subnets=subnets, ports=ports))
+    assert compile_host(policy, host) == compile_host(alone, host)
+    assert compile_host(policy, host).change_set() == compile_host(alone, host).change_set()
+
+
+@given(intents(), host_names)
+def test_every_record_of_a_vm_network_with_a_port_here(intent: Intent, host: str) -> None:
+    policy = allocate(intent)
+    here = domains_of(policy, host)
+    me = policy.host_by_name[host]
+    expected = []
+    for port in policy.ports:
+        subnet = policy.subnet_by_id[port.subnet_id]
+        if subnet.network_id not in here:
+            continue
+        peer = policy.host_by_name[port.host]
+        both = {pa.version for pa in me.provider_addresses} & {pa.version for pa in peer.provider_addresses}
+        (shared,) = (pa for pa in peer.provider_addresses if pa.version == (4 if 4 in both else 6))
+        for index, address in enumerate(port.addresses):
+            rewrite = subnet.translation is Translation.REWRITE
+            pa = port.provider_addresses[index] if rewrite else shared
+            expected.append(
+                {
+                    "virtualSubnetId": subnet.vsid,
+                    "customerAddress": str(address),
+                    "macAddress": port.mac,
+                    "providerAddress": str(pa),
+                    "translation": "rewrite" if rewrite else "nvgre",
+                    "type": "static",
+                    "host": port.host,
+                    "port": port.name,
+                }
+            )
+    expected.sort(key=lambda row: (row["virtualSubnetId"], row["customerAddress"]))
+    assert compile_host(policy, host).view()["records"] == expected
+
+
+@given(st.permutations(BASE.split("---\n")))
+def test_order_of_documents_does_not_matter(
+    tmp_path_factory: pytest.TempPathFactory, documents: list[str]
+) -> None:
+    directory = tmp_path_factory.getbasetemp()
+    shuffled = load("---\n".join(documents), directory)
+    policy = load(BASE, directory)
+    for host in ("h1", "h2"):
+        one, other = compile_host(shuffled, host), compile_host(policy, host)
+        assert one == other
+        assert one.change_set().encode() == other.change_set().encode()
+
+
+def test_host_without_ports(tmp_path: Path) -> None:
+    """Its own PAs and routes; every array is there."""
+    view = compile_host(load(edited(("  host: h1\n", "  host: h2\n")), tmp_path), "h1").view()
+    assert view == {
+        "host": "h1",
+        "generation": 1,
+        "providerAddresses": [
+            {"address": "192.168.77.101", "prefixLength": 24, "kind": "shared", "host": "h1"}
+        ],
+        "records": [],
+        "customerRoutes": [],
+        "providerRoutes": [
+            {"prefix": "0.0.0.0/0", "nextHop": "192.168.77.1"},
+            {"prefix": "192.168.77.0/24", "nextHop": "0.0.0.0"},
+            {"prefix": "fd77::/64", "nextHop": "::"},
+        ],
+        "subnets": [],
+    }
+
+
+def test_view_of_a_host(tmp_path: Path) -> None:
+    view = compile_host(load(BASE, tmp_path), "h1").view()
+    assert list(view) == [
+        "host", "generation", "providerAddresses", "records", "customerRoutes", "providerRoutes", "subnets",
+    ]  # fmt: skip
+    assert view["subnets"] == [
+        {
+            "virtualSubnetId": 5001,
+            "routingDomain": "blue/Blue_VMNet",
+            "prefixes": ["10.1.1.0/24", "fd00:1:1::/64"],
+            "gateways": ["10.1.1.1", "fd00:1:1::1"],
+        },
+        {
+            "virtualSubnetId": 5002,
+            "routingDomain": "blue/Blue_VMNet",
+            "prefixes": ["10.1.2.0/24"],
+            "gateways": ["10.1.2.254"],
+        },
+    ]
+    assert view["customerRoutes"] == [
+        {"routingDomain": "blue/Blue_VMNet", "prefix": "10.1.1.0/24", "nextHop": "0.0.0.0", "metric": 0},
+        {"routingDomain": "blue/Blue_VMNet", "prefix": "10.1.2.0/24", "nextHop": "0.0.0.0", "metric": 0},
+        {"routingDomain": "blue/Blue_VMNet", "prefix": "fd00:1:1::/64", "nextHop": "::", "metric": 0},
+    ]
+    assert {(row["customerAddress"], row["providerAddress"]) for row in view["records"]} >= {
+        ("10.1.1.10", "192.168.77.110"),
+        ("fd00:1:1::10", "fd77::110"),
+        ("10.1.2.20", "192.168.77.9"),
+    }
+
+
+@given(intents(), host_names)
+def test_arrays_are_sorted_as_they_are_written(intent: Intent, host: str) -> None:
+    view = compile_host(allocate(intent), host).view()
+    for rows in view.values():
+        if isinstance(rows, list):
+            assert rows == sorted(rows, key=lambda row: tuple(row.values()))
+            assert len({json.dumps(row) for row in rows}) == len(rows)
+
+
+def test_nvgre_between_hosts_of_different_families(tmp_path: Path) -> None:
+    """Each pair uses a family that both have: h1 reaches h2 by IPv6 and ovs1 by IPv4."""
+    text = edited(
+        (H1_PA, '  providerAddresses: [192.168.77.101, "fd77::1"]\n'),
+        (H2_PA, '  providerAddresses: ["fd77::2"]\n'),
+        ("[192.168.77.9]", '[192.168.77.9, "fd77::9"]'),
+        ("  translation: rewrite\n", ""),
+        ('  providerAddresses: [192.168.77.110, "fd77::110"]\n', ""),
+    )
+    policy = load(text, tmp_path)
+
+    def pas(host: str) -> dict[str, str]:
+        return {row["port"]: row["providerAddress"] for row in compile_host(policy, host).view()["records"]}
+
+    assert pas("h1") == {"web": "192.168.77.101", "app": "fd77::2", "db": "192.168.77.9"}
+    assert pas("h2") == {"web": "fd77::1", "app": "fd77::2", "db": "fd77::9"}
+
+
+def test_lowest_of_several_shared_addresses_carries_nvgre(tmp_path: Path) -> None:
+    """It is the first one of the core's rows, which it takes as the source of its packets."""
+    text = edited(("[192.168.77.9]", "[192.168.77.90, 192.168.77.9]"))
+    tables = compile_host(load(text, tmp_path), "h1")
+    assert {str(row.provider_address) for row in tables.records if row.port == "db"} == {"192.168.77.9"}
+    ovs1 = [row.address for row in packed(tables)[dp.RowKind.PA] if row.host == tables.host_ids["ovs1"]]
+    assert ovs1 == [dp.pack_address(ip_address(f"192.168.77.{last}")) for last in (9, 90)]
+
+
+@pytest.mark.parametrize(("host", "why"), [("h9", "unknown host: h9"), ("ovs1", "unmanaged host: ovs1")])
+def test_no_tables_for_others(host: str, why: str, tmp_path: Path) -> None:
+    with pytest.raises(UnknownHostError) as caught:
+        compile_host(load(BASE, tmp_path), host)
+    assert str(caught.value) == f"{why}; hosts isolane runs on: h1, h2"
+
+
+# ---- packed rows ---------------------------------------------------------------------------------
+
+
+def packed(tables: Tables) -> dict[dp.RowKind, list[Any]]:
+    """The rows of the change set, through its bytes and back."""
+    change_set = dp.ChangeSet.decode(tables.change_set(7).encode())
+    assert change_set.generation == 7
+    assert all(section.op is dp.Op.PUT and len(section) for section in change_set.sections)
+    kinds = [section.kind for section in change_set.sections]
+    assert kinds == sorted(kinds), "what is referred to comes before what refers to it"
+    return {kind: [] for kind in dp.RowKind} | {
+        section.kind: list(section.rows()) for section in change_set.sections
+    }
+
+
+def text(field: bytes, family: int) -> str:
+    assert family == 6 or not any(field[4:])
+    return str(IPv4Address(field[:4]) if family == 4 else IPv6Address(field))
+
+
+def unpacked_view(tables: Tables) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
+    """The JSON document's arrays, made from packed rows and the names of ids alone."""
+    rows = packed(tables)
+    host = {number: name for name, number in tables.host_ids.items()}
+    domain = {number: name for name, number in tables.routing_domain_ids.items()}
+    yield (
+        "providerAddresses",
+        [
+            (
+                text(row.address, row.family),
+                row.prefix_len,
+                {1: "shared", 2: "rewrite"}[row.kind],
+                host[row.host],
+            )
+            for row in rows[dp.RowKind.PA]
+        ],
+    )
+    yield (
+        "records",
+        [
+            (
+                row.vsid,
+                text(row.ca, row.family),
+                row.mac.hex(":"),
+                text(row.provider_address, row.pa_family),
+                {1: "nvgre", 2: "rewrite"}[row.translation],
+                {1: "static"}[row.type],
+                host[row.host],
+            )
+            for row in rows[dp.RowKind.RECORD]
+        ],
+    )
+    prefixes = [
+        (
+            row.vsid,
+            f"{text(row.prefix, row.family)}/{row.prefix_len}",
+            text(row.gateway, row.family),
+            row.family,
+        )
+        for row in rows[dp.RowKind.PREFIX]
+    ]
+    domains = {row.vsid: domain[row.rdid] for row in rows[dp.RowKind.SUBNET]}
+    yield (
+        "customerRoutes",
+        [(domains[vsid], prefix, {4: "0.0.0.0", 6: "::"}[family], 0) for vsid, prefix, _, family in prefixes],
+    )
+    yield (
+        "providerRoutes",
+        [
+            (f"{text(row.prefix, row.family)}/{row.prefix_len}", text(row.next_hop, row.family))
+            for row in rows[dp.RowKind.PROVIDER_ROUTE]
+        ],
+    )
+    yield (
+        "subnets",
+        [
+            (
+                vsid,
+                name,
+                sorted(prefix for owner, prefix, *_ in prefixes if owner == vsid),
+                sorted(gateway for owner, _, gateway, _ in prefixes if owner == vsid),
+            )
+            for vsid, name in domains.items()
+        ],
+    )
+
+
+@given(intents(), host_names)
+def test_packed_rows_say_what_the_view_says(intent: Intent, host: str) -> None:
+    tables = compile_host(allocate(intent), host)
+    view = tables.view()
+    for name, rows in unpacked_view(tables):
+        fields = [tuple(row[key] for key in row if key != "port") for row in view[name]]
+        assert sorted(rows) == sorted(fields)
+
+
+@given(intents(), host_names)
+def test_packed_rows_of_local_ports(intent: Intent, host: str) -> None:
+    policy = allocate(intent)
+    tables = compile_host(policy, host)
+    rows = packed(tables)
+    local = sorted((port for port in policy.ports if port.host == host), key=lambda port: port.name)
+    assert list(tables.port_ids.items()) == [
+        (port.name, number) for number, port in enumerate(local, start=1)
+    ]
+    assert [(row.port, row.vsid, row.mac.hex(":")) for row in rows[dp.RowKind.PORT]] == [
+        (number, policy.subnet_by_id[port.subnet_id].vsid, port.mac)
+        for number, port in enumerate(local, start=1)
+    ]
+    sources = [
+        (number, str(prefix)) for number, port in enumerate(local, 1) for prefix in port.allowed_sources
+    ]
+    assert sorted(sources) == sorted(
+        (row.port, f"{text(row.prefix, row.family)}/{row.prefix_len}") for row in rows[dp.RowKind.SOURCE]
+    )
+    here = tables.host_ids[host]
+    owner = {(record.vsid, str(record.customer_address)): record.port for record in tables.records}
+    for row in rows[dp.RowKind.RECORD]:
+        name = owner[row.vsid, text(row.ca, row.family)]
+        assert row.port == (tables.port_ids[name] if row.host == here else 0)
+
+
+@given(intents(), host_names)
+def test_ids_are_dense_and_rows_sorted(intent: Intent, host: str) -> None:
+    tables = compile_host(allocate(intent), host)
+    for ids in (tables.host_ids, tables.routing_domain_ids, tables.port_ids):
+        assert list(ids) == sorted(ids)
+        assert list(ids.values()) == list(range(1, len(ids) + 1))
+    for rows in packed(tables).values():
+        assert rows == sorted(rows)
+
+
+# ---- next hops -----------------------------------------------------------------------------------
+
+
+def test_next_hops_on_link(tmp_path: Path) -> None:
+    """A PA is its own next hop and has its host's underlay MAC, rewrite PAs too; own PAs are no next hops."""
+    policy = load(BASE, tmp_path)
+    macs = next_hop_macs(policy, compile_host(policy, "h2"))
+    assert {str(hop): mac for hop, mac in macs.items()} == {
+        "192.168.77.101": "02:00:00:00:77:01",
+        "192.168.77.110": "02:00:00:00:77:01",
+        "fd77::110": "02:00:00:00:77:01",
+        "192.168.77.9": "02:00:00:00:77:09",
+    }
+
+
+def test_next_hop_off_link_is_the_gateway(tmp_path: Path) -> None:
+    policy = load(edited(*OVS_ON_RACK2, ('underlay: {mac: "02:00:00:00:77:09"}', "underlay: {}")), tmp_path)
+    macs = next_hop_macs(policy, compile_host(policy, "h1"))
+    assert macs[ip_address("192.168.77.1")] == "02:00:00:00:77:fe"
+    assert ip_address("192.168.78.9") not in macs
+
+
+def test_no_next_hop_where_there_is_no_route(tmp_path: Path) -> None:
+    """An IPv6 PA on another site, without an IPv6 gateway here, carries nothing: IPv4 is preferred."""
+    subnet = '    - {prefix: "fd78::/64"}\n---\nkind: LogicalNetwork\n'
+    rack2 = (OVS_ON_RACK2[0][0], RACK2.replace("---\nkind: LogicalNetwork\n", subnet))
+    policy = load(
+        edited(rack2, (OVS_ON_RACK2[1][0], OVS_ON_RACK2[1][1].replace("78.9]", '78.9, "fd78::9"]'))), tmp_path
+    )
+    macs = next_hop_macs(policy, compile_host(policy, "h1"))
+    assert ip_address("fd78::9") not in macs
+
+
+def test_underlay_mac_missing(tmp_path: Path) -> None:
+    content = edited(('underlay: {mac: "02:00:00:00:77:09"}', "underlay: {}"))
+    policy = load(content, tmp_path)
+    with pytest.raises(ManifestError) as caught:
+        next_hop_macs(policy, compile_host(policy, "h1"))
+    assert [str(problem).replace(f"{tmp_path}/", "") for problem in caught.value.problems] == [
+        f"net.yaml:{line_of('underlay: {}', content)}: Host ovs1: spec.underlay.mac:"
+        " missing: the next hop of h1 to 192.168.77.9"
+    ]
+
+
+def test_gateway_mac_missing(tmp_path: Path) -> None:
+    content = edited(*OVS_ON_RACK2, ('      gatewayMac: "02:00:00:00:77:fe"\n', ""))
+    policy = load(content, tmp_path)
+    with pytest.raises(ManifestError) as caught:
+        next_hop_macs(policy, compile_host(policy, "h1"))
+    assert [str(problem).replace(f"{tmp_path}/", "") for problem in caught.value.problems] == [
+        f"net.yaml:{line_of('- prefix: 192.168.77.0/24', content)}: NetworkSite rack1:"
+        " spec.subnets[0].gatewayMac: missing: the next hop of h1 to 192.168.78.9"
+    ]
+
+
+# ---- isolane compile -----------------------------------------------------------------------------
+
+
+def isolane(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, ["compile", *map(str, arguments)])
+
+
+@pytest.mark.parametrize("host", ["h1", "h2"])
+def test_command_json_and_yaml(host: str) -> None:
+    view = compile_host(manifest.load([EXAMPLE]), host).view()
+    found = isolane(EXAMPLE, "--host", host, "-o", "json")
+    assert (found.exit_code, found.stderr) == (0, "")
+    assert json.loads(found.stdout) == view
+    assert yaml.safe_load(isolane(EXAMPLE, "--host", host, "-o", "yaml").stdout) == view
+
+
+def test_command_name() -> None:
+    lines = isolane(EXAMPLE, "--host", "h1", "-o", "name").stdout.splitlines()
+    assert {
+        "providerAddress/192.168.77.101",
+        "record/6001/fd00:1:1::20",
+        "customerRoute/red/Red_VMNet/10.1.1.0/24",
+        "providerRoute/fd77::/64",
+        "subnet/5002",
+    } <= set(lines)
+    view = compile_host(manifest.load([EXAMPLE]), "h1").view()
+    assert len(set(lines)) == len(lines) == sum(len(rows) for rows in view.values() if isinstance(rows, list))
+
+
+def test_command_table() -> None:
+    lines = isolane(EXAMPLE, "--host", "h1").stdout.splitlines()
+    assert lines[0] == "host h1, generation 1"
+    assert "records: 16" in lines
+    header = lines[lines.index("records: 16") + 1]
+    row = next(line for line in lines if line.startswith("  5001") and "10.1.1.10 " in line)
+    assert row.index("02:bb") == header.index("MAC ADDRESS")
+
+
+def test_command_takes_several_files_as_one_policy(tmp_path: Path) -> None:
+    fabric, tenant = tmp_path / "fabric.yaml", tmp_path / "tenant.yaml"
+    split = BASE.index("kind: VMNetwork")
+    fabric.write_text(BASE[:split])
+    tenant.write_text(BASE[split:])
+    found = isolane(tenant, fabric, "--host", "h1", "-o", "json")
+    assert json.loads(found.stdout) == compile_host(load(BASE, tmp_path), "h1").view()
+
+
+def test_command_reports_problems_on_stderr(tmp_path: Path) -> None:
+    path = tmp_path / "net.yaml"
+    path.write_text(edited(("vsid: 5001", "vsid: 1"), ("host: h1", "host: h9")))
+    found = isolane(path, "--host", "h1")
+    assert (found.exit_code, found.stdout) == (1, "")
+    assert found.stderr.splitlines() == [
+        f"{path}:47: VMSubnet blue/Blue1: spec.vsid: 1 is not a VSID: 4096..16777214",
+        f"{path}:62: Port blue/web: spec.host: there is no Host h9",
+    ]
+
+
+def test_command_names_the_hosts_there_are() -> None:
+    found = isolane(EXAMPLE, "--host", "h9")
+    assert (found.exit_code, found.stdout) == (1, "")
+    assert found.stderr == "unknown host: h9; hosts isolane runs on: h1, h2\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[EXAMPLE], ["--host", "h1"], [EXAMPLE, "--host", "h1", "-o", "xml"], ["none.yaml", "--host", "h1"]],
+)
+def test_command_usage(arguments: list[str | Path]) -> None:
+    found = isolane(*arguments)
+    assert (found.exit_code, found.stdout) == (2, "")
+
+
+def test_help_has_an_example() -> None:
+    assert "isolane compile examples/blue-red.yaml --host h1" in isolane("--help").stdout
+    assert "isolane compile" in CliRunner().invoke(main, ["--help"]).stdout
