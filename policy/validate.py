@@ -5,6 +5,7 @@
 checked.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby, permutations
 from operator import attrgetter
@@ -286,11 +287,13 @@ def devices_are_used_once(intent: Intent) -> Problems:
 
 
 def hosts_hold_their_ports(intent: Intent) -> Problems:
-    counts: dict[str, int] = {}
+    """The core's limit of a managed host; the first port beyond it is reported."""
+    counts: Counter[str] = Counter()
     for port in intent.ports:
-        counts[port.host] = counts.get(port.host, 0) + 1
-        if counts[port.host] == MAX_LOCAL_PORTS + 1:
-            text = f"Host {port.host} has {MAX_LOCAL_PORTS} ports already, the limit"
+        host = intent.host_by_name.get(port.host)
+        counts[port.host] += 1
+        if host and host.managed and counts[port.host] == MAX_LOCAL_PORTS + 1:
+            text = f"{host.id} has {MAX_LOCAL_PORTS} ports already, the limit"
             yield intent.problem(port.id, "spec.host", text)
 
 

@@ -402,6 +402,12 @@ def test_host_with_too_many_ports(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert problems(text, tmp_path) == [
         f"net.yaml:{line}: Port blue/web: spec.host: Host h1 has 1 ports already, the limit"
     ]
+    two_on_ovs1 = [
+        ("  translation: rewrite\n", ""),
+        (f"  {WEB_PA}\n", ""),
+        ("  host: h1\n", "  host: ovs1 # web\n"),
+    ]
+    load(edited(*two_on_ovs1), tmp_path)
 
 
 @pytest.mark.parametrize(
