@@ -5,10 +5,18 @@
  * (VSID and IPv6 CA). An entry lives in its first bucket, else in its second, else behind its first in overflow
  * buckets, so no entry is unplaceable whatever the hash does. The hash is keyed: a tenant can't aim at a bucket.
  *
- * Threads: one writer; any number of readers, which never wait and never write. A reader sees an entry as it was before or
- * after a change, never a mix: each bucket has a sequence number, odd while the writer is in it, and the writer leaves a copy of
- * the bucket's old content for readers that come by. Growing builds a new table and swaps it in; the old one is freed by
- * the caller's qsbr (see map_reclaim). A reader takes map_view() once a batch and uses it until its next quiescent point.
+ * Threads: one writer; any number of readers, which never write and never wait for the writer to run. A reader sees an entry as it
+ * was before or after a change, never a mix, and never misses an entry that was there all the time:
+ * - Each bucket has a sequence number, odd while the writer is in it. Fields are read between two equal, even loads of it. Every
+ *   field is an atomic word; readers load them with acquire, so the second load of the number comes last; the writer
+ *   stores them with release, so the odd number comes first.
+ * - Before the writer enters a bucket it leaves a copy of it, the shadow, for readers that come by meanwhile. A reader finds
+ *   the shadow overwritten only when the writer has gone on, and then the bucket itself is there to be read again.
+ * - An entry that moves is written to its new place before it leaves the old one. Towards its second bucket, readers come past it by
+ *   themselves. Towards its first bucket, or along the overflow chain, its first bucket is written (its number moves) before the
+ *   entry leaves the old place; a reader that found nothing looks at that number once more and begins again if it moved.
+ * Growing builds a new table and swaps it in; the old one is freed by the caller's qsbr (see map_retired). A reader takes
+ * map_view() once a batch and uses it until its next quiescent point.
  */
 #ifndef MAP_H
 #define MAP_H
@@ -24,12 +32,18 @@ struct map_value {
     uint8_t mac[6];
 };
 
-/* words: 1 or 3 a key. expected: entries to make room for. secret: two words, see hash.h. NULL when out of memory. */
+/*
+ * words: 1 or 3 a key, the first of them never 0. expected: entries to make room for. secret: two words, see hash.h.
+ * NULL when out of memory.
+ */
 struct map *map_create(unsigned words, size_t expected, const uint64_t secret[2]);
+/* A copy with room for at least `expected` entries, for one that changes are made to unseen by readers of the original. */
+struct map *map_clone(const struct map *map, size_t expected);
 void map_destroy(struct map *map);
 
 /* Writer. 0 or DP_ENOMEM; put replaces. `replaced`, when not NULL, gets the old value and act 0 if there was none. */
 int map_put(struct map *map, const uint64_t *key, const struct map_value *value, struct map_value *replaced);
+/* Writer. False: there is none. `removed` may be NULL. */
 bool map_del(struct map *map, const uint64_t *key, struct map_value *removed);
 /* Tables outgrown since the last call, as a list to free when every reader has been quiescent. */
 struct map_view *map_retired(struct map *map);
@@ -39,15 +53,15 @@ bool map_get(const struct map *map, const uint64_t *key, struct map_value *value
 /* Calls fn for every entry (writer's thread); stops when fn returns false. */
 void map_each(const struct map *map, bool (*fn)(void *ctx, const uint64_t *key, const struct map_value *value), void *ctx);
 
+/* capacity: entries before it grows. bytes: memory held. displaced: entries in their second bucket. overflow: in a chain. */
 struct map_stats { size_t entries, capacity, bytes, displaced, overflow; };
 void map_stats(const struct map *map, struct map_stats *out);
 
 /*
- * Batch lookup in three steps, so that the memory latency of 64 keys overlaps:
+ * Batch lookup in three steps (map_inline.h), so that the memory latency of 64 keys overlaps:
  *   view = map_view(map);
- *   hash[i] = map_hash(view, key_i); map_prefetch(view, hash[i]);     for the batch
- *   map_find(view, key_i, hash[i], &value_i)                           for the batch
- * words is a constant at each call, so that the compiler makes one body for each key length.
+ *   hash[i] = map_hash1(view, key_i); map_prefetch(view, hash[i]);     for the batch
+ *   map_find1(view, key_i, hash[i], &value_i)                          for the batch
  */
 
 #endif

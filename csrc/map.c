@@ -1,0 +1,614 @@
+/*
+ * map.c: the writer's side of map.h, and the search beyond the first bucket.
+ *
+ * The writer alone stores, so it reads plainly; every store to what readers may see is an atomic release between bucket_enter() and
+ * bucket_leave().
+ */
+#include "map_inline.h"
+#include <stdlib.h>
+#include "dp_api.h"
+#include "mem.h"
+
+enum { SPILL_MAX = 0xffff };
+
+/* Load in hundredths of all slots: when the table is built for a known number of entries, and when it grows. */
+enum { LOAD_BUILT = 70, LOAD_MAX = 85, GROWTH = 125 };
+
+/* A view and what only the writer needs of it. */
+struct table {
+    struct map_view view;
+    struct map_shadow shadow;
+    struct mem buckets, overflow;
+    uint32_t overflow_used;         /* overflow buckets ever used */
+    uint32_t overflow_free;         /* free ones, linked by next; index + 1 */
+    size_t displaced, chained;      /* entries in their second bucket, in a chain */
+    bool published;                 /* readers may be in it */
+    struct table *retired;
+};
+
+struct map {
+    unsigned words;
+    struct table *_Atomic table;
+    size_t entries, limit;
+    struct table *retired;
+};
+
+struct entry {
+    uint64_t key[3];
+    struct map_value value;
+};
+
+/* Where an entry is. in == first: first bucket; in == second: there; else in the chain. */
+struct place {
+    struct map_bucket *in;
+    unsigned slot;
+};
+
+/* A bucket is copied by words, whatever its fields are. */
+typedef uint64_t __attribute__((may_alias)) word;
+
+#define STORE(field, v) __atomic_store_n(&(field), (v), __ATOMIC_RELEASE)
+
+static struct table *map_table(const struct map *map)
+{
+    return __atomic_load_n((struct table *const *)&map->table, __ATOMIC_ACQUIRE);
+}
+
+const struct map_view *map_view(const struct map *map)
+{
+    return &map_table(map)->view;
+}
+
+static inline uint64_t hash_key(const struct map_view *view, unsigned words, const uint64_t *key)
+{
+    return words == 1 ? hash_1(key[0], view->secret) : hash_3(key, view->secret);
+}
+
+static struct map_bucket *overflow_at(const struct map_view *view, unsigned words, uint32_t next)
+{
+    return (struct map_bucket *)(view->overflow + (size_t)(next - 1) * map_stride(words));
+}
+
+/* ---- readers beyond the first bucket */
+
+enum found { FOUND_NOT, FOUND_IT, FOUND_RACE };
+
+/* What one bucket says at one moment. */
+struct glimpse {
+    enum found found;
+    uint32_t seq, next;
+    uint16_t spill;
+};
+
+static inline struct glimpse bucket_read(const struct map_bucket *b, unsigned words, const uint64_t *key, struct map_value *value)
+{
+    unsigned match = map_match(b, words, key);
+    struct glimpse g = {.found = match ? FOUND_IT : FOUND_NOT, .next = MAP_LOAD(b->next), .spill = MAP_LOAD(b->spill)};
+    if (match)
+        map_load_value(b, match >> 1, value);
+    return g;
+}
+
+/* A stable look at a bucket: itself, or what it held before the writer went in. */
+static struct glimpse bucket_glimpse(const struct map_view *view, const struct map_bucket *b, unsigned words, const uint64_t *key,
+                                     struct map_value *value)
+{
+    struct map_shadow *shadow = view->shadow;
+    for (;;) {
+        uint32_t seq = MAP_LOAD(b->seq);
+        struct glimpse g;
+        if (!(seq & 1)) {
+            g = bucket_read(b, words, key, value);
+            g.seq = seq;
+            if (MAP_LOAD(b->seq) == seq)
+                return g;
+            continue;
+        }
+        uint32_t shadow_seq = MAP_LOAD(shadow->seq);
+        if (shadow_seq & 1 || MAP_LOAD(shadow->of) != b)
+            continue;
+        g = bucket_read((const struct map_bucket *)shadow->copy, words, key, value);
+        g.seq = seq - 1;
+        if (MAP_LOAD(shadow->seq) == shadow_seq)
+            return g;
+    }
+}
+
+static inline enum found search_once(const struct map_view *view, unsigned words, const uint64_t *key, struct map_value *value)
+{
+    uint64_t hash = hash_key(view, words, key);
+    struct map_bucket *first = map_bucket_at(view, words, hash), *second = map_bucket_at(view, words, map_rotate(hash));
+    struct glimpse start = bucket_glimpse(view, first, words, key, value);
+    if (start.found || start.spill == 0)
+        return start.found;
+    if (bucket_glimpse(view, second, words, key, value).found)
+        return FOUND_IT;
+    for (uint32_t next = start.next; next;) {
+        struct glimpse g = bucket_glimpse(view, overflow_at(view, words, next), words, key, value);
+        if (g.found)
+            return FOUND_IT;
+        next = g.next;
+    }
+    return MAP_LOAD(first->seq) == start.seq ? FOUND_NOT : FOUND_RACE;
+}
+
+bool map_search(const struct map_view *view, unsigned words, const uint64_t *key, struct map_value *value)
+{
+    enum found found;
+    do
+        found = words == 1 ? search_once(view, 1, key, value) : search_once(view, 3, key, value);
+    while (found == FOUND_RACE);
+    return found == FOUND_IT;
+}
+
+bool map_get(const struct map *map, const uint64_t *key, struct map_value *value)
+{
+    return map_search(map_view(map), map->words, key, value);
+}
+
+/* ---- writing one bucket */
+
+static void bucket_enter(struct table *t, unsigned words, struct map_bucket *b)
+{
+    if (!t->published)
+        return;
+    struct map_shadow *shadow = &t->shadow;
+    const word *from = (const word *)b;
+    STORE(shadow->seq, shadow->seq + 1);
+    for (unsigned i = 0; i < map_stride(words) / 8; i++)
+        STORE(((word *)shadow->copy)[i], from[i]);
+    STORE(shadow->of, b);
+    STORE(shadow->seq, shadow->seq + 1);
+    STORE(b->seq, b->seq + 1);
+}
+
+static void bucket_leave(struct table *t, struct map_bucket *b)
+{
+    if (t->published)
+        STORE(b->seq, b->seq + 1);
+}
+
+static void slot_set_value(struct map_bucket *b, unsigned slot, const struct map_value *value)
+{
+    uint32_t head;
+    uint16_t tail;
+    memcpy(&head, value->mac, 4);
+    memcpy(&tail, value->mac + 4, 2);
+    STORE(b->act[slot], value->act);
+    STORE(b->mac_head[slot], head);
+    STORE(b->mac_tail[slot], tail);
+}
+
+static void slot_set(struct map_bucket *b, unsigned words, unsigned slot, const struct entry *entry)
+{
+    for (unsigned w = 0; w < words; w++)
+        STORE(b->keys[slot * words + w], entry->key[w]);
+    slot_set_value(b, slot, &entry->value);
+}
+
+static void slot_clear(struct map_bucket *b, unsigned words, unsigned slot)
+{
+    STORE(b->keys[slot * words], 0);
+    STORE(b->act[slot], 0);
+}
+
+static void slot_get(const struct map_bucket *b, unsigned words, unsigned slot, struct entry *entry)
+{
+    memcpy(entry->key, &b->keys[slot * words], words * 8);
+    map_load_value(b, slot, &entry->value);
+}
+
+static void spill_add(struct map_bucket *b, int n)
+{
+    if (b->spill != SPILL_MAX)
+        STORE(b->spill, (uint16_t)(b->spill + n));
+}
+
+static unsigned slot_free(const struct map_bucket *b, unsigned words)
+{
+    unsigned s = 0;
+    while (s < MAP_SLOTS && b->keys[s * words])
+        s++;
+    return s;
+}
+
+static unsigned slot_used(const struct map_bucket *b, unsigned words)
+{
+    unsigned s = 0;
+    while (s < MAP_SLOTS && !b->keys[s * words])
+        s++;
+    return s;
+}
+
+static void put_slot(struct table *t, unsigned words, struct map_bucket *b, unsigned slot, const struct entry *entry, int spill)
+{
+    bucket_enter(t, words, b);
+    slot_set(b, words, slot, entry);
+    spill_add(b, spill);
+    bucket_leave(t, b);
+}
+
+static void clear_slot(struct table *t, unsigned words, struct map_bucket *b, unsigned slot, int spill)
+{
+    bucket_enter(t, words, b);
+    slot_clear(b, words, slot);
+    spill_add(b, spill);
+    bucket_leave(t, b);
+}
+
+static void put_spill(struct table *t, unsigned words, struct map_bucket *b, int spill, uint32_t next)
+{
+    bucket_enter(t, words, b);
+    spill_add(b, spill);
+    STORE(b->next, next);
+    bucket_leave(t, b);
+}
+
+/* ---- overflow chains: only the head may have free slots */
+
+/* Index + 1 of an empty bucket, 0 when out of memory. */
+static uint32_t overflow_take(struct table *t, unsigned words)
+{
+    uint32_t taken = t->overflow_free;
+    if (taken) {
+        t->overflow_free = overflow_at(&t->view, words, taken)->next;
+        return taken;
+    }
+    if (mem_commit(&t->overflow, (size_t)(t->overflow_used + 1) * map_stride(words)))
+        return 0;
+    return ++t->overflow_used;
+}
+
+static int overflow_push(struct table *t, unsigned words, struct map_bucket *first, const struct entry *entry)
+{
+    uint32_t head = first->next;
+    struct map_bucket *b = head ? overflow_at(&t->view, words, head) : NULL;
+    if (b && slot_free(b, words) < MAP_SLOTS) {
+        put_slot(t, words, b, slot_free(b, words), entry, 0);
+        put_spill(t, words, first, 1, head);
+    } else {
+        uint32_t taken = overflow_take(t, words);
+        if (!taken)
+            return DP_ENOMEM;
+        b = overflow_at(&t->view, words, taken);
+        put_spill(t, words, b, 0, head);
+        put_slot(t, words, b, 0, entry, 0);
+        put_spill(t, words, first, 1, taken);
+    }
+    t->chained++;
+    return DP_OK;
+}
+
+/*
+ * Fills `hole`, which is in the first bucket itself (pull) or in its chain, with an entry from the head of the chain, and takes
+ * that off the chain. Every step that a reader could trip over writes the first bucket before the entry leaves its old place.
+ */
+static void overflow_shift(struct table *t, unsigned words, struct map_bucket *first, struct place hole)
+{
+    uint32_t head = first->next;
+    struct map_bucket *b = overflow_at(&t->view, words, head);
+    unsigned last = slot_used(b, words);
+    struct entry entry;
+    if (b == hole.in && slot_free(b, words) == MAP_SLOTS)
+        last = hole.slot;
+    slot_get(b, words, last, &entry);
+    bool moves = b != hole.in || last != hole.slot;
+    bool pull = hole.in == first;
+    if (moves && !pull)
+        put_slot(t, words, hole.in, hole.slot, &entry, 0);
+    unsigned left = 0;
+    for (unsigned s = 0; s < MAP_SLOTS; s++)
+        left += s != last && b->keys[s * words] != 0;
+    bucket_enter(t, words, first);
+    if (pull)
+        slot_set(first, words, hole.slot, &entry);
+    spill_add(first, -1);
+    STORE(first->next, left ? head : b->next);
+    bucket_leave(t, first);
+    clear_slot(t, words, b, last, 0);
+    if (!left) {
+        put_spill(t, words, b, 0, t->overflow_free);
+        t->overflow_free = head;
+    }
+    t->chained--;
+}
+
+/* ---- placing */
+
+/* Moves an entry of a full bucket to its other bucket, if one of the three has room there. The slot, or MAP_SLOTS. */
+static unsigned displace(struct table *t, unsigned words, struct map_bucket *b)
+{
+    const struct map_view *view = &t->view;
+    struct map_bucket *first[MAP_SLOTS], *other[MAP_SLOTS];
+    for (unsigned s = 0; s < MAP_SLOTS; s++) {
+        uint64_t hash = hash_key(view, words, &b->keys[s * words]);
+        first[s] = map_bucket_at(view, words, hash);
+        other[s] = first[s] == b ? map_bucket_at(view, words, map_rotate(hash)) : first[s];
+        __builtin_prefetch(other[s]);
+    }
+    for (unsigned s = 0; s < MAP_SLOTS; s++) {
+        unsigned room = slot_free(other[s], words);
+        if (room == MAP_SLOTS || other[s] == b)
+            continue;
+        bool home = first[s] != b;
+        struct entry entry;
+        slot_get(b, words, s, &entry);
+        put_slot(t, words, other[s], room, &entry, home ? -1 : 0);
+        clear_slot(t, words, b, s, home ? 0 : 1);
+        t->displaced += home ? (size_t)-1 : 1;
+        return s;
+    }
+    return MAP_SLOTS;
+}
+
+/* A key that is not there yet. */
+static int place_new(struct table *t, unsigned words, uint64_t hash, const struct entry *entry)
+{
+    struct map_bucket *first = map_bucket_at(&t->view, words, hash), *second = map_bucket_at(&t->view, words, map_rotate(hash));
+    unsigned slot = slot_free(first, words);
+    if (slot < MAP_SLOTS) {
+        put_slot(t, words, first, slot, entry, 0);
+        return DP_OK;
+    }
+    slot = slot_free(second, words);
+    if (slot == MAP_SLOTS) {
+        slot = displace(t, words, first);
+        if (slot < MAP_SLOTS) {
+            put_slot(t, words, first, slot, entry, 0);
+            return DP_OK;
+        }
+        slot = second == first ? MAP_SLOTS : displace(t, words, second);
+    }
+    if (slot == MAP_SLOTS)
+        return overflow_push(t, words, first, entry);
+    put_slot(t, words, second, slot, entry, 0);
+    put_spill(t, words, first, 1, first->next);
+    t->displaced++;
+    return DP_OK;
+}
+
+static bool locate_in(struct map_bucket *b, unsigned words, const uint64_t *key, struct place *place)
+{
+    unsigned match = map_match(b, words, key);
+    *place = (struct place){b, match >> 1};
+    return match != 0;
+}
+
+static bool locate(const struct table *t, unsigned words, const uint64_t *key, uint64_t hash, struct place *place)
+{
+    struct map_bucket *first = map_bucket_at(&t->view, words, hash);
+    if (locate_in(first, words, key, place))
+        return true;
+    if (first->spill == 0)
+        return false;
+    if (locate_in(map_bucket_at(&t->view, words, map_rotate(hash)), words, key, place))
+        return true;
+    for (uint32_t next = first->next; next; next = place->in->next)
+        if (locate_in(overflow_at(&t->view, words, next), words, key, place))
+            return true;
+    return false;
+}
+
+/* ---- tables */
+
+static void table_free(struct table *t)
+{
+    mem_unmap(&t->buckets);
+    mem_unmap(&t->overflow);
+    free(t);
+}
+
+static size_t table_slots(const struct table *t) { return t->view.n * MAP_SLOTS; }
+
+static struct table *table_create(unsigned words, size_t expected, const uint64_t secret[2])
+{
+    struct table *t = aligned_alloc(64, sizeof *t);
+    if (!t)
+        return NULL;
+    memset(t, 0, sizeof *t);
+    size_t stride = map_stride(words), wanted = (expected * 100 / LOAD_BUILT / MAP_SLOTS + 1) * stride;
+    /* Chains are full but for their heads: a bucket for each three entries, and one for each first bucket. */
+    if (mem_map(&t->buckets, wanted) || mem_reserve(&t->overflow, 2 * t->buckets.committed + stride)) {
+        table_free(t);
+        return NULL;
+    }
+    t->view = (struct map_view){.buckets = t->buckets.base, .n = t->buckets.committed / stride, .shift = words == 1 ? 6 : 7,
+                                .overflow = t->overflow.base, .secret = {secret[0], secret[1]}, .shadow = &t->shadow};
+    return t;
+}
+
+static bool bucket_each(const struct map_bucket *b, unsigned words, bool (*fn)(void *, const uint64_t *, const struct map_value *), void *ctx)
+{
+    for (unsigned s = 0; s < MAP_SLOTS; s++) {
+        struct entry entry;
+        if (!b->keys[s * words])
+            continue;
+        slot_get(b, words, s, &entry);
+        if (!fn(ctx, entry.key, &entry.value))
+            return false;
+    }
+    return true;
+}
+
+static void table_each(const struct table *t, unsigned words, bool (*fn)(void *, const uint64_t *, const struct map_value *), void *ctx)
+{
+    size_t stride = map_stride(words);
+    for (uint64_t i = 0; i < t->view.n; i++)
+        if (!bucket_each((const struct map_bucket *)(t->view.buckets + i * stride), words, fn, ctx))
+            return;
+    for (uint32_t i = 0; i < t->overflow_used; i++)
+        if (!bucket_each((const struct map_bucket *)(t->view.overflow + i * stride), words, fn, ctx))
+            return;
+}
+
+struct copy {
+    struct table *to;
+    unsigned words;
+    int result;
+};
+
+static bool copy_entry(void *ctx, const uint64_t *key, const struct map_value *value)
+{
+    struct copy *copy = ctx;
+    struct entry entry = {.value = *value};
+    memcpy(entry.key, key, copy->words * 8);
+    copy->result = place_new(copy->to, copy->words, hash_key(&copy->to->view, copy->words, key), &entry);
+    return copy->result == DP_OK;
+}
+
+static struct table *table_copy(const struct table *from, unsigned words, size_t expected)
+{
+    struct copy copy = {table_create(words, expected, from->view.secret), words, DP_OK};
+    if (!copy.to)
+        return NULL;
+    table_each(from, words, copy_entry, &copy);
+    if (copy.result == DP_OK)
+        return copy.to;
+    table_free(copy.to);
+    return NULL;
+}
+
+static size_t table_limit(const struct table *t) { return table_slots(t) * LOAD_MAX / 100; }
+
+static void map_publish(struct map *map, struct table *t)
+{
+    t->published = true;
+    map->limit = table_limit(t);
+    __atomic_store_n((struct table **)&map->table, t, __ATOMIC_RELEASE);
+}
+
+static int map_grow(struct map *map)
+{
+    struct table *old = map_table(map), *new = table_copy(old, map->words, map->entries * GROWTH / 100 * LOAD_BUILT / LOAD_MAX + 1);
+    if (!new)
+        return DP_ENOMEM;
+    map_publish(map, new);
+    old->retired = map->retired;
+    map->retired = old;
+    return DP_OK;
+}
+
+/* ---- the map */
+
+struct map *map_create(unsigned words, size_t expected, const uint64_t secret[2])
+{
+    struct map *map = calloc(1, sizeof *map);
+    struct table *t = map ? table_create(words, expected, secret) : NULL;
+    if (!t) {
+        free(map);
+        return NULL;
+    }
+    map->words = words;
+    map_publish(map, t);
+    return map;
+}
+
+struct map *map_clone(const struct map *map, size_t expected)
+{
+    struct map *clone = calloc(1, sizeof *clone);
+    struct table *t = clone ? table_copy(map_table(map), map->words, expected > map->entries ? expected : map->entries) : NULL;
+    if (!t) {
+        free(clone);
+        return NULL;
+    }
+    clone->words = map->words;
+    clone->entries = map->entries;
+    map_publish(clone, t);
+    return clone;
+}
+
+void map_destroy(struct map *map)
+{
+    if (!map)
+        return;
+    map_free_retired(map_retired(map));
+    table_free(map_table(map));
+    free(map);
+}
+
+static inline int put(struct map *map, unsigned words, const uint64_t *key, const struct map_value *value, struct map_value *replaced)
+{
+    struct table *t = map_table(map);
+    uint64_t hash = hash_key(&t->view, words, key);
+    struct place place;
+    if (locate(t, words, key, hash, &place)) {
+        if (replaced)
+            map_load_value(place.in, place.slot, replaced);
+        bucket_enter(t, words, place.in);
+        slot_set_value(place.in, place.slot, value);
+        bucket_leave(t, place.in);
+        return DP_OK;
+    }
+    if (replaced)
+        *replaced = (struct map_value){0};
+    if (map->entries >= map->limit) {
+        if (map_grow(map))
+            return DP_ENOMEM;
+        t = map_table(map);
+    }
+    struct entry entry = {.value = *value};
+    memcpy(entry.key, key, words * 8);
+    int result = place_new(t, words, hash, &entry);
+    map->entries += result == DP_OK;
+    return result;
+}
+
+int map_put(struct map *map, const uint64_t *key, const struct map_value *value, struct map_value *replaced)
+{
+    return map->words == 1 ? put(map, 1, key, value, replaced) : put(map, 3, key, value, replaced);
+}
+
+bool map_del(struct map *map, const uint64_t *key, struct map_value *removed)
+{
+    struct table *t = map_table(map);
+    unsigned words = map->words;
+    uint64_t hash = hash_key(&t->view, words, key);
+    struct map_bucket *first = map_bucket_at(&t->view, words, hash), *second = map_bucket_at(&t->view, words, map_rotate(hash));
+    struct place place;
+    if (!locate(t, words, key, hash, &place))
+        return false;
+    if (removed)
+        map_load_value(place.in, place.slot, removed);
+    map->entries--;
+    if (place.in != first && place.in != second) {
+        overflow_shift(t, words, first, place);
+        return true;
+    }
+    clear_slot(t, words, place.in, place.slot, 0);
+    if (place.in != first) {
+        put_spill(t, words, first, -1, first->next);
+        t->displaced--;
+    }
+    if (place.in->next)
+        overflow_shift(t, words, place.in, place);
+    return true;
+}
+
+struct map_view *map_retired(struct map *map)
+{
+    struct table *list = map->retired;
+    map->retired = NULL;
+    return list ? &list->view : NULL;
+}
+
+void map_free_retired(struct map_view *list)
+{
+    for (struct table *t = (struct table *)list, *next; t; t = next) {
+        next = t->retired;
+        table_free(t);
+    }
+}
+
+void map_each(const struct map *map, bool (*fn)(void *ctx, const uint64_t *key, const struct map_value *value), void *ctx)
+{
+    table_each(map_table(map), map->words, fn, ctx);
+}
+
+void map_stats(const struct map *map, struct map_stats *out)
+{
+    const struct table *t = map_table(map);
+    *out = (struct map_stats){.entries = map->entries, .capacity = map->limit, .displaced = t->displaced, .overflow = t->chained,
+                              .bytes = sizeof *map + sizeof *t + t->buckets.committed + t->overflow.committed};
+    for (const struct table *r = map->retired; r; r = r->retired)
+        out->bytes += sizeof *r + r->buckets.committed + r->overflow.committed;
+}
