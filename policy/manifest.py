@@ -130,15 +130,14 @@ def _network_site(_tenant: str, name: str, spec: Fields) -> NetworkSite:
 
 def _host(_tenant: str, name: str, spec: Fields) -> Host | None:
     managed = spec.one("managed", boolean, True)
-    underlay = spec.section("underlay", required=managed)
+    required = managed and not spec.wrong("managed")
+    underlay = spec.section("underlay", required=required)
     host = Host(
         name=name,
         site=spec.one("site", _name, "", required=True),
         provider_addresses=spec.items("providerAddresses", _address),
         underlay=Underlay(
-            interface=underlay.one(
-                "interface", _interface, "", required=managed and not spec.wrong("managed")
-            ),
+            interface=underlay.one("interface", _interface, "", required=required),
             mac=underlay.one("mac", _mac, NO_MAC),
             mtu=underlay.one("mtu", _mtu, DEFAULT_UNDERLAY_MTU),
             driver=underlay.one("driver", one_of(Driver), Driver.AUTO),
@@ -213,9 +212,8 @@ def _decode(document: Document) -> tuple[ObjectId | None, Object | None]:
     if not kind:
         return None, None
     identity = _identity(document, root, kind)
-    item = _DECODERS[kind](
-        identity.tenant, identity.name, root.section("spec", required=kind != "LogicalNetwork")
-    )
+    spec = root.section("spec", required=kind != "LogicalNetwork")
+    item = _DECODERS[kind](identity.tenant, identity.name, spec)
     for section in document.sections:
         section.close()
     named = identity.name and (identity.tenant or kind not in TENANT_KINDS)

@@ -260,6 +260,7 @@ def unmanaged_hosts_have_no_rewrite_ports(intent: Intent) -> Problems:
 
 
 def hosts_are_on_the_logical_network(intent: Intent) -> Problems:
+    known = {network.name for network in intent.logical_networks}
     for port in intent.ports:
         subnet = intent.subnet_by_id.get(port.subnet_id)
         network = intent.by_id.get(subnet.network_id) if subnet else None
@@ -268,8 +269,7 @@ def hosts_are_on_the_logical_network(intent: Intent) -> Problems:
         if not isinstance(network, VMNetwork) or host is None or site is None:
             continue
         wanted, found = network.logical_network, site.logical_network
-        both_exist = {wanted, found} <= {item.name for item in intent.logical_networks}
-        if wanted != found and both_exist:
+        if wanted != found and {wanted, found} <= known:
             text = f"{host.id} is on {found}, but {network.id} on {wanted}"
             yield intent.problem(port.id, "spec.host", text)
 
@@ -319,11 +319,11 @@ def peers_share_a_family(policy: Policy) -> Problems:
 
 
 def peers_are_routed(policy: Policy) -> Problems:
-    """A site reaches PAs on other sites by a gateway of their family."""
+    """The site of a managed host reaches PAs on other sites by a gateway of their family."""
     for (name, peer_name), rewrite_versions in _peers(policy).items():
         host, peer = policy.host_by_name[name], policy.host_by_name[peer_name]
         site = policy.site_by_name[host.site]
-        if peer.site == host.site:
+        if peer.site == host.site or not host.managed:
             continue
         routed = {subnet.gateway.version for subnet in site.subnets if subnet.gateway}
         for version in sorted(({nvgre_family(host, peer)} | rewrite_versions) - routed - {0}):

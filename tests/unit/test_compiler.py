@@ -14,11 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane import tables as dp
+from dataplane.core import Config
+from dataplane.fake import FakeDataplane
 from policy import manifest
 from policy.allocator import allocate
 from policy.compiler import compile_host, next_hop_macs
 from policy.errors import ManifestError, ObjectId, UnknownHostError
-from policy.model import Intent, Policy, Translation
+from policy.model import ROUTER_MAC, Intent, Policy, Translation
 from policy.tables import Tables
 from tests.unit.intents import HOSTS, intents
 from tests.unit.manifests import BASE, EXAMPLE, edited, line_of, load
@@ -352,6 +354,23 @@ def test_ids_are_dense_and_rows_sorted(intent: Intent, host: str) -> None:
         assert list(ids.values()) == list(range(1, len(ids) + 1))
     for rows in packed(tables).values():
         assert rows == sorted(rows)
+
+
+@pytest.mark.parametrize("engine", [FakeDataplane])
+@given(intent=intents(), host=host_names)
+def test_the_core_takes_the_change_set(engine: type[FakeDataplane], intent: Intent, host: str) -> None:
+    """Every row refers to what stands before it; in the opposite order all of them can go again."""
+    tables = compile_host(allocate(intent), host)
+    config = Config(tables.host_ids[host], bytes.fromhex(ROUTER_MAC.replace(":", "")), (1, 2))
+    added = tables.change_set()
+    removed = tuple(dp.delete(list(section.rows())[::-1]) for section in reversed(added.sections))
+    with engine(config) as dataplane:
+        dataplane.apply(added.encode())
+        assert dataplane.generation == 1
+        dataplane.apply(dp.ChangeSet(2, removed).encode())
+        assert dataplane.generation == 2
+        dataplane.apply(tables.change_set(3).encode())
+        assert dataplane.generation == 3
 
 
 # ---- next hops -----------------------------------------------------------------------------------

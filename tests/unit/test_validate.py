@@ -342,10 +342,14 @@ CASES = [
     ),
     case(
         "peers_are_routed",
-        [before_first(RACK2.replace("NET", "fabric")), OVS_ON_RACK2],
-        "192.168.78.0/24",
-        "NetworkSite rack2: spec.subnets: no IPv4 gateway, by which Host ovs1 would reach Host h1 on rack1",
-        "NetworkSite rack2: spec.subnets: no IPv4 gateway, by which Host ovs1 would reach Host h2 on rack1",
+        [
+            before_first(RACK2.replace("NET", "fabric")),
+            OVS_ON_RACK2,
+            ('      gateway: 192.168.77.1\n      gatewayMac: "02:00:00:00:77:fe"\n', ""),
+        ],
+        "subnets:\n    - prefix",
+        "NetworkSite rack1: spec.subnets: no IPv4 gateway, by which Host h1 would reach Host ovs1 on rack2",
+        "NetworkSite rack1: spec.subnets: no IPv4 gateway, by which Host h2 would reach Host ovs1 on rack2",
     ),
 ]
 
