@@ -123,14 +123,16 @@ def network_field(text: str) -> tuple[bytes, int, int]:
 
 @dataclass(frozen=True)
 class World:
-    """rewrite: (network, subnet) pairs carried by IP rewrite. pa_families: of this host's shared PAs.
-    outer: the family of a remote host's PA in NVGRE records. wildcard: number of the VM that catches what
-    has no record in subnet 0. resolved: next hops have fixed MACs. offloads, mtu: of tenant ports;
-    underlay_...: of the underlay.
+    """rewrite: (network, subnet) pairs carried by IP rewrite. swapped: networks whose remote VMs live on
+    host 3 instead of 2 and the other way round. pa_families: of this host's shared PAs. outer: the family
+    of a remote host's PA in NVGRE records. wildcard: number of the VM that catches what has no record in
+    subnet 0. resolved: next hops have fixed MACs. offloads, mtu: of tenant ports; underlay_...: of the
+    underlay.
     """
 
     networks: int = 2
     rewrite: frozenset[tuple[int, int]] = frozenset()
+    swapped: frozenset[int] = frozenset()
     pa_families: frozenset[int] = frozenset((4, 6))
     outer: dict[int, int] = field(default_factory=lambda: {2: 4, 3: 4, 4: 4})
     wildcard: int | None = None
@@ -164,11 +166,15 @@ class World:
                 for number in (LOCAL, LOCAL_APPLIANCE, LOCAL_DOWN, GATEWAY_VM):
                     port = 1 + (network * len(SUBNETS) + subnet) * 4 + number - LOCAL
                     found.append(Vm(network, subnet, number, SELF, port))
-                found += [Vm(network, subnet, number, host, 0) for number, host in REMOTE.items()]
+                for number, host in REMOTE.items():
+                    found.append(Vm(network, subnet, number, self.home(network, host), 0))
         return found
 
     def vm(self, network: int, subnet: int, number: int) -> Vm:
         return next(vm for vm in self.vms() if vm[:3] == (network, subnet, number))
+
+    def home(self, network: int, host: int) -> int:
+        return {2: 3, 3: 2}.get(host, host) if network in self.swapped else host
 
     def change_set(self) -> bytes:
         """Everything at once, what is referred to first."""

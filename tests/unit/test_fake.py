@@ -367,7 +367,8 @@ def solicitation(vm: Vm, source: Address | str, target: Address | str) -> Packet
 
 
 def link_local(vm: Vm) -> str:
-    return f"fe80::{vm.mac[0] ^ 2:x}{vm.mac[1]:02x}:{vm.mac[2]:x}ff:fe{vm.mac[3]:02x}:{vm.mac[4]:x}{vm.mac[5]:02x}"
+    mac = vm.mac
+    return f"fe80::{mac[0] ^ 2:x}{mac[1]:02x}:{mac[2]:x}ff:fe{mac[3]:02x}:{mac[4]:x}{mac[5]:02x}"
 
 
 @pytest.mark.parametrize(
