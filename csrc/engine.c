@@ -70,8 +70,7 @@ static int prepare_port_id(struct dp *dp, uint32_t id)
         struct worker *worker = &dp->workers[i];
         if (worker->stats[id])
             continue;
-        size_t size = (sizeof(struct port_stats) + 63) / 64 * 64;
-        struct port_stats *stats = aligned_alloc(64, size);
+        struct port_stats *stats = aligned_alloc(_Alignof(struct port_stats), sizeof *stats);
         worker->txqs[id] = calloc(1, sizeof *worker->txqs[id]);
         if (!stats || !worker->txqs[id]) {
             free(stats);
@@ -79,7 +78,7 @@ static int prepare_port_id(struct dp *dp, uint32_t id)
             worker->txqs[id] = NULL;
             return DP_ENOMEM;
         }
-        memset(stats, 0, size);
+        memset(stats, 0, sizeof *stats);
         __atomic_store_n(&worker->stats[id], stats, __ATOMIC_RELEASE);
     }
     return DP_OK;
@@ -91,7 +90,7 @@ static int dp_init(struct dp *dp)
     uint32_t slots = config->slots ? config->slots : DEFAULT_SLOTS_A_WORKER * (1 + config->workers);
     size_t size = config->workers * sizeof *dp->workers;
     dp->vsid_base = calloc(SUBNET_STATS, sizeof *dp->vsid_base);
-    dp->workers = aligned_alloc(64, size);
+    dp->workers = aligned_alloc(_Alignof(struct worker), size);
     if (!dp->vsid_base || !dp->workers)
         return DP_ENOMEM;
     memset(dp->workers, 0, size);

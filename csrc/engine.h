@@ -42,7 +42,7 @@ struct worker {
     int wake_fd;                        /* eventfd, see worker_wake() */
     int epoll_fd;                       /* wake_fd and the worker's queues */
     pthread_t thread;
-};
+} __attribute__((aligned(64)));
 
 struct dp {
     struct dp_config config;

@@ -176,7 +176,7 @@ int port_mem_attach(struct port *port)
     static const struct port_ops ops = {mem_rx, mem_tx, mem_detach};
     port->queues = port->dp->config.workers;
     size_t size = sizeof(struct mem_port) + port->queues * sizeof(struct mem_queue);
-    struct mem_port *mem = aligned_alloc(64, (size + 63) / 64 * 64);
+    struct mem_port *mem = aligned_alloc(_Alignof(struct mem_port), size);
     if (!mem)
         return DP_ENOMEM;
     memset(mem, 0, size);

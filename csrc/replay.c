@@ -4,9 +4,9 @@
  * Sources are merged by timestamp, ties by the order in which they were added, then by their place in the file. The clock is the
  * packets' timestamp. It never falls: a packet whose timestamp falls keeps it (what it causes is written with it), the clock stays.
  *
- * The batch size must not show. So a batch ends before another port's packet and before the next timer; and since a packet may
- * start a timer, which runs no sooner than NEIGH_RETRY_NS after that packet's own time, it spans less than that, and ends where a
- * timestamp falls. worker->now is the time of its first packet; what a packet causes goes by the packet's time.
+ * The batch size must not show. A batch ends before another port's packet, and where the timestamp changes: worker->now is then
+ * the time of each of its packets. Only when the MAC of every provider next hop is fixed, so that no packet can start a timer, a
+ * batch goes on over different timestamps; what a packet causes carries the packet's own time in any case.
  */
 #include <errno.h>
 #include <pcap/pcap.h>
@@ -28,6 +28,7 @@ struct source {
 struct replay {
     struct source *sources;
     uint32_t n;
+    bool timeless;                      /* no timer can be started */
     char error[PCAP_ERRBUF_SIZE + 128];
 };
 
@@ -181,20 +182,30 @@ static int run_batch(struct worker *worker, struct source *source, uint32_t limi
     struct dp *dp = worker->dp;
     struct port *port = dp_port(dp, source->port);
     struct port_count count = {0};
-    run_clock(worker, source->time);
-    uint64_t first = source->time, last, timer = neigh_next_timer(dp);
+    uint64_t time = source->time;
     int error;
+    run_clock(worker, time);
     worker->batch.n = 0;
     do {
-        last = source->time;
         receive(worker, source, &count);
         error = advance(dp, source);
         source = earliest(dp->replay);
-    } while (!error && count.packets < limit && source && source->port == port->id && source->time >= last && source->time < timer &&
-             source->time - first < NEIGH_RETRY_NS);
+    } while (!error && count.packets < limit && source && source->port == port->id && (source->time == time || dp->replay->timeless));
     port_count_rx(port, worker, &count);
     worker_forward(worker, port);
     return error ? error : (int)count.packets;
+}
+
+/* True when every provider next hop has a fixed MAC. */
+static bool all_fixed(const struct dp *dp)
+{
+    int n = dp_neigh_read(dp, NULL, 0);
+    struct dp_neigh *neigh = calloc(n > 0 ? (size_t)n : 1, sizeof *neigh);
+    bool fixed = neigh && n >= 0 && dp_neigh_read(dp, neigh, (uint32_t)n) == n;
+    for (int i = 0; fixed && i < n; i++)
+        fixed = neigh[i].state == DP_NEIGH_FIXED;
+    free(neigh);
+    return fixed;
 }
 
 static int flush_files(struct dp *dp)
@@ -214,6 +225,7 @@ static int64_t run(struct dp *dp, uint32_t limit, uint64_t linger)
     struct worker *worker = &dp->workers[0];
     struct source *source;
     int64_t packets = 0;
+    dp->replay->timeless = all_fixed(dp);
     for (uint32_t i = 0; i < dp->replay->n; i++) {
         int error = dp->ports[dp->replay->sources[i].port] ? advance(dp, &dp->replay->sources[i]) : DP_EINVAL;
         if (error)
