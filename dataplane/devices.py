@@ -237,7 +237,7 @@ def _open_underlay(undo: Undo, name: str, mac: str, mtu: int, queues: int) -> Un
         finally:
             os.close(accept)
         groups = _Groups(undo, link.index, fds[0])
-        device = (name, PortKind.PACKET, link.mac, link.mtu, fds, _ALL_OFFLOADS)
+        device = (name, PortKind.PACKET, link.mac, mtu, fds, _ALL_OFFLOADS)
         return Underlay(*device, undo.pop_all(), pas, groups)
 
 

@@ -113,15 +113,23 @@ def remove_if_ours(name: str) -> None:
             ip.link("del", index=link.index)
 
 
-def set_sysctl(undo: Undo, name: str, value: str) -> None:
-    """Set net.`name` (with slashes) for this namespace; a kernel that lacks it needs no setting."""
+def write_sysctl(name: str, value: str) -> str | None:
+    """Set net.`name` (with slashes) for this namespace and return what it was if that differs.
+
+    A kernel that lacks it needs no setting.
+    """
     path = Path("/proc/sys/net", name)
-    if not path.exists():
-        return
-    before = path.read_text().strip()
-    if before != value:
-        undo.quietly(None, path.write_text, before)
-        path.write_text(value)
+    before = path.read_text().strip() if path.exists() else value
+    if before == value:
+        return None
+    path.write_text(value)
+    return before
+
+
+def set_sysctl(undo: Undo, name: str, value: str) -> None:
+    before = write_sysctl(name, value)
+    if before is not None:
+        undo.quietly(None, write_sysctl, name, before)
 
 
 def drop_at_ingress(

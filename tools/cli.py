@@ -13,6 +13,10 @@ from policy.errors import PolicyError
 COMMANDS = {
     "bench": "tools.bench:command",
     "compile": "tools.compile:command",
+    "demo": "tools.demo:command",
+    "lab": "tools.lab:command",
+    "node": "tools.node:command",
+    "up": "tools.up:command",
 }
 """Verb -> module:command."""
 

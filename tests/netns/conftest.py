@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from dataplane import links, netns
+from tests.netns.labs import PROOF, Lab, running_lab
 
 _numbers = itertools.count()
 
@@ -46,3 +47,19 @@ def cleanup() -> Iterator[ExitStack]:
     """Things to close at the end, last first."""
     with ExitStack() as stack:
         yield stack
+
+
+@pytest.fixture(scope="session")
+def proof_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """One lab for all tests that only need some: the example, a foreign host, a third tenant."""
+    manifest = tmp_path_factory.mktemp("proof") / "proof.yaml"
+    manifest.write_text(PROOF)
+    with running_lab(manifest, f"prf{os.getpid()}-") as lab:
+        yield lab
+
+
+@pytest.fixture
+def lab(proof_lab: Lab) -> Iterator[Lab]:
+    """proof_lab; its counters balance after the test."""
+    yield proof_lab
+    proof_lab.assert_balanced()

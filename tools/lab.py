@@ -1,0 +1,538 @@
+"""`isolane lab`: the fabric of a manifest in network namespaces, with isolane running on its hosts.
+
+A lab is what its state file says, /run/isolane/labs/<prefix>.json: it is written before anything is made, so
+that `down` finds what there is whatever happened to `up`.
+"""
+
+import contextlib
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from dataplane.links import Link
+    from policy.model import Host, Policy, Port
+
+STATE_DIRECTORY = Path("/run/isolane/labs")
+DEFAULT_PREFIX = "isl-"
+FABRIC = "fabric"
+UNMANAGED_DEVICE = "eth0"
+"""An unmanaged host's underlay device when its manifest names none."""
+
+READY_SECONDS = 30.0
+STOP_SECONDS = 10.0
+_TICK = 0.05
+_INTERRUPTS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+
+Progress = Callable[[str], None]
+
+
+class LabError(Exception):
+    """Whoever asked for the lab must act."""
+
+
+@dataclass
+class Process:
+    """An `isolane up`. start: its start time in clock ticks, which tells it from a later process of the same
+    id.
+    """
+
+    host: str
+    instance: str
+    pid: int
+    start: int
+
+
+@dataclass
+class State:
+    """What `down` removes, and what `status` prints once the lab is up."""
+
+    prefix: str
+    namespaces: list[str]
+    processes: list[Process] = field(default_factory=list)
+    status: dict[str, Any] | None = None
+
+    @property
+    def path(self) -> Path:
+        return STATE_DIRECTORY / f"{self.prefix}.json"
+
+    def log(self, host: str) -> Path:
+        return STATE_DIRECTORY / f"{self.prefix}.{host}.log"
+
+    def create(self) -> None:
+        STATE_DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self.path.touch(mode=0o600, exist_ok=False)
+        except FileExistsError:
+            hint = f"isolane lab down --prefix {self.prefix}"
+            raise LabError(f"a lab with prefix {self.prefix} is there already; `{hint}` removes it") from None
+        self.save()
+
+    def save(self) -> None:
+        """In one step: a reader sees the old or the new state."""
+        scratch = self.path.with_suffix(".new")
+        scratch.write_text(json.dumps(asdict(self)))
+        scratch.rename(self.path)
+
+    @classmethod
+    def load(cls, prefix: str) -> "State":
+        try:
+            fields = json.loads((STATE_DIRECTORY / f"{prefix}.json").read_text())
+        except FileNotFoundError:
+            raise LabError(f"no lab with prefix {prefix}") from None
+        return cls(**{**fields, "processes": [Process(**process) for process in fields["processes"]]})
+
+
+def up(
+    files: Iterable[Path], prefix: str = DEFAULT_PREFIX, progress: Progress = lambda _: None
+) -> dict[str, Any]:
+    """Build the lab and return its status. ManifestError, or LabError: nothing is left of it.
+
+    Signals that ask to stop are answered between steps, so that nothing is left half made.
+    """
+    from policy import manifest
+
+    paths = [path.resolve() for path in files]
+    policy = manifest.load(paths)
+    _check_one_network(policy)
+    state = State(prefix, _namespaces(policy, prefix))
+    with _interruptible():
+        state.create()
+        try:
+            state.status = _build(policy, paths, state, progress)
+            state.save()
+        except BaseException:
+            progress("cleaning up")
+            _remove(state)
+            raise
+    return state.status
+
+
+def down(prefix: str = DEFAULT_PREFIX) -> None:
+    """Remove what the state file names. LabError: there is none."""
+    _remove(State.load(prefix))
+
+
+def status(prefix: str = DEFAULT_PREFIX) -> dict[str, Any]:
+    """The document of `lab status -o json`. LabError: there is no lab, or it isn't up."""
+    document = State.load(prefix).status
+    if document is None:
+        raise LabError(f"the lab with prefix {prefix} is not up: it is being built, or was left half made")
+    return document
+
+
+# ---- building ----------------------------------------------------------------------------------------------
+
+
+def _check_one_network(policy: "Policy") -> None:
+    """A lab is one bridge without a router: every PA must be on link for every host that isolane runs on."""
+    pas = [(pa, port.host) for port in policy.ports for pa in port.provider_addresses]
+    pas += [(pa, host.name) for host in policy.hosts for pa in host.provider_addresses]
+    for host in policy.hosts:
+        site = policy.site_by_name[host.site]
+        far = next(((pa, owner) for pa, owner in pas if host.managed and site.subnet_of(pa) is None), None)
+        if far:
+            raise LabError(f"host {host.name} has no way to {far[0]} of host {far[1]}: a lab has no router")
+
+
+def _namespaces(policy: "Policy", prefix: str) -> list[str]:
+    from dataplane import netns
+
+    hosts = [FABRIC, *(host.name for host in policy.hosts)]
+    vms = {port.attach.netns for port in policy.ports if port.attach and port.attach.netns}
+    counts = Counter([*hosts, *vms])
+    for name, count in counts.items():
+        if count > 1:
+            raise LabError(f"{name} would be the namespace of two things: hosts, attach.netns, or the fabric")
+    names = [prefix + name for name in counts]
+    for name in names:
+        if (netns.DIRECTORY / name).exists():
+            raise LabError(f"a network namespace {name} is there already")
+    return names
+
+
+def _build(policy: "Policy", files: list[Path], state: State, progress: Progress) -> dict[str, Any]:
+    from dataplane import links
+    from dataplane.client import ClientError
+    from dataplane.links import DeviceError
+
+    try:
+        with links.errors("lab"):
+            progress(f"{len(state.namespaces)} namespaces")
+            underlays = _wire(policy, state)
+        _start_hosts(policy, files, state, progress)
+        with links.errors("lab"):
+            _configure_vms(policy, state.prefix)
+        progress("waiting for duplicate address detection")
+        _wait_for_addresses(policy, state.prefix)
+        progress("resolving provider addresses")
+        _resolve(policy, state)
+    except (DeviceError, ClientError) as error:
+        raise LabError(str(error)) from error
+    return _status(policy, state.prefix, underlays)
+
+
+def _wire(policy: "Policy", state: State) -> dict[str, "Link"]:
+    from tools import lab_net
+
+    for name in state.namespaces:
+        lab_net.make_namespace(name)
+        _stop_if_interrupted()
+    fabric = state.prefix + FABRIC
+    lab_net.make_bridge(fabric, max(host.underlay.mtu for host in policy.hosts))
+    underlays = {}
+    for number, host in enumerate(policy.hosts):
+        device = host.underlay.interface or UNMANAGED_DEVICE
+        port = f"{number}-{host.name}"[:15]
+        underlays[host.name] = lab_net.plug_in(
+            state.prefix + host.name, device, fabric, port, host.underlay.mac, host.underlay.mtu
+        )
+        _stop_if_interrupted()
+    return underlays
+
+
+def _start_hosts(policy: "Policy", files: list[Path], state: State, progress: Progress) -> None:
+    managed = [host.name for host in policy.hosts if host.managed]
+    progress(f"starting {', '.join(managed)}")
+    with contextlib.ExitStack() as stack:
+        waiting = {_start_host(host, files, state, stack): host for host in managed}
+        end = time.monotonic() + READY_SECONDS
+        while waiting:
+            _stop_if_interrupted()
+            for pipe in select.select(list(waiting), [], [], _TICK)[0]:
+                host = waiting.pop(pipe)
+                if not os.read(pipe, 16):
+                    words = state.log(host).read_text().strip()
+                    raise LabError(f"host {host}: isolane up ended: {words or 'it crashed'}")
+            if time.monotonic() > end:
+                raise LabError(f"not ready after {READY_SECONDS:.0f} s: {', '.join(waiting.values())}")
+
+
+def _start_host(host: str, files: list[Path], state: State, stack: contextlib.ExitStack) -> int:
+    """Run `isolane up` in the host's namespace; the descriptor gets a line when it is ready and ends when it
+    dies.
+    """
+    from dataplane import netns
+
+    read, write = os.pipe()
+    stack.callback(os.close, read)
+    instance = state.prefix + host
+    program = Path(sysconfig.get_path("scripts"), "isolane")
+    command: list[str | Path] = [sys.executable, program, "up", "--host", host, "--instance", instance]
+    command += [option for file in files for option in ("-f", file)]
+    command += ["--netns-prefix", state.prefix, "--ready-fd", str(write)]
+    with state.log(host).open("wb") as log:
+        process = netns.call(
+            instance,
+            subprocess.Popen,
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=[write],
+            start_new_session=True,
+        )
+    os.close(write)
+    state.processes.append(Process(host, instance, process.pid, _start_time(process.pid) or 0))
+    state.save()
+    return read
+
+
+def _configure_vms(policy: "Policy", prefix: str) -> None:
+    from tools import lab_net
+
+    ranks: Counter[str] = Counter()
+    for port in _vm_ports(policy):
+        namespace = _namespace(port, prefix)
+        subnet = policy.subnet_by_id[port.subnet_id]
+        gateways = dict(zip(subnet.prefixes, subnet.gateways, strict=True))
+        addresses = [
+            lab_net.VmAddress(address, within, gateways[within])
+            for address in port.addresses
+            if (within := subnet.prefix_of(address)) is not None
+        ]
+        assert port.attach is not None
+        lab_net.configure_vm(namespace, port.attach.device, addresses, ranks[namespace])
+        ranks[namespace] += 1
+
+
+def _vm_ports(policy: "Policy") -> list["Port"]:
+    """The ports that have a device: on an unmanaged host whatever runs there has to make it."""
+    return [port for port in policy.ports if port.attach and policy.host_by_name[port.host].managed]
+
+
+def _namespace(port: "Port", prefix: str) -> str:
+    assert port.attach is not None
+    return prefix + (port.attach.netns or port.host)
+
+
+def _wait_for_addresses(policy: "Policy", prefix: str) -> None:
+    from dataplane import netns
+    from tools import lab_net
+
+    end = time.monotonic() + READY_SECONDS
+    waiting = _vm_ports(policy)
+    while waiting:
+        _stop_if_interrupted()
+        for port in list(waiting):
+            assert port.attach is not None
+            tentative, duplicate = netns.call(
+                _namespace(port, prefix), lab_net.unfinished_addresses, port.attach.device
+            )
+            if duplicate:
+                raise LabError(f"port {port.name}: somebody answers for its address {duplicate[0]}")
+            if not tentative:
+                waiting.remove(port)
+        if time.monotonic() > end:
+            raise LabError(f"duplicate address detection goes on: {', '.join(port.name for port in waiting)}")
+        time.sleep(_TICK)
+
+
+def _resolve(policy: "Policy", state: State) -> None:
+    from dataplane.client import Client
+
+    managed = {host.name for host in policy.hosts if host.managed}
+    pas = [(pa, host.name) for host in policy.hosts for pa in host.provider_addresses]
+    pas += [(pa, port.host) for port in policy.ports for pa in port.provider_addresses]
+    for process in state.processes:
+        with Client(process.instance) as client:
+            for pa, owner in pas:
+                if owner in managed - {process.host}:
+                    _stop_if_interrupted()
+                    client.call("ping_pa", address=str(pa))
+
+
+def _status(policy: "Policy", prefix: str, underlays: dict[str, "Link"]) -> dict[str, Any]:
+    return {
+        "prefix": prefix,
+        "hosts": [
+            _host_view(host, prefix, underlays[host.name])
+            for host in sorted(policy.hosts, key=attrgetter("name"))
+        ],
+        "ports": [_port_view(port, prefix, policy) for port in sorted(policy.ports, key=attrgetter("name"))],
+    }
+
+
+def _host_view(host: "Host", prefix: str, underlay: "Link") -> dict[str, Any]:
+    from dataplane import server
+
+    return {
+        "name": host.name,
+        "netns": prefix + host.name,
+        "managed": host.managed,
+        "underlay": {"device": underlay.name, "mac": underlay.mac, "mtu": underlay.mtu},
+        "providerAddresses": [str(pa) for pa in host.provider_addresses],
+        "socket": str(server.socket_path(prefix + host.name)) if host.managed else None,
+    }
+
+
+def _port_view(port: "Port", prefix: str, policy: "Policy") -> dict[str, Any]:
+    """Provider addresses stand in the order of the addresses, as in the manifest."""
+    return {
+        "name": port.name,
+        "tenant": port.tenant,
+        "netns": _namespace(port, prefix) if port.attach else None,
+        "device": port.attach.device if port.attach else None,
+        "mac": port.mac,
+        "addresses": [str(address) for address in port.addresses],
+        "host": port.host,
+        "virtualSubnetId": policy.subnet_by_id[port.subnet_id].vsid,
+        "providerAddresses": [str(pa) for pa in port.provider_addresses],
+    }
+
+
+# ---- removing ----------------------------------------------------------------------------------------------
+
+
+def _remove(state: State) -> None:
+    from dataplane import netns, server
+
+    _end(state.processes)
+    for name in state.namespaces:
+        netns.remove(name)
+    for process in state.processes:
+        state.log(process.host).unlink(missing_ok=True)
+        socket = server.socket_path(process.instance)  # there only if the process had to be killed
+        socket.unlink(missing_ok=True)
+        _remove_if_empty(socket.parent)
+    state.path.unlink(missing_ok=True)
+    _remove_if_empty(STATE_DIRECTORY)
+    _remove_if_empty(STATE_DIRECTORY.parent)
+
+
+def _remove_if_empty(directory: Path) -> None:
+    with contextlib.suppress(OSError):
+        directory.rmdir()
+
+
+def _end(processes: Iterable[Process]) -> None:
+    """SIGTERM, and SIGKILL for what does not go: to these very processes, never to later ones of the same
+    id.
+    """
+    with contextlib.ExitStack() as stack:
+        waiting = set()
+        for process in processes:
+            try:
+                fd = os.pidfd_open(process.pid)
+            except ProcessLookupError:
+                continue
+            stack.callback(os.close, fd)
+            if _start_time(process.pid) == process.start:
+                signal.pidfd_send_signal(fd, signal.SIGTERM)
+                waiting.add(fd)
+        waiting = _wait_for_exits(waiting)
+        for fd in waiting:
+            signal.pidfd_send_signal(fd, signal.SIGKILL)
+        _wait_for_exits(waiting)
+    for process in processes:
+        with contextlib.suppress(ChildProcessError):  # not ours but another `lab up`'s
+            os.waitpid(process.pid, os.WNOHANG)
+
+
+def _wait_for_exits(pidfds: set[int]) -> set[int]:
+    """Those that have not exited after STOP_SECONDS."""
+    end = time.monotonic() + STOP_SECONDS
+    left = set(pidfds)
+    while left and (patience := end - time.monotonic()) > 0:
+        left -= set(select.select(list(left), [], [], patience)[0])
+    return left
+
+
+def _start_time(pid: int) -> int | None:
+    """Field 22 of /proc/PID/stat; the command before it may hold spaces and parentheses."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(fields[19])
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Signals wait until they are asked for, or the context ends."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _stop_if_interrupted() -> None:
+    if signal.sigpending() & _INTERRUPTS:
+        raise LabError("interrupted")
+
+
+# ---- command line ------------------------------------------------------------------------------------------
+
+
+def _check_prefix(_context: click.Context, _parameter: click.Parameter, prefix: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}", prefix):
+        raise click.BadParameter("1 to 32 letters, digits, '.', '_' or '-', the first a letter or digit")
+    return prefix
+
+
+_prefix = click.option(
+    "--prefix",
+    default=DEFAULT_PREFIX,
+    show_default=True,
+    callback=_check_prefix,
+    help="Goes before every namespace's name.",
+)
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    if os.geteuid() != 0:
+        raise click.ClickException("a lab is made of network namespaces: run this as root")
+    try:
+        yield
+    except LabError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@click.group("lab", short_help="A fabric in network namespaces.")
+def command() -> None:
+    """Run the hosts and VMs of a manifest on this machine, in network namespaces.
+
+    \b
+    Example:
+      isolane lab up -f examples/blue-red.yaml
+      ip netns exec isl-blue-web ping 10.1.1.20
+      isolane lab down
+    """
+
+
+@command.command("up")
+@click.option(
+    "-f",
+    "--file",
+    "files",
+    multiple=True,
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Manifest; repeatable, all together are one policy.",
+)
+@_prefix
+def up_command(files: tuple[Path, ...], prefix: str) -> None:
+    """Build a lab; returns when every host resolves the others' Provider Addresses.
+
+    Hosts get namespaces PREFIX+name, VMs PREFIX+attach.netns, the physical network is br0 in PREFIX+fabric.
+    On an unmanaged host nothing runs: its underlay device is there, with its MAC. What fails leaves nothing
+    behind.
+
+    \b
+    Example:
+      isolane lab up -f examples/blue-red.yaml --prefix test-
+    """
+    with _errors():
+        up(files, prefix, lambda text: click.echo(f"lab {prefix}: {text}", err=True))
+
+
+@command.command("status")
+@_prefix
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def status_command(prefix: str, output: str) -> None:
+    """What a lab is made of.
+
+    \b
+    Example:
+      isolane lab status -o json
+    """
+    from tools.text import columns
+
+    with _errors():
+        document = status(prefix)
+    if output == "json":
+        click.echo(json.dumps(document, indent=2))
+        return
+    for rows in (document["hosts"], document["ports"]):
+        for line in columns(rows):
+            click.echo(line)
+        click.echo()
+
+
+@command.command("down")
+@_prefix
+def down_command(prefix: str) -> None:
+    """Remove a lab: its processes and namespaces, and nothing else.
+
+    \b
+    Example:
+      isolane lab down
+    """
+    with _errors():
+        down(prefix)

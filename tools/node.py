@@ -1,0 +1,131 @@
+"""`isolane node`: what this host's data plane does."""
+
+import json
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import click
+
+_COUNTERS = ("received", "originated", "sent", "dropped", "consumed", "held", "rx_gso", "tx_gso")
+"""What the table of counters has room for; JSON has all."""
+
+
+@click.group("node", short_help="This host's data plane.")
+def command() -> None:
+    """Ask the data plane of this host, as root.
+
+    \b
+    Example:
+      isolane node counters --instance h1
+    """
+
+
+def _options() -> list[click.Parameter]:
+    return [
+        click.Option(["--instance"], help="Of `isolane up`.  [default: the machine's host name]"),
+        click.Option(
+            ["-o", "--output"],
+            type=click.Choice(["table", "json"]),
+            default="table",
+            show_default=True,
+            help="Output format.",
+        ),
+    ]
+
+
+def _add_query(method: str, text: str, lines: Callable[[Any], Iterable[str]]) -> None:
+    """A command that prints the result of a method of the data plane."""
+
+    def run(instance: str | None, output: str) -> None:
+        _print(_ask(instance, method), output, lines)
+
+    example = f"\b\nExample:\n  isolane node {method} --instance h1 -o json"
+    command.add_command(click.Command(method, callback=run, params=_options(), help=f"{text}\n\n{example}"))
+
+
+def _ask(instance: str | None, method: str, **params: object) -> Any:
+    from dataplane.client import Client, ClientError
+
+    try:
+        with Client(instance or socket.gethostname()) as client:
+            return client.call(method, **params)
+    except ClientError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _print(document: Any, output: str, lines: Callable[[Any], Iterable[str]]) -> None:
+    for line in [json.dumps(document, indent=2)] if output == "json" else lines(document):
+        click.echo(line)
+
+
+def _fields(document: dict[str, Any]) -> Iterator[str]:
+    from tools.text import cell, words
+
+    for key, value in document.items():
+        yield f"{words(key)}: {cell(value)}"
+
+
+def _rows(rows: list[dict[str, Any]]) -> Iterator[str]:
+    from tools.text import columns
+
+    yield from columns(rows)
+
+
+def _sections(document: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
+    from tools.text import words
+
+    for key, rows in document.items():
+        yield f"{words(key)}: {len(rows) or 'none'}"
+        yield from (f"  {line}" for line in _rows(rows))
+
+
+def _counter_lines(document: dict[str, Any]) -> Iterator[str]:
+    """A line a port, then the reasons that count, then the subnets."""
+    ports = {**document["ports"], "all": document}
+    drops = [
+        {"port": name, "reason": reason, "packets": count}
+        for name, port in document["ports"].items()
+        for reason, count in port["drops"].items()
+    ]
+    yield from _rows(
+        [{"port": name, **{key: port[key] for key in _COUNTERS}} for name, port in ports.items()]
+    )
+    for rows in (drops, document["subnets"]):
+        if rows:
+            yield ""
+            yield from _rows(rows)
+
+
+_add_query("status", "What runs, and how full its tables are.", _fields)
+_add_query("ports", "The tenant ports of this host and their devices.", _rows)
+_add_query("records", "The lookup records: (VSID, CA) to MAC, PA, host and translation.", _rows)
+_add_query("routes", "Customer routes by VM network, and provider routes.", _sections)
+_add_query("neighbours", "Provider next hops and their MACs.", _rows)
+_add_query("counters", "Packets by port; of those that died, by reason.", _counter_lines)
+
+
+def _ping_pa(address: str, seconds: float, instance: str | None, output: str) -> None:
+    found = _ask(instance, "ping_pa", address=address, seconds=seconds)
+    _print(found, output, lambda neighbour: [f"{neighbour['address']} is at {neighbour['mac']}"])
+
+
+command.add_command(
+    click.Command(
+        "ping-pa",
+        callback=_ping_pa,
+        params=[
+            click.Argument(["address"]),
+            click.Option(
+                ["--seconds"],
+                default=3.5,
+                show_default=True,
+                type=click.FloatRange(0.1, 60),
+                help="How long to wait.",
+            ),
+            *_options(),
+        ],
+        help="Resolve a Provider Address from here; exit status 1 if nobody answers.\n\n"
+        "\b\nExample:\n  isolane node ping-pa 192.168.77.102 --instance h1",
+    )
+)
