@@ -68,32 +68,13 @@ def _name(view: dict[str, Any]) -> Iterator[str]:
 
 def _table(view: dict[str, Any]) -> Iterator[str]:
     """The arrays one below the other, numbers and addresses as the JSON document has them."""
+    from tools.text import columns, words
+
     yield f"host {view['host']}, generation {view['generation']}"
     for key in _NAMES:
         yield ""
-        yield click.style(f"{_words(key)}: {len(view[key]) or 'none'}", bold=True)
-        yield from _columns(view[key])
-
-
-def _columns(rows: list[dict[str, Any]]) -> Iterator[str]:
-    if not rows:
-        return
-    cells = [
-        [_words(key).upper() for key in rows[0]],
-        *([_cell(value) for value in row.values()] for row in rows),
-    ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for line in cells:
-        yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-
-
-def _cell(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _words(key: str) -> str:
-    """providerAddresses -> provider addresses"""
-    return "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in key)
+        yield click.style(f"{words(key)}: {len(view[key]) or 'none'}", bold=True)
+        yield from (f"  {line}" for line in columns(view[key]))
 
 
 _FORMATS = {"table": _table, "json": _json, "yaml": _yaml, "name": _name}
