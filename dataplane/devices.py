@@ -110,7 +110,6 @@ def _open_tap(
             ip.link("set", index=index, ifalias=ALIAS)
             fcntl.ioctl(fds[0], _TUNSETPERSIST, 1)
         undo.quietly(namespace, links.remove_if_ours, name)
-        ip.link("set", index=index, state="down")
         ip.link("set", index=index, address=mac, mtu=mtu, txqlen=TX_QUEUE_LEN)
         ip.link("set", index=index, state="up")
     return fds

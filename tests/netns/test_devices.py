@@ -253,10 +253,12 @@ def test_tap_goes_with_a_clean_stop_and_outlives_a_crash(make_namespace: MakeNam
     crash(lambda: devices.open_tap("eth0", namespace=vm, mac=MACS[0], mtu=1500, queues=2))
     left = link_of(vm, "eth0")
     assert left is not None
+    add_addresses(vm, "eth0", "10.1.1.1/24", "fd01::1/64")
     with devices.open_tap("eth0", namespace=vm, mac=MACS[1], mtu=1450, queues=2) as device:
         again = link_of(vm, "eth0")
         assert again is not None
         assert (again.index, again.mac, again.mtu) == (left.index, MACS[1], 1450), "taken over, not made anew"
+        assert {"10.1.1.1", "fd01::1"} <= address_flags(vm, "eth0").keys(), "the VM notices nothing"
         assert device.kind is PortKind.TAP
         with pytest.raises(DeviceError, match=r"TAP eth0 in namespace .*: a process holds it already"):
             devices.open_tap("eth0", namespace=vm, mac=MACS[0], mtu=1500)

@@ -359,7 +359,7 @@ def test_another_namespace_of_the_name_is_left_alone(manifest: Path, prefix: str
         netns.remove(f"{prefix}web")
 
 
-# ---- isolane up ----------------------------------------------------------------------------------------------------
+# ---- isolane up --------------------------------------------------------------------------------------------
 
 
 class Host:
