@@ -11,6 +11,7 @@
 #include "parse.h"
 #include "proxy.h"
 #include "rewrite.h"
+#include "underlay.h"
 
 enum step { STEP_NONE = 0, STEP_PA, STEP_ARP, STEP_ND, STEP_ECHO, STEP_REWRITE, STEP_POPPED, STEP_POPPED_ARP, STEP_POPPED_ND };
 
@@ -54,16 +55,6 @@ static inline void finish(const struct map_view *view4, const struct map_view *v
     bool hit = family == DP_IPV4 ? map_find1(view4, l->key[0], l->hash, &l->value) : map_find3(view6, l->key, l->hash, &l->value);
     if (!hit)
         l->value.act = 0;
-}
-
-static bool is_echo(const struct pkt *pkt)
-{
-    if (pkt->flags & PKT_FRAGMENT || !pkt_has(pkt, pkt->l4 + ICMP_LEN))
-        return false;
-    const uint8_t *icmp = pkt->data + pkt->l4;
-    if (pkt->l3_type == PKT_L3_IP4)
-        return pkt->l4_proto == PROTO_ICMP && icmp[0] == ICMP_ECHO && icmp[1] == 0 && pkt->l4 == pkt->l3 + IP4_LEN;
-    return pkt->l4_proto == PROTO_ICMP6 && icmp[0] == ICMP6_ECHO && icmp[1] == 0;
 }
 
 /* Pass 1: the outer packet, and which PAs to look for. */
@@ -163,7 +154,7 @@ static inline enum drop check_pas(const struct context *c, struct pkt *pkt, stru
     if (__builtin_expect(pkt->l4_proto == PROTO_GRE, 1))
         return pop_and_start(c, pkt, d);
     d->step = STEP_ECHO;
-    return is_echo(pkt) ? DROP_NONE : DROP_PA_PROTOCOL;
+    return proxy_is_echo(pkt) ? DROP_NONE : DROP_PA_PROTOCOL;
 }
 
 /* Who may speak for a source CA that has no record in the VSID itself. */
@@ -324,8 +315,8 @@ static void carry_rewrite(const struct context *c, struct pkt *pkt, const struct
     if (act_kind(d->from.value.act) == ACT_PA_REWRITE)
         from = &c->tables->rewrites[act_index(d->from.value.act)];
     if (!from || from->vsid == 0 || from->host == c->worker->dp->config.self_host) {
-        if (is_echo(pkt))
-            neigh_echo(c->worker, pkt);
+        if (proxy_is_echo(pkt))
+            underlay_echo(c->worker, pkt);
         else
             worker_drop(c->worker, pkt, DROP_REWRITE_SOURCE);
         return;
@@ -355,13 +346,13 @@ static inline void carry_out(const struct context *c, struct pkt *pkt, struct de
         carry_rewrite(c, pkt, d);
         break;
     case STEP_ARP:
-        neigh_arp(c->worker, pkt);
+        underlay_arp(c->worker, pkt);
         break;
     case STEP_ND:
-        neigh_nd(c->worker, pkt);
+        underlay_nd(c->worker, pkt);
         break;
     case STEP_ECHO:
-        neigh_echo(c->worker, pkt);
+        underlay_echo(c->worker, pkt);
         break;
     case STEP_POPPED_ARP:
         carry_popped_arp(c, pkt, d);
