@@ -1,8 +1,4 @@
-"""`isolane lab`: the fabric of a manifest in network namespaces, with isolane running on its hosts.
-
-A lab is what its state file says, /run/isolane/labs/<prefix>.json: it is written before anything is made, so
-that `down` finds what there is whatever happened to `up`.
-"""
+"""`isolane lab`: the fabric of a manifest in network namespaces, with isolane running on its hosts."""
 
 import contextlib
 import json
@@ -16,85 +12,28 @@ import sysconfig
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tools.lab_state import LabError, Process, State, remove, start_time
+
 if TYPE_CHECKING:
     from dataplane.links import Link
     from policy.model import Host, Policy, Port
 
-STATE_DIRECTORY = Path("/run/isolane/labs")
 DEFAULT_PREFIX = "isl-"
 FABRIC = "fabric"
 UNMANAGED_DEVICE = "eth0"
 """An unmanaged host's underlay device when its manifest names none."""
 
 READY_SECONDS = 30.0
-STOP_SECONDS = 10.0
 _TICK = 0.05
 _INTERRUPTS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 Progress = Callable[[str], None]
-
-
-class LabError(Exception):
-    """Whoever asked for the lab must act."""
-
-
-@dataclass
-class Process:
-    """An `isolane up`. start: its start time in clock ticks, which tells it from a later process of the same
-    id.
-    """
-
-    host: str
-    instance: str
-    pid: int
-    start: int
-
-
-@dataclass
-class State:
-    """What `down` removes, and what `status` prints once the lab is up."""
-
-    prefix: str
-    namespaces: list[str]
-    processes: list[Process] = field(default_factory=list)
-    status: dict[str, Any] | None = None
-
-    @property
-    def path(self) -> Path:
-        return STATE_DIRECTORY / f"{self.prefix}.json"
-
-    def log(self, host: str) -> Path:
-        return STATE_DIRECTORY / f"{self.prefix}.{host}.log"
-
-    def create(self) -> None:
-        STATE_DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            self.path.touch(mode=0o600, exist_ok=False)
-        except FileExistsError:
-            hint = f"isolane lab down --prefix {self.prefix}"
-            raise LabError(f"a lab with prefix {self.prefix} is there already; `{hint}` removes it") from None
-        self.save()
-
-    def save(self) -> None:
-        """In one step: a reader sees the old or the new state."""
-        scratch = self.path.with_suffix(".new")
-        scratch.write_text(json.dumps(asdict(self)))
-        scratch.rename(self.path)
-
-    @classmethod
-    def load(cls, prefix: str) -> "State":
-        try:
-            fields = json.loads((STATE_DIRECTORY / f"{prefix}.json").read_text())
-        except FileNotFoundError:
-            raise LabError(f"no lab with prefix {prefix}") from None
-        return cls(**{**fields, "processes": [Process(**process) for process in fields["processes"]]})
 
 
 def up(
@@ -109,22 +48,24 @@ def up(
     paths = [path.resolve() for path in files]
     policy = manifest.load(paths)
     _check_one_network(policy)
-    state = State(prefix, _namespaces(policy, prefix))
+    state = State(prefix)
     with _interruptible():
         state.create()
         try:
+            state.namespaces = _free_namespaces(policy, prefix)
+            state.save()
             state.status = _build(policy, paths, state, progress)
             state.save()
         except BaseException:
             progress("cleaning up")
-            _remove(state)
+            remove(state)
             raise
     return state.status
 
 
 def down(prefix: str = DEFAULT_PREFIX) -> None:
     """Remove what the state file names. LabError: there is none."""
-    _remove(State.load(prefix))
+    remove(State.load(prefix))
 
 
 def status(prefix: str = DEFAULT_PREFIX) -> dict[str, Any]:
@@ -149,7 +90,7 @@ def _check_one_network(policy: "Policy") -> None:
             raise LabError(f"host {host.name} has no way to {far[0]} of host {far[1]}: a lab has no router")
 
 
-def _namespaces(policy: "Policy", prefix: str) -> list[str]:
+def _free_namespaces(policy: "Policy", prefix: str) -> list[str]:
     from dataplane import netns
 
     hosts = [FABRIC, *(host.name for host in policy.hosts)]
@@ -247,7 +188,7 @@ def _start_host(host: str, files: list[Path], state: State, stack: contextlib.Ex
             start_new_session=True,
         )
     os.close(write)
-    state.processes.append(Process(host, instance, process.pid, _start_time(process.pid) or 0))
+    state.processes.append(Process(host, instance, process.pid, start_time(process.pid) or 0))
     state.save()
     return read
 
@@ -353,72 +294,6 @@ def _port_view(port: "Port", prefix: str, policy: "Policy") -> dict[str, Any]:
         "virtualSubnetId": policy.subnet_by_id[port.subnet_id].vsid,
         "providerAddresses": [str(pa) for pa in port.provider_addresses],
     }
-
-
-# ---- removing ----------------------------------------------------------------------------------------------
-
-
-def _remove(state: State) -> None:
-    from dataplane import netns, server
-
-    _end(state.processes)
-    for name in state.namespaces:
-        netns.remove(name)
-    for process in state.processes:
-        state.log(process.host).unlink(missing_ok=True)
-        socket = server.socket_path(process.instance)  # there only if the process had to be killed
-        socket.unlink(missing_ok=True)
-        _remove_if_empty(socket.parent)
-    state.path.unlink(missing_ok=True)
-    _remove_if_empty(STATE_DIRECTORY)
-    _remove_if_empty(STATE_DIRECTORY.parent)
-
-
-def _remove_if_empty(directory: Path) -> None:
-    with contextlib.suppress(OSError):
-        directory.rmdir()
-
-
-def _end(processes: Iterable[Process]) -> None:
-    """SIGTERM, and SIGKILL for what does not go: to these very processes, never to later ones of the same
-    id.
-    """
-    with contextlib.ExitStack() as stack:
-        waiting = set()
-        for process in processes:
-            try:
-                fd = os.pidfd_open(process.pid)
-            except ProcessLookupError:
-                continue
-            stack.callback(os.close, fd)
-            if _start_time(process.pid) == process.start:
-                signal.pidfd_send_signal(fd, signal.SIGTERM)
-                waiting.add(fd)
-        waiting = _wait_for_exits(waiting)
-        for fd in waiting:
-            signal.pidfd_send_signal(fd, signal.SIGKILL)
-        _wait_for_exits(waiting)
-    for process in processes:
-        with contextlib.suppress(ChildProcessError):  # not ours but another `lab up`'s
-            os.waitpid(process.pid, os.WNOHANG)
-
-
-def _wait_for_exits(pidfds: set[int]) -> set[int]:
-    """Those that have not exited after STOP_SECONDS."""
-    end = time.monotonic() + STOP_SECONDS
-    left = set(pidfds)
-    while left and (patience := end - time.monotonic()) > 0:
-        left -= set(select.select(list(left), [], [], patience)[0])
-    return left
-
-
-def _start_time(pid: int) -> int | None:
-    """Field 22 of /proc/PID/stat; the command before it may hold spaces and parentheses."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return int(fields[19])
 
 
 @contextlib.contextmanager

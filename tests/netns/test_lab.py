@@ -15,7 +15,7 @@ from pyroute2 import IPRoute
 
 from dataplane import links, netns
 from dataplane.client import Client
-from tools import lab
+from tools import lab, lab_state
 
 MANIFEST = """
 kind: LogicalNetwork
@@ -315,15 +315,15 @@ def test_down_ends_only_what_is_named(prefix: str) -> None:
     named = subprocess.Popen(["python3", "-c", stubborn], stdout=subprocess.PIPE)
     assert named.stdout is not None
     named.stdout.readline()
-    start = lab._start_time(named.pid)
+    start = lab_state.start_time(named.pid)
     assert start is not None
-    state = lab.State(prefix, [], [
-        lab.Process("h1", f"{prefix}h1", bystander.pid, start - 1),
-        lab.Process("h2", f"{prefix}h2", named.pid, start),
+    state = lab_state.State(prefix, [], [
+        lab_state.Process("h1", f"{prefix}h1", bystander.pid, start - 1),
+        lab_state.Process("h2", f"{prefix}h2", named.pid, start),
     ])  # fmt: skip
     state.create()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lab, "STOP_SECONDS", 0.2)
+        patch.setattr(lab_state, "STOP_SECONDS", 0.2)
         lab.down(prefix)
     assert bystander.poll() is None
     assert not Path(f"/proc/{named.pid}").exists()
