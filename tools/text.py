@@ -16,7 +16,7 @@ def columns(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def cell(value: object) -> str:
-    """A value as a person writes it: nothing for null, lists and the fields of objects with commas."""
+    """A value as a person writes it: a dash for nothing, lists and the fields of objects with commas."""
     match value:
         case None:
             return "-"

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 SPIN_US = 20
 """How long an idle worker polls before it blocks."""
 
+_ETHERNET_MTU = 1500
+_JUMBO = 2000
+"""Underlay MTU from which on VMs get all of it; below, the extra room is there for the tunnel."""
+
 _STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
@@ -148,8 +152,3 @@ def tenant_mtu(policy: "Policy") -> int:
     underlay = min(host.underlay.mtu for host in policy.hosts)
     room = underlay - NVGRE_OVERHEAD[family]
     return room if underlay >= _JUMBO else min(room, _ETHERNET_MTU)
-
-
-_ETHERNET_MTU = 1500
-_JUMBO = 2000
-"""Underlay MTU from which on VMs get all of it; below, the extra room is there for the tunnel."""
