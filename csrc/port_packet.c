@@ -125,6 +125,9 @@ static uint32_t packet_rx(struct port *port, struct worker *worker, uint32_t q, 
     uint32_t got = result > 0 ? (uint32_t)result : 0;
     if (result < 0 && errno == EINVAL)
         lost_one(port, worker, &count);
+    for (uint32_t i = got; i < want; i++)
+        while (queue->taken[i])
+            pool_put(&worker->pool, queue->slots[i * queue->width + --queue->taken[i]]);
     bool wide = false;
     for (uint32_t i = 0; i < got; i++) {
         struct pkt *pkt = &batch->pkt[batch->n];
@@ -138,9 +141,6 @@ static uint32_t packet_rx(struct port *port, struct worker *worker, uint32_t q, 
         else
             batch->n++;
     }
-    for (uint32_t i = got; i < want; i++)
-        while (queue->taken[i])
-            pool_put(&worker->pool, queue->slots[i * queue->width + --queue->taken[i]]);
     queue->width = wide ? POOL_CHAIN_MAX : 1;
     port_count_rx(port, worker, &count);
     return (uint32_t)count.packets;

@@ -240,8 +240,7 @@ static int64_t run(struct dp *dp, uint32_t limit, uint64_t linger)
         packets += read;
     }
     run_clock(worker, worker->now + linger);
-    int error = flush_files(dp);
-    return error ? error : packets;
+    return packets;
 }
 
 int64_t dp_replay(struct dp *dp, uint32_t batch, uint64_t linger)
@@ -254,5 +253,6 @@ int64_t dp_replay(struct dp *dp, uint32_t batch, uint64_t linger)
         return DP_ENOMEM;
     int64_t result = run(dp, batch, linger);
     close_sources(dp->replay);
-    return result;
+    int error = flush_files(dp);
+    return result < 0 || !error ? result : error;
 }

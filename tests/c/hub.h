@@ -30,7 +30,7 @@ static inline void hub_hold(struct worker *worker, struct pkt *pkt)
         worker_drop(worker, pkt, DROP_NEIGH_FULL);
         return;
     }
-    worker->stats[pkt->in_port]->held++;
+    __atomic_fetch_add(&worker->stats[pkt->in_port]->held, 1, __ATOMIC_RELAXED);
     hub_held[hub_held_n++] = *pkt;
 }
 
@@ -47,7 +47,7 @@ static inline void hub_let_go(struct worker *worker, struct pkt *held, struct pk
 {
     *to = *held;
     *held = hub_held[--hub_held_n];
-    worker->stats[to->in_port]->held--;
+    __atomic_fetch_sub(&worker->stats[to->in_port]->held, 1, __ATOMIC_RELAXED);
 }
 
 /* ---- instead of forward.c ----------------------------------------------------------------------------------------- */
