@@ -66,8 +66,7 @@ def run(manifest: Path, prefix: str, stop: threading.Event, say: Callable[[str],
     from tools.demo_checks import CHECKS
     from tools.demo_lab import DemoLab
 
-    say(f"lab: {manifest.name} in namespaces {prefix}...")
-    demo = DemoLab(manifest, prefix, stop)
+    demo = DemoLab(manifest, prefix, stop, lambda text: say(f"lab {prefix}: {text}"))
     failure = _failure(demo.up)
     checks = []
     for name, check in CHECKS.items():
@@ -78,7 +77,7 @@ def run(manifest: Path, prefix: str, stop: threading.Event, say: Callable[[str],
             say(f"{'ok    ' if checks[-1].ok else 'FAILED'} {name}")
         else:
             checks.append(Check(name, False, f"not run: {failure}"))
-    say("lab: cleaning up")
+    say(f"lab {prefix}: cleaning up")
     checks.append(_checked("cleanup", demo.down))
     return checks
 

@@ -56,10 +56,10 @@ def udp(source: Address, destination: Address, ports: tuple[int, int], payload: 
     return ip(source, destination, UDP, head + struct.pack("!H", total or 0xFFFF) + payload)
 
 
-def echo_request(source: Address, destination: Address, payload: bytes) -> bytes:
-    """An IP packet with an ICMP or ICMPv6 echo request."""
+def echo(source: Address, destination: Address, payload: bytes, *, reply: bool = False) -> bytes:
+    """An IP packet with an ICMP or ICMPv6 echo request, or a reply that nobody asked for."""
     version = source.version
-    protocol, kind = (ICMP, 8) if version == 4 else (ICMPV6, 128)
+    protocol, kind = (ICMP, 0 if reply else 8) if version == 4 else (ICMPV6, 129 if reply else 128)
     rest = struct.pack("!HH", 0x15A, 1) + payload
     pseudo = b"" if version == 4 else pseudo_header(source, destination, protocol, 4 + len(rest))
     total = checksum(pseudo + bytes([kind, 0, 0, 0]) + rest)

@@ -11,18 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from dataplane import netns
-from tools.demo_frames import (
-    ARP,
-    ETHERTYPES,
-    GRE,
-    Address,
-    arp_request,
-    echo_request,
-    ethernet,
-    ip,
-    nvgre,
-    udp,
-)
+from tools.demo_frames import ARP, ETHERTYPES, GRE, Address, arp_request, echo, ethernet, ip, nvgre, udp
 from tools.demo_vms import TIMEOUT, TrafficError, Vm
 from tools.demo_wire import Capture
 
@@ -63,7 +52,7 @@ def udp_probe(reason: str, ether: tuple[str, str], source: Address, destination:
 
 def echo_probe(reason: str, ether: tuple[str, str], source: Address, destination: Address) -> Probe:
     mark = os.urandom(16)
-    packet = echo_request(source, destination, mark)
+    packet = echo(source, destination, mark)
     return Probe(ethernet(*ether, ETHERTYPES[source.version], packet), reason, mark)
 
 

@@ -4,7 +4,7 @@ searched for leftovers when it is down.
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from policy.errors import PolicyError
 from tools import lab
 from tools.demo_frames import Address
 from tools.demo_isolation import PortCounters
-from tools.demo_vms import TrafficError, Vm, vm_of, wait_for_addresses
+from tools.demo_vms import TrafficError, Vm, vm_of
 
 FORESEEN = (TrafficError, ClientError, DeviceError, PolicyError, lab.LabError)
 """Errors whose text says all."""
@@ -25,8 +25,15 @@ FORESEEN = (TrafficError, ClientError, DeviceError, PolicyError, lab.LabError)
 class DemoLab:
     """What the checks ask about. `stop` is set when somebody wants the demo to end."""
 
-    def __init__(self, manifest_file: Path, prefix: str, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        manifest_file: Path,
+        prefix: str,
+        stop: threading.Event,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.stop = stop
+        self._say = say
         self.prefix = prefix
         self._manifest = manifest_file
         self._is_up = False
@@ -36,15 +43,12 @@ class DemoLab:
         self.gateways: dict[int, dict[int, Address]] = {}
 
     def up(self) -> None:
-        lab.up([self._manifest], self.prefix)
+        status = lab.up([self._manifest], self.prefix, self._say)
         self._is_up = True
         self._inodes = frozenset(path.stat().st_ino for path in netns.DIRECTORY.glob(f"{self.prefix}*"))
-        status = lab.status(self.prefix)
         self.hosts = {host["name"]: host for host in status["hosts"]}
-        self.vms = {vm.name: vm for vm in map(vm_of, status["ports"])}
+        self.vms = {port["name"]: vm_of(port) for port in status["ports"] if port["netns"]}
         self.gateways = _gateways(self._manifest)
-        for vm in self.vms.values():
-            wait_for_addresses(vm)
 
     def down(self) -> str:
         """Takes the lab down and looks for what it left. TrafficError: something is left."""

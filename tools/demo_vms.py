@@ -17,16 +17,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 
 from dataplane import netns
 from tools.demo_frames import ICMP, ICMPV6, Address, checksum
 
-TIMEOUT = 5.0
+TIMEOUT = 2.0
 """Seconds until an answer that should come in microseconds is missing."""
 
-_TENTATIVE, _DAD_FAILED = 0x40, 0x08  # linux/if_addr.h
 _ECHO = {4: (8, 0), 6: (128, 129)}
 
 
@@ -66,25 +64,6 @@ def vm_of(port: Mapping[str, Any]) -> Vm:
 
 def _by_version(addresses: list[str]) -> dict[int, Address]:
     return {address.version: address for address in map(ip_address, addresses)}
-
-
-def wait_for_addresses(vm: Vm) -> None:
-    """Until duplicate address detection is through with the VM's IPv6 addresses."""
-    end = time.monotonic() + TIMEOUT
-    while True:
-        flags = netns.call(vm.namespace, _ipv6_flags, vm.device)
-        if any(flag & _DAD_FAILED for flag in flags):
-            raise TrafficError(f"{vm.name}: its IPv6 address is a duplicate, says its kernel")
-        if flags and not any(flag & _TENTATIVE for flag in flags):
-            return
-        if time.monotonic() > end:
-            raise TrafficError(f"{vm.name}: no usable IPv6 address after {TIMEOUT:.0f} s")
-        time.sleep(0.02)
-
-
-def _ipv6_flags(device: str) -> list[int]:
-    rows = (line.split() for line in Path("/proc/thread-self/net/if_inet6").read_text().splitlines())
-    return [int(row[4], 16) for row in rows if row[5] == device]
 
 
 # ---- ping --------------------------------------------------------------------------------------------------

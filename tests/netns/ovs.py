@@ -1,7 +1,8 @@
-"""Open vSwitch with its userspace datapath as the host of one VM: an NVGRE endpoint that shares no code with us.
+"""Open vSwitch with its userspace datapath as the host of one VM: an NVGRE endpoint that shares no code
+with us.
 
-It resolves provider next hops by ARP itself and floods its VM's ARP and ND through the tunnel; nothing on either
-side is told a neighbour.
+It resolves provider next hops by ARP itself and floods its VM's ARP and ND through the tunnel; nothing on
+either side is told a neighbour.
 """
 
 import subprocess
@@ -18,7 +19,9 @@ SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 
 @dataclass(frozen=True)
 class Tunnel:
-    """What the bridge is told: its own PA with prefix length, and VM MAC -> PA of the host behind which it is."""
+    """What the bridge is told: its own PA with prefix length, and VM MAC -> PA of the host behind which it
+    is.
+    """
 
     address: str
     vsid: int
@@ -55,7 +58,9 @@ def open_vswitch(
 
 
 def _flows(tunnel: Tunnel) -> Iterator[str]:
-    """FlowID: the lowest byte of the TCP or UDP source port, else 0x11. What comes in is matched without it."""
+    """FlowID: the lowest byte of the TCP or UDP source port, else 0x11. What comes in is matched without
+    it.
+    """
     key = tunnel.vsid << 8
     flow_ids = {
         "tcp": "move:NXM_OF_TCP_SRC[0..7]->NXM_NX_TUN_ID[0..7]",
@@ -67,7 +72,8 @@ def _flows(tunnel: Tunnel) -> Iterator[str]:
     for mac, pa in tunnel.remotes.items():
         to = f"set_field:{pa}->tun_dst,output:2"
         for protocol, move in flow_ids.items():
-            yield f"priority=9,in_port=1,dl_dst={mac},{protocol},actions=set_field:{key:#x}->tun_id,{move},{to}"
+            match = f"priority=9,in_port=1,dl_dst={mac},{protocol}"
+            yield f"{match},actions=set_field:{key:#x}->tun_id,{move},{to}"
         yield f"priority=8,in_port=1,dl_dst={mac},actions=set_field:{key | 0x11:#x}->tun_id,{to}"
     flood = ",".join(f"set_field:{pa}->tun_dst,output:2" for pa in sorted(set(tunnel.remotes.values())))
     group = "dl_dst=01:00:00:00:00:00/01:00:00:00:00:00"
@@ -113,6 +119,7 @@ class _Ovs:
             [program, *words, log, control, "--verbose=console:off"],
             env=self._environment(),
             stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         self._stack.callback(_end, process)
 

@@ -1,4 +1,6 @@
-"""Open vSwitch as a foreign NVGRE endpoint of a lab: its VM and ours speak both ways, and nobody was told a neighbour."""
+"""Open vSwitch as a foreign NVGRE endpoint of a lab: its VM and ours speak both ways, and nobody was told a
+neighbour.
+"""
 
 import subprocess
 from collections.abc import Iterator
@@ -44,7 +46,9 @@ def foreign(proof_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def make_vm(vm: Vm) -> None:
-    """A veth pair from here, end `vm`, to the VM; Open vSwitch takes no partial checksums and no super-packets."""
+    """A veth pair from here, end `vm`, to the VM; Open vSwitch takes no partial checksums and no
+    super-packets.
+    """
     with IPRoute() as ip:
         ip.link(
             "add",
@@ -104,7 +108,9 @@ def test_flow_ids_vary_in_what_either_sends(lab: Lab, foreign: Vm, version: int)
 
 
 def test_neighbours_were_found_not_told(lab: Lab, foreign: Vm) -> None:
-    """The VM asks for ours through the tunnel and is answered from the record; ours is answered by its host."""
+    """The VM asks for ours through the tunnel and is answered from the record; ours is answered by its
+    host.
+    """
     ours = lab.vms["red-web"]
     for version in (4, 6):
         for vm in (foreign, ours):

@@ -35,7 +35,7 @@ def test_udp_as_scapy_makes_it(source: frames.Address, destination: frames.Addre
 def test_echo_as_scapy_makes_it(source: frames.Address, destination: frames.Address) -> None:
     kind = ICMP if source == A4 else ICMPv6EchoRequest
     expected = network(source, destination) / kind(id=0x15A, seq=1) / Raw(b"token")
-    assert frames.echo_request(source, destination, b"token") == bytes(expected)
+    assert frames.echo(source, destination, b"token") == bytes(expected)
 
 
 def test_arp_and_nvgre_as_scapy_makes_them() -> None:

@@ -1,0 +1,72 @@
+"""Programs that tests run inside namespaces."""
+
+import json
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dataplane import netns
+from tests.netns.labs import wait_until
+
+LISTEN = "0A"  # include/net/tcp_states.h
+
+
+def run(namespace: str | None, *command: str, timeout: float = 60) -> str:
+    """What a command in a namespace prints; AssertionError: it fails."""
+    done = attempt(namespace, *command, timeout=timeout)
+    assert done.returncode == 0, f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def attempt(namespace: str | None, *command: str, timeout: float = 60) -> "subprocess.CompletedProcess[str]":
+    return netns.call(
+        namespace,
+        subprocess.run,
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@contextmanager
+def background(namespace: str, *command: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """A command that is ended by its id at the end of the context."""
+    process = netns.call(
+        namespace,
+        subprocess.Popen,
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def is_listening(namespace: str, port: int) -> bool:
+    return netns.call(namespace, _listens, port)
+
+
+def _listens(port: int) -> bool:
+    rows = [
+        line.split()
+        for name in ("tcp", "tcp6")
+        for line in Path("/proc/thread-self/net", name).read_text().splitlines()[1:]
+    ]
+    return any(int(row[1].rpartition(":")[2], 16) == port and row[3] == LISTEN for row in rows)
+
+
+def iperf3(client: str, server: str, address: str, seconds: int, options: Sequence[str] = ()) -> Any:
+    """iperf3's own report of one run from namespace `client` to `address` in namespace `server`."""
+    with background(server, "iperf3", "--server", "--one-off", "--bind", address):
+        wait_until(lambda: is_listening(server, 5201), "iperf3 does not listen")
+        command = ["iperf3", "--client", address, "--time", str(seconds), "--json", *options]
+        return json.loads(run(client, *command, timeout=seconds + 20))

@@ -1,0 +1,103 @@
+"""Every packet on the provider network, as tshark reads it: both translations, all inner and outer
+families.
+"""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dataplane import ethtool, netns
+from tests.netns.labs import EXAMPLE, Lab, running_lab
+from tests.netns.programs import run
+from tools.demo_vms import Vm, connection, echo_by_tcp, ping, send_udp
+from tools.demo_wire import Capture
+
+CHECKSUMS = [f"-o{protocol}.check_checksum:TRUE" for protocol in ("ip", "tcp", "udp", "sctp")]
+BAD = (
+    "_ws.malformed || _ws.expert.severity == error || _ws.short || "
+    "ip.checksum.status == 0 || tcp.checksum.status == 0 || udp.checksum.status == 0 || "
+    "icmp.checksum.status == 0 || icmpv6.checksum.status == 0"
+)
+ALL_FLOWS = 6
+
+
+@pytest.fixture(scope="module", params=["outer-v4", "outer-v6"])
+def wire_lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Hosts whose underlay offloads nothing, as a plain NIC: every sum on the wire is complete."""
+    text = EXAMPLE
+    if request.param == "outer-v6":
+        text = text.replace("[192.168.77.101]", '["fd77::101"]').replace("[192.168.77.102]", '["fd77::102"]')
+    manifest = tmp_path_factory.mktemp("wire") / "wire.yaml"
+    manifest.write_text(text)
+    with running_lab(manifest, f"prf-{request.param}-") as lab:
+        for host in lab.hosts.values():
+            netns.call(host["netns"], switch_offloads_off, host["underlay"]["device"])
+        yield lab
+
+
+def switch_offloads_off(device: str) -> None:
+    active = ethtool.active(device)
+    sending = [name for name in active if name.startswith("tx-checksum") or "segmentation" in name]
+    ethtool.switch(device, sending, False)
+
+
+def talk(client: Vm, server: Vm, version: int) -> None:
+    """Pings, also in fragments; datagrams of even and odd length; connections; a bulk of TCP both ways."""
+    for size in (0, 1, 56, 1400):
+        ping(client, server.addresses[version], count=2, payload=bytes(size))
+    for number in range(ALL_FLOWS):
+        send_udp(client, server, version, 7300 + number, bytes(range(number)))
+        with connection(client, server, version):
+            pass
+    send_udp(client, server, version, 7400, bytes(4000))  # in fragments
+    echo_by_tcp(client, server, version, 1 << 18)
+
+
+def write_pcap(path: Path, frames: list[bytes]) -> None:
+    header = struct.pack("=IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 1)
+    records = (struct.pack("=IIII", n // 1000, n % 1000, len(f), len(f)) + f for n, f in enumerate(frames))
+    path.write_bytes(header + b"".join(records))
+
+
+def tshark(path: Path, *options: str) -> list[str]:
+    return run(None, "tshark", "-n", "-r", str(path), *CHECKSUMS, *options).splitlines()
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("pair", ["blue-web:blue-app", "red-web:red-app", "blue-web:blue-db"])
+def test_tshark_finds_nothing_wrong(wire_lab: Lab, tmp_path: Path, pair: str, version: int) -> None:
+    client, server = (wire_lab.vms[name] for name in pair.split(":"))
+    with Capture(*wire_lab.fabric()) as wire:
+        talk(client, server, version)
+        talk(server, client, version)
+        captured = wire.frames()
+    assert not any(pending for _, pending in captured)
+    path = tmp_path / "wire.pcap"
+    write_pcap(path, [frame for frame, _ in captured])
+    assert tshark(path, "-Y", BAD) == []
+    keys = tshark(path, "-Y", "gre", "-T", "fields", "-e", "gre.proto", "-e", "gre.key")
+    if client.tenant == "red":
+        assert {key.split()[0] for key in keys} == {"0x6558"}
+        assert {int(key.split()[1], 16) >> 8 for key in keys} == {client.vsid}
+        assert len({int(key.split()[1], 16) & 0xFF for key in keys}) > ALL_FLOWS // 2
+    else:
+        assert keys == []
+    wire_lab.assert_balanced()
+
+
+@pytest.mark.parametrize("offset", [14 + 10, 14 + 20 + 3, -1], ids=["header", "udp", "payload"])
+def test_tshark_would_find_it(tmp_path: Path, offset: int) -> None:
+    """The filter above does see a wrong byte."""
+    from ipaddress import ip_address
+
+    from tools import demo_frames as frames
+
+    packet = frames.udp(ip_address("10.1.1.10"), ip_address("10.1.1.20"), (7, 9), b"payload")
+    frame = bytearray(frames.ethernet("02:00:00:00:00:02", "02:00:00:00:00:01", 0x0800, packet))
+    write_pcap(tmp_path / "good.pcap", [bytes(frame)])
+    assert tshark(tmp_path / "good.pcap", "-Y", BAD) == []
+    frame[offset] ^= 0x40
+    write_pcap(tmp_path / "bad.pcap", [bytes(frame)])
+    assert len(tshark(tmp_path / "bad.pcap", "-Y", BAD)) == 1
