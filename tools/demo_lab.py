@@ -17,8 +17,9 @@ from tools import lab
 from tools.demo_frames import Address
 from tools.demo_isolation import PortCounters
 from tools.demo_vms import TrafficError, Vm, vm_of
+from tools.lab_state import LabError
 
-FORESEEN = (TrafficError, ClientError, DeviceError, PolicyError, lab.LabError)
+FORESEEN = (TrafficError, ClientError, DeviceError, PolicyError, LabError)
 """Errors whose text says all."""
 
 
