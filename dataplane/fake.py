@@ -89,7 +89,7 @@ class FakeDataplane(FakeEngine):
         record = self.tables.record(policy.vsid, asked.target)
         if record is None:
             raise Drop("arp-unknown")
-        self.answer(p, arp_reply(asked, record.mac))
+        self.answer(p, arp_reply(p, record.mac))
 
     def tenant_nd(self, p: Packet, policy: Port) -> None:
         lladdr = link_layer_option(p)
@@ -210,7 +210,7 @@ class FakeDataplane(FakeEngine):
         if not self.is_ours(asked.target) and not learned:
             raise Drop("underlay-not-ours")
         if self.is_ours(asked.target) and asked.op == 1:
-            self.answer(p, arp_reply(asked, self.ports[UNDERLAY].config.mac))
+            self.answer(p, arp_reply(p, self.ports[UNDERLAY].config.mac))
         else:
             self.consume(p)
 
@@ -247,6 +247,7 @@ class FakeDataplane(FakeEngine):
     def echo_to_pa(self, p: Packet, otherwise: str) -> None:
         if not is_echo_request(p):
             raise Drop(otherwise)
+        check_offload(p)
         self.answer_echo(p, self.ports[UNDERLAY].config.mac)
 
     def to_shared_pa(self, p: Packet) -> None:
@@ -389,7 +390,7 @@ class FakeDataplane(FakeEngine):
         record = self.local_record(vsid, asked.target)
         if record is None:
             raise Drop("arp-unknown")
-        self.answer_through_tunnel(p, arp_reply(asked, record.mac), sender_pa, vsid)
+        self.answer_through_tunnel(p, arp_reply(p, record.mac), sender_pa, vsid)
 
     def popped_nd(self, p: Packet, vsid: int, host: int, sender_pa: bytes) -> None:
         link_layer_option(p)

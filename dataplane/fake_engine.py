@@ -13,7 +13,7 @@ from typing import Self
 
 from dataplane.core import Config, Flags, Frame, Gso, Neighbour, NeighbourState, Offload, PortConfig, PortKind
 from dataplane.errors import CallError, ChangeSetError
-from dataplane.fake_neighbours import HOLD, Neighbours, request
+from dataplane.fake_neighbours import HOLD, NO_MAC, Neighbours, State, request
 from dataplane.fake_neighbours import Neighbour as NeighbourEntry
 from dataplane.fake_tables import RowError, Tables
 from dataplane.fake_wire import (
@@ -63,7 +63,7 @@ class FakeEngine:
         self.drops: dict[int, Counter[str]] = {}
         self.by_vsid: dict[int, Counter[str]] = {}
         self.now = 0
-        self.next_hops = Neighbours(self._request, self._let_go, self._give_up)
+        self.next_hops = Neighbours(self._request, self._let_go, self._give_up, self._is_next_hop)
 
     def from_tenant(self, p: Packet) -> None:
         raise NotImplementedError
@@ -113,14 +113,13 @@ class FakeEngine:
         if hop is None:
             raise Drop("no-provider-route")
         neighbour = self.next_hops.entry(hop)
-        if neighbour.resolved:
+        if neighbour.mac != NO_MAC:
             self._send_on(neighbour, p)
             return
         if len(neighbour.waiting) == HOLD:
             raise Drop("neigh-full")
-        neighbour.waiting.append(p)
         self.counts[p.in_port]["held"] += 1
-        self.next_hops.ask(neighbour, self.now)
+        self.next_hops.hold(neighbour, p, self.now)
 
     def underlay_mtu(self) -> float:
         return self.ports[UNDERLAY].config.mtu if UNDERLAY in self.ports else float("inf")
@@ -179,7 +178,7 @@ class FakeEngine:
     def _request(self, neighbour: NeighbourEntry, time: int) -> None:
         sender = self.tables.shared_pa(self.config.self_host, len(neighbour.address))
         if UNDERLAY in self.ports and sender is not None:
-            frame = request(self.ports[UNDERLAY].config.mac, sender, neighbour.address)
+            frame = request(self.ports[UNDERLAY].config.mac, sender, neighbour)
             self.counts[UNDERLAY]["originated"] += 1
             self.send(UNDERLAY, Packet(bytearray(frame), UNDERLAY, time))
 
@@ -195,12 +194,12 @@ class FakeEngine:
         self.counts[p.in_port]["held"] -= 1
         self.count_drop(p, reason)
 
+    def _is_next_hop(self, address: bytes) -> bool:
+        return address in self.tables.next_hops_in_use()
+
     def learn(self, address: bytes, mac: bytes) -> bool:
-        """What a neighbour says of itself, if it is a next hop in use."""
-        if address not in self.tables.next_hops_in_use():
-            return False
-        self.next_hops.learn(address, mac)
-        return True
+        """What a neighbour says of itself; False if it is not a next hop in use."""
+        return self.next_hops.learn(address, mac, self.now)
 
     # ---- counting ----------------------------------------------------------------------------------------
 
@@ -281,13 +280,19 @@ class FakeEngine:
     def generation(self) -> int:
         return self.tables.generation
 
+    def probe_neighbour(self, address: Address) -> None:
+        self.next_hops.ask(self.next_hops.entry(address.packed), self.now, self.now)
+
     def set_neighbour(self, address: Address, mac: bytes) -> None:
         self.next_hops.fix(address.packed, mac)
 
     def neighbours(self) -> list[Neighbour]:
+        """All that are in use, or that something is known of."""
+        in_use = [self.next_hops.entry(hop) for hop in self.tables.next_hops_in_use()]
+        known = [n for n in self.next_hops.entries.values() if n.state != State.IDLE and n not in in_use]
         return [
             Neighbour(ip_address(n.address), n.mac, NeighbourState(n.state), len(n.waiting))
-            for n in self.next_hops.entries.values()
+            for n in in_use + known
         ]
 
     def port_counters(self, port: int) -> Counters:

@@ -8,7 +8,8 @@ from enum import IntEnum
 from dataplane.fake_wire import BROADCAST, Packet, arp, nd
 
 HOLD, TRIES = 16, 3
-RETRY = 1_000_000_000
+RETRY, FRESH = 1_000_000_000, 30_000_000_000
+NO_MAC = bytes(6)
 
 
 class State(IntEnum):
@@ -23,86 +24,124 @@ class State(IntEnum):
 
 @dataclass
 class Neighbour:
-    """One next hop. waiting: packets complete but for their MACs. due: when to ask again or give up."""
+    """One next hop. mac: all zero while unknown. waiting: packets complete but for their MACs. due: when
+    to ask again."""
 
     address: bytes
-    mac: bytes = bytes(6)
+    mac: bytes = NO_MAC
     state: State = State.IDLE
     tries: int = 0
     due: int = 0
     waiting: list[Packet] = field(default_factory=list)
 
-    @property
-    def resolved(self) -> bool:
-        return self.state in (State.KNOWN, State.FIXED)
 
-
-def request(underlay_mac: bytes, sender: bytes, address: bytes) -> bytes:
-    """Who has this address? Broadcast ARP, or an NS to the solicited-node group (RFC 4861 section 7.2.2)."""
+def request(underlay_mac: bytes, sender: bytes, neighbour: Neighbour) -> bytes:
+    """Who has this address? To the MAC it had last, else ARP to all or an NS to the solicited-node group
+    (RFC 4861 section 7.2.2)."""
+    address, known = neighbour.address, neighbour.mac != NO_MAC
     if len(address) == 4:
-        return arp(1, BROADCAST, (underlay_mac, sender), (bytes(6), address))
+        to = neighbour.mac if known else BROADCAST
+        return arp(1, to, (underlay_mac, sender), (NO_MAC, address))
     group = bytes.fromhex("ff0200000000000000000001ff") + address[13:]
     message = struct.pack(">BBHI", 135, 0, 0, 0) + address + b"\x01\x01" + underlay_mac
+    if known:
+        return nd((neighbour.mac, underlay_mac), sender, address, message)
     return nd((b"\x33\x33" + group[12:], underlay_mac), sender, group, message)
 
 
 class Neighbours:
     """The table of next hops. ask(neighbour, time) sends a request, release(neighbour, packet) what waited;
-    give_up(packet, reason) drops it."""
+    give_up(packet, reason) drops it; in_use(address) says whether policy needs it.
+
+    asking and fresh: who waits for an answer, and who is to be asked again some time; the first is the
+    first due.
+    """
 
     def __init__(
         self,
         ask: Callable[[Neighbour, int], None],
         release: Callable[[Neighbour, Packet], None],
         give_up: Callable[[Packet, str], None],
+        in_use: Callable[[bytes], bool],
     ) -> None:
-        self._ask, self._release, self._give_up = ask, release, give_up
+        self._ask, self._release, self._give_up, self._in_use = ask, release, give_up, in_use
         self.entries: dict[bytes, Neighbour] = {}
+        self.asking: list[Neighbour] = []
+        self.fresh: list[Neighbour] = []
 
     def entry(self, address: bytes) -> Neighbour:
         return self.entries.setdefault(address, Neighbour(address))
 
     def fix(self, address: bytes, mac: bytes) -> None:
         neighbour = self.entry(address)
+        self._leave_lists(neighbour)
         neighbour.mac, neighbour.state = mac, State.FIXED
         self._let_go(neighbour)
 
-    def learn(self, address: bytes, mac: bytes) -> None:
+    def learn(self, address: bytes, mac: bytes, now: int) -> bool:
+        """What it says of itself. False: nobody wants to know."""
+        neighbour = self.entries.get(address, Neighbour(address))
+        if not self._in_use(address) and neighbour not in self.asking:
+            return False
         neighbour = self.entry(address)
-        if neighbour.state != State.FIXED:
-            neighbour.mac, neighbour.state = mac, State.KNOWN
+        if neighbour.state != State.FIXED and mac != NO_MAC and not mac[0] & 1:
+            self._leave_lists(neighbour)
+            neighbour.mac, neighbour.state, neighbour.due = mac, State.KNOWN, now + FRESH
+            self.fresh.append(neighbour)
             self._let_go(neighbour)
+        return True
 
-    def ask(self, neighbour: Neighbour, now: int) -> None:
-        """Begins to ask, unless that is under way."""
-        if neighbour.state in (State.IDLE, State.FAILED):
-            neighbour.state, neighbour.tries, neighbour.due = State.ASKING, 1, now + RETRY
-            self._ask(neighbour, now)
+    def hold(self, neighbour: Neighbour, packet: Packet, now: int) -> None:
+        neighbour.waiting.append(packet)
+        self.ask(neighbour, packet.time, now)
+
+    def ask(self, neighbour: Neighbour, time: int, now: int) -> None:
+        """Begins to ask, unless that is under way. time: of what caused it."""
+        if neighbour in self.asking or neighbour.state == State.FIXED:
+            return
+        if neighbour.state != State.KNOWN:
+            neighbour.state = State.ASKING
+        neighbour.tries = 0
+        self._ask_once(neighbour, time, now)
 
     def run_timers(self, now: int) -> None:
-        for neighbour in self.entries.values():
-            if neighbour.state == State.ASKING and neighbour.due <= now:
-                self._ask_again(neighbour, now)
-
-    def _ask_again(self, neighbour: Neighbour, now: int) -> None:
-        if neighbour.tries < TRIES:
-            neighbour.tries += 1
-            neighbour.due = now + RETRY
-            self._ask(neighbour, now)
-            return
-        neighbour.state = State.FAILED
-        self._drop_waiting(neighbour, "neigh-failed")
+        for neighbour in [n for n in self.asking if n.due <= now]:
+            if neighbour.tries < TRIES:
+                self._ask_once(neighbour, now, now)
+            else:
+                self._forget(neighbour, State.FAILED)
+        for neighbour in [n for n in self.fresh if n.due <= now]:
+            if self._in_use(neighbour.address):
+                self.ask(neighbour, now, now)
+            else:
+                self._forget(neighbour, State.IDLE)
 
     def stop(self) -> None:
         for neighbour in self.entries.values():
             self._drop_waiting(neighbour, "stopped")
 
-    def _drop_waiting(self, neighbour: Neighbour, reason: str) -> None:
-        for packet in neighbour.waiting:
-            self._give_up(packet, reason)
-        neighbour.waiting = []
+    def _ask_once(self, neighbour: Neighbour, time: int, now: int) -> None:
+        self._leave_lists(neighbour)
+        neighbour.tries += 1
+        neighbour.due = now + RETRY
+        self.asking.append(neighbour)
+        self._ask(neighbour, time)
+
+    def _forget(self, neighbour: Neighbour, state: State) -> None:
+        self._leave_lists(neighbour)
+        neighbour.mac, neighbour.state = NO_MAC, state
+        self._drop_waiting(neighbour, "neigh-failed")
+
+    def _leave_lists(self, neighbour: Neighbour) -> None:
+        self.asking = [n for n in self.asking if n is not neighbour]
+        self.fresh = [n for n in self.fresh if n is not neighbour]
 
     def _let_go(self, neighbour: Neighbour) -> None:
         for packet in neighbour.waiting:
             self._release(neighbour, packet)
+        neighbour.waiting = []
+
+    def _drop_waiting(self, neighbour: Neighbour, reason: str) -> None:
+        for packet in neighbour.waiting:
+            self._give_up(packet, reason)
         neighbour.waiting = []

@@ -456,10 +456,10 @@ def arp(op: int, to: bytes, sender: tuple[bytes, bytes], target: tuple[bytes, by
     return to + sender[0] + TYPE_ARP.to_bytes(2, "big") + body
 
 
-def arp_reply(request: Arp, mac: bytes) -> bytes:
-    """The target is at this MAC."""
-    asker = request.sender_mac, request.sender
-    return arp(2, request.sender_mac, (mac, request.target), asker)
+def arp_reply(p: Packet, mac: bytes) -> bytes:
+    """The request's target is at this MAC: told to where the request came from."""
+    request = read_arp(p)
+    return arp(2, p.source_mac, (mac, request.target), (request.sender_mac, request.sender))
 
 
 def nd(macs: tuple[bytes, bytes], source: bytes, destination: bytes, message: bytes) -> bytes:

@@ -66,14 +66,9 @@ def outer(
 
 
 def gre(vsid: int, inner: Packet | bytes, flowid: int = 0, **more: Any) -> Packet:
-    return GRE(key_present=1, proto=0x6558, key=vsid << 8 | flowid, **more) / inner
+    return GRE(**({"key_present": 1, "proto": 0x6558, "key": vsid << 8 | flowid} | more)) / inner
 
 
 def from_host(host: int, vsid: int, inner: Packet | bytes, family: int = 4, **more: Any) -> Packet:
     """NVGRE from another host's shared PA to ours."""
     return outer(SHARED[host, family], SHARED[1, family], gre(vsid, inner), **more)
-
-
-def built(packet: Packet) -> bytes:
-    """Its bytes, every length and checksum that scapy leaves open computed."""
-    return bytes(packet)
