@@ -84,12 +84,15 @@ def _start(
 ) -> None:
     """Bring everything up; the stack takes it down in the opposite order."""
     from dataplane import core, devices, server
+    from dataplane.links import DeviceError
     from policy import compiler
-    from policy.model import ROUTER_MAC, UNDERLAY_PORT
+    from policy.model import ROUTER_MAC, UNDERLAY_PORT, Driver
     from tools.service import Service
 
     tables = compiler.compile_host(policy, host_name)
     wanted = compiler.managed_host(policy, host_name).underlay
+    if wanted.driver is Driver.AFXDP:
+        raise DeviceError(f"underlay {wanted.interface}: driver afxdp is not supported yet")
     underlay = devices.open_underlay(wanted.interface, mac=wanted.mac, mtu=wanted.mtu, queues=workers)
     stack.callback(underlay.close)
     ports = {
