@@ -16,6 +16,7 @@ COMMANDS = {
     "demo": "tools.demo:command",
     "lab": "tools.lab:command",
     "node": "tools.node:command",
+    "replay": "tools.replay:command",
     "up": "tools.up:command",
 }
 """Verb -> module:command."""

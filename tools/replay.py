@@ -1,0 +1,192 @@
+"""`isolane replay`: capture files through the packet core of one host, without root or devices."""
+
+import json
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from dataplane.stats import Counters
+    from policy.model import Address, Mac, Policy
+    from policy.tables import Tables
+
+LINGER = 10_000_000_000
+"""ns that the clock runs on after the last packet."""
+
+HASH_KEY = (0x6973_6F6C_616E_6500, 0x7265_706C_6179_0000)
+"""Fixed, so that every run of the same captures is the same run."""
+
+COUNTERS_FILE = "counters.json"
+
+_TOTALS = ("received", "originated", "sent", "dropped", "consumed", "held")
+
+
+class _PortFile(click.ParamType[tuple[str, Path]]):
+    name = "PORT=FILE"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, Path]:
+        port, equals, path = value.partition("=")
+        if not (port and equals and path):
+            self.fail(f"{value!r} is not PORT=FILE", param, ctx)
+        if not Path(path).is_file():
+            self.fail(f"no such file: {path}", param, ctx)
+        return port, Path(path)
+
+
+@click.command("replay", short_help="Captures through the packet core, offline.")
+@click.argument(
+    "files",
+    metavar="FILE...",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+)
+@click.option("--host", required=True, help="Name of the Host to be.")
+@click.option(
+    "--in",
+    "inputs",
+    multiple=True,
+    type=_PortFile(),
+    help="What a port receives, a pcap or pcapng of Ethernet. PORT: one of the host, `underlay`; repeatable.",
+)
+@click.option(
+    "--out-dir",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Gets PORT.pcap for every port of the host, underlay.pcap and counters.json.",
+)
+@click.option(
+    "--batch",
+    default=64,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    help="Packets a batch, which never shows in what comes out.",
+)
+@click.option("--force", is_flag=True, help="Write into a directory that is not empty.")
+def command(
+    files: tuple[Path, ...],
+    host: str,
+    inputs: tuple[tuple[str, Path], ...],
+    out_dir: Path,
+    batch: int,
+    force: bool,
+) -> None:
+    """Run captures through the packet core as it would run on a host with these manifests.
+
+    All captures are merged by timestamp, which is the core's clock; it runs 10 s on after the last packet. A
+    provider next hop has the MAC that the manifests state.
+
+    \b
+    Example:
+      isolane replay net.yaml --host h1 --in blue-web=vm.pcap --in underlay=wire.pcap --out-dir out
+    """
+    from dataplane.errors import DataplaneError
+    from policy import compiler, manifest
+
+    policy = manifest.load(files)
+    run = Run(policy, compiler.compile_host(policy, host))
+    for port, _ in inputs:
+        if port not in run.ports:
+            text = f"no port {port} on {host}; ports: {', '.join(run.ports)}"
+            raise click.BadParameter(text, param_hint="--in")
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        if not force and any(out_dir.iterdir()):
+            raise click.ClickException(f"{out_dir} is not empty; --force writes into it")
+        run.replay(inputs, out_dir, batch)
+    except (DataplaneError, OSError) as error:
+        click.echo(error, err=True)
+        sys.exit(1)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A host's policy, ready to have captures run through it."""
+
+    policy: "Policy"
+    tables: "Tables"
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Port name -> port id of the core, the underlay first."""
+        from dataplane.core import UNDERLAY
+        from policy.model import UNDERLAY_PORT
+
+        return {UNDERLAY_PORT: UNDERLAY, **self.tables.port_ids}
+
+    def replay(self, inputs: tuple[tuple[str, Path], ...], out_dir: Path, batch: int) -> None:
+        """Write a capture a port and the counters; on an error, none of them stays."""
+        outputs = {name: out_dir / f"{name}.pcap" for name in self.ports}
+        for _, path in inputs:
+            if path.resolve() in {output.resolve() for output in outputs.values()}:
+                raise click.ClickException(f"{path} would be overwritten")
+        with ExitStack() as undo:
+            for path in (*outputs.values(), out_dir / COUNTERS_FILE):
+                undo.callback(path.unlink, missing_ok=True)
+            counters = self._run(inputs, outputs, batch)
+            (out_dir / COUNTERS_FILE).write_text(json.dumps(counters, indent=2) + "\n")
+            undo.pop_all()
+
+    def _run(
+        self, inputs: tuple[tuple[str, Path], ...], outputs: dict[str, Path], batch: int
+    ) -> dict[str, Any]:
+        from dataplane import core
+        from dataplane.errors import CaptureError
+        from policy.model import ROUTER_MAC
+
+        config = core.Config(
+            self_host=self.tables.host_ids[self.tables.host], router_mac=_mac(ROUTER_MAC), hash_key=HASH_KEY
+        )
+        neighbours = self._neighbours()
+        with ExitStack() as files:
+            outs = {name: files.enter_context(path.open("wb")) for name, path in outputs.items()}
+            ins = [(self.ports[port], files.enter_context(path.open("rb"))) for port, path in inputs]
+            dataplane = files.enter_context(core.Dataplane(config))
+            for name, (mac, mtu) in self._links().items():
+                out = core.PortConfig(name, core.PortKind.PCAP, _mac(mac), mtu, fds=[outs[name].fileno()])
+                dataplane.attach(self.ports[name], out)
+            for address, mac in neighbours.items():
+                dataplane.set_neighbour(address, _mac(mac))
+            dataplane.apply(self.tables.change_set().encode())
+            for port, source in ins:
+                try:
+                    dataplane.replay_source(port, source.fileno())
+                except CaptureError as error:
+                    raise click.ClickException(f"{source.name}: {error}") from None
+            dataplane.replay(batch, LINGER)
+            by_port = {name: dataplane.port_counters(port) for name, port in sorted(self.ports.items())}
+            return {**_view(dataplane.counters()), "ports": {name: _view(c) for name, c in by_port.items()}}
+
+    def _neighbours(self) -> "dict[Address, Mac]":
+        from policy import compiler
+        from policy.errors import ManifestError
+
+        host = self.policy.host_by_name[self.tables.host]
+        if not host.underlay.mac:
+            text = "missing: replay has no device to ask"
+            raise ManifestError([self.policy.problem(host.id, "spec.underlay.mac", text)])
+        return compiler.next_hop_macs(self.policy, self.tables)
+
+    def _links(self) -> "dict[str, tuple[Mac, int]]":
+        """Port name -> MAC and MTU."""
+        from policy.model import UNDERLAY_PORT
+        from tools.up import tenant_mtu
+
+        underlay = self.policy.host_by_name[self.tables.host].underlay
+        mtu = tenant_mtu(self.policy)
+        tenants = {port.name: (port.mac, mtu) for port in self.tables.ports}
+        return {UNDERLAY_PORT: (underlay.mac, underlay.mtu), **tenants}
+
+
+def _view(counters: "Counters") -> dict[str, Any]:
+    return {**{name: getattr(counters, name) for name in _TOTALS}, "drops": dict(counters.drops)}
+
+
+def _mac(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
