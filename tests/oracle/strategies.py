@@ -34,7 +34,19 @@ from scapy.layers.sctp import SCTP, SCTPChunkData
 from scapy.packet import Packet, Raw
 
 from dataplane.core import Frame, Gso, Offload
-from dataplane.tables import Address
+from dataplane.tables import (
+    Address,
+    ChangeSet,
+    PortRow,
+    RecordRow,
+    RouteRow,
+    Row,
+    SourceRow,
+    Translation,
+    delete,
+    pack_address,
+    put,
+)
 from tests.oracle.frames import PEER_MAC, ether, gre, ip
 from tests.oracle.rig import MILLISECOND, SECOND
 from tests.oracle.world import (
@@ -72,23 +84,25 @@ class Burst(NamedTuple):
     frames: list[Frame]
 
 
-worlds = st.builds(
-    World,
-    networks=st.integers(1, 3),
-    rewrite=st.sampled_from(TRANSLATIONS),
-    swapped=st.sampled_from((frozenset(), frozenset((1,)))),
-    pa_families=st.sampled_from((frozenset((4, 6)), frozenset((4,)), frozenset((6,)))),
-    outer=st.fixed_dictionaries({host: st.sampled_from((4, 6)) for host in (2, 3, 4)}),
-    wildcard=st.sampled_from((None, GATEWAY_VM, 20, 40)),
-    routes=st.booleans(),
-    default_route=st.booleans(),
-    resolved=st.sampled_from((True, True, False)),
-    flowid=st.sampled_from((True, True, True, False)),
-    offloads=st.sampled_from((Offload.NONE, Offload.CSUM, TAKES_ALL, Offload.CSUM | Offload.TSO6)),
-    mtu=st.sampled_from((1500, 576, 1280, 9000)),
-    underlay_offloads=st.sampled_from((Offload.NONE, Offload.CSUM, TAKES_ALL)),
-    underlay_mtu=st.sampled_from((1600, 1500, 600, 9100)),
-)
+def worlds(**choices: st.SearchStrategy[Any]) -> st.SearchStrategy[World]:
+    """choices: strategies for fields of World, instead of the usual ones."""
+    usual: dict[str, st.SearchStrategy[Any]] = {
+        "networks": st.integers(1, 3),
+        "rewrite": st.sampled_from(TRANSLATIONS),
+        "swapped": st.sampled_from((frozenset(), frozenset((1,)))),
+        "pa_families": st.sampled_from((frozenset((4, 6)), frozenset((4,)), frozenset((6,)))),
+        "outer": st.fixed_dictionaries({host: st.sampled_from((4, 6)) for host in (2, 3, 4)}),
+        "wildcard": st.sampled_from((None, GATEWAY_VM, 20, 40)),
+        "routes": st.booleans(),
+        "default_route": st.booleans(),
+        "resolved": st.sampled_from((True, True, False)),
+        "flowid": st.sampled_from((True, True, True, False)),
+        "offloads": st.sampled_from((Offload.NONE, Offload.CSUM, TAKES_ALL, Offload.CSUM | Offload.TSO6)),
+        "mtu": st.sampled_from((1500, 576, 1280, 9000)),
+        "underlay_offloads": st.sampled_from((Offload.NONE, Offload.CSUM, TAKES_ALL)),
+        "underlay_mtu": st.sampled_from((1600, 1500, 600, 9100)),
+    }
+    return st.builds(World, **(usual | choices))
 
 
 class Pick:
@@ -452,16 +466,61 @@ def frame(world: World, port: int, seed: int, honest: bool) -> Frame:
     return Frame(data if honest else damaged(pick, data), flow=pick.integer(0, 3), **metadata)
 
 
-@st.composite
-def bursts(draw: st.DrawFn, world: World) -> list[Burst]:
+def burst(draw: st.DrawFn, world: World) -> Burst:
     tenants = [vm.port for vm in world.vms() if vm.port and vm.number != LOCAL_DOWN]
-    ports = [UNDERLAY] * len(tenants) + tenants * 2 + [NO_POLICY_PORT]
-    seeds = st.tuples(st.integers(0, 2**32), st.booleans())
-    found = []
-    for _ in range(draw(st.integers(1, 6))):
-        port = draw(st.sampled_from(ports))
-        some = [frame(world, port, *seed) for seed in draw(st.lists(seeds, min_size=1, max_size=8))]
-        repeat = draw(st.sampled_from([1] * 10 + [5, 20]))
-        ns = draw(st.sampled_from([MILLISECOND] * 3 + [SECOND, SECOND, 4 * SECOND, 31 * SECOND]))
-        found.append(Burst(port, ns, some * repeat))
-    return found
+    port = draw(st.sampled_from([UNDERLAY] * len(tenants) + tenants * 2 + [NO_POLICY_PORT]))
+    seeds = st.lists(st.tuples(st.integers(0, 2**32), st.booleans()), min_size=1, max_size=8)
+    some = [frame(world, port, *seed) for seed in draw(seeds)]
+    repeat = draw(st.sampled_from([1] * 10 + [5, 20]))
+    ns = draw(st.sampled_from([MILLISECOND] * 3 + [SECOND, SECOND, 4 * SECOND, 31 * SECOND]))
+    return Burst(port, ns, some * repeat)
+
+
+# ---- policy changes -----------------------------------------------------------------------------
+
+
+def update(draw: st.DrawFn, world: World, generation: int) -> bytes:
+    """Takes away rows that nothing else refers to, or moves NVGRE records to another host, or puts all
+    back."""
+    chance = Random(draw(st.integers(0, 2**32)))
+    records = [row for row in world.rows() if isinstance(row, RecordRow)]
+    leaves = [row for row in world.rows() if isinstance(row, RecordRow | RouteRow | SourceRow | PortRow)]
+    kind = draw(st.sampled_from(("remove", "move", "restore")))
+    if kind == "remove":
+        some = [[row] for row in chance.sample(leaves, k=chance.randint(1, 12))]
+        changed = [put(leaves_of_kind) for leaves_of_kind in by_kind(leaves)] + [
+            delete(rows) for rows in some
+        ]
+    elif kind == "move":
+        some = [row for row in chance.sample(records, k=20) if row.translation == Translation.NVGRE]
+        changed = [put([moved(world, chance, row)]) for row in some]
+    else:
+        changed = [put(leaves_of_kind) for leaves_of_kind in by_kind(leaves)]
+    return ChangeSet(generation, tuple(changed), atomic=draw(st.booleans())).encode()
+
+
+def by_kind(rows: list[Row]) -> list[list[Row]]:
+    """Ports before the sources and records that refer to them."""
+    kinds = (PortRow, SourceRow, RecordRow, RouteRow)
+    return [found for kind in kinds if (found := [row for row in rows if isinstance(row, kind)])]
+
+
+def moved(world: World, chance: Random, row: RecordRow) -> RecordRow:
+    host, family = chance.choice((2, 3, 4)), chance.choice((4, 6))
+    mac = bytes((2, 0xCC, 0, 0, 0, chance.randint(0, 3)))
+    pa = pack_address(SHARED[host, family])
+    return row._replace(host=host, port=0, provider_address=pa, pa_family=family, mac=mac)
+
+
+Step = Burst | bytes
+"""What comes in, or a change set."""
+
+
+@st.composite
+def trains(draw: st.DrawFn, world: World) -> list[Step]:
+    train: list[Step] = [burst(draw, world)]
+    for generation in range(2, 2 + draw(st.integers(0, 5))):
+        if draw(st.integers(0, 3)) == 3:
+            train.append(update(draw, world, generation))
+        train.append(burst(draw, world))
+    return train

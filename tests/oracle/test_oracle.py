@@ -7,72 +7,138 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dataplane.core import Dataplane, Frame, Neighbour
 from dataplane.fake import FakeDataplane
+from dataplane.fake_engine import REASONS as ALL_REASONS
 from dataplane.stats import Counters, SubnetCounters
+from tests.oracle.regressions import REGRESSIONS
 from tests.oracle.rig import Rig
-from tests.oracle.strategies import Burst, bursts, worlds
+from tests.oracle.strategies import Step, trains, worlds
 from tests.oracle.world import World
 
 MORE = os.environ.get("ISOLANE_ORACLE_EXAMPLES")
-SEEN: Counter[str] = Counter()
+REASONS: Counter[str] = Counter()
+"""What the twin dropped in random trains, and "sent"."""
+
+Left = dict[int, list[Frame]]
 
 
 @dataclass
 class Seen:
-    """What could be seen of a run: per burst what left by each port; in the end all counters and next
+    """What could be seen of a run: what left by each port at each step; in the end all counters and next
     hops."""
 
-    left: list[dict[int, list[Frame]]]
+    left: list[Left]
     ports: dict[int, Counters]
     subnets: list[SubnetCounters]
     neighbours: list[Neighbour]
 
 
 def run(
-    engine: type[Dataplane] | type[FakeDataplane], world: World, train: list[Burst], batch: int = 64
+    engine: type[Dataplane] | type[FakeDataplane],
+    world: World,
+    train: list[Step],
+    batch: int = 64,
+    workers: int = 1,
 ) -> Seen:
-    with Rig(engine, world) as rig:
-        left = [play(rig, burst, batch) for burst in train]
+    with Rig(engine, world, workers) as rig:
+        left = [play(rig, step, batch) for step in train]
         ports = {port: rig.engine.port_counters(port) for port in rig.ports}
         neighbours = sorted(rig.engine.neighbours(), key=lambda n: (n.address.version, n.address))
         return Seen(left, ports, rig.engine.subnet_counters(), neighbours)
 
 
-def play(rig: Rig, burst: Burst, batch: int) -> dict[int, list[Frame]]:
+def play(rig: Rig, step: Step, batch: int) -> Left:
     """batch 1: the engine runs after each frame, the clock standing still meanwhile."""
-    left = rig.step(burst.ns)
-    for at in range(0, len(burst.frames), batch):
-        for frame in burst.frames[at : at + batch]:
-            rig.inject(burst.port, frame)
+    if isinstance(step, bytes):
+        rig.engine.apply(step)
+        return rig.step(0)
+    left = rig.step(step.ns)
+    for at in range(0, len(step.frames), batch):
+        for frame in step.frames[at : at + batch]:
+            rig.inject(step.port, frame)
         for port, out in rig.step(0).items():
             left[port] = left.get(port, []) + out
     return left
 
 
 @st.composite
-def scenarios(draw: st.DrawFn) -> tuple[World, list[Burst]]:
-    world = draw(worlds)
-    return world, draw(bursts(world))
+def scenarios(draw: st.DrawFn, **choices: object) -> tuple[World, list[Step]]:
+    world = draw(worlds(**choices))
+    return world, draw(trains(world))
 
 
+def examples(few: int) -> settings:
+    return settings(
+        max_examples=int(MORE or few),
+        derandomize=MORE is None,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+@examples(few=600)
 @given(scenarios())
-@settings(
-    max_examples=int(MORE or 300),
-    derandomize=MORE is None,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
-def test_core_and_twin_agree(scenario: tuple[World, list[Burst]]) -> None:
+def test_core_and_twin_agree(scenario: tuple[World, list[Step]]) -> None:
     world, train = scenario
     expected = run(FakeDataplane, world, train)
     for counters in expected.ports.values():
-        SEEN.update(counters.drops)
-        SEEN["sent"] += counters.sent
-        SEEN["received"] += counters.received
+        REASONS.update(counters.drops)
+        REASONS["sent"] += counters.sent
     assert run(Dataplane, world, train) == expected
     assert run(Dataplane, world, train, batch=1) == expected
+
+
+@pytest.mark.parametrize(
+    ("world", "train"), [row[1:] for row in REGRESSIONS], ids=[row[0] for row in REGRESSIONS]
+)
+def test_regression(world: World, train: list[Step]) -> None:
+    expected = run(FakeDataplane, world, train)
+    assert run(Dataplane, world, train) == expected
+    assert run(Dataplane, world, train, batch=1) == expected
+
+
+@examples(few=100)
+@given(scenarios(resolved=st.just(True)))
+def test_two_workers_give_the_same_packets_per_flow(scenario: tuple[World, list[Step]]) -> None:
+    world, train = scenario
+    expected = run(FakeDataplane, world, train)
+    got = run(Dataplane, world, train, workers=2)
+    assert (got.ports, got.subnets, got.neighbours) == (expected.ports, expected.subnets, expected.neighbours)
+    flows = [of_flows(step) for step in train]
+    for number in range(4):
+        of_flow = run(FakeDataplane, world, [flow[number] for flow in flows])
+        for step, left in enumerate(of_flow.left):
+            for port, frames in left.items():
+                assert is_subsequence(frames, got.left[step][port])
+    for mine, theirs in zip(expected.left, got.left, strict=True):
+        assert {port: sorted(map(repr, out)) for port, out in mine.items()} == {
+            port: sorted(map(repr, out)) for port, out in theirs.items()
+        }
+
+
+def of_flows(step: Step) -> list[Step]:
+    """The step as each of the four flows sees it."""
+    if isinstance(step, bytes):
+        return [step] * 4
+    return [step._replace(frames=[f for f in step.frames if f.flow == flow]) for flow in range(4)]
+
+
+def is_subsequence(some: list[Frame], of: list[Frame]) -> bool:
+    rest = iter(of)
+    return all(frame in rest for frame in some)
+
+
+def test_the_trains_go_everywhere() -> None:
+    """The random trains above are worth something: packets arrive, and die for nearly every reason there
+    is."""
+    if not REASONS:
+        pytest.skip("runs after test_core_and_twin_agree")
+    elsewhere = {"no-slot", "tx-full", "tx-error", "stopped"}
+    assert set(ALL_REASONS) - set(REASONS) - elsewhere == set()
+    assert REASONS["sent"] > sum(REASONS.values()) / 6

@@ -176,9 +176,16 @@ class World:
     def home(self, network: int, host: int) -> int:
         return {2: 3, 3: 2}.get(host, host) if network in self.swapped else host
 
+    def rows(self) -> list[Row]:
+        return [row for group in self._groups() for row in group]
+
     def change_set(self) -> bytes:
-        """Everything at once, what is referred to first."""
-        groups: tuple[list[Row], ...] = (
+        """Everything at once."""
+        return ChangeSet(1, tuple(put(rows) for rows in self._groups() if rows)).encode()
+
+    def _groups(self) -> tuple[list[Row], ...]:
+        """Rows by kind, what is referred to first."""
+        return (
             list(self._pas()),
             [
                 ProviderRouteRow(p, pack_address(hop) if hop else NO_ADDRESS, family, length)
@@ -191,7 +198,6 @@ class World:
             list(self._records()),
             list(self._routes()),
         )
-        return ChangeSet(1, tuple(put(rows) for rows in groups if rows)).encode()
 
     def _pas(self) -> Iterator[Row]:
         for (host, family), address in SHARED.items():
