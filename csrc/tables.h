@@ -87,15 +87,16 @@ struct port_policy {
 };
 
 /*
- * An atomic change set builds new maps and policies beside and swaps dp->tables; the arrays of objects are shared by both
- * (reserved address space, they never move), since an object that is referred to never changes.
+ * Every change set that is kept swaps dp->tables; the struct itself never changes. A small one has changed the maps in place, which
+ * both generations share; an atomic or large one has built new maps beside. The arrays of objects are shared by all
+ * generations (reserved address space, they never move), since an object that is referred to never changes.
  */
 struct tables {
     struct map *records4, *records6;    /* key_ca4(vsid, ca), key_ca6(): LOCAL, NVGRE, REWRITE, GATEWAY; CA 0 is the wildcard */
     struct map *pas4, *pas6;            /* key_pa4(pa), key_pa6(): PA_SELF, PA_HOST, PA_REWRITE */
     struct map *subnet_by_vsid;         /* key: vsid */
-    struct map *routes4, *routes6;      /* key_route4(rdid, len, prefix), key_route6(): ONLINK, VIA */
-    struct rdid_lengths *lengths;       /* by rdid, 65,536 */
+    struct map *routes4, *routes6;      /* key_route4(rdid, len, prefix), key_route6(): ONLINK, VIA. rdid 0: provider routes */
+    struct rdid_lengths *lengths;       /* by rdid, as far as there are subnets */
     struct next_hop *next_hops;
     struct rewrite *rewrites;
     struct subnet *subnets;
@@ -104,7 +105,7 @@ struct tables {
     uint8_t shared_pa4[16], shared_pa6[16];   /* this host's first shared PA of each family, all zero: none */
     uint64_t generation;
     uint32_t subnet_count;              /* highest subnet index in use + 1 */
-    struct tables_writer *writer;       /* what only the writer needs: free lists, undo log; private to tables.c */
+    struct tables_writer *writer;       /* what only the writer needs: changes.h */
 };
 
 /* Keys. A vsid in the top half keeps the words of two subnets apart; v6 words are bytes as they lie in memory. */
@@ -123,7 +124,12 @@ void tables_destroy(struct tables *tables);
 int tables_apply(struct dp *dp, const uint8_t *change_set, size_t len, struct dp_change_error *error);
 /* Control thread: the underlay got a device with this MAC. It becomes the source of every next hop's header, present and future. */
 void tables_underlay(struct dp *dp, const uint8_t *mac);
-/* Longest prefix match: act ONLINK or VIA, or 0. Reader. */
+/* Index of a subnet, POOL_NONE: there is none. Reader. */
+uint32_t tables_subnet(const struct tables *tables, uint32_t vsid);
+/*
+ * Longest prefix match: act ONLINK or VIA, or 0. rdid: one that a subnet has, or 0 for the provider's, where ONLINK has no
+ * subnet (index 0) and a via's is POOL_NONE. Reader.
+ */
 uint32_t tables_route(const struct tables *tables, uint32_t rdid, unsigned family, const uint8_t *ca);
 
 #endif

@@ -1,0 +1,181 @@
+/* tables.c: making and ending the tables, what readers ask of them beyond single entries, and what they hold. */
+#include "tables.h"
+#include <stdatomic.h>
+#include <stdlib.h>
+#include "changes.h"
+#include "map_inline.h"
+
+enum { NEXT_HOPS_MAX = 1 << 20, REWRITES_MAX = 1 << 24, SUBNETS_MAX = 1 << 20, VIAS_MAX = 1 << 20, PREFIXES_MAX = 1 << 20 };
+
+static void writer_destroy(struct tables_writer *w)
+{
+    map_destroy(w->prefix_map);
+    map_destroy(w->hosts);
+    objects_destroy(&w->next_hops);
+    objects_destroy(&w->rewrites);
+    objects_destroy(&w->subnets);
+    objects_destroy(&w->vias);
+    objects_destroy(&w->prefixes);
+    mem_unmap(&w->lengths);
+    for (uint32_t rdid = 0; rdid < RDIDS; rdid++)
+        free(w->route_counts[rdid]);
+    for (uint32_t port = 0; port < DP_MAX_PORTS; port++)
+        policy_free(w->drafts[port]);
+    free(w);
+}
+
+static struct tables_writer *writer_create(const uint64_t secret[2])
+{
+    struct tables_writer *w = calloc(1, sizeof *w);
+    if (!w)
+        return NULL;
+    w->prefix_map = map_create(3, 0, secret);
+    w->hosts = map_create(1, 0, secret);
+    int error = !w->prefix_map || !w->hosts;
+    error |= objects_create(&w->next_hops, sizeof(struct next_hop), sizeof(struct way), NEXT_HOPS_MAX);
+    error |= objects_create(&w->rewrites, sizeof(struct rewrite), sizeof(uint32_t), REWRITES_MAX);
+    error |= objects_create(&w->subnets, sizeof(struct subnet), sizeof(uint32_t), SUBNETS_MAX);
+    error |= objects_create(&w->vias, sizeof(struct via), 0, VIAS_MAX);
+    error |= objects_create(&w->prefixes, sizeof(struct prefix), 0, PREFIXES_MAX);
+    error |= mem_reserve(&w->lengths, RDIDS * sizeof(struct rdid_lengths)) || mem_commit(&w->lengths, sizeof(struct rdid_lengths));
+    if (!error)
+        return w;
+    writer_destroy(w);
+    return NULL;
+}
+
+struct tables *tables_create(const uint64_t secret[2])
+{
+    struct tables *t = calloc(1, sizeof *t);
+    struct tables_writer *w = t ? writer_create(secret) : NULL;
+    if (!w) {
+        free(t);
+        return NULL;
+    }
+    t->writer = w;
+    t->records4 = map_create(1, 0, secret);
+    t->records6 = map_create(3, 0, secret);
+    t->pas4 = map_create(1, 0, secret);
+    t->pas6 = map_create(3, 0, secret);
+    t->subnet_by_vsid = map_create(1, 0, secret);
+    t->routes4 = map_create(1, 0, secret);
+    t->routes6 = map_create(3, 0, secret);
+    t->lengths = (struct rdid_lengths *)w->lengths.base;
+    t->next_hops = (struct next_hop *)w->next_hops.objects.base;
+    t->rewrites = (struct rewrite *)w->rewrites.objects.base;
+    t->subnets = (struct subnet *)w->subnets.objects.base;
+    t->vias = (struct via *)w->vias.objects.base;
+    for (enum table table = 0; table < TABLE_PREFIXES; table++) {
+        if (!change_map(t, table)) {
+            tables_destroy(t);
+            return NULL;
+        }
+    }
+    return t;
+}
+
+void tables_destroy(struct tables *t)
+{
+    for (enum table table = 0; table < TABLE_PREFIXES; table++)
+        map_destroy(change_map(t, table));
+    for (uint32_t port = 0; port < DP_MAX_PORTS; port++)
+        free(t->policies[port]);
+    writer_destroy(t->writer);
+    free(t);
+}
+
+uint32_t tables_subnet(const struct tables *tables, uint32_t vsid)
+{
+    const uint64_t key = vsid;
+    struct map_value value;
+    return map_get(tables->subnet_by_vsid, &key, &value) ? act_index(value.act) : POOL_NONE;
+}
+
+/* ---- longest prefix match: the lengths that a routing domain has, longest first */
+
+static uint32_t route4(const struct tables *tables, uint32_t rdid, const uint8_t *ca)
+{
+    const struct map_view *view = map_view(tables->routes4);
+    uint64_t lengths = atomic_load_explicit(&tables->lengths[rdid].len4, memory_order_acquire);
+    while (lengths) {
+        unsigned len = 63 - (unsigned)__builtin_clzll(lengths);
+        uint32_t masked = load32(ca) & __builtin_bswap32((uint32_t)~(UINT64_C(0xffffffff) >> len));
+        uint64_t key = key_route4(rdid, len, (const uint8_t *)&masked);
+        struct map_value value;
+        if (map_find1(view, key, map_hash1(view, key), &value))
+            return value.act;
+        lengths &= ~(1ull << len);
+    }
+    return ACT_NONE;
+}
+
+/* The first `len` bits of 64, as they lie in memory. */
+static inline uint64_t mask64(unsigned len)
+{
+    return len == 0 ? 0 : __builtin_bswap64(~0ull << (64 - len));
+}
+
+static uint32_t route6(const struct tables *tables, uint32_t rdid, const uint8_t *ca)
+{
+    const struct map_view *view = map_view(tables->routes6);
+    for (unsigned word = 3; word-- > 0;) {
+        uint64_t lengths = atomic_load_explicit(&tables->lengths[rdid].len6[word], memory_order_acquire);
+        while (lengths) {
+            unsigned bit = 63 - (unsigned)__builtin_clzll(lengths), len = word * 64 + bit;
+            uint64_t key[3];
+            key_route6(key, rdid, len, ca);
+            key[1] &= mask64(len < 64 ? len : 64);
+            key[2] &= mask64(len < 64 ? 0 : len - 64);
+            struct map_value value;
+            if (map_find3(view, key, map_hash3(view, key), &value))
+                return value.act;
+            lengths &= ~(1ull << bit);
+        }
+    }
+    return ACT_NONE;
+}
+
+uint32_t tables_route(const struct tables *tables, uint32_t rdid, unsigned family, const uint8_t *ca)
+{
+    return family == DP_IPV4 ? route4(tables, rdid, ca) : route6(tables, rdid, ca);
+}
+
+/* ---- what there is */
+
+static size_t count(const struct map *map, struct dp_table_stats *out)
+{
+    struct map_stats stats;
+    map_stats(map, &stats);
+    out->bytes += stats.bytes;
+    return stats.entries;
+}
+
+static void count_crowded(const struct map *map, struct dp_table_stats *out)
+{
+    struct map_stats stats;
+    map_stats(map, &stats);
+    out->displaced += stats.displaced;
+    out->overflow += stats.overflow;
+}
+
+int dp_table_stats(const struct dp *dp, struct dp_table_stats *out)
+{
+    const struct tables *t = dp_tables(dp);
+    const struct tables_writer *w = t->writer;
+    *out = (struct dp_table_stats){.rewrites = objects_live(&w->rewrites), .next_hops = objects_live(&w->next_hops)};
+    out->records4 = count(t->records4, out) - w->gateways[0];
+    out->records6 = count(t->records6, out) - w->gateways[1];
+    out->pas = count(t->pas4, out) + count(t->pas6, out);
+    out->subnets = count(t->subnet_by_vsid, out);
+    out->routes = count(t->routes4, out) + count(t->routes6, out) - w->provider_routes;
+    count(w->prefix_map, out);
+    count(w->hosts, out);
+    count_crowded(t->records4, out);
+    count_crowded(t->records6, out);
+    out->bytes += objects_bytes(&w->next_hops) + objects_bytes(&w->rewrites) + objects_bytes(&w->subnets) + objects_bytes(&w->vias) +
+                  objects_bytes(&w->prefixes) + w->lengths.committed + sizeof *t + sizeof *w;
+    for (uint32_t port = 0; port < DP_MAX_PORTS; port++)
+        if (w->drafts[port])
+            out->bytes += 2 * w->drafts[port]->n * sizeof(struct port_source);
+    return DP_OK;
+}
