@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane import tables as dp
-from dataplane.core import Config
+from dataplane.core import Config, Dataplane
 from dataplane.fake import FakeDataplane
 from policy import manifest
 from policy.allocator import allocate
@@ -356,9 +356,11 @@ def test_ids_are_dense_and_rows_sorted(intent: Intent, host: str) -> None:
         assert rows == sorted(rows)
 
 
-@pytest.mark.parametrize("engine", [FakeDataplane])
+@pytest.mark.parametrize("engine", [Dataplane, FakeDataplane])
 @given(intent=intents(), host=host_names)
-def test_the_core_takes_the_change_set(engine: type[FakeDataplane], intent: Intent, host: str) -> None:
+def test_the_core_takes_the_change_set(
+    engine: type[Dataplane] | type[FakeDataplane], intent: Intent, host: str
+) -> None:
     """Every row refers to what stands before it; in the opposite order all of them can go again."""
     tables = compile_host(allocate(intent), host)
     config = Config(tables.host_ids[host], bytes.fromhex(ROUTER_MAC.replace(":", "")), (1, 2))
