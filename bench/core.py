@@ -208,7 +208,7 @@ def prepare(name: str, settings: Settings, stack: ExitStack) -> Run:
     length = 1 << 20 if settings.records > 100_000 else 1 << 17
     numbers, flow = workload.sequence(settings.keys, settings.flows, settings.records, length, seed=1)
     frames = operation.frames(plan, settings.frame, numbers, flow)
-    run = Run(name, operation, settings, dataplane, frames.tobytes(), frames.shape[1], range(length))
+    run = Run(name, operation, settings, dataplane, frames.tobytes(), frames.shape[1], list(range(length)))
     verify(run, plan, numbers)
     return run
 
