@@ -162,11 +162,16 @@ class FakeDataplane(FakeEngine):
             decrement_ttl(p)
 
     def remote_pa(self, record: Record) -> bytes | None:
-        """Where NVGRE packets for this CA go; of a CA with a rewrite PA, its host's shared PA beside that."""
+        """Where NVGRE packets for this CA go. A CA with a rewrite PA: to its host's shared PA, of that
+        family if this host has one too, else of the other."""
         if record.translation != REWRITE:
             return record.pa
-        same, other = len(record.pa), 20 - len(record.pa)
-        return self.tables.shared_pa(record.host, same) or self.tables.shared_pa(record.host, other)
+        for size in (len(record.pa), 20 - len(record.pa)):
+            if self.tables.shared_pa(record.host, size) and self.tables.shared_pa(
+                self.config.self_host, size
+            ):
+                return self.tables.shared_pa(record.host, size)
+        return None
 
     def rewrite_out(self, p: Packet, source: Record, record: Record, routed: bool) -> None:
         """As a packet between the two CAs' own PAs."""

@@ -176,7 +176,7 @@ class FakeEngine:
     # ---- provider next hops ------------------------------------------------------------------------------
 
     def _request(self, neighbour: NeighbourEntry, time: int) -> None:
-        sender = self.tables.shared_pa(self.config.self_host, len(neighbour.address))
+        sender = self.tables.asking_pa(len(neighbour.address))
         if UNDERLAY in self.ports and sender is not None:
             frame = request(self.ports[UNDERLAY].config.mac, sender, neighbour)
             self.counts[UNDERLAY]["originated"] += 1

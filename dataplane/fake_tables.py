@@ -13,6 +13,7 @@ from dataplane.fake_wire import ANY4, ANY6
 PUT, DELETE = 1, 2
 SHARED, REWRITE_PA = 1, 2
 REWRITE = 2
+ON_LINK = b""
 GATEWAY_WILDCARD = 4
 ROUTER_LINK_LOCAL = bytes.fromhex("fe800000000000000000000000000001")
 
@@ -152,15 +153,28 @@ class Tables:
                 return address
         return None
 
+    def asking_pa(self, size: int) -> bytes | None:
+        """Who asks for next hops: this host's shared PA of a family, else the lowest rewrite PA of its CAs."""
+        own = (pa for pa, record in self.bound.items() if record.host == self.self_host and len(pa) == size)
+        return self.shared_pa(self.self_host, size) or min(own, default=None)
+
     def provider_next_hop(self, pa: bytes) -> bytes | None:
-        """The address in PA space to hand a packet for this PA to."""
+        """The address in PA space to hand a packet for this PA to. All PAs of a host have one MAC: on link
+        its shared PA is asked for that, whichever PA is meant."""
         via = longest(self.provider_routes, pa)
-        return pa if via == b"" else via
+        if via is None or via != ON_LINK:
+            return via
+        shared = self.shared_pa(self.pas[pa].host, len(pa))
+        return shared if shared and longest(self.provider_routes, shared) == ON_LINK else pa
 
     def next_hops_in_use(self) -> set[bytes]:
-        """The provider next hops of all other hosts' PAs."""
-        others = (address for address, pa in self.pas.items() if pa.host != self.self_host)
-        return {hop for hop in map(self.provider_next_hop, others) if hop is not None}
+        """Those of all PAs of other hosts that packets may be sent to."""
+        used = (
+            a
+            for a, pa in self.pas.items()
+            if pa.host != self.self_host and (pa.kind == SHARED or a in self.bound)
+        )
+        return {hop for hop in map(self.provider_next_hop, used) if hop is not None}
 
     # ---- what change sets do
 
@@ -177,10 +191,13 @@ class Tables:
         return new
 
     def pa_row(self, op: int, address: bytes, host: int, family: int, kind: int, _length: int) -> None:
-        change(self.pas, op, address_of(address, family), Pa(host, kind))
+        pa = address_of(address, family)
+        if self.pas.get(pa) not in (None, Pa(host, kind)):
+            del self.pas[pa]  # it is another host's now, and the last of them
+        change(self.pas, op, pa, Pa(host, kind))
 
     def provider_route_row(self, op: int, prefix: bytes, next_hop: bytes, family: int, length: int) -> None:
-        via = b"" if next_hop == ANY6 else address_of(next_hop, family)
+        via = ON_LINK if next_hop == ANY6 else address_of(next_hop, family)
         change(self.provider_routes, op, prefix_of(prefix, family, length), via)
 
     def subnet_row(self, op: int, vsid: int, rdid: int) -> None:

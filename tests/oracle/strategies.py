@@ -37,10 +37,8 @@ from dataplane.core import Frame, Gso, Offload
 from dataplane.tables import (
     Address,
     ChangeSet,
-    PortRow,
     RecordRow,
     RouteRow,
-    Row,
     SourceRow,
     Translation,
     delete,
@@ -480,32 +478,27 @@ def burst(draw: st.DrawFn, world: World) -> Burst:
 
 
 def update(draw: st.DrawFn, world: World, generation: int) -> bytes:
-    """Takes away rows that nothing else refers to, or moves NVGRE records to another host, or puts all
-    back."""
+    """Takes away records, routes and sources, or moves NVGRE records to another host, or puts all back."""
     chance = Random(draw(st.integers(0, 2**32)))
-    records = [row for row in world.rows() if isinstance(row, RecordRow)]
-    leaves = [row for row in world.rows() if isinstance(row, RecordRow | RouteRow | SourceRow | PortRow)]
+    kinds = [
+        [row for row in world.rows() if isinstance(row, kind)] for kind in (SourceRow, RecordRow, RouteRow)
+    ]
+    everything = [put(rows) for rows in kinds if rows]
     kind = draw(st.sampled_from(("remove", "move", "restore")))
     if kind == "remove":
-        some = [[row] for row in chance.sample(leaves, k=chance.randint(1, 12))]
-        changed = [put(leaves_of_kind) for leaves_of_kind in by_kind(leaves)] + [
-            delete(rows) for rows in some
-        ]
+        rows = [row for rows in kinds for row in rows]
+        changed = everything + [delete([row]) for row in chance.sample(rows, k=chance.randint(1, 12))]
     elif kind == "move":
-        some = [row for row in chance.sample(records, k=20) if row.translation == Translation.NVGRE]
-        changed = [put([moved(world, chance, row)]) for row in some]
+        nvgre = [
+            row for row in kinds[1] if isinstance(row, RecordRow) and row.translation == Translation.NVGRE
+        ]
+        changed = [put([moved(chance, row)]) for row in chance.sample(nvgre, k=min(len(nvgre), 10))]
     else:
-        changed = [put(leaves_of_kind) for leaves_of_kind in by_kind(leaves)]
+        changed = everything
     return ChangeSet(generation, tuple(changed), atomic=draw(st.booleans())).encode()
 
 
-def by_kind(rows: list[Row]) -> list[list[Row]]:
-    """Ports before the sources and records that refer to them."""
-    kinds = (PortRow, SourceRow, RecordRow, RouteRow)
-    return [found for kind in kinds if (found := [row for row in rows if isinstance(row, kind)])]
-
-
-def moved(world: World, chance: Random, row: RecordRow) -> RecordRow:
+def moved(chance: Random, row: RecordRow) -> RecordRow:
     host, family = chance.choice((2, 3, 4)), chance.choice((4, 6))
     mac = bytes((2, 0xCC, 0, 0, 0, chance.randint(0, 3)))
     pa = pack_address(SHARED[host, family])
