@@ -113,13 +113,29 @@ static void send_nd(struct worker *worker, const struct arpnd_nd *nd, uint64_t t
 
 static const uint8_t no_mac[6];
 
+/* Who asks: this host's first shared PA of the family, else the lowest rewrite PA of a CA that lives here; NULL: it has none. */
+static const uint8_t *asking_pa(const struct tables *tables, unsigned family)
+{
+    const uint8_t *shared = family == DP_IPV4 ? tables->shared_pa4 : tables->shared_pa6, *lowest = NULL;
+    if (!is_any(family, shared))
+        return shared;
+    for (unsigned port = 0; port < DP_MAX_PORTS; port++) {
+        const struct port_policy *policy = __atomic_load_n((struct port_policy *const *)&tables->policies[port], __ATOMIC_ACQUIRE);
+        for (unsigned i = 0; policy && i < policy->n4 + policy->n6; i++) {
+            const struct port_source *source = &policy->sources[i];
+            if (source->has_pa && source->family == family && (!lowest || memcmp(source->pa, lowest, 16) < 0))
+                lowest = source->pa;
+        }
+    }
+    return lowest;
+}
+
 void underlay_ask(struct worker *worker, unsigned family, const uint8_t *address, const uint8_t *mac, uint64_t time)
 {
     const struct port *underlay = dp_port(worker->dp, DP_UNDERLAY);
-    const struct tables *tables = dp_tables(worker->dp);
-    const uint8_t *own = family == DP_IPV4 ? tables->shared_pa4 : tables->shared_pa6;
+    const uint8_t *own = asking_pa(dp_tables(worker->dp), family);
     uint8_t group[16], group_mac[6];
-    if (!underlay || is_any(family, own))
+    if (!underlay || !own)
         return;
     if (family == DP_IPV4) {
         send_arp(worker, &(struct arpnd_arp){.to = mac ? mac : arpnd_broadcast, .mac = underlay->mac, .sender = own, .target_mac = no_mac,

@@ -11,7 +11,7 @@ void underlay_echo(struct worker *worker, struct pkt *pkt);
 /* Takes a whole frame: sends it, or drops it for this reason if the underlay has no device. */
 void underlay_send(struct worker *worker, struct pkt *pkt, enum drop otherwise);
 /*
- * Asks for the MAC of an address, from this host's shared PA: the host that had `mac`, NULL: everybody. Nobody is asked without a device,
+ * Asks for the MAC of an address, from a PA of this host: the host that had `mac`, NULL: everybody. Nobody is asked without a device,
  * a PA of the family or a slot.
  */
 void underlay_ask(struct worker *worker, unsigned family, const uint8_t *address, const uint8_t *mac, uint64_t time);
