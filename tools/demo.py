@@ -67,7 +67,7 @@ def run(manifest: Path, prefix: str, stop: threading.Event, say: Callable[[str],
     from tools.demo_lab import DemoLab
 
     demo = DemoLab(manifest, prefix, stop, lambda text: say(f"lab {prefix}: {text}"))
-    failure = _failure(demo.up)
+    failure = _failure(demo.up, say)
     checks = []
     for name, check in CHECKS.items():
         if stop.is_set():
@@ -82,11 +82,13 @@ def run(manifest: Path, prefix: str, stop: threading.Event, say: Callable[[str],
     return checks
 
 
-def _failure(step: Callable[[], object]) -> str | None:
+def _failure(step: Callable[[], object], say: Callable[[str], None]) -> str | None:
+    """The last line of what is wrong, if anything is; all of it is said."""
     try:
         step()
     except Exception as error:
-        return _words(error)
+        say(f"error: {error}")
+        return _words(error).splitlines()[-1]
     return None
 
 
@@ -94,14 +96,14 @@ def _checked(name: str, check: Callable[[], str]) -> Check:
     try:
         return Check(name, True, check())
     except Exception as error:
-        return Check(name, False, _words(error))
+        return Check(name, False, " ".join(_words(error).split()))
 
 
 def _words(error: Exception) -> str:
-    """An error as one line; what nobody foresaw with its type."""
+    """What nobody foresaw is told with its type."""
     from tools.demo_lab import FORESEEN
 
-    text = " ".join(str(error).split())
+    text = str(error).strip()
     return text if isinstance(error, FORESEEN) and text else f"{type(error).__name__}: {text}"
 
 

@@ -31,29 +31,31 @@ class PortCounters:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A frame, the drop reason that must count it, and the bytes that mark it, a copy or an answer."""
+    """A frame, the drop reason that must count it, and byte strings which it, a copy and an answer all
+    have.
+    """
 
     frame: bytes
     reason: str
-    mark: bytes
+    marks: tuple[bytes, ...]
 
     def is_in(self, frame: bytes) -> bool:
         """Whether a frame is the probe or was made from it."""
         ours, theirs = (data[12:14] == ARP.to_bytes(2, "big") for data in (self.frame, frame))
-        return ours == theirs and self.mark in frame
+        return ours == theirs and all(mark in frame for mark in self.marks)
 
 
 def udp_probe(reason: str, ether: tuple[str, str], source: Address, destination: Address) -> Probe:
     """ether: (destination MAC, source MAC)."""
     mark = os.urandom(16)
     packet = udp(source, destination, PORTS, mark)
-    return Probe(ethernet(*ether, ETHERTYPES[source.version], packet), reason, mark)
+    return Probe(ethernet(*ether, ETHERTYPES[source.version], packet), reason, (mark,))
 
 
 def echo_probe(reason: str, ether: tuple[str, str], source: Address, destination: Address) -> Probe:
     mark = os.urandom(16)
     packet = echo(source, destination, mark)
-    return Probe(ethernet(*ether, ETHERTYPES[source.version], packet), reason, mark)
+    return Probe(ethernet(*ether, ETHERTYPES[source.version], packet), reason, (mark,))
 
 
 def nvgre_probe(
@@ -63,11 +65,11 @@ def nvgre_probe(
     mark = os.urandom(16)
     inner = ethernet(ether[0], ether[1], 0x0800, mark)
     packet = ip(source, destination, GRE, nvgre(vsid, inner))
-    return Probe(ethernet(*ether, ETHERTYPES[source.version], packet), reason, mark)
+    return Probe(ethernet(*ether, ETHERTYPES[source.version], packet), reason, (mark,))
 
 
 def arp_probe(reason: str, mac: str, sender: Address, target: Address) -> Probe:
-    return Probe(arp_request(mac, sender, target), reason, target.packed)
+    return Probe(arp_request(mac, sender, target), reason, (sender.packed, target.packed))
 
 
 def send_frames(namespace: str, device: str, frames: Iterable[bytes]) -> None:
