@@ -7,9 +7,14 @@ from pathlib import Path
 from sys import modules
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 LAST = "tests/codecheck/test_drops_reached.py"
+
+# A machine that is busy, or an engine that maps its arena, is slow now and then: no failure.
+settings.register_profile("isolane", deadline=None)
+settings.load_profile("isolane")
 
 
 def pytest_configure(config: pytest.Config) -> None:
