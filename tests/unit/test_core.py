@@ -1,7 +1,11 @@
 """The binding against the real core, on memory ports and capture files."""
 
+import errno
+import os
+import resource
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -76,7 +80,7 @@ def policy() -> tuple[Section, ...]:
     )
 
 
-def config(workers: int = 1, slots: int = 1024) -> Config:
+def config(workers: int = 1, slots: int = 0) -> Config:
     return Config(self_host=SELF, router_mac=ROUTER, hash_key=(1, 2), workers=workers, slots=slots)
 
 
@@ -119,8 +123,23 @@ def test_too_many_workers_are_the_callers_error() -> None:
 
 
 def test_more_slots_than_memory_are_the_operators_error() -> None:
-    with pytest.raises(HostError):
-        Dataplane(config(slots=2**32 - 1))
+    """16 GiB of slots in a process that may take 1 GiB more."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**30, before[1]))
+    try:
+        with pytest.raises(HostError, match="memory"):
+            Dataplane(config(slots=2**22))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_descriptor_that_is_none_is_the_operators_error(engine: Dataplane) -> None:
+    closed = os.open("/dev/null", os.O_RDONLY)
+    os.close(closed)
+    with pytest.raises(HostError) as caught:
+        engine.attach(3, PortConfig("tap", PortKind.TAP, MACS[9], fds=[closed]))
+    assert caught.value.errno == errno.EBADF
 
 
 def test_workers_run_and_stop(engine: Dataplane) -> None:
@@ -131,7 +150,7 @@ def test_workers_run_and_stop(engine: Dataplane) -> None:
         engine.inject(1, Frame(datagram(1, 2)))
     assert engine.counters().balance() == 0
     engine.stop()
-    assert engine.poll(0) == 0
+    assert engine.poll(time.monotonic_ns()) == 0
 
 
 # ---- ports and packets
