@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataplane import tables as dp
@@ -357,6 +357,7 @@ def test_ids_are_dense_and_rows_sorted(intent: Intent, host: str) -> None:
 
 
 @pytest.mark.parametrize("engine", [Dataplane, FakeDataplane])
+@settings(max_examples=25)
 @given(intent=intents(), host=host_names)
 def test_the_core_takes_the_change_set(
     engine: type[Dataplane] | type[FakeDataplane], intent: Intent, host: str
