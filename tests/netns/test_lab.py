@@ -315,11 +315,10 @@ def test_down_ends_only_what_is_named(prefix: str) -> None:
     named = subprocess.Popen(["python3", "-c", stubborn], stdout=subprocess.PIPE)
     assert named.stdout is not None
     named.stdout.readline()
-    start = lab_state.start_time(named.pid)
-    assert start is not None
+    started = [lab_state.start_time(process.pid) or 0 for process in (bystander, named)]
     state = lab_state.State(prefix, [], [
-        lab_state.Process("h1", f"{prefix}h1", bystander.pid, start - 1),
-        lab_state.Process("h2", f"{prefix}h2", named.pid, start),
+        lab_state.Process("h1", f"{prefix}h1", bystander.pid, started[0] - 1),
+        lab_state.Process("h2", f"{prefix}h2", named.pid, started[1]),
     ])  # fmt: skip
     state.create()
     with pytest.MonkeyPatch.context() as patch:
