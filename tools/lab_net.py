@@ -39,6 +39,8 @@ def make_bridge(fabric: str, mtu: int) -> None:
     def make() -> None:
         for scope in ("all", "default"):
             links.write_sysctl(f"ipv6/conf/{scope}/disable_ipv6", "1")
+        for family in ("iptables", "ip6tables", "arptables"):
+            links.write_sysctl(f"bridge/bridge-nf-call-{family}", "0")  # it drops wrong IP checksums
         with IPRoute() as ip:
             ip.link("add", ifname=BRIDGE, kind="bridge", br_stp_state=0, br_forward_delay=0)
             ip.link("set", index=links.get(ip, BRIDGE).index, mtu=mtu, state="up")
