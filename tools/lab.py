@@ -37,7 +37,10 @@ Progress = Callable[[str], None]
 
 
 def up(
-    files: Iterable[Path], prefix: str = DEFAULT_PREFIX, progress: Progress = lambda _: None
+    files: Iterable[Path],
+    prefix: str = DEFAULT_PREFIX,
+    progress: Progress = lambda _: None,
+    workers: int = 1,
 ) -> dict[str, Any]:
     """Build the lab and return its status. ManifestError, or LabError: nothing is left of it.
 
@@ -47,6 +50,7 @@ def up(
 
     paths = [path.resolve() for path in files]
     policy = manifest.load(paths)
+    options = [word for path in paths for word in ("-f", str(path))] + ["--workers", str(workers)]
     _check_one_network(policy)
     state = State(prefix)
     with _interruptible():
@@ -54,7 +58,7 @@ def up(
         try:
             state.namespaces = _free_namespaces(policy, prefix)
             state.save()
-            state.status = _build(policy, paths, state, progress)
+            state.status = _build(policy, options, state, progress)
             state.save()
         except BaseException:
             progress("cleaning up")
@@ -106,7 +110,7 @@ def _free_namespaces(policy: "Policy", prefix: str) -> list[str]:
     return names
 
 
-def _build(policy: "Policy", files: list[Path], state: State, progress: Progress) -> dict[str, Any]:
+def _build(policy: "Policy", options: list[str], state: State, progress: Progress) -> dict[str, Any]:
     from dataplane import links
     from dataplane.client import ClientError
     from dataplane.links import DeviceError
@@ -115,7 +119,7 @@ def _build(policy: "Policy", files: list[Path], state: State, progress: Progress
         with links.errors("lab"):
             progress(f"{len(state.namespaces)} namespaces")
             underlays = _wire(policy, state)
-        _start_hosts(policy, files, state, progress)
+        _start_hosts(policy, options, state, progress)
         with links.errors("lab"):
             _configure_vms(policy, state.prefix)
         progress("waiting for duplicate address detection")
@@ -146,11 +150,11 @@ def _wire(policy: "Policy", state: State) -> dict[str, "Link"]:
     return underlays
 
 
-def _start_hosts(policy: "Policy", files: list[Path], state: State, progress: Progress) -> None:
+def _start_hosts(policy: "Policy", options: list[str], state: State, progress: Progress) -> None:
     managed = [host.name for host in policy.hosts if host.managed]
     progress(f"starting {', '.join(managed)}")
     with contextlib.ExitStack() as stack:
-        waiting = {_start_host(host, files, state, stack): host for host in managed}
+        waiting = {_start_host(host, options, state, stack): host for host in managed}
         end = time.monotonic() + READY_SECONDS
         while waiting:
             _stop_if_interrupted()
@@ -163,7 +167,7 @@ def _start_hosts(policy: "Policy", files: list[Path], state: State, progress: Pr
                 raise LabError(f"not ready after {READY_SECONDS:.0f} s: {', '.join(waiting.values())}")
 
 
-def _start_host(host: str, files: list[Path], state: State, stack: contextlib.ExitStack) -> int:
+def _start_host(host: str, options: list[str], state: State, stack: contextlib.ExitStack) -> int:
     """Run `isolane up` in the host's namespace; the descriptor gets a line when it is ready and ends when it
     dies.
     """
@@ -173,8 +177,7 @@ def _start_host(host: str, files: list[Path], state: State, stack: contextlib.Ex
     stack.callback(os.close, read)
     instance = state.prefix + host
     program = Path(sysconfig.get_path("scripts"), "isolane")
-    command: list[str | Path] = [sys.executable, program, "up", "--host", host, "--instance", instance]
-    command += [option for file in files for option in ("-f", file)]
+    command = [sys.executable, str(program), "up", "--host", host, "--instance", instance, *options]
     command += ["--netns-prefix", state.prefix, "--ready-fd", str(write)]
     with state.log(host).open("wb") as log:
         process = netns.call(
@@ -362,7 +365,10 @@ def command() -> None:
     help="Manifest; repeatable, all together are one policy.",
 )
 @_prefix
-def up_command(files: tuple[Path, ...], prefix: str) -> None:
+@click.option(
+    "--workers", default=1, show_default=True, type=click.IntRange(1, 8), help="Packet threads of each host."
+)
+def up_command(files: tuple[Path, ...], prefix: str, workers: int) -> None:
     """Build a lab; returns when every host resolves the others' Provider Addresses.
 
     Hosts get namespaces PREFIX+name, VMs PREFIX+attach.netns, the physical network is br0 in PREFIX+fabric.
@@ -374,7 +380,7 @@ def up_command(files: tuple[Path, ...], prefix: str) -> None:
       isolane lab up -f examples/blue-red.yaml --prefix test-
     """
     with _errors():
-        up(files, prefix, lambda text: click.echo(f"lab {prefix}: {text}", err=True))
+        up(files, prefix, lambda text: click.echo(f"lab {prefix}: {text}", err=True), workers)
 
 
 @command.command("status")
