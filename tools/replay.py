@@ -20,6 +20,9 @@ LINGER = 10_000_000_000
 HASH_KEY = (0x6973_6F6C_616E_6500, 0x7265_706C_6179_0000)
 """Fixed, so that every run of the same captures is the same run."""
 
+SLOTS = 4096
+"""Of the packet core: two batches of the longest packets."""
+
 COUNTERS_FILE = "counters.json"
 
 _TOTALS = ("received", "originated", "sent", "dropped", "consumed", "held")
@@ -141,7 +144,10 @@ class Run:
         from policy.model import ROUTER_MAC
 
         config = core.Config(
-            self_host=self.tables.host_ids[self.tables.host], router_mac=_mac(ROUTER_MAC), hash_key=HASH_KEY
+            self_host=self.tables.host_ids[self.tables.host],
+            router_mac=_mac(ROUTER_MAC),
+            hash_key=HASH_KEY,
+            slots=SLOTS,
         )
         neighbours = self._neighbours()
         with ExitStack() as files:
