@@ -5,6 +5,7 @@ Nothing but the kernel is needed at run time. Descriptors are plain ints that th
 its own. Errors are OSError with the verifier's last words, if it has any.
 """
 
+import contextlib
 import ctypes
 import enum
 import ipaddress
@@ -22,7 +23,7 @@ _PSEUDO_MAP_FD = 1
 _LICENSE = b"Apache-2.0"
 _LOG_SIZE = 64 * 1024
 _KEY_SIZE = 20
-_MAX_PAS = 1 << 20
+_MAX_PAS = 1 << 16
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -51,7 +52,7 @@ def _bpf(command: int, attributes: bytes) -> int:
     return result
 
 
-def map_key(address: Address) -> bytes:
+def _map_key(address: Address) -> bytes:
     """struct address of pa_filter.bpf.c."""
     return struct.pack("=B3x16s", address.version, address.packed)
 
@@ -68,7 +69,6 @@ class PaMap:
                 "=IIIIIII16s", _MAP_TYPE_HASH, _KEY_SIZE, 1, _MAX_PAS, _F_NO_PREALLOC, 0, 0, b"isolane_pas"
             ),
         )
-        os.set_inheritable(self.fd, False)
         self._addresses: set[Address] = set()
 
     @property
@@ -86,12 +86,12 @@ class PaMap:
         self._addresses = wanted
 
     def _update(self, address: Address) -> None:
-        key = ctypes.create_string_buffer(map_key(address), _KEY_SIZE)
+        key = ctypes.create_string_buffer(_map_key(address), _KEY_SIZE)
         value = ctypes.create_string_buffer(b"\x01", 1)
         _bpf(_MAP_UPDATE, struct.pack("=I4xQQQ", self.fd, ctypes.addressof(key), ctypes.addressof(value), 0))
 
     def _delete(self, address: Address) -> None:
-        key = ctypes.create_string_buffer(map_key(address), _KEY_SIZE)
+        key = ctypes.create_string_buffer(_map_key(address), _KEY_SIZE)
         _bpf(_MAP_DELETE, struct.pack("=I4xQ", self.fd, ctypes.addressof(key)))
 
     def close(self) -> None:
@@ -116,28 +116,35 @@ def load(program: Program, pas: PaMap | None = None) -> int:
     """Load a program and return its descriptor; `pas` is needed if the program looks there."""
     if program.map_loads and pas is None:
         raise ValueError(f"program {program.name} needs a map")
-    code = ctypes.create_string_buffer(_place_map(program, pas.fd if pas else -1), len(program.code))
+    code = _place_map(program, pas.fd if pas else -1)
+    try:
+        return _load(program, code, None)
+    except OSError as error:
+        log = ctypes.create_string_buffer(_LOG_SIZE)
+        with contextlib.suppress(OSError):
+            os.close(_load(program, code, log))
+        lines = log.value.decode(errors="replace").strip().splitlines()
+        words = [line for line in lines if not line.startswith("processed ")]
+        detail = f": {words[-1]}" if words else ""
+        text = f"can't load BPF program {program.name}: {error.strerror}{detail}"
+        raise OSError(error.errno, text) from None
+
+
+def _load(program: Program, code: bytes, log: ctypes.Array[ctypes.c_char] | None) -> int:
+    """With a log the verifier explains itself there; a log too small for that fails a good program."""
+    instructions = ctypes.create_string_buffer(code, len(code))
     license_ = ctypes.create_string_buffer(_LICENSE)
-    log = ctypes.create_string_buffer(_LOG_SIZE)
     attributes = struct.pack(
         "=IIQQIIQII16s",
         program.type,
-        len(program.code) // 8,
-        ctypes.addressof(code),
+        len(code) // 8,
+        ctypes.addressof(instructions),
         ctypes.addressof(license_),
-        1,
-        _LOG_SIZE,
-        ctypes.addressof(log),
+        1 if log else 0,
+        len(log) if log else 0,
+        ctypes.addressof(log) if log else 0,
         0,
         0,
         program.name.encode(),
     )
-    try:
-        fd = _bpf(_PROG_LOAD, attributes)
-    except OSError as error:
-        words = log.value.decode(errors="replace").strip().splitlines()
-        detail = f": {words[-1]}" if words else ""
-        text = f"can't load BPF program {program.name}: {error.strerror}{detail}"
-        raise OSError(error.errno, text) from None
-    os.set_inheritable(fd, False)
-    return fd
+    return _bpf(_PROG_LOAD, attributes)

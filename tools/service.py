@@ -15,6 +15,7 @@ from typing import Any
 
 from dataplane.core import UNDERLAY, Dataplane, Neighbour, NeighbourState
 from dataplane.devices import Device, Underlay
+from dataplane.errors import DataplaneError
 from dataplane.server import Method, RequestError
 from dataplane.stats import Counters, SubnetCounters
 from policy.model import UNDERLAY_PORT, Address
@@ -66,7 +67,10 @@ class Service:
         with self._lock:
             if self._closed:
                 raise RequestError("the data plane is stopping")
-            return call(self._dataplane)
+            try:
+                return call(self._dataplane)
+            except DataplaneError as error:
+                raise RequestError(str(error)) from None
 
     def status(self) -> dict[str, Any]:
         generation, tables = self._engine(lambda engine: (engine.generation, engine.table_stats()))

@@ -8,6 +8,7 @@ import shutil
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
@@ -136,6 +137,14 @@ def test_named_cases(divert: int, ours: bool, frame: str) -> None:
     data = bytes.fromhex("ffffffffffff020000000099" + frame.replace(" ", ""))
     assert is_ours(data) is ours
     assert run_program(divert, data) == (SHOT if ours else UNSPEC)
+
+
+def test_a_program_that_the_kernel_refuses_says_why() -> None:
+    broken = replace(bpf_programs.DROP, code=bytes.fromhex("9500000000000000"))  # exit without a result
+    with pytest.raises(OSError, match=r"can't load BPF program isolane_drop: .*: R0 !read_ok"):
+        bpf.load(broken)
+    with pytest.raises(ValueError, match="needs a map"):
+        bpf.load(bpf_programs.DIVERT)
 
 
 def test_addresses_come_and_go(divert: int) -> None:
