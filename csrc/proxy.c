@@ -32,6 +32,7 @@ static uint8_t *restart_frame(struct pkt *pkt, uint16_t len)
     pkt->data = (uint8_t *)((uintptr_t)pkt->data & ~(uintptr_t)(POOL_SLOT - 1)) + POOL_HEADROOM;
     pkt->len = pkt->head = len;
     pkt->flags = 0;
+    pkt->gso = DP_GSO_NONE;
     return pkt->data;
 }
 

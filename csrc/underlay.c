@@ -2,6 +2,7 @@
 #include "underlay.h"
 #include "arpnd.h"
 #include "forward.h"
+#include "parse.h"
 #include "proxy.h"
 
 void underlay_send(struct worker *worker, struct pkt *pkt, enum drop otherwise)
@@ -70,8 +71,9 @@ void underlay_nd(struct worker *worker, struct pkt *pkt)
 void underlay_echo(struct worker *worker, struct pkt *pkt)
 {
     const struct port *underlay = dp_port(worker->dp, DP_UNDERLAY);
-    if (!underlay) {
-        worker_drop(worker, pkt, DROP_PORT_DOWN);
+    enum drop drop = underlay ? parse_offload(&worker->dp->arena, pkt) : DROP_PORT_DOWN;
+    if (drop) {
+        worker_drop(worker, pkt, drop);
         return;
     }
     proxy_echo_reply(pkt, underlay->mac);
