@@ -133,9 +133,9 @@ def stop_at(line: str, number: signal.Signals, whole_group: bool) -> tuple[dict[
         ("namespaces", signal.SIGINT, True),
         ("starting h1", signal.SIGTERM, False),
         ("resolving", signal.SIGINT, False),
-        ("ok    ping.blue.cross.v4", signal.SIGINT, True),
-        ("ok    isolation.address", signal.SIGTERM, False),
-        ("ok    wire.checksums", signal.SIGINT, True),
+        ("ok     ping.blue.cross.v4", signal.SIGINT, True),
+        ("ok     isolation.address", signal.SIGTERM, False),
+        ("ok     wire.checksums", signal.SIGINT, True),
         ("cleaning up", signal.SIGINT, True),
     ],
 )
