@@ -325,7 +325,7 @@ int dp_vsid_counters_read(const struct dp *dp, struct dp_vsid_counters *out, uin
 
 enum dp_bench_op { DP_BENCH_PUSH = 1, DP_BENCH_POP = 2, DP_BENCH_REWRITE_OUT = 3, DP_BENCH_REWRITE_IN = 4, DP_BENCH_LOOKUP = 5 };
 
-/* Clocks from a filled rx batch to a batch ready for tx, over rounds; see bench.c. */
+/* Clocks from a filled rx batch to a batch ready for tx, over rounds; see bench/core.c. */
 struct dp_bench_config {
     uint32_t op;           /* enum dp_bench_op */
     uint32_t port;         /* where the frames come in */

@@ -6,7 +6,7 @@ from typing import NamedTuple
 _SKIP = re.compile(
     r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'|^[ \t]*#(?:\\\n|[^\n])*', re.DOTALL | re.M
 )
-_NAME = re.compile(r"(\w+)\s*\($")
+_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 
 
 class Function(NamedTuple):
@@ -35,6 +35,12 @@ def functions(source: str) -> list[Function]:
         if depth == 0 and char in ";}":
             head = at + 1
     return found
+
+
+def code_lines(source: str) -> int:
+    """Lines that hold more than blanks and comments."""
+    code = _COMMENT.sub(lambda m: re.sub(r"[^\n]", " ", m[0]), source)
+    return sum(bool(line.strip()) for line in code.splitlines())
 
 
 def _name(text: str) -> str:

@@ -1,15 +1,15 @@
-"""The size budgets of the core: a hot step 60 lines, any function 100, a .c file 600, all of csrc 8,000."""
+"""The size budgets of the core: a hot step 60 lines, any function 100, a .c file 600, csrc 8,000 of code."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.codecheck.c_functions import functions
+from tests.codecheck.c_functions import code_lines, functions
 from tests.native import ROOT, names_in
 
 CSRC = ROOT / "csrc"
 SOURCES = sorted(CSRC.glob("*.[ch]"))
-CONTROL = {"bench.c", "engine.c", "replay.c", "tables.c", "objects.c", "port_pcap.c"}
+CONTROL = {"engine.c", "replay.c", "tables.c", "objects.c", "port_pcap.c"}
 """No packet of a live host runs through these; in all other files every function is a hot step."""
 
 
@@ -31,7 +31,8 @@ def test_file_lines(path: Path) -> None:
 
 
 def test_core_lines() -> None:
-    assert sum(len(path.read_text().splitlines()) for path in [*SOURCES, CSRC / "drop.def"]) <= 8000
+    """Code alone: contracts in header comments are asked for, and so not counted."""
+    assert sum(code_lines(path.read_text()) for path in [*SOURCES, CSRC / "drop.def"]) <= 8000
 
 
 def test_control_files_exist() -> None:

@@ -1,5 +1,5 @@
 /*
- * bench.c: clocks a packet, from a filled rx batch to a batch ready for tx, of the very code that devices run. Frames are copied into
+ * core.c: clocks a packet, from a filled rx batch to a batch ready for tx, of the very code that devices run. Frames are copied into
  * packet slots that cycle through more than the L2 cache, outside the timed region; nothing is sent.
  */
 #include <stdlib.h>
