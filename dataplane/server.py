@@ -20,6 +20,8 @@ RUN_DIRECTORY = Path("/run/isolane")
 MAX_MESSAGE = 256 << 20
 """Bytes; a million records are about 200 MiB of JSON."""
 
+_REFUSAL = {"error": "only root may ask"}
+
 Method = Callable[..., Any]
 """Takes the request's params by keyword and returns what JSON can say. RequestError becomes the reply's
 error.
@@ -106,16 +108,13 @@ def _accept(listener: socket.socket, methods: Mapping[str, Method]) -> None:
 def _converse(connection: socket.socket, methods: Mapping[str, Method]) -> None:
     with connection, contextlib.suppress(EOFError, ConnectionError):  # the client goes away
         _, uid, _ = struct.unpack("=iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        if uid != 0:
-            send_message(connection, {"error": "only root may ask"})
-            return
         while True:
             try:
                 request = receive_message(connection)
             except ValueError as error:
                 send_message(connection, {"error": f"not a request: {error}"})
                 return
-            send_message(connection, _answer(methods, request))
+            send_message(connection, _answer(methods, request) if uid == 0 else _REFUSAL)
 
 
 @contextlib.contextmanager
