@@ -22,7 +22,7 @@ from typing import Any
 from dataplane import netns
 from tools.demo_frames import ICMP, ICMPV6, Address, checksum
 
-TIMEOUT = 2.0
+TIMEOUT = 4.0
 """Seconds until an answer that should come in microseconds is missing."""
 
 _ECHO = {4: (8, 0), 6: (128, 129)}
