@@ -1,0 +1,174 @@
+"""The command `isolane replay`: what it writes, and what it refuses; for what the core does see golden/."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.golden import captures
+from tests.golden.cases import CASES
+from tests.golden.table import START
+from tests.golden.world import A, B, frame
+from tools.replay import command
+
+MANIFEST = Path(__file__).parents[1] / "golden" / "manifest.yaml"
+PORTS = ["blue-a", "blue-b", "blue-e", "gold-a", "green-a", "red-a", "red-b", "red-e", "underlay"]
+FRAME = bytes(frame(A.mac, B.mac, A.v4, B.v4))
+
+
+def run(*arguments: object, manifest: Path = MANIFEST, host: str = "h1") -> Result:
+    line = [str(manifest), "--host", host, *map(str, arguments)]
+    return CliRunner().invoke(command, line, catch_exceptions=True)
+
+
+@pytest.fixture
+def capture(tmp_path: Path) -> Path:
+    path = tmp_path / "in.pcap"
+    path.write_bytes(captures.encode([(START, FRAME)]))
+    return path
+
+
+def test_writes_a_capture_a_port_and_counters(tmp_path: Path, capture: Path) -> None:
+    out = tmp_path / "new" / "out"
+    result = run("--in", f"red-a={capture}", "--out-dir", out)
+    assert result.exit_code == 0, result.output
+    assert result.output == ""
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        [*(f"{p}.pcap" for p in PORTS), "counters.json"]
+    )
+    assert captures.directory(out) == {"red-b": [(START, FRAME)]}
+    counters = json.loads((out / "counters.json").read_text())
+    assert list(counters) == [
+        "received",
+        "originated",
+        "sent",
+        "dropped",
+        "consumed",
+        "held",
+        "drops",
+        "ports",
+    ]
+    assert list(counters["ports"]) == PORTS
+    assert counters["ports"]["red-a"] == {
+        "received": 1,
+        "originated": 0,
+        "sent": 0,
+        "dropped": 0,
+        "consumed": 0,
+        "held": 0,
+        "drops": {},
+    }
+    assert counters["ports"]["red-b"]["sent"] == counters["sent"] == counters["received"] == 1
+
+
+def test_no_input_is_no_error(tmp_path: Path) -> None:
+    assert run("--out-dir", tmp_path / "out").exit_code == 0
+    assert captures.directory(tmp_path / "out") == {}
+
+
+def test_a_port_may_have_several_inputs(tmp_path: Path, capture: Path) -> None:
+    later = tmp_path / "later.pcap"
+    later.write_bytes(captures.encode([(START, FRAME + b"2"), (START + 1, FRAME)]))
+    run("--in", f"red-a={later}", "--in", f"red-a={capture}", "--out-dir", tmp_path / "out")
+    assert [frame for _, frame in captures.directory(tmp_path / "out")["red-b"]] == [
+        FRAME + b"2",
+        FRAME,
+        FRAME,
+    ]
+
+
+def test_unknown_port(tmp_path: Path, capture: Path) -> None:
+    result = run("--in", f"red-c={capture}", "--out-dir", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "no port red-c on h1" in result.output
+    assert "red-b, red-e" in result.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("text", ["red-a", "=x", "red-a=", "red-a=/no/such/file"])
+def test_input_that_is_no_port_and_file(tmp_path: Path, text: str) -> None:
+    assert run("--in", text, "--out-dir", tmp_path / "out").exit_code == 2
+
+
+def test_directory_that_is_not_empty(tmp_path: Path, capture: Path) -> None:
+    arguments = ("--in", f"red-a={capture}", "--out-dir", tmp_path)
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert "not empty" in result.output
+    assert run(*arguments, "--force").exit_code == 0
+    assert captures.directory(tmp_path)["red-b"] == [(START, FRAME)]
+
+
+def test_input_that_would_be_overwritten(tmp_path: Path, capture: Path) -> None:
+    same = tmp_path / "red-b.pcap"
+    capture.rename(same)
+    result = run("--in", f"red-b={same}", "--out-dir", tmp_path, "--force")
+    assert result.exit_code == 1
+    assert captures.decode(same.read_bytes()) == [(START, FRAME)]
+
+
+def test_snapped_packets_leave_nothing(tmp_path: Path, capture: Path) -> None:
+    whole = capture.read_bytes()
+    capture.write_bytes(whole + whole[24:32] + (10).to_bytes(4, "little") + whole[36:40] + FRAME[:10])
+    result = run("--in", f"red-a={capture}", "--out-dir", tmp_path / "out")
+    assert result.exit_code == 1
+    assert f"port red-a, packet 2: snapped to 10 of {len(FRAME)} bytes" in result.output
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_file_that_is_no_capture(tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("no capture")
+    result = run("--in", f"red-a={text}", "--out-dir", tmp_path / "out")
+    assert result.exit_code == 1
+    assert str(text) in result.output
+
+
+def without(tmp_path: Path, text: str) -> Path:
+    manifest = tmp_path / "manifest.yaml"
+    whole = MANIFEST.read_text()
+    assert text in whole
+    manifest.write_text(whole.replace(text, ""))
+    return manifest
+
+
+@pytest.mark.parametrize(
+    ("text", "subject", "path"),
+    [
+        (' mac: "02:00:00:00:77:01",', "Host h1", "spec.underlay.mac"),
+        (' mac: "02:00:00:00:77:02",', "Host h2", "spec.underlay.mac"),
+        (', gatewayMac: "02:00:00:00:77:fe"', "NetworkSite rack1", "gatewayMac"),
+    ],
+)
+def test_mac_that_is_not_stated(tmp_path: Path, text: str, subject: str, path: str) -> None:
+    result = run("--out-dir", tmp_path / "out", manifest=without(tmp_path, text))
+    assert result.exit_code == 1
+    assert subject in str(result.exception)
+    assert path in str(result.exception)
+
+
+def test_unknown_host(tmp_path: Path) -> None:
+    result = run("--out-dir", tmp_path / "out", host="h9")
+    assert result.exit_code == 1
+    assert "h1" in str(result.exception)
+
+
+@pytest.mark.parametrize("batch", [0, 65])
+def test_batch_out_of_range(tmp_path: Path, batch: int) -> None:
+    assert run("--out-dir", tmp_path / "out", "--batch", batch).exit_code == 2
+
+
+def test_all_golden_cases_at_once(tmp_path: Path) -> None:
+    """In one run, shifted by a second each: what one case does must not change another's."""
+    ports: dict[str, captures.Frames] = {}
+    expected: dict[str, captures.Frames] = {}
+    for number, case in enumerate(CASES):
+        for given, kept in ((case.inputs(), ports), (case.outputs(), expected)):
+            for port, frames in given.items():
+                kept.setdefault(port, []).extend((time + number * 1_000_000_000, f) for time, f in frames)
+    for port, frames in ports.items():
+        (tmp_path / f"{port}.pcap").write_bytes(captures.encode(frames))
+    inputs = [f"--in={port}={tmp_path / port}.pcap" for port in ports]
+    assert run(*inputs, "--out-dir", tmp_path / "out").exit_code == 0
+    assert captures.directory(tmp_path / "out") == expected
