@@ -140,6 +140,7 @@ def _lock(directory: Path) -> int | None:
         except BlockingIOError:
             os.close(fd)
             return None
-        if directory.exists() and os.path.samestat(os.fstat(fd), directory.stat()):
-            return fd
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(fd), directory.stat()):
+                return fd
         os.close(fd)  # its last owner has removed it meanwhile

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tools.lab_state import LabError, Process, State, remove, start_time
+from tools.up import stop_signals
 
 if TYPE_CHECKING:
     from dataplane.links import Link
@@ -31,7 +32,6 @@ UNMANAGED_DEVICE = "eth0"
 
 READY_SECONDS = 30.0
 _TICK = 0.05
-_INTERRUPTS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 Progress = Callable[[str], None]
 
@@ -302,7 +302,7 @@ def _port_view(port: "Port", prefix: str, policy: "Policy") -> dict[str, Any]:
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
     """Signals wait until they are asked for, or the context ends."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals())
     try:
         yield
     finally:
@@ -310,7 +310,7 @@ def _interruptible() -> Iterator[None]:
 
 
 def _stop_if_interrupted() -> None:
-    if signal.sigpending() & _INTERRUPTS:
+    if signal.sigpending() & stop_signals():
         raise LabError("interrupted")
 
 

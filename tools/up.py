@@ -1,6 +1,7 @@
 """`isolane up`: the data plane of one host, its policy from manifests."""
 
 import os
+import re
 import secrets
 import signal
 import socket
@@ -22,7 +23,21 @@ _ETHERNET_MTU = 1500
 _JUMBO = 2000
 """Underlay MTU from which on VMs get all of it; below, the extra room is there for the tunnel."""
 
-_STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+_INSTANCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def stop_signals() -> set[signal.Signals]:
+    """Signals that ask to stop; one that is ignored (nohup, a shell's background job) would come all the same
+    while it is blocked.
+    """
+    asking = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+    return {number for number in asking if signal.getsignal(number) is not signal.SIG_IGN}
+
+
+def _check_instance(_context: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:
+    if name is not None and not _INSTANCE.fullmatch(name):
+        raise click.BadParameter("1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit")
+    return name
 
 
 @click.command("up", short_help="Run the data plane of this host.")
@@ -36,7 +51,11 @@ _STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
     help="Manifest; repeatable, all together are one policy.",
 )
 @click.option("--host", help="Name of the Host to be.  [default: the machine's host name]")
-@click.option("--instance", help="Name of the socket, for `isolane node`.  [default: the host's name]")
+@click.option(
+    "--instance",
+    callback=_check_instance,
+    help="Name of the socket, for `isolane node`.  [default: the host's name]",
+)
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 8), help="Packet threads.")
 @click.option("--netns-prefix", default="", hidden=True, help="Goes before every attach.netns (isolane lab).")
 @click.option("--ready-fd", type=int, hidden=True, help="Gets a line when ports are attached (isolane lab).")
@@ -63,9 +82,8 @@ def command(
 
     host = host or socket.gethostname()
     policy = manifest.load(files)
-    signal.pthread_sigmask(
-        signal.SIG_BLOCK, _STOP
-    )  # from here on they wait until all is up, and while it goes
+    stop = stop_signals()
+    signal.pthread_sigmask(signal.SIG_BLOCK, stop)  # they wait until all is up, and while it goes
     try:
         with ExitStack() as stack:
             _start(stack, policy, host, instance or host, workers, netns_prefix)
@@ -73,7 +91,7 @@ def command(
             if ready_fd is not None:
                 os.write(ready_fd, b"ready\n")
                 os.close(ready_fd)
-            signal.sigwait(_STOP)
+            signal.sigwait(stop)
     except (DataplaneError, DeviceError, InstanceError) as error:
         click.echo(error, err=True)
         sys.exit(1)

@@ -429,6 +429,20 @@ def test_up_removes_what_it_made(host: Host, prefix: str, number: int) -> None:
     assert not Path("/run/isolane", host.namespace).exists()
 
 
+def test_up_heeds_no_ignored_signal(host: Host) -> None:
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with running(host) as process:
+            process.send_signal(signal.SIGHUP)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.5)
+            process.terminate()
+            assert process.wait(10) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_up_after_a_crash_takes_over(host: Host, prefix: str) -> None:
     with running(host) as process:
         process.kill()
@@ -452,6 +466,11 @@ def test_up_of_an_unknown_host_names_the_known(manifest: Path) -> None:
     done = isolane("up", "-f", manifest, "--host", "h9")
     assert done.returncode == 1
     assert "h1, h2" in done.stderr
+
+
+def test_an_instance_is_no_path(manifest: Path) -> None:
+    done = isolane("up", "-f", manifest, "--host", "h1", "--instance", "../h1")
+    assert done.returncode == 2
 
 
 def test_nobody_answers_for_an_instance_that_does_not_run() -> None:
