@@ -429,20 +429,6 @@ def test_up_removes_what_it_made(host: Host, prefix: str, number: int) -> None:
     assert not Path("/run/isolane", host.namespace).exists()
 
 
-def test_up_heeds_no_ignored_signal(host: Host) -> None:
-    """As under nohup."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with running(host) as process:
-            process.send_signal(signal.SIGHUP)
-            with pytest.raises(subprocess.TimeoutExpired):
-                process.wait(0.5)
-            process.terminate()
-            assert process.wait(10) == 0
-    finally:
-        signal.signal(signal.SIGHUP, before)
-
-
 def test_up_after_a_crash_takes_over(host: Host, prefix: str) -> None:
     with running(host) as process:
         process.kill()

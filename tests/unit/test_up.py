@@ -1,5 +1,6 @@
 """`isolane up`: what it decides before it opens anything."""
 
+import signal
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from policy import manifest
 from policy.model import Policy
-from tools.up import tenant_mtu
+from tools.up import stop_signals, tenant_mtu
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "blue-red.yaml"
 
@@ -44,3 +45,12 @@ V4, V6 = "192.168.77.1", "fd77::1"
 )
 def test_tenant_mtu(first: tuple[int, str], second: tuple[int, str], mtu: int) -> None:
     assert tenant_mtu(policy_with(first, second)) == mtu
+
+
+def test_an_ignored_signal_does_not_stop() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert stop_signals() == {signal.SIGTERM, signal.SIGINT}
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert stop_signals() == {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
