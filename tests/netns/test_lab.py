@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sysconfig
@@ -401,7 +402,9 @@ def running(host: Host) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture
 def host(manifest: Path, prefix: str) -> Iterator[Host]:
-    yield Host(prefix, manifest)
+    made = Host(prefix, manifest)
+    yield made
+    shutil.rmtree(Path("/run/isolane", made.namespace), ignore_errors=True)  # of one that was killed
     for path in netns.DIRECTORY.glob(f"{prefix}*"):
         netns.remove(path.name)
 
