@@ -24,7 +24,7 @@ _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 
 def open_queues(undo: Undo, device: str, queues: int, accept: int | None) -> tuple[int, ...]:
     """Descriptors of sockets that share a device's frames by flow and see those that `accept`, a BPF program,
-    lets in.
+    lets in. The device is up: on one that is down the first read of each fails.
 
     PACKET_QDISC_BYPASS stays off: it would lose super-packets whenever a device has no TSO, and hide what we
     send from tcpdump and from the operator's egress filters.
