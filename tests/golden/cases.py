@@ -1,6 +1,6 @@
 """The golden cases: all is seen from h1 of manifest.yaml; csrc/README.md has the rules that the rows name."""
 
-from tests.golden import cases_proxy, cases_rewrite, cases_tenant, cases_tunnel, cases_underlay
+from tests.golden import cases_example, cases_proxy, cases_rewrite, cases_tenant, cases_tunnel, cases_underlay
 from tests.golden.table import Case
 
 CASES: tuple[Case, ...] = (
@@ -9,4 +9,5 @@ CASES: tuple[Case, ...] = (
     *cases_tunnel.CASES,
     *cases_rewrite.CASES,
     *cases_underlay.CASES,
+    *cases_example.CASES,
 )

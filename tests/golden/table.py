@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from scapy.packet import Packet
@@ -29,11 +30,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Case:
-    """A described row. `rule` names the section of csrc/README.md."""
+    """A described row. rule: the section of csrc/README.md, and what it says."""
 
     name: str
     rule: str
     steps: tuple[Step, ...]
+    manifest: Path | None = None
+    """None: tests/golden/manifest.yaml."""
 
     def inputs(self) -> dict[str, list[tuple[int, bytes]]]:
         """Port -> frames with their times."""
@@ -71,8 +74,8 @@ class Case:
         }
 
 
-def case(name: str, rule: str, *steps: Step) -> Case:
-    return Case(name, rule, steps)
+def case(name: str, rule: str, *steps: Step, manifest: Path | None = None) -> Case:
+    return Case(name, rule, steps, manifest)
 
 
 def passes(port: str, given: Frame, to: str, out: Frame) -> Step:

@@ -57,6 +57,8 @@ def test_case(case: Case, tmp_path: Path, request: pytest.FixtureRequest) -> Non
     directory = HERE / case.name
     if request.config.getoption("--regen", False):
         regenerate(case, directory, tmp_path / "regen")
+    if case.manifest:
+        assert (directory / "manifest.yaml").read_text() == case.manifest.read_text()
     counters = replay(directory, tmp_path / "64", 64)
     sent = captures.directory(tmp_path / "64")
     assert readable(sent) == readable({port: sorted_by_time(f) for port, f in case.outputs().items()})
@@ -88,6 +90,8 @@ def regenerate(case: Case, directory: Path, scratch: Path) -> None:
         shutil.rmtree(directory)
     for part in ("in", "out"):
         (directory / part).mkdir(parents=True)
+    if case.manifest:
+        shutil.copy(case.manifest, directory / "manifest.yaml")
     for port, frames in case.inputs().items():
         (directory / "in" / f"{port}.pcap").write_bytes(captures.encode(frames))
     replay(directory, scratch, 64)

@@ -163,7 +163,7 @@ def test_all_golden_cases_at_once(tmp_path: Path) -> None:
     """In one run, shifted by a second each: what one case does must not change another's."""
     ports: dict[str, captures.Frames] = {}
     expected: dict[str, captures.Frames] = {}
-    for number, case in enumerate(CASES):
+    for number, case in enumerate(case for case in CASES if not case.manifest):
         for given, kept in ((case.inputs(), ports), (case.outputs(), expected)):
             for port, frames in given.items():
                 kept.setdefault(port, []).extend((time + number * 1_000_000_000, f) for time, f in frames)
