@@ -3,6 +3,7 @@
  * packet slots that cycle through more than the L2 cache, outside the timed region; nothing is sent.
  */
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <x86intrin.h>
 #include "forward.h"
@@ -15,9 +16,8 @@ struct bench {
     struct port *in;
     const struct dp_bench_config *config;
     const uint8_t *frames;
-    const uint32_t *order;
     uint32_t slots[BENCH_SLOTS];
-    uint32_t slot_at, order_at;
+    uint32_t slot_at, frame_at;
     uint64_t digest;
 };
 
@@ -26,6 +26,14 @@ static uint64_t nanoseconds(void)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* Of this thread, so far. */
+static uint64_t preemptions(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_THREAD, &usage);
+    return (uint64_t)usage.ru_nivcsw;
 }
 
 static uint64_t clocks(void)
@@ -43,8 +51,8 @@ static uint64_t digest_fold(uint64_t digest, uint64_t word)
 
 static const uint8_t *next_frame(struct bench *b)
 {
-    const uint8_t *frame = b->frames + (size_t)b->order[b->order_at] * b->config->frame_len;
-    b->order_at = b->order_at + 1 == b->config->keys ? 0 : b->order_at + 1;
+    const uint8_t *frame = b->frames + (size_t)b->frame_at * b->config->frame_len;
+    b->frame_at = b->frame_at + 1 == b->config->frames ? 0 : b->frame_at + 1;
     return frame;
 }
 
@@ -121,7 +129,7 @@ static uint64_t run_lookup(struct bench *b, uint32_t *hits)
 
 static void run_round(struct bench *b, uint64_t batches, struct dp_bench_round *round, uint64_t *dropped)
 {
-    uint64_t start = nanoseconds(), start_clocks = clocks();
+    uint64_t before = preemptions(), start = nanoseconds(), start_clocks = clocks();
     for (uint64_t i = 0; i < batches && *dropped == 0; i++) {
         uint32_t out = 0;
         if (b->config->op == DP_BENCH_LOOKUP) {
@@ -136,17 +144,18 @@ static void run_round(struct bench *b, uint64_t batches, struct dp_bench_round *
     }
     round->elapsed_clocks = clocks() - start_clocks;
     round->nanoseconds = nanoseconds() - start;
+    round->preempted = preemptions() - before;
 }
 
 static bool config_ok(const struct dp *dp, const struct dp_bench_config *config)
 {
     return config->op >= DP_BENCH_PUSH && config->op <= DP_BENCH_LOOKUP && config->port < DP_MAX_PORTS && dp_port(dp, config->port) &&
-           config->frames && config->keys && config->rounds && config->frame_len >= 60 && config->frame_len <= 2048 &&
+           config->frames && config->first < config->frames && config->rounds && config->frame_len >= 60 && config->frame_len <= 2048 &&
            (config->op != DP_BENCH_LOOKUP || (config->port && dp_tables(dp)->policies[config->port]));
 }
 
-int dp_bench(struct dp *dp, const struct dp_bench_config *config, const uint8_t *frames, const uint32_t *order,
-             struct dp_bench_round *rounds, uint64_t *digest, uint64_t *dropped)
+int dp_bench(struct dp *dp, const struct dp_bench_config *config, const uint8_t *frames, struct dp_bench_round *rounds,
+             uint64_t *digest, uint64_t *dropped)
 {
     if (dp->running)
         return DP_EBUSY;
@@ -155,7 +164,7 @@ int dp_bench(struct dp *dp, const struct dp_bench_config *config, const uint8_t 
     struct bench *b = calloc(1, sizeof *b);
     if (!b)
         return DP_ENOMEM;
-    *b = (struct bench){.worker = &dp->workers[0], .in = dp_port(dp, config->port), .config = config, .frames = frames, .order = order};
+    *b = (struct bench){.worker = &dp->workers[0], .in = dp_port(dp, config->port), .config = config, .frames = frames, .frame_at = config->first};
     uint32_t got = 0;
     while (got < BENCH_SLOTS && (b->slots[got] = pool_get(&b->worker->pool)) != POOL_NONE)
         got++;

@@ -1,12 +1,13 @@
 """Clocks a packet of the packet core in memory, and the proof that what was timed is right.
 
 Each operation gets an engine of its own with the tables of bench/workload.py; a sample of packets goes
-through the same engine and through the naive twin before anything is timed. Rounds of all operations are
-interleaved.
+through the same engine and through the naive twin before anything is timed. Operations take
+turns of a few rounds each.
 """
 
 import os
 import platform
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -40,7 +41,13 @@ from dataplane.core import (
 from dataplane.fake import FakeDataplane
 
 SAMPLE = 10_000
-ROUNDS = 5
+ROUND = 1 << 13
+"""Packets of a round: under a millisecond, so that most end before the kernel takes the CPU away."""
+TURN = 16
+"""Rounds of one operation before it is the next one's turn; the first fills the caches and is not kept."""
+MIN_ROUNDS = 5
+PATIENCE = 20.0
+"""Seconds to go on for MIN_ROUNDS."""
 FrameBuilder = Callable[[Plan, int, Numbers, Numbers], Bytes]
 
 
@@ -82,6 +89,10 @@ class WrongResult(Exception):
     """The core and its twin disagree: nothing that was timed counts."""
 
 
+class Unmeasurable(Exception):
+    """Somebody else needs the CPU."""
+
+
 @dataclass
 class Run:
     """One operation under way."""
@@ -92,17 +103,26 @@ class Run:
     dataplane: Dataplane
     frames: bytes
     frame_len: int
-    order: Sequence[int]
     rounds: list[BenchRound] = field(default_factory=list)
     digest: int = 0
     dropped: int = 0
+    first: int = 0
 
-    def time(self, packets: int) -> BenchRound:
-        config = BenchConfig(self.operation.op, self.operation.port_in, self.frame_len, 1, packets)
-        result = self.dataplane.bench(config, self.frames, self.order)
-        self.digest = result.digest
+    def time(self) -> BenchRound:
+        """One round, which goes on in the pool of frames where the last one ended."""
+        config = BenchConfig(
+            self.operation.op, self.operation.port_in, self.frame_len, 1, ROUND - 1, self.first
+        )
+        result = self.dataplane.bench(config, self.frames)
+        self.first = (self.first + ROUND) % (len(self.frames) // self.frame_len)
+        self.digest ^= result.digest
         self.dropped += result.dropped
         return result.rounds[0]
+
+    def take_turn(self) -> None:
+        """A round in which the kernel gave the CPU to somebody else says nothing, and is not kept."""
+        self.time()
+        self.rounds += [timed for _ in range(TURN - 1) if not (timed := self.time()).preempted]
 
     def result(self) -> dict[str, object]:
         clocks = [r.clocks / r.packets for r in self.rounds]
@@ -208,9 +228,13 @@ def prepare(name: str, settings: Settings, stack: ExitStack) -> Run:
     length = 1 << 20 if settings.records > 100_000 else 1 << 17
     numbers, flow = workload.sequence(settings.keys, settings.flows, settings.records, length, seed=1)
     frames = operation.frames(plan, settings.frame, numbers, flow)
-    run = Run(name, operation, settings, dataplane, frames.tobytes(), frames.shape[1], list(range(length)))
+    run = Run(name, operation, settings, dataplane, frames.tobytes(), frames.shape[1])
     verify(run, plan, numbers)
     return run
+
+
+def missing(runs: Sequence[Run]) -> bool:
+    return any(len(run.rounds) < MIN_ROUNDS for run in runs)
 
 
 def run_all(names: Sequence[str], settings: Settings, progress: Callable[[str], None]) -> dict[str, object]:
@@ -220,14 +244,13 @@ def run_all(names: Sequence[str], settings: Settings, progress: Callable[[str], 
         for name in names:
             progress(f"{name}: {settings.records:,} records, sample of {SAMPLE:,} packets against the twin")
             runs.append(prepare(name, settings, stack))
-        packets = {}
-        for run in runs:
-            trial = run.time(1 << 16)
-            packets[run.name] = max(
-                1 << 16, int(settings.seconds / ROUNDS * 1e9 / max(trial.nanoseconds, 1) * trial.packets)
-            )
-        for round_number in range(ROUNDS):
-            progress(f"round {round_number + 1} of {ROUNDS}")
+        end = time.monotonic() + settings.seconds * len(runs)
+        while time.monotonic() < end or (missing(runs) and time.monotonic() < end + PATIENCE):
             for run in runs:
-                run.rounds.append(run.time(packets[run.name]))
+                run.take_turn()
+        if missing(runs):
+            raise Unmeasurable(
+                f"fewer than {MIN_ROUNDS} rounds ran without interruption: the machine is too busy"
+            )
+        progress(f"{min(len(run.rounds) for run in runs)} or more rounds without interruption")
         return {"machine": machine(runs[0].rounds), "results": [run.result() for run in runs]}

@@ -332,20 +332,21 @@ struct dp_bench_config {
     uint32_t frames;       /* frames in the pool, a multiple of DP_BATCH */
     uint32_t frame_len;    /* bytes of each, without FCS */
     uint32_t rounds;
-    uint32_t keys;         /* lookup: length of the destination sequence */
+    uint32_t first;        /* the frame to begin with */
     uint64_t packets;      /* to time, over all rounds */
 };
 
 struct dp_bench_round {
     uint64_t packets, clocks;              /* timed */
     uint64_t elapsed_clocks, nanoseconds;  /* the whole round by both clocks: the TSC's rate */
+    uint64_t preempted;                    /* times the kernel gave the CPU to somebody else meanwhile */
 };
 
 /*
- * Runs `frames` (frames * frame_len bytes, cycled) through the path of the port, nothing is sent. order[] (keys entries) says
- * which frame comes next, so that uniform and Zipf sequences are the caller's. Fills rounds[]; *digest folds the output headers.
+ * Runs `frames` (frames * frame_len bytes, cycled) through the path of the port; nothing is sent. What comes how often is the
+ * caller's choice of frames. Fills rounds[]; *digest folds the output headers.
  */
-int dp_bench(struct dp *dp, const struct dp_bench_config *config, const uint8_t *frames, const uint32_t *order,
-             struct dp_bench_round *rounds, uint64_t *digest, uint64_t *dropped);
+int dp_bench(struct dp *dp, const struct dp_bench_config *config, const uint8_t *frames, struct dp_bench_round *rounds,
+             uint64_t *digest, uint64_t *dropped);
 
 #endif

@@ -30,7 +30,7 @@ class dp_bench_config:
     frames: int
     frame_len: int
     rounds: int
-    keys: int
+    first: int
     packets: int
 
 class dp_bench_round:
@@ -38,6 +38,7 @@ class dp_bench_round:
     clocks: int
     elapsed_clocks: int
     nanoseconds: int
+    preempted: int
 
 class dp_change_error:
     section: int
@@ -349,7 +350,7 @@ class _Lib:
     DP_UNDERLAY: Final = 0
     def dp_announce(self, a0: Handle, /) -> int: ...
     def dp_apply(self, a0: Handle, a1: bytes | Array[int], a2: int, a3: dp_change_error | Array[dp_change_error], /) -> int: ...
-    def dp_bench(self, a0: Handle, a1: dp_bench_config | Array[dp_bench_config], a2: bytes | Array[int], a3: Array[int], a4: dp_bench_round | Array[dp_bench_round], a5: Array[int], a6: Array[int], /) -> int: ...
+    def dp_bench(self, a0: Handle, a1: dp_bench_config | Array[dp_bench_config], a2: bytes | Array[int], a3: dp_bench_round | Array[dp_bench_round], a4: Array[int], a5: Array[int], /) -> int: ...
     def dp_collect(self, a0: Handle, a1: int, a2: dp_frame | Array[dp_frame], a3: bytes | Array[int], a4: int, /) -> int: ...
     def dp_counters_read(self, a0: Handle, a1: int, a2: dp_counters | Array[dp_counters], a3: Array[int], /) -> int: ...
     def dp_create(self, a0: dp_config | Array[dp_config], a1: Array[Handle], /) -> int: ...

@@ -133,23 +133,31 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True)
 class BenchConfig:
-    """op over a pool of frames of frame_len bytes that come in at port; packets to time, over all rounds."""
+    """op over a pool of frames of frame_len bytes that come in at port.
+
+    packets: to time, over all rounds. first: index of the frame to begin with.
+    """
 
     op: BenchOp
     port: int
     frame_len: int
     rounds: int
     packets: int
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class BenchRound:
-    """clocks: timed, for packets. elapsed_clocks and nanoseconds: the whole round by both clocks."""
+    """clocks: timed, for packets. elapsed_clocks and nanoseconds: the whole round by both clocks.
+
+    preempted: times the kernel gave the CPU to somebody else meanwhile.
+    """
 
     packets: int
     clocks: int
     elapsed_clocks: int
     nanoseconds: int
+    preempted: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,22 +378,20 @@ class Dataplane:
 
     # ---- bench
 
-    def bench(self, config: BenchConfig, frames: bytes, order: Sequence[int]) -> BenchResult:
-        """Times frames (of frame_len bytes each) through a port's path; nothing is sent. order: the sequence
-        of frame indices, cycled."""
+    def bench(self, config: BenchConfig, frames: bytes) -> BenchResult:
+        """Times frames (of frame_len bytes each, cycled) through a port's path; nothing is sent."""
         c = ffi.new("struct dp_bench_config *")
         c.op = config.op
         c.port = config.port
         c.frames = len(frames) // config.frame_len
         c.frame_len = config.frame_len
         c.rounds = config.rounds
-        c.keys = len(order)
+        c.first = config.first
         c.packets = config.packets
         rounds = ffi.new("struct dp_bench_round[]", config.rounds)
         digest = ffi.new("uint64_t *")
         dropped = ffi.new("uint64_t *")
         pool = ffi.from_buffer("uint8_t[]", frames)
-        code = lib.dp_bench(self._engine, c, pool, ffi.new("uint32_t[]", order), rounds, digest, dropped)
-        self._check(code, "bench")
-        timed = tuple(BenchRound(r.packets, r.clocks, r.elapsed_clocks, r.nanoseconds) for r in rounds)
+        self._check(lib.dp_bench(self._engine, c, pool, rounds, digest, dropped), "bench")
+        timed = tuple(BenchRound(*(getattr(r, name) for name in BenchRound.__slots__)) for r in rounds)
         return BenchResult(timed, digest[0], dropped[0])

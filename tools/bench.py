@@ -68,12 +68,12 @@ def core(
     Example:
       isolane bench core --op push --op pop --records 1000000 --seconds 2
     """
-    from bench.core import Settings, WrongResult, run_all
+    from bench.core import Settings, Unmeasurable, WrongResult, run_all
 
     settings = Settings(records, flows or min(records, 1 << 20), hosts, frame, keys, int(family), seconds)
     try:
         document = run_all(ops or OPS, settings, lambda text: click.echo(text, err=True))
-    except WrongResult as error:
+    except (WrongResult, Unmeasurable) as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
     if as_json:
