@@ -12,6 +12,8 @@
 
 enum { DEFAULT_SLOTS_A_WORKER = 8192, MAX_SLOTS = 1 << 22, MAX_ROUNDS = 1 << 16, INJECT_MAX = 65535 + ETH_LEN };
 
+_Static_assert((int)DP_MAX_WORKERS <= (int)DP_MAX_QUEUES, "a memory port has a queue a worker");
+
 static int system_error(struct dp *dp)
 {
     dp->last_errno = errno;

@@ -1,5 +1,6 @@
 /* port_tap.c: TAP queues with a virtio-net header. One packet a system call, scattered into slots and gathered from them. */
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/uio.h>
 #include <unistd.h>
 #include "engine.h"
@@ -87,5 +88,12 @@ int port_tap_attach(struct port *port)
 {
     static const struct port_ops ops = {tap_rx, tap_tx, tap_detach};
     port->ops = &ops;
+    for (uint32_t q = 0; q < port->queues; q++) {
+        int flags = fcntl(port->fds[q], F_GETFL);
+        if (flags < 0)
+            return DP_ESYS;
+        if (!(flags & O_NONBLOCK))
+            return DP_EINVAL;           /* readv() has no flag for it: an empty queue would hold up the worker */
+    }
     return DP_OK;
 }

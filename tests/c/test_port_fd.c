@@ -285,6 +285,24 @@ static void closed_peer(enum dp_port_kind kind)
     end();
 }
 
+static void a_tap_that_would_block_is_refused(void **state)
+{
+    (void)state;
+    const int closed = 999;
+    int fds[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, fds), 0);
+    hub_start(1, 0);
+    assert_int_equal(hub_attach(1, DP_PORT_TAP, 0, 1, fds), DP_EINVAL);
+    assert_int_equal(hub_attach(1, DP_PORT_TAP, 0, 1, &closed), DP_ESYS);
+    assert_int_equal(dp_last_errno(hub), EBADF);
+    assert_int_equal(hub_attach(1, DP_PORT_PACKET, 0, 1, &closed), DP_ESYS);
+    assert_int_equal(dp_last_errno(hub), EBADF);
+    assert_int_equal(hub_attach(1, DP_PORT_PACKET, 0, 1, fds), DP_OK);
+    hub_end();
+    close(fds[0]);
+    close(fds[1]);
+}
+
 static void bursts_keep_their_frames_apart(void **state) { (void)state, each_kind(bursts); }
 static void runts_are_received(void **state) { (void)state, each_kind(runts); }
 static void a_frame_beyond_the_chain_is_dropped(void **state) { (void)state, each_kind(too_long); }
@@ -307,6 +325,7 @@ int main(void)
         cmocka_unit_test(unknown_segmentation_is_refused),
         cmocka_unit_test(a_full_peer_drops_the_newest),
         cmocka_unit_test(a_closed_peer_drops_all),
+        cmocka_unit_test(a_tap_that_would_block_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
