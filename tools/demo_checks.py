@@ -23,6 +23,7 @@ PEERS = {"cross": "app", "local": "api"}
 ROUTED_PEERS = {"cross": "blue-db", "local": "blue-cache"}
 
 TTL = 64
+BULK = 1 << 20
 STREAM_SECONDS = 3.0
 WIRE_FLOWS = 12
 
@@ -49,13 +50,15 @@ def ping_peer(source: str, target: str, way: str, version: int, ttl: int, demo: 
 
 def tcp_peer(source: str, target: str, version: int, demo: DemoLab) -> str:
     vm, peer = demo.vms[source], demo.vms[target]
-    return f"{source} to {target}, {peer.addresses[version]}: {echo_by_tcp(vm, peer, version)}"
+    return (
+        f"{source} to {target}, {peer.addresses[version]}: {echo_by_tcp(vm, peer, version, os.urandom(BULK))}"
+    )
 
 
 def route(target: str, way: str, version: int, demo: DemoLab) -> str:
     """Into the tenant's other subnet: TTL one lower, and TCP both ways."""
     seen = ping_peer("blue-web", target, way, version, TTL - 1, demo)
-    return f"{seen}; TCP {echo_by_tcp(demo.vms['blue-web'], demo.vms[target], version)}"
+    return f"{seen}; TCP {echo_by_tcp(demo.vms['blue-web'], demo.vms[target], version, os.urandom(BULK))}"
 
 
 def gateway(tenant: str, version: int, demo: DemoLab) -> str:
@@ -176,7 +179,7 @@ def traffic_on_wire(demo: DemoLab, tenant: str) -> list[Packet]:
                 send_udp(client, server, version, 7100 + number, tokens[-1])
                 with connection(client, server, version):
                     pass
-            echo_by_tcp(client, server, version, 1 << 16)
+            echo_by_tcp(client, server, version, os.urandom(1 << 16))
         frames = wire.frames()
     for token in tokens:
         if sum(token in frame for frame, _ in frames) != 1:

@@ -6,7 +6,6 @@ wait has an end.
 """
 
 import hashlib
-import os
 import select
 import socket
 import struct
@@ -156,16 +155,15 @@ def connection(client: Vm, server: Vm, version: int) -> Iterator[tuple[socket.so
         raise TrafficError(f"TCP {client.name} to {server.name}, {where}: {error}") from error
 
 
-def echo_by_tcp(client: Vm, server: Vm, version: int, size: int = 1 << 20) -> str:
-    """Sends random bytes there and back and compares them."""
-    data = os.urandom(size)
+def echo_by_tcp(client: Vm, server: Vm, version: int, data: bytes) -> str:
+    """Sends data there and back and compares it."""
     started = time.perf_counter()
     with connection(client, server, version) as (ours, theirs):
         _pump(data, ours, theirs)
         _pump(data, theirs, ours)
     milliseconds = (time.perf_counter() - started) * 1e3
     digest = hashlib.sha256(data).hexdigest()[:8]
-    return f"{size >> 10} KiB there and back, SHA-256 {digest}..., {milliseconds:.0f} ms"
+    return f"{len(data) >> 10} KiB there and back, SHA-256 {digest}..., {milliseconds:.0f} ms"
 
 
 def _pump(data: bytes, sender: socket.socket, receiver: socket.socket) -> None:

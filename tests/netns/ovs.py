@@ -5,6 +5,7 @@ It resolves provider next hops by ARP itself and floods its VM's ARP and ND thro
 either side is told a neighbour.
 """
 
+import contextlib
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -35,6 +36,9 @@ def open_vswitch(
     """Runs in `namespace` with `device` as its way to the provider network and the VM behind `vm_device`."""
     with ExitStack() as stack:
         ovs = _Ovs(namespace, directory, stack)
+        ovs.run(
+            "sysctl", "-q", f"net.ipv4.conf.{device}.rp_filter=1"
+        )  # keeps the host's stack off its packets
         ovs.vsctl(
             "add-br",
             "phy",
@@ -112,16 +116,16 @@ class _Ovs:
 
     def _start(self, program: str, *words: str) -> None:
         log = f"--log-file={self._directory}/{program}.log"
-        control = f"--unixctl={self._directory}/{program}.ctl"
+        control = self._directory / f"{program}.ctl"
         process = netns.call(
             self._namespace,
             subprocess.Popen,
-            [program, *words, log, control, "--verbose=console:off"],
+            [program, *words, log, f"--unixctl={control}", "--verbose=console:off"],
             env=self._environment(),
             stdin=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        self._stack.callback(_end, process)
+        self._stack.callback(self._end, process, control)
 
     def _environment(self) -> dict[str, str]:
         directory = str(self._directory)
@@ -133,11 +137,10 @@ class _Ovs:
     def _logs(self) -> str:
         return "\n".join(path.read_text()[-2000:] for path in self._directory.glob("*.log"))
 
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    process.terminate()
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
+    def _end(self, process: "subprocess.Popen[bytes]", control: Path) -> None:
+        """Has a daemon exit and take its devices along, which would outlive it."""
+        with contextlib.suppress(AssertionError):
+            self.run("ovs-appctl", "--timeout=5", "-t", str(control), "exit", "--cleanup")
+            process.wait(10)
         process.kill()
         process.wait()

@@ -17,6 +17,7 @@ from tools.demo_vms import Vm, connection, echo_by_tcp, ping, send_udp
 from tools.demo_wire import Capture
 
 CHECKSUMS = [f"-o{protocol}.check_checksum:TRUE" for protocol in ("ip", "tcp", "udp")]
+PAYLOAD_IS_DATA = [f"-d{protocol}.port==1-65535,data" for protocol in ("tcp", "udp")]
 BAD = (
     "_ws.malformed || _ws.expert.severity == error || _ws.short || "
     "ip.checksum.status == 0 || tcp.checksum.status == 0 || udp.checksum.status == 0 || "
@@ -54,7 +55,7 @@ def talk(client: Vm, server: Vm, version: int) -> None:
         with connection(client, server, version):
             pass
     send_udp(client, server, version, 7400, bytes(4000))  # in fragments
-    echo_by_tcp(client, server, version, 1 << 18)
+    echo_by_tcp(client, server, version, b"isolane " * (1 << 15))
 
 
 def write_pcap(path: Path, frames: list[bytes]) -> None:
@@ -64,7 +65,7 @@ def write_pcap(path: Path, frames: list[bytes]) -> None:
 
 
 def tshark(path: Path, *options: str) -> list[str]:
-    return run(None, "tshark", "-n", "-r", str(path), *CHECKSUMS, *options).splitlines()
+    return run(None, "tshark", "-n", "-r", str(path), *CHECKSUMS, *PAYLOAD_IS_DATA, *options).splitlines()
 
 
 @pytest.mark.parametrize("version", [4, 6])
