@@ -168,7 +168,7 @@ void forward_rewrite(struct worker *worker, const struct tables *tables, struct 
     uint64_t eth = __atomic_load_n((const uint64_t *)&nh->eth, __ATOMIC_RELAXED);
     memcpy(pkt->data, &eth, 8);
     memcpy(pkt->data + 8, nh->header + 8, 4);
-    if (underlay && takes_gso(underlay, pkt))
+    if (!underlay || takes_gso(underlay, pkt))
         forward_underlay(worker, pkt, nh);
     else
         gso_segment(worker, pkt, underlay_segment, nh);

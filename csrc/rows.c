@@ -103,6 +103,8 @@ static int subnet_make(struct change *change, const struct dp_row_subnet *row)
     uint32_t index;
     const uint64_t key = row->vsid;
     int code = objects_make(&change->writer->subnets, &index);
+    if (code == DP_OK)                  /* readers look at a routing domain's lengths before it has a route */
+        code = mem_commit(&change->writer->lengths, (row->rdid + 1) * sizeof(struct rdid_lengths));
     if (code)
         return change_no_memory(change, code);
     change->next->subnets[index] = (struct subnet){row->vsid, row->rdid};

@@ -1,0 +1,60 @@
+"""States between two policies or two devices, in which packets arrive all the same."""
+
+import pytest
+from scapy.layers.inet import TCP
+
+from dataplane.core import UNDERLAY, Dataplane, Frame, Gso, Offload
+from dataplane.fake import FakeDataplane
+from dataplane.tables import ChangeSet, PortRow, RecordRow, RecordType, SubnetRow, Translation, put
+from tests.oracle.frames import ether, ip, udp
+from tests.oracle.rig import Rig
+from tests.oracle.world import LOCAL, ROUTER_MAC, World
+
+Engine = type[Dataplane] | type[FakeDataplane]
+both = pytest.mark.parametrize("engine", [Dataplane, FakeDataplane])
+
+
+@both
+@pytest.mark.parametrize("gso_size", [0, 1400])
+def test_rewrite_without_an_underlay(engine: Engine, gso_size: int) -> None:
+    """Also a packet that is no super-packet: cutting that would not come to an end."""
+    world = World(rewrite=frozenset(((0, 0),)), offloads=Offload.CSUM | Offload.TSO4 | Offload.TSO6)
+    vm, remote = world.vm(0, 0, LOCAL), world.vm(0, 0, 20)
+    with Rig(engine, world) as rig:
+        rig.engine.detach(UNDERLAY)
+        packet = ether(remote.mac, vm.mac) / ip(vm.ca(4), remote.ca(4))
+        frame = Frame(bytes(packet / udp() / bytes(3000 if gso_size else 100)))
+        if gso_size:
+            data = bytes(packet / TCP() / bytes(3000))
+            frame = Frame(
+                data, csum_partial=True, csum_start=34, csum_offset=16, gso=Gso.TCP4, gso_size=gso_size
+            )
+        rig.engine.inject(vm.port, frame)
+        rig.engine.poll(rig.now)
+        assert rig.counters().drops == {"port-down": 1}
+        assert rig.counters().balance() == 0
+
+
+@both
+def test_routing_domain_without_a_prefix(engine: Engine) -> None:
+    """Its number is far from any that had a route: nothing is known of it but that."""
+    vm = World().vm(0, 0, LOCAL)
+    ca, pa = bytes((10, 1, 1, 10)).ljust(16, b"\0"), bytes((192, 168, 77, 101)).ljust(16, b"\0")
+    subnet, port = 0xABCDE, 900
+    with Rig(engine, World()) as rig:
+        rig.engine.apply(
+            ChangeSet(
+                2,
+                (
+                    put([SubnetRow(subnet, 65535)]),
+                    put([PortRow(port, subnet, vm.mac)]),
+                    put(
+                        [RecordRow(ca, pa, subnet, 1, port, vm.mac, 4, 4, Translation.NVGRE, RecordType.STATIC)]
+                    ),
+                ),
+            ).encode()
+        )
+        rig.engine.attach(port, rig.ports[vm.port])
+        rig.engine.inject(port, Frame(bytes(ether(ROUTER_MAC, vm.mac) / ip("10.1.1.10", "10.9.9.9") / udp())))
+        rig.engine.poll(rig.now)
+        assert rig.counters().drops == {"no-route": 1}
