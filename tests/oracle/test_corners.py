@@ -49,7 +49,11 @@ def test_routing_domain_without_a_prefix(engine: Engine) -> None:
                     put([SubnetRow(subnet, 65535)]),
                     put([PortRow(port, subnet, vm.mac)]),
                     put(
-                        [RecordRow(ca, pa, subnet, 1, port, vm.mac, 4, 4, Translation.NVGRE, RecordType.STATIC)]
+                        [
+                            RecordRow(
+                                ca, pa, subnet, 1, port, vm.mac, 4, 4, Translation.NVGRE, RecordType.STATIC
+                            )
+                        ]
                     ),
                 ),
             ).encode()
