@@ -265,13 +265,6 @@ static void carry_popped_arp(const struct context *c, struct pkt *pkt, const str
         proxy_tunnel_arp(c->worker, c->tables, subnet, &c->tables->next_hops[act_index(d->sender)], pkt);
 }
 
-/* fe80:: with the EUI-64 of the MAC. */
-static bool is_eui64_of(const uint8_t *address, const uint8_t *mac)
-{
-    const uint8_t eui64[16] = {0xfe, 0x80, 0, 0, 0, 0, 0, 0, mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]};
-    return !memcmp(address, eui64, sizeof eui64);
-}
-
 static enum drop check_nd_source(const struct context *c, const struct pkt *pkt, const struct decision *d)
 {
     const struct subnet *subnet = &c->tables->subnets[d->subnet];
@@ -283,8 +276,11 @@ static enum drop check_nd_source(const struct context *c, const struct pkt *pkt,
         return DROP_ND_ROUTER;
     if (is_any(DP_IPV6, source))
         return DROP_INNER_SOURCE;
-    if (is_link_local(source))
-        return type == ND_NS && is_eui64_of(source, mac) ? DROP_NONE : DROP_INNER_SOURCE;
+    if (is_link_local(source)) {
+        uint8_t own[16];
+        mac_link_local(own, mac);
+        return type == ND_NS && !memcmp(source, own, 16) ? DROP_NONE : DROP_INNER_SOURCE;
+    }
     struct map_value record = lookup_record(c->tables, subnet->vsid, DP_IPV6, source);
     return check_source(c, d, &record, DP_IPV6, source, mac);
 }

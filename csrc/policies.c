@@ -189,12 +189,6 @@ static int compare(const void *a, const void *b)
     return order ? order : x->prefix_len - y->prefix_len;
 }
 
-static void link_local_of(uint8_t address[16], const uint8_t *mac)
-{
-    const uint8_t eui64[16] = {0xfe, 0x80, 0, 0, 0, 0, 0, 0, mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]};
-    memcpy(address, eui64, 16);
-}
-
 static struct port_policy *build(struct change *change, uint32_t port, const struct draft *draft)
 {
     struct port_policy *policy = calloc(1, sizeof *policy + draft->n * sizeof policy->sources[0]);
@@ -205,7 +199,7 @@ static struct port_policy *build(struct change *change, uint32_t port, const str
     policy->subnet = change_subnet(change, draft->vsid);
     policy->rdid = change->next->subnets[policy->subnet].rdid;
     memcpy(policy->mac, draft->mac, 6);
-    link_local_of(policy->link_local, draft->mac);
+    mac_link_local(policy->link_local, draft->mac);
     for (uint32_t i = 0; i < draft->n; i++)
         *(draft->sources[i].family == DP_IPV4 ? &policy->n4 : &policy->n6) += 1;
     if (draft->n)

@@ -46,6 +46,12 @@ static inline uint32_t load32(const uint8_t *p) { uint32_t v; memcpy(&v, p, 4); 
 static inline uint64_t load64(const uint8_t *p) { uint64_t v; memcpy(&v, p, 8); return v; }
 
 static inline int mac_equal(const uint8_t *a, const uint8_t *b) { return load32(a) == load32(b) && load16(a + 4) == load16(b + 4); }
+/* The link-local address fe80:: with the modified EUI-64 of the MAC (RFC 4291 appendix A). */
+static inline void mac_link_local(uint8_t address[16], const uint8_t *mac)
+{
+    const uint8_t eui64[16] = {0xfe, 0x80, 0, 0, 0, 0, 0, 0, mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]};
+    memcpy(address, eui64, sizeof eui64);
+}
 static inline int mac_is_group(const uint8_t *mac) { return mac[0] & 1; }
 
 #endif
