@@ -34,7 +34,7 @@ struct context {
     const struct map_view *view4, *view6;
 };
 
-/* MLD may come from :: and from the port's link-local address, which are no sources otherwise. */
+/* MLD to a group may come from :: and from the port's link-local address, which are no sources otherwise. */
 static bool is_own_mld(const struct port_policy *policy, const struct pkt *pkt)
 {
     if (pkt->l3_type != PKT_L3_IP6 || pkt->l4_proto != PROTO_ICMP6 || pkt->flags & PKT_LATER)
@@ -42,7 +42,7 @@ static bool is_own_mld(const struct port_policy *policy, const struct pkt *pkt)
     uint8_t type = pkt->data[pkt->l4];
     const uint8_t *source = pkt_source(pkt);
     bool mld = type == MLD_QUERY || type == MLD_REPORT || type == MLD_DONE || type == MLD2_REPORT;
-    return mld && (is_any(DP_IPV6, source) || !memcmp(source, policy->link_local, 16));
+    return mld && mac_is_group(pkt->data) && (is_any(DP_IPV6, source) || !memcmp(source, policy->link_local, 16));
 }
 
 static inline void start_lookup(const struct context *c, struct decision *d, uint32_t subnet, unsigned family, const uint8_t *ca)

@@ -67,7 +67,8 @@ class FakeDataplane(FakeEngine):
             self.forward(p, policy)
 
     def check_addresses(self, p: Packet, policy: Port) -> None:
-        mld = p.family == 6 and p.proto == ICMP6 and not p.later and p.frame[p.l4] in MLD
+        icmp6 = p.family == 6 and p.proto == ICMP6 and not p.later
+        mld = icmp6 and p.frame[p.l4] in MLD and p.destination_mac[0] & 1
         if not self.tables.may_send(p.in_port, p.source) and not (
             mld and p.source in (ANY6, eui64(policy.mac))
         ):

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import pytest
 from scapy.layers.inet import ICMP, IP
 from scapy.layers.inet6 import (
+    ICMPv6MLQuery,
+    ICMPv6MLReport,
     ICMPv6ND_NA,
     ICMPv6ND_NS,
     ICMPv6ND_RA,
@@ -108,6 +110,16 @@ FROM_A_VM = [
     ("NS from another CA", nd(NS, "fd00:1:1::20"), "src-address"),
     ("NA for another CA", nd(ICMPv6ND_NA(tgt="fd00:1:1::11") / FORGED_TLLA, own6()), "nd-spoofed"),
     ("NA for the router", nd(ICMPv6ND_NA(tgt="fe80::1", R=1) / FORGED_TLLA, own6()), "nd-spoofed"),
+    (
+        "an MLD query for one VM alone",
+        to_router("fd00:1:2::a", "fe80::bb:ff:fe00:a", ICMPv6MLQuery()),
+        "src-address",
+    ),
+    (
+        "an MLD report from nobody, routed",
+        to_router("fd00:1:2::a", "::", ICMPv6MLReport()),
+        "src-address",
+    ),
     ("a router advertisement", nd(ICMPv6ND_RA(), "fe80::bb:ff:fe00:a"), "nd-router"),
     ("ND from off link", nd(NS, own6(), hops=254), "nd-malformed"),
     ("a shared PA of this host", to_router(SHARED[1, 4]), "no-route"),
