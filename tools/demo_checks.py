@@ -70,6 +70,8 @@ def gateway(tenant: str, version: int, demo: DemoLab) -> str:
 def throughput(tenant: str, demo: DemoLab) -> str:
     client, server = demo.vms[f"{tenant}-web"], demo.vms[f"{tenant}-app"]
     rate = stream(client, server, 4, STREAM_SECONDS, demo.stop)
+    if demo.stop.is_set():
+        raise TrafficError("interrupted")
     way = f"{client.name} to {server.name}, IPv4"
     return f"{rate / 1e9:.2f} Gbit/s: one TCP stream for {STREAM_SECONDS:.0f} s, {way}"
 
