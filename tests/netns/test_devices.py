@@ -7,9 +7,8 @@ import socket
 import struct
 import subprocess
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -21,17 +20,12 @@ from dataplane import devices, ethtool, links, netns
 from dataplane.core import PortKind
 from dataplane.devices import Device
 from dataplane.links import DeviceError, Link
+from tests.netns.labs import wait_until
+from tests.netns.wires import one_cpu, wait_for_carrier
 
 MakeNamespace = Callable[[str], str]
 DAD_FAILED, TENTATIVE = 0x08, 0x40  # linux/if_addr.h
 MACS = ["02:bb:00:00:00:01", "02:bb:00:00:00:02"]
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "timed out"
-        time.sleep(0.01)
 
 
 def link_of(namespace: str, name: str) -> Link | None:
@@ -72,7 +66,7 @@ def wait_for_dad(namespace: str, name: str) -> list[str]:
             flags & (TENTATIVE | DAD_FAILED) == TENTATIVE for flags in address_flags(namespace, name).values()
         )
 
-    wait_until(done)
+    wait_until(done, "duplicate address detection goes on")
     return [address for address, flags in address_flags(namespace, name).items() if flags & DAD_FAILED]
 
 
@@ -208,6 +202,7 @@ def test_queues_share_flows(make_namespace: MakeNamespace, cleanup: ExitStack, q
     host, vm = make_namespace("host"), make_namespace("vm")
     device = netns.call(host, devices.open_veth, "eth0", namespace=vm, mac=MACS[0], mtu=1500, queues=queues)
     cleanup.callback(netns.call, host, device.close)
+    wait_for_carrier(vm, "eth0")
     sender = cleanup.enter_context(netns.call(vm, socket.socket, socket.AF_PACKET, socket.SOCK_RAW, 0))
     sender.bind(("eth0", 0))
     os.write(
@@ -218,15 +213,18 @@ def test_queues_share_flows(make_namespace: MakeNamespace, cleanup: ExitStack, q
             sender.send(udp4_frame(port, sequence))
     flows: dict[int, set[int]] = {}
     total = 0
-    for fd in device.fds:
-        for data in drain(fd):
-            if data[22:24] == b"\x08\x00":
-                total += 1
-                flows.setdefault(struct.unpack_from("!H", data, 10 + 34)[0], set()).add(fd)
-            assert b"ours" not in data
+    for fd, data in receive(device.fds, 120, is_ipv4):
+        assert b"ours" not in data
+        if is_ipv4(data):
+            total += 1
+            flows.setdefault(struct.unpack_from("!H", data, 10 + 34)[0], set()).add(fd)
     assert total == 120
     assert all(len(used) == 1 for used in flows.values())
     assert len({fd for used in flows.values() for fd in used}) == queues
+
+
+def is_ipv4(data: bytes) -> bool:
+    return data[22:24] == b"\x08\x00"
 
 
 def udp4_frame(port: int, sequence: int) -> bytes:
@@ -243,6 +241,19 @@ def drain(fd: int) -> Iterator[bytes]:
             yield os.read(fd, 70_000)
         except BlockingIOError:
             return
+
+
+def receive(fds: Sequence[int], count: int, match: Callable[[bytes], bool]) -> list[tuple[int, bytes]]:
+    """All frames that come until `count` of them match: descriptor and frame with its virtio_net_hdr."""
+    found: list[tuple[int, bytes]] = []
+    with selectors.DefaultSelector() as selector:
+        for fd in fds:
+            selector.register(fd, selectors.EVENT_READ)
+        while sum(match(data) for _, data in found) < count:
+            ready = selector.select(10)
+            assert ready, f"{found} and no more"
+            found += [(key.fd, data) for key, _ in ready for data in drain(key.fd)]
+    return found
 
 
 # ---- lifetimes ---------------------------------------------------------------------------------------------
@@ -464,28 +475,29 @@ def router(make_namespace: MakeNamespace) -> str:
     return host
 
 
-def answers(host: str, vm: str, host_end: str, device_fd: int | None) -> int:
-    """Send the probes from the VM; how many frames came back or were forwarded, before a mark sent after
-    them.
+def answers(host: str, vm: str, host_end: str) -> int:
+    """Send the probes from the VM; how many frames came back or were forwarded before a mark that came after.
+
+    On one CPU what comes in is worked off in order: the mark from the VM comes when the host is done with the
+    probes, the marks that then go to the VM and beyond come after all that the host made of them.
     """
+    mark = b"\xff" * 12 + b"\x88\xb5" + bytes(46)
+    for namespace, name in ((vm, "eth0"), (host, host_end), (host, "out0")):
+        wait_for_carrier(namespace, name)
     with (
+        one_cpu(),
         netns.call(vm, listening, "eth0") as inside,
         netns.call(host, listening, "out1") as beyond,
-        netns.call(host, socket.socket, socket.AF_PACKET, socket.SOCK_RAW, 0) as marker,
+        netns.call(host, listening, host_end) as arriving,
+        netns.call(host, listening, "out0") as leaving,
     ):
-        for probe in probes():
-            inside.send(probe)
-        mark = b"\xff" * 12 + b"\x88\xb5" + bytes(46)
-        for name in (host_end, "out0"):
-            marker.bind((name, 0))
-            marker.send(mark)
-        sent = len(probes())
-        count = sum(1 for opened in (inside, beyond) for _ in until(opened, mark))
-    if device_fd is not None:
-        arrived = [data[10:] for data in drain(device_fd)]
-        assert [p for p in probes() if p in arrived] == probes(), "every probe left the VM"
-        assert sent == len(probes())
-    return count
+        for frame in (*probes(), mark):
+            inside.send(frame)
+        arrived = list(until(arriving, mark))
+        assert [probe for probe in probes() if probe in arrived] == probes(), "every probe left the VM"
+        arriving.send(mark)
+        leaving.send(mark)
+        return sum(1 for opened in (inside, beyond) for _ in until(opened, mark))
 
 
 def listening(name: str) -> socket.socket:
@@ -508,7 +520,7 @@ def test_a_plain_veth_lets_the_host_answer(router: str, make_namespace: MakeName
         "peer", "name", "eth0", "address", MACS[0], "netns", vm)  # fmt: skip
     run(router, "ip", "link", "set", "host0", "up")
     run(vm, "ip", "link", "set", "eth0", "up")
-    assert answers(router, vm, "host0", None) >= 5
+    assert answers(router, vm, "host0") >= 5
 
 
 def test_nothing_of_the_host_answers(router: str, make_namespace: MakeNamespace, cleanup: ExitStack) -> None:
@@ -518,8 +530,7 @@ def test_nothing_of_the_host_answers(router: str, make_namespace: MakeNamespace,
     host_end = devices.host_end_name("eth0", vm)
     run(router, "ip", "link", "set", host_end, "address", HOST_MAC)
     run(vm, "sysctl", "-qw", "net.ipv6.conf.eth0.disable_ipv6=1")
-    list(drain(device.fds[0]))
-    assert answers(router, vm, host_end, device.fds[0]) == 0
+    assert answers(router, vm, host_end) == 0
     assert address_flags(router, host_end) == {}, "no address, not even a link-local one"
 
 
@@ -575,7 +586,8 @@ def test_underlay_is_shared_with_the_host(provider: tuple[str, str], cleanup: Ex
             outside, "ping", f"-{family}", "-c", "2", "-i", "0.01", "-W", "0.2", "-I", source, str(address)
         )
         assert "2 packets transmitted, 0 received" in done.stdout
-    types = Counter(data[22:24] for data in drain(underlay.fds[0]))
+    found = receive(underlay.fds, 5, lambda data: True)
+    types = Counter(data[22:24] for _, data in found)
     assert types == {b"\x08\x06": 1, b"\x08\x00": 2, b"\x86\xdd": 2}
     netns.call(host, underlay.close)
     assert arp_answered(outside, PA4), "the drop is gone"
@@ -591,7 +603,7 @@ def test_solicitations_for_a_pa_reach_the_data_plane(provider: tuple[str, str], 
     underlay.serve([PA6])
     assert group in run(host, *groups).stdout, "the host's IPv6 speaks MLD for it"
     run(outside, "ping", "-c", "1", "-W", "0.1", str(PA6))
-    assert any(data[64:65] == b"\x87" and data[72:88] == PA6.packed for data in drain(underlay.fds[0]))
+    receive(underlay.fds, 1, lambda data: data[64:65] == b"\x87" and data[72:88] == PA6.packed)
     underlay.serve([])
     assert group not in run(host, *groups).stdout
 

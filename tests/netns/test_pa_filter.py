@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pyroute2 import IPRoute
 
 from dataplane import bpf, bpf_compile, bpf_programs, links, netns, packet_socket
+from tests.netns.wires import one_cpu, wait_for_carrier
 
 PA4 = [IPv4Address("192.168.77.101"), IPv4Address("10.0.0.1")]
 PA6 = [IPv6Address("fd77::101"), IPv6Address("fd77::1:2:3")]
@@ -175,6 +176,7 @@ class Wire:
             for name in ("a", "b"):
                 links.set_sysctl(undo, f"ipv6/conf/{name}/disable_ipv6", "1")
                 links.set_state(name, "up")
+            wait_for_carrier(None, "a")
             links.drop_at_ingress(undo, ip, links.get(ip, "b"), bpf_programs.DIVERT, pas)
             accept = bpf.load(bpf_programs.ACCEPT, pas)
             (self.taken,) = packet_socket.open_queues(undo, "b", 1, accept)
@@ -212,7 +214,7 @@ def _until(opened: socket.socket, mark: bytes) -> Iterator[bytes]:
 
 @pytest.fixture
 def wire(make_namespace: Callable[[str], str]) -> Iterator[Wire]:
-    with links.Undo() as undo:
+    with one_cpu(), links.Undo() as undo:
         yield netns.call(make_namespace("wire"), Wire, undo)
 
 
