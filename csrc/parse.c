@@ -4,6 +4,8 @@
 #include "csum.h"
 
 enum { IP6_EXTENSIONS_MAX = 8, IP4_PAYLOAD_MAX = 65535 - IP4_LEN, IP6_PAYLOAD_MAX = 65535 };
+/* The longest packet in segments of 48 bytes, the fewest that Linux makes: a VM must not turn one packet into 65,000. */
+#define GSO_SEGMENTS_MAX 1365u
 
 /* The first `len` bytes from l4 on belong to the IP packet and can be read. */
 static inline bool l4_has(const struct pkt *pkt, uint32_t len)
@@ -218,7 +220,8 @@ enum drop parse_offload(const struct arena *arena, struct pkt *pkt)
     bool partial = pkt->flags & PKT_PARTIAL, own = partial && partial_is_own(pkt);
     if (pkt->gso != DP_GSO_NONE) {
         uint8_t l3_type = pkt->gso == DP_GSO_TCP4 ? PKT_L3_IP4 : PKT_L3_IP6;
-        if (!own || pkt->l4_proto != PROTO_TCP || pkt->l3_type != l3_type || pkt->gso_size == 0)
+        if (!own || pkt->l4_proto != PROTO_TCP || pkt->l3_type != l3_type ||
+            pkt->gso_size * GSO_SEGMENTS_MAX < pkt->l3_end - pkt->l4)
             return DROP_BAD_OFFLOAD;
     }
     if (!partial || own)

@@ -251,7 +251,7 @@ def check_offload(p: Packet) -> None:
     )
     if p.gso != GSO_NONE:
         family = 4 if p.gso == GSO_TCP4 else 6
-        if not own or p.proto != TCP or p.family != family or p.gso_size == 0:
+        if not own or p.proto != TCP or p.family != family or p.gso_size * 1365 < p.end - p.l4:
             raise Drop("bad-offload")
     if not p.partial or own:
         return

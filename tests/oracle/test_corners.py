@@ -8,7 +8,7 @@ from dataplane.fake import FakeDataplane
 from dataplane.tables import ChangeSet, PortRow, RecordRow, RecordType, SubnetRow, Translation, put
 from tests.oracle.frames import ether, ip, udp
 from tests.oracle.rig import Rig
-from tests.oracle.world import LOCAL, ROUTER_MAC, World
+from tests.oracle.world import LOCAL, LOCAL_APPLIANCE, ROUTER_MAC, World
 
 Engine = type[Dataplane] | type[FakeDataplane]
 both = pytest.mark.parametrize("engine", [Dataplane, FakeDataplane])
@@ -62,3 +62,20 @@ def test_routing_domain_without_a_prefix(engine: Engine) -> None:
         rig.engine.inject(port, Frame(bytes(ether(ROUTER_MAC, vm.mac) / ip("10.1.1.10", "10.9.9.9") / udp())))
         rig.engine.poll(rig.now)
         assert rig.counters().drops == {"no-route": 1}
+
+
+@both
+@pytest.mark.parametrize(("gso_size", "accepted"), [(48, True), (47, False), (1, False), (0, False)])
+def test_super_packet_of_very_many_segments(engine: Engine, gso_size: int, accepted: bool) -> None:
+    """65,535 bytes in segments of 48 is the most."""
+    world = World(offloads=Offload.CSUM | Offload.TSO4 | Offload.TSO6)
+    vm, neighbour = world.vm(0, 0, LOCAL), world.vm(0, 0, LOCAL_APPLIANCE)
+    packet = ether(neighbour.mac, vm.mac) / ip(vm.ca(4), neighbour.ca(4)) / TCP() / bytes(65535 - 40)
+    frame = Frame(
+        bytes(packet), csum_partial=True, csum_start=34, csum_offset=16, gso=Gso.TCP4, gso_size=gso_size
+    )
+    with Rig(engine, world) as rig:
+        rig.engine.inject(vm.port, frame)
+        rig.engine.poll(rig.now)
+        assert rig.counters().drops == ({} if accepted else {"bad-offload": 1})
+        assert len(rig.engine.collect(neighbour.port)) == accepted
