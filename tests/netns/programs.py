@@ -65,8 +65,11 @@ def _listens(port: int) -> bool:
 
 
 def iperf3(client: str, server: str, address: str, seconds: int, options: Sequence[str] = ()) -> Any:
-    """iperf3's own report of one run from namespace `client` to `address` in namespace `server`."""
-    with background(server, "iperf3", "--server", "--one-off", "--bind", address):
+    """iperf3's own report of one run from namespace `client` to `address` in namespace `server`; the
+    receiver's is in server_output_json.
+    """
+    with background(server, "iperf3", "--server", "--one-off", "--json", "--bind", address):
         wait_until(lambda: is_listening(server, 5201), "iperf3 does not listen")
-        command = ["iperf3", "--client", address, "--time", str(seconds), "--json", *options]
+        command = ["iperf3", "--client", address, "--time", str(seconds), "--json"]
+        command += ["--get-server-output", *options]
         return json.loads(run(client, *command, timeout=seconds + 20))
