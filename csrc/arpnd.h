@@ -1,4 +1,7 @@
-/* arpnd.h: the ARP and ND messages that the core makes, as whole untagged frames. Addresses and MACs in network order. */
+/*
+ * arpnd.h: the ARP and ND messages that the core makes, as whole untagged frames. Addresses and MACs in
+ * network order.
+ */
 #ifndef ARPND_H
 #define ARPND_H
 #include "pkt.h"
@@ -32,7 +35,10 @@ void arpnd_nd(uint8_t *frame, const struct arpnd_nd *nd);
 
 extern const uint8_t arpnd_broadcast[6];
 extern const uint8_t arpnd_all_nodes[16], arpnd_all_nodes_mac[6];
-/* RFC 4291 section 2.7.1, RFC 2464 section 7: the group (16 bytes) and MAC (6 bytes) that solicitations of an address go to. */
+/*
+ * RFC 4291 section 2.7.1, RFC 2464 section 7: the group (16 bytes) and MAC (6 bytes) that solicitations of an
+ * address go to.
+ */
 void arpnd_solicited_node(const uint8_t *address, uint8_t *group, uint8_t *mac);
 
 #endif

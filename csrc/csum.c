@@ -1,4 +1,4 @@
-/* csum.c: sums over long runs of bytes with AVX2, over frames in several slots, and what a partial checksum still lacks. */
+/* csum.c: sums of long runs with AVX2, of frames in several slots, and what a partial checksum still lacks. */
 #include "csum.h"
 #include <immintrin.h>
 #include "cursor.h"
@@ -6,8 +6,8 @@
 enum { SCTP_CHECKSUM = 8 };     /* offset of the CRC32c in an SCTP header, RFC 9260 section 3.1 */
 
 /*
- * Sum of 64-byte blocks. 32-bit words are summed in 64-bit lanes, so that nothing carries: 2^16 is 1 modulo 2^16 - 1, and a lane
- * has room for 2^32 of them.
+ * Sum of 64-byte blocks. 32-bit words are summed in 64-bit lanes, so that nothing carries: 2^16 is 1 modulo
+ * 2^16 - 1, and a lane has room for 2^32 of them.
  */
 static uint64_t csum_add_blocks(const uint8_t *p, size_t blocks)
 {
@@ -63,7 +63,7 @@ uint64_t csum_frame(const struct arena *arena, const struct pkt *pkt, uint32_t a
 {
     struct cursor c = cursor_at(arena, pkt, at);
     uint64_t sum = 0;
-    bool odd = false;           /* the run starts in the second byte of a word: its sum is byte-swapped (RFC 1071 section 2B) */
+    bool odd = false;   /* the run starts amid a word: its sum is byte-swapped (RFC 1071 section 2B) */
     uint8_t *run;
     while (len) {
         uint32_t n = cursor_run(&c, len, &run);
@@ -86,7 +86,7 @@ uint32_t csum_crc32c(uint32_t crc, const void *bytes, size_t len)
     return (uint32_t)c;
 }
 
-/* RFC 9260 appendix A: over the packet with the field 0; bits and bytes in the order of the CRC register, low first. */
+/* RFC 9260 appendix A: over the packet with the field 0, stored low byte first. */
 static void finish_sctp(const struct arena *arena, struct pkt *pkt, uint32_t len)
 {
     uint8_t *field = pkt->data + pkt->l4 + SCTP_CHECKSUM, *run;
@@ -104,7 +104,8 @@ static void finish_sctp(const struct arena *arena, struct pkt *pkt, uint32_t len
 
 bool csum_finish(const struct arena *arena, struct pkt *pkt)
 {
-    bool sctp = pkt->l4_proto == PROTO_SCTP && pkt->csum_start == pkt->l4 && pkt->csum_offset == SCTP_CHECKSUM;
+    bool sctp = pkt->l4_proto == PROTO_SCTP && pkt->csum_start == pkt->l4 &&
+                pkt->csum_offset == SCTP_CHECKSUM;
     uint32_t field = (uint32_t)pkt->csum_start + pkt->csum_offset, end = field + (sctp ? 4 : 2);
     if (end > pkt->l3_end || !pkt_has(pkt, end))
         return false;
@@ -113,7 +114,7 @@ bool csum_finish(const struct arena *arena, struct pkt *pkt)
         finish_sctp(arena, pkt, len);
     } else {
         uint16_t sum = (uint16_t)~csum_fold(csum_frame(arena, pkt, pkt->csum_start, len));
-        if (sum == 0)           /* what UDP must send (RFC 768); in others the two zeros are one, and Linux does the same */
+        if (sum == 0)   /* UDP must (RFC 768); in others the two zeros are one, and Linux does the same */
             sum = 0xffff;
         memcpy(pkt->data + field, &sum, 2);
     }

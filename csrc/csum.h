@@ -1,8 +1,9 @@
 /*
  * csum.h: the Internet checksum (RFC 1071), its incremental update (RFC 1624), and CRC32c for SCTP.
  *
- * A "sum" is a one's-complement sum of 16-bit words as they lie in memory (RFC 1071 section 2B: byte order does not matter as
- * long as it is the same throughout); fold it and store it as it is. A checksum field holds the complement.
+ * A "sum" is a one's-complement sum of 16-bit words as they lie in memory (RFC 1071 section 2B: byte order
+ * does not matter as long as it is the same throughout); fold it and store it as it is. A checksum field
+ * holds the complement.
  */
 #ifndef CSUM_H
 #define CSUM_H
@@ -11,7 +12,7 @@
 #include "pkt.h"
 #include "pool.h"
 
-/* Sum of `len` bytes, from an even offset of what is summed; an odd last byte counts as if a zero followed. */
+/* Sum of `len` bytes, from an even offset of what is summed; a zero is thought behind an odd last byte. */
 uint64_t csum_add(const void *bytes, size_t len, uint64_t sum);
 static inline uint16_t csum_fold(uint64_t sum)
 {
@@ -28,13 +29,16 @@ static inline uint16_t csum_update(uint16_t field, uint64_t from, uint64_t to)
     return (uint16_t)~csum_fold((uint64_t)(uint16_t)~field + (uint16_t)~csum_fold(from) + to);
 }
 
-/* Sum of the pseudo header of the packet's L4 (addresses from its IP header, protocol, l4 length in bytes). */
+/* Sum of the pseudo header of the packet's L4: addresses from its IP header, protocol, bytes of L4. */
 uint64_t csum_pseudo(const struct pkt *pkt, uint32_t l4len);
 /* Verifies the IPv4 header at `header` (hlen bytes): true when it sums to 0xffff. */
 bool csum_ip4_ok(const uint8_t *header, unsigned hlen);
 /* Sum over `len` bytes from `at` of a frame in any number of slots (range checked by the caller). */
 uint64_t csum_frame(const struct arena *arena, const struct pkt *pkt, uint32_t at, uint32_t len);
-/* Completes a partial checksum in place (virtio NEEDS_CSUM; SCTP: CRC32c) and clears PKT_PARTIAL. False: metadata does not fit. */
+/*
+ * Completes a partial checksum in place (virtio NEEDS_CSUM; SCTP: CRC32c) and clears PKT_PARTIAL. False:
+ * metadata does not fit.
+ */
 bool csum_finish(const struct arena *arena, struct pkt *pkt);
 uint32_t csum_crc32c(uint32_t crc, const void *bytes, size_t len);
 

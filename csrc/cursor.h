@@ -30,7 +30,7 @@ static inline struct cursor cursor_at(const struct arena *arena, const struct pk
     return c;
 }
 
-/* The next run: 1..want bytes, of which the caller knows that they belong to the frame. Returns its length. */
+/* The next run: 1..want bytes, which the caller knows to belong to the frame. Returns its length. */
 static inline uint32_t cursor_run(struct cursor *c, uint32_t want, uint8_t **run)
 {
     if (c->left == 0)

@@ -43,7 +43,7 @@ static void copy(struct cursor *to, struct cursor *from, uint32_t len)
     }
 }
 
-/* Length and, in IPv4, the identification, which counts up; the header checksum by the difference, so that a wrong one stays wrong. */
+/* Length and, in IPv4, the identification, which counts up. A wrong header checksum stays wrong. */
 static void set_ip(struct pkt *segment, uint32_t index)
 {
     uint8_t *ip = segment->data + segment->l3;
@@ -58,7 +58,10 @@ static void set_ip(struct pkt *segment, uint32_t index)
     memcpy(ip + 10, &field, 2);
 }
 
-/* Sequence number and flags (RFC 3168 section 6.1.2: CWR once); the partial checksum, whose pseudo header has the L4 length in it. */
+/*
+ * Sequence number and flags (RFC 3168 section 6.1.2: CWR once); the partial checksum, whose pseudo header has
+ * the L4 length in it.
+ */
 static void set_tcp(struct pkt *segment, const struct cut *cut, bool last)
 {
     uint8_t *tcp = segment->data + segment->l4;
@@ -67,7 +70,8 @@ static void set_tcp(struct pkt *segment, const struct cut *cut, bool last)
         tcp[TCP_FLAGS] &= (uint8_t)~TCP_FIN_PSH;
     if (cut->index)
         tcp[TCP_FLAGS] &= (uint8_t)~TCP_CWR;
-    uint32_t from = __builtin_bswap32(cut->source->l3_end - cut->source->l4), to = __builtin_bswap32(segment->l3_end - segment->l4);
+    uint32_t from = __builtin_bswap32(cut->source->l3_end - cut->source->l4);
+    uint32_t to = __builtin_bswap32(segment->l3_end - segment->l4);
     uint16_t field = csum_fold((uint64_t)load16(tcp + TCP_CHECKSUM) + (uint16_t)~csum_fold(from) + to);
     memcpy(tcp + TCP_CHECKSUM, &field, 2);
 }
@@ -76,7 +80,8 @@ static void set_tcp(struct pkt *segment, const struct cut *cut, bool last)
 static bool cut_next(struct pool *pool, struct cut *cut, struct pkt *segment)
 {
     const struct pkt *source = cut->source;
-    uint32_t payload = cut->left < source->gso_size ? cut->left : source->gso_size, len = cut->headers + payload;
+    uint32_t payload = cut->left < source->gso_size ? cut->left : source->gso_size;
+    uint32_t len = cut->headers + payload;
     struct pkt made;
     if (!pool_pkt_new_len(pool, &made, len))
         return false;
@@ -100,10 +105,14 @@ static bool cut_next(struct pool *pool, struct cut *cut, struct pkt *segment)
     return true;
 }
 
-void gso_segment(struct worker *worker, struct pkt *pkt, void (*each)(void *ctx, struct worker *worker, struct pkt *segment), void *ctx)
+void gso_segment(struct worker *worker, struct pkt *pkt,
+                 void (*each)(void *ctx, struct worker *worker, struct pkt *segment), void *ctx)
 {
     uint32_t headers = header_len(pkt);
-    struct cut cut = {.source = pkt, .headers = headers, .left = pkt->l3_end - headers, .payload = cursor_at(worker->pool.arena, pkt, headers)};
+    struct cut cut = {.source = pkt,
+                      .headers = headers,
+                      .left = pkt->l3_end - headers,
+                      .payload = cursor_at(worker->pool.arena, pkt, headers)};
     do {
         struct pkt *segment = worker_make(worker);
         if (!cut_next(&worker->pool, &cut, segment)) {

@@ -1,6 +1,6 @@
 /*
- * neigh.c: provider next hops. An entry is asked for when the first packet waits for it, three times a second apart, then its packets
- * die; once known it is asked again every 30 s, by unicast, as long as it is in use.
+ * neigh.c: provider next hops. An entry is asked for when the first packet waits for it, three times a second
+ * apart, then its packets die; once known it is asked again every 30 s, by unicast, as long as it is in use.
  */
 #include "neigh_table.h"
 #include <time.h>
@@ -30,7 +30,7 @@ static uint64_t mac_word(const uint8_t *mac)
 /* Words of MACs that a host can have. */
 static bool is_unicast(uint64_t mac) { return mac != 0 && !(mac & 1); }
 
-/* ---- worker 0: queues of what is due ------------------------------------------------------------------------------ */
+/* ---- worker 0: queues of what is due --------------------------------------------------------- */
 
 static void queue_leave(struct neigh_table *table, struct neigh *e)
 {
@@ -50,8 +50,9 @@ static void queue_join(struct neigh_table *table, struct neigh *e, enum neigh_qu
     e->due = now + queue->wait;
     e->before = queue->last;
     e->behind = POOL_NONE;
-    *(queue->last == POOL_NONE ? &queue->first : &table->entries[queue->last].behind) = neigh_table_index(table, e);
-    queue->last = neigh_table_index(table, e);
+    uint32_t index = neigh_table_index(table, e);
+    *(queue->last == POOL_NONE ? &queue->first : &table->entries[queue->last].behind) = index;
+    queue->last = index;
 }
 
 /* The entry that is due, NULL: none yet. */
@@ -61,7 +62,7 @@ static struct neigh *queue_due(struct neigh_table *table, enum neigh_queue_id id
     return first != POOL_NONE && table->entries[first].due <= now ? &table->entries[first] : NULL;
 }
 
-/* ---- worker 0: asking --------------------------------------------------------------------------------------------- */
+/* ---- worker 0: asking ------------------------------------------------------------------------ */
 
 /* One more request: to the MAC it had last, else to all. */
 static void ask(struct worker *worker, struct neigh *e, uint64_t time)
@@ -85,7 +86,7 @@ static void begin_asking(struct worker *worker, struct neigh *e, uint64_t time)
     ask(worker, e, time);
 }
 
-/* ---- held packets -------------------------------------------------------------------------------------------------- */
+/* ---- held packets ---------------------------------------------------------------------------- */
 
 static void count_held(struct worker *worker, const struct pkt *pkt, int64_t n)
 {
@@ -104,7 +105,10 @@ static bool send_known(struct worker *worker, const struct neigh *e, struct pkt 
     return true;
 }
 
-/* Worker 0: what waits for the entry goes, or is dropped if there is a reason. Packets stay in their place until they are flushed. */
+/*
+ * Worker 0: what waits for the entry goes, or is dropped if there is a reason. Packets stay in their place
+ * until they are flushed.
+ */
 static void let_go(struct worker *worker, struct neigh *e, enum drop reason)
 {
     struct neigh_hold *hold = &worker->dp->neigh->holds[neigh_table_index(worker->dp->neigh, e)];
@@ -132,7 +136,7 @@ static void hold(struct worker *worker, struct neigh *e, struct pkt *pkt)
     begin_asking(worker, e, pkt->time);
 }
 
-/* ---- worker 0: what becomes of an entry ---------------------------------------------------------------------------- */
+/* ---- worker 0: what becomes of an entry ------------------------------------------------------ */
 
 /* It has said its MAC. */
 static void learn(struct worker *worker, struct neigh *e, const uint8_t *mac)
@@ -188,7 +192,7 @@ bool neigh_learn(struct worker *worker, unsigned family, const uint8_t *address,
     return true;
 }
 
-/* ---- messages to worker 0 ------------------------------------------------------------------------------------------- */
+/* ---- messages to worker 0 -------------------------------------------------------------------- */
 
 /* Any other worker. The packet counts as held while it is on its way. */
 static void hand_over(struct worker *worker, uint8_t kind, uint32_t neigh, struct pkt *pkt)
@@ -300,7 +304,7 @@ void neigh_ask_all(struct dp *dp)
     wish(dp, &(struct message){.kind = MESSAGE_ASK_ALL});
 }
 
-/* ---- timers ----------------------------------------------------------------------------------------------------------- */
+/* ---- timers ---------------------------------------------------------------------------------- */
 
 /* As many messages a ring as it holds: who fills it all the time does not keep us here. */
 static void take_messages(struct worker *worker)
@@ -337,7 +341,7 @@ uint64_t neigh_next_timer(const struct dp *dp)
     return due;
 }
 
-/* ---- the control thread's side ----------------------------------------------------------------------------------------- */
+/* ---- the control thread's side --------------------------------------------------------------- */
 
 void neigh_drop_held(struct dp *dp)
 {
@@ -370,7 +374,8 @@ int dp_neigh_set(struct dp *dp, uint32_t family, const uint8_t *address, const u
     struct neigh *e = neigh_table_make(dp->neigh, family, address);
     if (!e)
         return DP_ENOMEM;
-    wish(dp, &(struct message){.kind = MESSAGE_FIX, .neigh = neigh_table_index(dp->neigh, e), .mac = mac_word(mac)});
+    const uint32_t index = neigh_table_index(dp->neigh, e);
+    wish(dp, &(struct message){.kind = MESSAGE_FIX, .neigh = index, .mac = mac_word(mac)});
     return DP_OK;
 }
 
@@ -394,7 +399,9 @@ int dp_neigh_read(const struct dp *dp, struct dp_neigh *out, uint32_t capacity)
             continue;
         if (n < capacity) {
             uint64_t mac = atomic_load_explicit(&e->mac, memory_order_relaxed);
-            out[n] = (struct dp_neigh){.family = e->family, .state = (uint8_t)state_of(e), .held = atomic_load_explicit(&e->held, memory_order_relaxed)};
+            out[n] = (struct dp_neigh){.family = e->family,
+                                       .state = (uint8_t)state_of(e),
+                                       .held = atomic_load_explicit(&e->held, memory_order_relaxed)};
             memcpy(out[n].address, e->address, 16);
             memcpy(out[n].mac, &mac, 6);
         }

@@ -6,7 +6,7 @@
 
 enum { NEIGH_MAX = 1 << 20, NEXT_HOPS_MAX = 1 << 28 };
 
-/* ---- by address ------------------------------------------------------------------------------------------------- */
+/* ---- by address ------------------------------------------------------------------------------ */
 
 static _Atomic uint32_t *bucket_of(struct neigh_table *table, unsigned family, const uint8_t *wide)
 {
@@ -45,7 +45,7 @@ struct neigh *neigh_table_make(struct neigh_table *table, unsigned family, const
     return e;
 }
 
-/* ---- next hops --------------------------------------------------------------------------------------------------- */
+/* ---- next hops ------------------------------------------------------------------------------- */
 
 static struct next_hop *next_hop(const struct neigh_table *table, uint32_t nh)
 {
@@ -53,10 +53,11 @@ static struct next_hop *next_hop(const struct neigh_table *table, uint32_t nh)
 }
 
 /*
- * Who brings an eth word up to date when a neighbour is resolved while a next hop joins its chain? Worker 0 stores the MAC, then reads the
- * chain. The control thread puts the next hop into the chain, then reads the MAC. All four are in one total order, so at least one of
- * them sees the other's. If both do, the control thread must not be the last with an older MAC: it reads the MAC again behind its
- * store. When that is still the same, worker 0 has either done its walk already, with this MAC, or will walk with a newer one and
+ * Who brings an eth word up to date when a neighbour is resolved while a next hop joins its chain? Worker 0
+ * stores the MAC, then reads the chain. The control thread puts the next hop into the chain, then reads the
+ * MAC. All four are in one total order, so at least one of them sees the other's. If both do, the control
+ * thread must not be the last with an older MAC: it reads the MAC again behind its store. When that is still
+ * the same, worker 0 has either done its walk already, with this MAC, or will walk with a newer one and
  * overwrite. A word of 0 for a moment does no harm: neigh_hold() sends to a known neighbour at once.
  */
 static void catch_up(const struct neigh_table *table, const struct neigh *e, struct next_hop *hop)
@@ -85,7 +86,8 @@ uint32_t neigh_use(struct dp *dp, unsigned family, const uint8_t *address, uint3
 {
     struct neigh_table *table = dp->neigh;
     struct neigh *e = neigh_table_make(table, family, address);
-    if (!e || nh >= NEXT_HOPS_MAX || mem_commit(&table->previous_mem, (nh + (size_t)1) * sizeof *table->previous))
+    if (!e || nh >= NEXT_HOPS_MAX ||
+        mem_commit(&table->previous_mem, (nh + (size_t)1) * sizeof *table->previous))
         return POOL_NONE;
     struct next_hop *hop = next_hop(table, nh);
     uint32_t first = atomic_load_explicit(&e->first, memory_order_relaxed);
@@ -128,7 +130,7 @@ void neigh_underlay(struct dp *dp, const uint8_t *mac)
     }
 }
 
-/* ---- life -------------------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 struct neigh_table *neigh_create(struct dp *dp)
 {
@@ -142,7 +144,8 @@ struct neigh_table *neigh_create(struct dp *dp)
     table->queues[NEIGH_FRESH] = (struct neigh_queue){NEIGH_FRESH_NS, POOL_NONE, POOL_NONE};
     for (uint32_t i = 0; i < NEIGH_BUCKETS; i++)
         atomic_init(&table->buckets[i], POOL_NONE);
-    if (mem_reserve(&table->entries_mem, NEIGH_MAX * sizeof *table->entries) || mem_reserve(&table->holds_mem, NEIGH_MAX * sizeof *table->holds) ||
+    if (mem_reserve(&table->entries_mem, NEIGH_MAX * sizeof *table->entries) ||
+        mem_reserve(&table->holds_mem, NEIGH_MAX * sizeof *table->holds) ||
         mem_reserve(&table->previous_mem, NEXT_HOPS_MAX * sizeof *table->previous)) {
         neigh_destroy(table);
         return NULL;

@@ -1,6 +1,7 @@
 /*
- * neigh_table.h: the entries behind neigh.h: found by address, chained to the next hops whose eth word they give. Private to neigh.c and
- * neigh_table.c. Each field says who writes it; "worker 0" is the control thread when there are no threads.
+ * neigh_table.h: the entries behind neigh.h: found by address, chained to the next hops whose eth word they
+ * give. Private to neigh.c and neigh_table.c. Each field says who writes it; "worker 0" is the control thread
+ * when there are no threads.
  */
 #ifndef NEIGH_TABLE_H
 #define NEIGH_TABLE_H
@@ -52,8 +53,14 @@ struct neigh_table {
     struct ring rings[];                /* to worker 0, by worker; worker 0's own is the control thread's */
 };
 
-static inline uint32_t neigh_table_count(const struct neigh_table *table) { return atomic_load_explicit(&table->count, memory_order_acquire); }
-static inline uint32_t neigh_table_index(const struct neigh_table *table, const struct neigh *e) { return (uint32_t)(e - table->entries); }
+static inline uint32_t neigh_table_count(const struct neigh_table *table)
+{
+    return atomic_load_explicit(&table->count, memory_order_acquire);
+}
+static inline uint32_t neigh_table_index(const struct neigh_table *table, const struct neigh *e)
+{
+    return (uint32_t)(e - table->entries);
+}
 /* An address in 16 bytes: IPv4 in the first four. */
 static inline void neigh_table_widen(uint8_t wide[16], unsigned family, const uint8_t *address)
 {

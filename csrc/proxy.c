@@ -1,4 +1,7 @@
-/* proxy.c: the distributed router and the ARP/ND proxy, README.md 2.2, 2.3, 2.7 and 3.10. Requests become their answers in place. */
+/*
+ * proxy.c: the distributed router and the ARP/ND proxy, README.md 2.2, 2.3, 2.7 and 3.10. Requests become
+ * their answers in place.
+ */
 #include "proxy.h"
 #include "arpnd.h"
 #include "csum.h"
@@ -9,7 +12,7 @@ enum { ECHO_TTL = 64 };
 
 static const uint8_t *arp_body(const struct pkt *pkt) { return pkt->data + pkt->l3; }
 
-/* ---- what is asked for ------------------------------------------------------------------------------------------ */
+/* ---- what is asked for ----------------------------------------------------------------------- */
 
 /* An address of the port itself, not one that it may merely send from. */
 static bool own_address(const struct port_policy *policy, unsigned family, const uint8_t *address)
@@ -24,9 +27,12 @@ static const uint8_t *record_mac(const struct worker *worker, const struct map_v
     return act_kind(record->act) == ACT_GATEWAY ? worker->dp->config.router_mac : record->mac;
 }
 
-/* ---- requests into answers -------------------------------------------------------------------------------------- */
+/* ---- requests into answers ------------------------------------------------------------------- */
 
-/* A frame of `len` bytes made in the packet's own first slot, behind its headroom: it may be longer than what it replaces. */
+/*
+ * A frame of `len` bytes made in the packet's own first slot, behind its headroom: it may be longer than what
+ * it replaces.
+ */
 static uint8_t *restart_frame(struct pkt *pkt, uint16_t len)
 {
     pkt->data = (uint8_t *)((uintptr_t)pkt->data & ~(uintptr_t)(POOL_SLOT - 1)) + POOL_HEADROOM;
@@ -43,8 +49,9 @@ void proxy_arp_reply(struct pkt *pkt, const uint8_t *mac)
     memcpy(asker_mac, arp_body(pkt) + 8, 6);
     memcpy(asker, arp_body(pkt) + 14, 4);
     memcpy(target, arp_body(pkt) + 24, 4);
-    arpnd_arp(restart_frame(pkt, ARP_FRAME),
-              &(struct arpnd_arp){.to = to, .mac = mac, .sender = target, .target_mac = asker_mac, .target = asker, .op = ARP_REPLY});
+    const struct arpnd_arp reply = {.to = to, .mac = mac, .sender = target, .target_mac = asker_mac,
+                                    .target = asker, .op = ARP_REPLY};
+    arpnd_arp(restart_frame(pkt, ARP_FRAME), &reply);
 }
 
 void proxy_na_reply(struct pkt *pkt, const uint8_t *mac, uint8_t flags)
@@ -53,11 +60,12 @@ void proxy_na_reply(struct pkt *pkt, const uint8_t *mac, uint8_t flags)
     memcpy(asker_mac, pkt->data + 6, 6);
     memcpy(asker, pkt_source(pkt), 16);
     memcpy(target, pkt->data + pkt->l4 + 8, 16);
-    bool nobody = is_any(DP_IPV6, asker);       /* it has no address yet: all nodes are told (RFC 4861 section 7.2.4) */
+    bool nobody = is_any(DP_IPV6, asker);   /* no address yet: all nodes are told (RFC 4861 section 7.2.4) */
     flags |= nobody ? ND_NA_OVERRIDE : ND_NA_OVERRIDE | ND_NA_SOLICITED;
-    arpnd_nd(restart_frame(pkt, ND_FRAME), &(struct arpnd_nd){
-        .to = nobody ? arpnd_all_nodes_mac : asker_mac, .mac = mac, .source = target,
-        .destination = nobody ? arpnd_all_nodes : asker, .target = target, .type = ND_NA, .flags = flags});
+    const struct arpnd_nd reply = {.to = nobody ? arpnd_all_nodes_mac : asker_mac, .mac = mac,
+                                   .source = target, .destination = nobody ? arpnd_all_nodes : asker,
+                                   .target = target, .type = ND_NA, .flags = flags};
+    arpnd_nd(restart_frame(pkt, ND_FRAME), &reply);
 }
 
 static void swap_addresses(struct pkt *pkt)
@@ -91,7 +99,7 @@ void proxy_echo_reply(struct pkt *pkt, const uint8_t *mac)
     set_summed(icmp, pkt->l3_type == PKT_L3_IP4 ? ICMP_ECHO_REPLY : ICMP6_ECHO_REPLY, icmp + 2);
 }
 
-/* ---- neighbour discovery ---------------------------------------------------------------------------------------- */
+/* ---- neighbour discovery --------------------------------------------------------------------- */
 
 bool proxy_is_nd(const struct pkt *pkt)
 {
@@ -134,9 +142,10 @@ bool proxy_nd_valid(const struct worker *worker, const struct pkt *pkt, const ui
     return !(type == ND_NS && *lladdr && is_any(DP_IPV6, pkt_source(pkt)));
 }
 
-/* ---- from a tenant port ----------------------------------------------------------------------------------------- */
+/* ---- from a tenant port ---------------------------------------------------------------------- */
 
-void proxy_arp(struct worker *worker, const struct tables *tables, const struct port_policy *policy, struct port *in, struct pkt *pkt)
+void proxy_arp(struct worker *worker, const struct tables *tables, const struct port_policy *policy,
+               struct port *in, struct pkt *pkt)
 {
     const uint8_t *arp = arp_body(pkt), *sender = arp + 14, *target = arp + 24;
     bool known = is_any(DP_IPV4, sender) || policy_source(policy, DP_IPV4, sender);
@@ -159,7 +168,8 @@ void proxy_arp(struct worker *worker, const struct tables *tables, const struct 
 }
 
 /* What a port may say in ND, in the order of README.md 2.3. */
-static enum drop check_tenant_nd(const struct worker *worker, const struct port_policy *policy, const struct pkt *pkt)
+static enum drop check_tenant_nd(const struct worker *worker, const struct port_policy *policy,
+                                 const struct pkt *pkt)
 {
     const uint8_t *lladdr, *source = pkt_source(pkt), *target = pkt->data + pkt->l4 + 8;
     if (!proxy_nd_valid(worker, pkt, &lladdr))
@@ -177,7 +187,8 @@ static enum drop check_tenant_nd(const struct worker *worker, const struct port_
     return DROP_NONE;
 }
 
-void proxy_nd(struct worker *worker, const struct tables *tables, const struct port_policy *policy, struct port *in, struct pkt *pkt)
+void proxy_nd(struct worker *worker, const struct tables *tables, const struct port_policy *policy,
+              struct port *in, struct pkt *pkt)
 {
     enum drop drop = check_tenant_nd(worker, policy, pkt);
     if (drop) {
@@ -185,7 +196,8 @@ void proxy_nd(struct worker *worker, const struct tables *tables, const struct p
         return;
     }
     const uint8_t *target = pkt->data + pkt->l4 + 8;
-    if (pkt->data[pkt->l4] != ND_NS || !memcmp(target, policy->link_local, 16) || own_address(policy, DP_IPV6, target)) {
+    if (pkt->data[pkt->l4] != ND_NS || !memcmp(target, policy->link_local, 16) ||
+        own_address(policy, DP_IPV6, target)) {
         worker_consume(worker, pkt);
         return;
     }
@@ -201,12 +213,13 @@ void proxy_nd(struct worker *worker, const struct tables *tables, const struct p
 
 bool proxy_is_echo(const struct pkt *pkt)
 {
+    static const uint8_t echo4[2] = {ICMP_ECHO, 0}, echo6[2] = {ICMP6_ECHO, 0};
     if (pkt->flags & PKT_FRAGMENT)
         return false;
     const uint8_t *icmp = pkt->data + pkt->l4;
     if (pkt->l3_type == PKT_L3_IP4)
-        return pkt->l4_proto == PROTO_ICMP && icmp[0] == ICMP_ECHO && icmp[1] == 0 && pkt->l4 == pkt->l3 + IP4_LEN;
-    return pkt->l3_type == PKT_L3_IP6 && pkt->l4_proto == PROTO_ICMP6 && icmp[0] == ICMP6_ECHO && icmp[1] == 0;
+        return pkt->l4_proto == PROTO_ICMP && pkt->l4 == pkt->l3 + IP4_LEN && !memcmp(icmp, echo4, 2);
+    return pkt->l3_type == PKT_L3_IP6 && pkt->l4_proto == PROTO_ICMP6 && !memcmp(icmp, echo6, 2);
 }
 
 void proxy_router(struct worker *worker, struct port *in, struct pkt *pkt)
@@ -220,9 +233,10 @@ void proxy_router(struct worker *worker, struct port *in, struct pkt *pkt)
     worker_send(worker, in, pkt);
 }
 
-/* ---- through the tunnel ----------------------------------------------------------------------------------------- */
+/* ---- through the tunnel ---------------------------------------------------------------------- */
 
-static void answer_through_tunnel(struct worker *worker, struct pkt *pkt, const struct next_hop *nh, uint32_t vsid, uint8_t flowid)
+static void answer_through_tunnel(struct worker *worker, struct pkt *pkt, const struct next_hop *nh,
+                                  uint32_t vsid, uint8_t flowid)
 {
     proxy_answered(worker, pkt);
     if (nh->header_len == 0) {
@@ -233,7 +247,8 @@ static void answer_through_tunnel(struct worker *worker, struct pkt *pkt, const 
     forward_underlay(worker, pkt, nh);
 }
 
-void proxy_tunnel_arp(struct worker *worker, const struct tables *tables, const struct subnet *subnet, struct next_hop *nh, struct pkt *pkt)
+void proxy_tunnel_arp(struct worker *worker, const struct tables *tables, const struct subnet *subnet,
+                      struct next_hop *nh, struct pkt *pkt)
 {
     if (get16(arp_body(pkt) + 6) == ARP_REPLY) {
         worker_consume(worker, pkt);
@@ -248,7 +263,8 @@ void proxy_tunnel_arp(struct worker *worker, const struct tables *tables, const 
     answer_through_tunnel(worker, pkt, nh, subnet->vsid, 0);
 }
 
-void proxy_tunnel_nd(struct worker *worker, const struct tables *tables, const struct subnet *subnet, struct next_hop *nh, struct pkt *pkt)
+void proxy_tunnel_nd(struct worker *worker, const struct tables *tables, const struct subnet *subnet,
+                     struct next_hop *nh, struct pkt *pkt)
 {
     if (pkt->data[pkt->l4] != ND_NS) {
         worker_consume(worker, pkt);

@@ -4,7 +4,7 @@
 
 enum { L4_NONE = 0xff };
 
-/* Offset in the L4 header of the checksum that covers the addresses by its pseudo header, L4_NONE without one. */
+/* Offset in the L4 header of the checksum that covers a pseudo header, L4_NONE without one. */
 static inline unsigned l4_field(const struct pkt *pkt)
 {
     if (pkt->flags & PKT_LATER)

@@ -1,6 +1,7 @@
 /*
- * rewrite.h: IP rewrite. Replaces both addresses of a parsed packet and fixes IPv4, TCP, UDP and ICMPv6 checksums by RFC 1624; a
- * partial checksum's pseudo sum is adjusted instead. UDP 0 stays 0, a computed 0 becomes 0xffff. Later fragments: addresses only.
+ * rewrite.h: IP rewrite. Replaces both addresses of a parsed packet and fixes IPv4, TCP, UDP and ICMPv6
+ * checksums by RFC 1624; a partial checksum's pseudo sum is adjusted instead. UDP 0 stays 0, a computed 0
+ * becomes 0xffff. Later fragments: addresses only.
  */
 #ifndef REWRITE_H
 #define REWRITE_H

@@ -1,9 +1,10 @@
 /*
  * ring.h: messages from one thread to another, without a lock.
  *
- * One producer, one consumer. The consumer may block when it has found the ring empty after its last pop; ring_push() says when it may
- * have done so and must be woken: each side first stores its own cursor and then loads the other's, in one total order, so
- * either the consumer sees the message or the producer sees that it has caught up.
+ * One producer, one consumer. The consumer may block when it has found the ring empty after its last pop;
+ * ring_push() says when it may have done so and must be woken: each side first stores its own cursor and then
+ * loads the other's, in one total order, so either the consumer sees the message or the producer sees that it
+ * has caught up.
  */
 #ifndef RING_H
 #define RING_H

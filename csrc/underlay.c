@@ -1,5 +1,9 @@
-/* underlay.c: ARP, neighbour discovery and ping for our PAs, README.md 3.2, 3.3 and 3.7; requests and announcements of our own. */
+/*
+ * underlay.c: ARP, neighbour discovery and ping for our PAs, README.md 3.2, 3.3 and 3.7; requests and
+ * announcements of our own.
+ */
 #include "underlay.h"
+#include <stdatomic.h>
 #include "arpnd.h"
 #include "forward.h"
 #include "parse.h"
@@ -14,7 +18,7 @@ void underlay_send(struct worker *worker, struct pkt *pkt, enum drop otherwise)
         worker_drop(worker, pkt, otherwise);
 }
 
-/* ---- what others ask ------------------------------------------------------------------------------------------------ */
+/* ---- what others ask ------------------------------------------------------------------------- */
 
 static bool is_own_pa(const struct worker *worker, unsigned family, const uint8_t *address)
 {
@@ -80,7 +84,7 @@ void underlay_echo(struct worker *worker, struct pkt *pkt)
     answer(worker, pkt);
 }
 
-/* ---- what we say ------------------------------------------------------------------------------------------------------ */
+/* ---- what we say ----------------------------------------------------------------------------- */
 
 /* A frame of ours; NULL, and nothing was made, without a slot. */
 static struct pkt *make(struct worker *worker, uint16_t len, uint64_t time)
@@ -115,14 +119,17 @@ static void send_nd(struct worker *worker, const struct arpnd_nd *nd, uint64_t t
 
 static const uint8_t no_mac[6];
 
-/* Who asks: this host's first shared PA of the family, else the lowest rewrite PA of a CA that lives here; NULL: it has none. */
+/*
+ * Who asks: this host's first shared PA of the family, else the lowest rewrite PA of a CA that lives here;
+ * NULL: it has none.
+ */
 static const uint8_t *asking_pa(const struct tables *tables, unsigned family)
 {
     const uint8_t *shared = family == DP_IPV4 ? tables->shared_pa4 : tables->shared_pa6, *lowest = NULL;
     if (!is_any(family, shared))
         return shared;
     for (unsigned port = 0; port < DP_MAX_PORTS; port++) {
-        const struct port_policy *policy = __atomic_load_n((struct port_policy *const *)&tables->policies[port], __ATOMIC_ACQUIRE);
+        const struct port_policy *policy = atomic_load(&tables->policies[port]);
         for (unsigned i = 0; policy && i < policy->n4 + policy->n6; i++) {
             const struct port_source *source = &policy->sources[i];
             if (source->has_pa && source->family == family && (!lowest || memcmp(source->pa, lowest, 16) < 0))
@@ -132,7 +139,8 @@ static const uint8_t *asking_pa(const struct tables *tables, unsigned family)
     return lowest;
 }
 
-void underlay_ask(struct worker *worker, unsigned family, const uint8_t *address, const uint8_t *mac, uint64_t time)
+void underlay_ask(struct worker *worker, unsigned family, const uint8_t *address, const uint8_t *mac,
+                  uint64_t time)
 {
     const struct port *underlay = dp_port(worker->dp, DP_UNDERLAY);
     const uint8_t *own = asking_pa(dp_tables(worker->dp), family);
@@ -140,13 +148,15 @@ void underlay_ask(struct worker *worker, unsigned family, const uint8_t *address
     if (!underlay || !own)
         return;
     if (family == DP_IPV4) {
-        send_arp(worker, &(struct arpnd_arp){.to = mac ? mac : arpnd_broadcast, .mac = underlay->mac, .sender = own, .target_mac = no_mac,
-                                             .target = address, .op = ARP_REQUEST}, time);
+        const struct arpnd_arp arp = {.to = mac ? mac : arpnd_broadcast, .mac = underlay->mac, .sender = own,
+                                      .target_mac = no_mac, .target = address, .op = ARP_REQUEST};
+        send_arp(worker, &arp, time);
         return;
     }
     arpnd_solicited_node(address, group, group_mac);
-    send_nd(worker, &(struct arpnd_nd){.to = mac ? mac : group_mac, .mac = underlay->mac, .source = own,
-                                       .destination = mac ? address : group, .target = address, .type = ND_NS}, time);
+    const struct arpnd_nd ns = {.to = mac ? mac : group_mac, .mac = underlay->mac, .source = own,
+                                .destination = mac ? address : group, .target = address, .type = ND_NS};
+    send_nd(worker, &ns, time);
 }
 
 void underlay_announce(struct worker *worker, unsigned family, const uint8_t *address)
@@ -154,15 +164,19 @@ void underlay_announce(struct worker *worker, unsigned family, const uint8_t *ad
     const struct port *underlay = dp_port(worker->dp, DP_UNDERLAY);
     if (!underlay)
         return;
-    if (family == DP_IPV4)
-        send_arp(worker, &(struct arpnd_arp){.to = arpnd_broadcast, .mac = underlay->mac, .sender = address, .target_mac = no_mac,
-                                             .target = address, .op = ARP_REQUEST}, worker->now);
-    else
-        send_nd(worker, &(struct arpnd_nd){.to = arpnd_all_nodes_mac, .mac = underlay->mac, .source = address,
-                                           .destination = arpnd_all_nodes, .target = address, .type = ND_NA, .flags = ND_NA_OVERRIDE}, worker->now);
+    if (family == DP_IPV4) {
+        const struct arpnd_arp arp = {.to = arpnd_broadcast, .mac = underlay->mac, .sender = address,
+                                      .target_mac = no_mac, .target = address, .op = ARP_REQUEST};
+        send_arp(worker, &arp, worker->now);
+        return;
+    }
+    const struct arpnd_nd na = {.to = arpnd_all_nodes_mac, .mac = underlay->mac, .source = address,
+                                .destination = arpnd_all_nodes, .target = address, .type = ND_NA,
+                                .flags = ND_NA_OVERRIDE};
+    send_nd(worker, &na, worker->now);
 }
 
-/* ---- dp_api.h ----------------------------------------------------------------------------------------------------------- */
+/* ---- dp_api.h -------------------------------------------------------------------------------- */
 
 static bool announce4(void *ctx, const uint64_t *key, const struct map_value *value)
 {

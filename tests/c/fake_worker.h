@@ -1,6 +1,6 @@
 /*
- * fake_worker.h: one worker without an engine, for tests of a single step. What a step does with a packet is counted and nothing
- * else; the balance of counters can be asserted as in the engine.
+ * fake_worker.h: one worker without an engine, for tests of a single step. What a step does with a packet is
+ * counted and nothing else; the balance of counters can be asserted as in the engine.
  */
 #ifndef FAKE_WORKER_H
 #define FAKE_WORKER_H

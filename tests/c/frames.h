@@ -1,6 +1,6 @@
 /*
- * frames.h: flat frames for the C tests, made and summed by the slowest means, and their way into packets. Sums here are of big-endian
- * numbers, byte by byte: nothing is shared with csum.c.
+ * frames.h: flat frames for the C tests, made and summed by the slowest means, and their way into packets.
+ * Sums here are of big-endian numbers, byte by byte: nothing is shared with csum.c.
  */
 #ifndef FRAMES_H
 #define FRAMES_H
@@ -68,11 +68,17 @@ static inline int same_sum(uint32_t a, uint32_t b) { return a % 0xffff == b % 0x
 
 static inline unsigned checksum_offset(unsigned family, uint8_t proto)
 {
-    return proto == PROTO_TCP ? 16 : proto == PROTO_UDP ? 6 : proto == PROTO_ICMP || (proto == PROTO_ICMP6 && family == 6) ? 2 : 0;
+    if (proto == PROTO_TCP || proto == PROTO_UDP)
+        return proto == PROTO_TCP ? 16 : 6;
+    return proto == PROTO_ICMP || (proto == PROTO_ICMP6 && family == 6) ? 2 : 0;
 }
 
-/* Ethernet and IP around l4len bytes of L4, random addresses; the caller fills those in and calls frame_seal(). Returns the offset of L4. */
-static inline uint32_t frame_ip(struct frame *f, unsigned family, uint8_t proto, uint32_t l4len, uint32_t options)
+/*
+ * Ethernet and IP around l4len bytes of L4, random addresses; the caller fills those in and calls
+ * frame_seal(). Returns the offset of L4.
+ */
+static inline uint32_t frame_ip(struct frame *f, unsigned family, uint8_t proto, uint32_t l4len,
+                                uint32_t options)
 {
     uint8_t *ip = f->bytes + ETH_LEN;
     uint32_t header = family == 4 ? IP4_LEN + options : IP6_LEN;
@@ -104,7 +110,8 @@ static inline void frame_seal(struct frame *f, uint32_t l4, uint8_t proto, uint3
 {
     uint8_t *ip = f->bytes + ETH_LEN;
     put16(f->bytes + field, 0);
-    uint32_t sum = partial ? naive_pseudo(ip, proto, f->len - l4) : 0xffff - naive_residue(ip, proto, f->bytes + l4, f->len - l4);
+    uint32_t sum = partial ? naive_pseudo(ip, proto, f->len - l4)
+                           : 0xffff - naive_residue(ip, proto, f->bytes + l4, f->len - l4);
     put16(f->bytes + field, (uint16_t)(sum == 0 && !partial ? 0xffff : sum));
 }
 

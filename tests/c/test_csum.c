@@ -34,7 +34,8 @@ static void sum_of_every_length_and_alignment(void **state)
         uint16_t sum = csum_fold(csum_add(at, len, 0));
         assert_int_equal(__builtin_bswap16(sum), naive_sum(at, len, 0));
         uint16_t more = csum_fold(csum_add(at, len, 0xffffffffffull));
-        assert_true(same_sum(__builtin_bswap16(more), naive_sum(at, len, 0xff00)));     /* 2^40 - 1 is 00ff modulo ffff */
+        const uint32_t seed = 0xff00;       /* 2^40 - 1 is 00ff modulo ffff */
+        assert_true(same_sum(__builtin_bswap16(more), naive_sum(at, len, seed)));
     }
 }
 
@@ -106,7 +107,8 @@ static void pseudo_headers_and_ip4_headers(void **state)
         frame_to_pkt(&pool, &frame, &pkt, POOL_HEAD_MAX);
         assert_int_equal(parse_frame(&pkt), DROP_NONE);
         uint32_t l4len = rnd(65536);
-        assert_int_equal(__builtin_bswap16(csum_fold(csum_pseudo(&pkt, l4len))), naive_pseudo(frame.bytes + ETH_LEN, proto, l4len));
+        assert_int_equal(__builtin_bswap16(csum_fold(csum_pseudo(&pkt, l4len))),
+                         naive_pseudo(frame.bytes + ETH_LEN, proto, l4len));
         if (family == 4) {
             unsigned hlen = pkt.l4 - pkt.l3;
             assert_true(csum_ip4_ok(pkt.data + pkt.l3, hlen));
@@ -124,7 +126,8 @@ static void finish_makes_partial_sums_whole(void **state)
     for (int i = 0; i < 400; i++) {
         unsigned family = rnd(2) ? 4 : 6;
         uint8_t proto = rnd(2) ? PROTO_TCP : PROTO_UDP;
-        uint32_t l4 = frame_l4(&frame, family, proto, 20 + rnd(i % 4 ? 3000 : 60000), 1), end = frame.len, padding = rnd(40);
+        uint32_t l4 = frame_l4(&frame, family, proto, 20 + rnd(i % 4 ? 3000 : 60000), 1);
+        uint32_t end = frame.len, padding = rnd(40);
         rnd_fill(frame.bytes + frame.len, padding);
         frame.len += padding;
         frame_to_pkt(&pool, &frame, &pkt, 200 + rnd(POOL_HEAD_MAX - 200));
@@ -141,7 +144,10 @@ static void finish_makes_partial_sums_whole(void **state)
     }
 }
 
-/* The payload is made so that the sum comes out as 0xffff: the field would be 0, which in UDP means "no checksum". */
+/*
+ * The payload is made so that the sum comes out as 0xffff: the field would be 0, which in UDP means "no
+ * checksum".
+ */
 static void finish_never_computes_zero(void **state)
 {
     (void)state;
@@ -165,7 +171,8 @@ static void finish_of_sctp_is_crc32c(void **state)
     struct pkt pkt;
     assert_int_equal(~csum_crc32c(0xffffffff, "123456789", 9), 0xe3069283);
     for (int i = 0; i < 200; i++) {
-        uint32_t l4len = 12 + rnd(i % 4 ? 1400 : 30000), l4 = frame_l4(&frame, i % 2 ? 4 : 6, PROTO_SCTP, l4len, 0);
+        uint32_t l4len = 12 + rnd(i % 4 ? 1400 : 30000);
+        uint32_t l4 = frame_l4(&frame, i % 2 ? 4 : 6, PROTO_SCTP, l4len, 0);
         frame_to_pkt(&pool, &frame, &pkt, 120 + rnd(POOL_HEAD_MAX - 120));
         pkt.flags = PKT_PARTIAL;
         pkt.csum_start = (uint16_t)l4;
@@ -184,9 +191,12 @@ static void finish_refuses_what_lies_outside(void **state)
 {
     (void)state;
     struct pkt pkt;
-    static const struct { uint8_t proto; uint16_t l4len, start, offset; } cases[] = {
-        {PROTO_GRE, 100, 99, 0}, {PROTO_GRE, 100, 0, 99}, {PROTO_GRE, 100, 100, 0}, {PROTO_GRE, 100, 65000, 65535},
-        {PROTO_SCTP, 11, 0, 8}, {PROTO_GRE, 4000, 3500, 0},
+    static const struct {
+        uint8_t proto;
+        uint16_t l4len, start, offset;
+    } cases[] = {
+        {PROTO_GRE, 100, 99, 0}, {PROTO_GRE, 100, 0, 99}, {PROTO_GRE, 100, 100, 0},
+        {PROTO_GRE, 100, 65000, 65535}, {PROTO_SCTP, 11, 0, 8}, {PROTO_GRE, 4000, 3500, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         uint32_t l4 = frame_ip(&frame, 4, cases[i].proto, cases[i].l4len, 0);

@@ -4,17 +4,22 @@
 
 static struct frame frame, got, expected;
 
-/* Bytes of the i-th of the segments of `frame`; true if it is the last. The checksum is summed whole, and off by `error`. */
-static bool naive_segment(const struct frame *f, uint32_t l4, uint32_t end, uint32_t size, uint32_t i, uint32_t error, struct frame *out)
+/*
+ * Bytes of the i-th of the segments of `frame`; true if it is the last. The checksum is summed whole, and off
+ * by `error`.
+ */
+static bool naive_segment(const struct frame *f, uint32_t l4, uint32_t end, uint32_t size, uint32_t i,
+                          uint32_t error, struct frame *out)
 {
-    uint32_t headers = l4 + (f->bytes[l4 + 12] >> 4) * 4u, from = headers + i * size, to = from + size < end ? from + size : end;
+    uint32_t headers = l4 + (f->bytes[l4 + 12] >> 4) * 4u, from = headers + i * size;
+    uint32_t to = from + size < end ? from + size : end;
     uint8_t *ip = out->bytes + ETH_LEN, *tcp = out->bytes + l4;
     bool last = to == end;
     memcpy(out->bytes, f->bytes, headers);
     memcpy(out->bytes + headers, f->bytes + from, to - from);
     out->len = headers + (to - from);
     if (ip[0] >> 4 == 4) {
-        uint32_t wrong = naive_sum(ip, l4 - ETH_LEN, 0);    /* what the header sums to, right or wrong, it goes on summing to */
+        uint32_t wrong = naive_sum(ip, l4 - ETH_LEN, 0); /* right or wrong, it goes on summing to it */
         put16(ip + 2, (uint16_t)(out->len - ETH_LEN));
         put16(ip + 4, (uint16_t)(get16(ip + 4) + i));
         put16(ip + 10, 0);
@@ -35,8 +40,9 @@ static bool naive_segment(const struct frame *f, uint32_t l4, uint32_t end, uint
 
 static void make_super(unsigned family, uint32_t payload, uint32_t size, uint32_t head, struct pkt *pkt)
 {
-    uint32_t options = rnd(11) * 4, l4 = frame_ip(&frame, family, PROTO_TCP, TCP_LEN + options + payload, family == 4 ? rnd(3) * 4 : 0);
-    rnd_fill(frame.bytes + l4, TCP_LEN + options + payload);
+    uint32_t options = rnd(11) * 4, l4len = TCP_LEN + options + payload;
+    uint32_t l4 = frame_ip(&frame, family, PROTO_TCP, l4len, family == 4 ? rnd(3) * 4 : 0);
+    rnd_fill(frame.bytes + l4, l4len);
     frame.bytes[l4 + 12] = (uint8_t)((5 + options / 4) << 4);
     frame_seal(&frame, l4, PROTO_TCP, l4 + 16, 1);
     uint32_t padding = rnd(4) ? 0 : rnd(30);
@@ -75,7 +81,8 @@ static void check_segment(void *ctx, struct worker *worker, struct pkt *segment)
 {
     struct check *check = ctx;
     assert_false(check->ended);
-    check->ended = naive_segment(&frame, check->l4, check->l3_end, check->size, check->n++, check->error, &expected);
+    check->ended = naive_segment(&frame, check->l4, check->l3_end, check->size, check->n++, check->error,
+                                 &expected);
     frame_of_pkt(&worker->dp->arena, segment, &got);
     assert_same_frame(&got, &expected);
     assert_int_equal(segment->gso, DP_GSO_NONE);
@@ -91,7 +98,8 @@ static void check_segment(void *ctx, struct worker *worker, struct pkt *segment)
 static uint32_t cut_and_check(struct pkt *pkt, uint32_t error)
 {
     struct check check = {.l4 = pkt->l4, .l3_end = pkt->l3_end, .size = pkt->gso_size, .error = error};
-    uint32_t largest = gso_l3_len(pkt), header = pkt->l4 + (pkt->data[pkt->l4 + 12] >> 4) * 4u, payload = pkt->l3_end - header;
+    uint32_t largest = gso_l3_len(pkt), header = pkt->l4 + (pkt->data[pkt->l4 + 12] >> 4) * 4u;
+    uint32_t payload = pkt->l3_end - header;
     assert_int_equal(largest, header - ETH_LEN + (payload < pkt->gso_size ? payload : pkt->gso_size));
     fake_stats = (struct port_stats){.received = 1};
     gso_segment(&fake_worker, pkt, check_segment, &check);
@@ -117,8 +125,11 @@ static void segments_are_those_of_the_naive_twin(void **state)
 static void edges_of_the_size(void **state)
 {
     (void)state;
-    static const struct { uint32_t payload, size, segments; } cases[] = {
-        {0, 1448, 1}, {1, 1448, 1}, {1447, 1448, 1}, {1448, 1448, 1}, {1449, 1448, 2}, {2896, 1448, 2}, {65000, 65535, 1}, {5, 1, 5}, {64000, 8900, 8},
+    static const struct {
+        uint32_t payload, size, segments;
+    } cases[] = {
+        {0, 1448, 1}, {1, 1448, 1}, {1447, 1448, 1}, {1448, 1448, 1}, {1449, 1448, 2}, {2896, 1448, 2},
+        {65000, 65535, 1}, {5, 1, 5}, {64000, 8900, 8},
     };
     struct pkt pkt;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -128,7 +139,10 @@ static void edges_of_the_size(void **state)
         }
 }
 
-/* The sender's partial sum and its header checksum are wrong: every segment is wrong by as much, none is repaired. */
+/*
+ * The sender's partial sum and its header checksum are wrong: every segment is wrong by as much, none is
+ * repaired.
+ */
 static void wrong_sums_stay_wrong(void **state)
 {
     (void)state;

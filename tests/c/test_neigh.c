@@ -5,7 +5,10 @@ static struct world *w;
 static struct frame f;
 
 /* A packet from port A to a CA, as it must leave: outer destination MAC and inner mark. */
-static void send_to(const uint8_t *ca, uint8_t mark) { world_send(w, PORT_A, frame_udp(&f, mac_far, mac_a, ca_a, ca, mark)); }
+static void send_to(const uint8_t *ca, uint8_t mark)
+{
+    world_send(w, PORT_A, frame_udp(&f, mac_far, mac_a, ca_a, ca, mark));
+}
 
 static void expect_pushed(const uint8_t *mac, const uint8_t *pa, uint8_t mark)
 {
@@ -95,18 +98,23 @@ static void asked_three_times_then_dropped(void **state)
 static void over_ipv6_by_neighbour_discovery(void **state)
 {
     (void)state;
-    static const uint8_t group[16] = {0xff, 2, [11] = 1, 0xff, 0x12, 0, 2}, group_mac[6] = {0x33, 0x33, 0xff, 0x12, 0, 2};
+    static const uint8_t group[16] = {0xff, 2, [11] = 1, 0xff, 0x12, 0, 2},
+                         group_mac[6] = {0x33, 0x33, 0xff, 0x12, 0, 2};
     send_to(ca_c6, 5);
-    world_expect(w, DP_UNDERLAY, frame_nd(&f, 135, group_mac, underlay_mac, pa1_6, group, 0, pa2_6, underlay_mac));
-    world_send(w, DP_UNDERLAY, frame_nd(&f, 136, underlay_mac, mac_host2, pa2_6, pa1_6, 0x60, pa2_6, mac_host2));
+    world_expect(w, DP_UNDERLAY,
+                 frame_nd(&f, 135, group_mac, underlay_mac, pa1_6, group, 0, pa2_6, underlay_mac));
+    world_send(w, DP_UNDERLAY,
+               frame_nd(&f, 136, underlay_mac, mac_host2, pa2_6, pa1_6, 0x60, pa2_6, mac_host2));
     assert_true(world_take(w, DP_UNDERLAY));
     assert_memory_equal(w->bytes, mac_host2, 6);
     assert_memory_equal(w->bytes + 38, pa2_6, 16);
     assert_int_equal(w->frame.len, 60 + 62);
     assert_int_equal(state_of(pa2_6, 6), DP_NEIGH_KNOWN);
     world_run(w, 30 * SECOND);          /* and asked again by unicast */
-    world_expect(w, DP_UNDERLAY, frame_nd(&f, 135, mac_host2, underlay_mac, pa1_6, pa2_6, 0, pa2_6, underlay_mac));
-    world_send(w, DP_UNDERLAY, frame_nd(&f, 136, underlay_mac, mac_host2, pa2_6, pa1_6, 0x40, pa2_6, NULL));   /* no option: its own MAC */
+    world_expect(w, DP_UNDERLAY,
+                 frame_nd(&f, 135, mac_host2, underlay_mac, pa1_6, pa2_6, 0, pa2_6, underlay_mac));
+    frame_nd(&f, 136, underlay_mac, mac_host2, pa2_6, pa1_6, 0x40, pa2_6, NULL); /* no option: its own MAC */
+    world_send(w, DP_UNDERLAY, &f);
     world_run(w, 10 * SECOND);
     world_expect_nothing(w);
 }
@@ -126,7 +134,8 @@ static void one_answer_serves_all_behind_a_gateway(void **state)
     send_to(ca_e, 2);
     expect_pushed(mac_gateway, pa4, 2);
     static const uint8_t other[6] = {2, 0, 0, 0, 0, 0xfd};
-    world_send(w, DP_UNDERLAY, frame_arp(&f, 1, broadcast, other, other, gateway, no_mac, gateway));    /* it has moved */
+    frame_arp(&f, 1, broadcast, other, other, gateway, no_mac, gateway);     /* it has moved */
+    world_send(w, DP_UNDERLAY, &f);
     send_to(ca_d, 3);
     expect_pushed(other, pa3, 3);
     send_to(ca_e, 4);
@@ -149,7 +158,7 @@ static void known_ones_are_asked_again_by_unicast(void **state)
     world_run(w, 29 * SECOND);
     world_expect_nothing(w);
     world_run(w, SECOND);
-    for (int try = 1; try <= 3; try++) {        /* now it is silent, but is sent to as long as it is being asked */
+    for (int try = 1; try <= 3; try++) { /* now it is silent, but is sent to as long as it is being asked */
         expect_request(mac_host2, pa2);
         send_to(ca_c, 2);
         expect_pushed(mac_host2, pa2, 2);
@@ -192,7 +201,8 @@ static void probe_asks_and_learns(void **state)
 {
     (void)state;
     static const uint8_t stranger[4] = {192, 0, 2, 77};
-    const struct frame *gratuitous = frame_arp(&f, 1, broadcast, mac_host2, mac_host2, stranger, no_mac, stranger);
+    const struct frame *gratuitous = frame_arp(&f, 1, broadcast, mac_host2, mac_host2, stranger, no_mac,
+                                               stranger);
     world_expect_drop(w, DP_UNDERLAY, gratuitous, "underlay-not-ours");
     world_run(w, 0);
     assert_int_equal(state_of(stranger, 4), -1);
@@ -216,8 +226,10 @@ static void macs_that_no_host_has_are_not_learned(void **state)
     static const uint8_t group_mac[6] = {3, 0, 0, 0, 0, 1};
     send_to(ca_c, 1);
     expect_request(broadcast, pa2);
-    world_expect_consumed(w, DP_UNDERLAY, frame_arp(&f, 2, underlay_mac, mac_host2, group_mac, pa2, underlay_mac, pa1));
-    world_expect_consumed(w, DP_UNDERLAY, frame_arp(&f, 2, underlay_mac, mac_host2, no_mac, pa2, underlay_mac, pa1));
+    world_expect_consumed(w, DP_UNDERLAY,
+                          frame_arp(&f, 2, underlay_mac, mac_host2, group_mac, pa2, underlay_mac, pa1));
+    world_expect_consumed(w, DP_UNDERLAY,
+                          frame_arp(&f, 2, underlay_mac, mac_host2, no_mac, pa2, underlay_mac, pa1));
     assert_int_equal(state_of(pa2, 4), DP_NEIGH_ASKING);
     assert_int_equal(world_counters(w, PORT_A).held, 1);
 }
@@ -231,10 +243,13 @@ static void one_that_policy_drops_is_no_neighbour(void **state)
     add_record(&c, DP_DEL, 4, ca_c6, 2, 0, mac_far, 6, pa2_6);
     add_pa(&c, DP_DEL, 2, 6, pa2_6, DP_PA_SHARED);
     change_apply(w, &c);
-    world_send(w, DP_UNDERLAY, frame_nd(&f, 136, underlay_mac, mac_host2, pa2_6, pa1_6, 0x60, pa2_6, mac_host2));
+    world_send(w, DP_UNDERLAY,
+               frame_nd(&f, 136, underlay_mac, mac_host2, pa2_6, pa1_6, 0x60, pa2_6, mac_host2));
     assert_true(world_take(w, DP_UNDERLAY));        /* what waited was accepted, and still goes */
     assert_int_equal(world_counters(w, PORT_A).held, 0);
-    world_expect_drop(w, DP_UNDERLAY, frame_nd(&f, 136, underlay_mac, mac_host2, pa2_6, pa1_6, 0x60, pa2_6, mac_host2), "underlay-not-ours");
+    world_expect_drop(w, DP_UNDERLAY,
+                      frame_nd(&f, 136, underlay_mac, mac_host2, pa2_6, pa1_6, 0x60, pa2_6, mac_host2),
+                      "underlay-not-ours");
 }
 
 static void a_new_underlay_mac_reaches_every_header(void **state)
@@ -288,12 +303,14 @@ static void other_workers_hand_over(void **state)
     expect_request(broadcast, pa2);
     assert_int_equal(world_counters(w, PORT_A).held, 16);
     assert_int_equal(world_drops(w, PORT_A, "neigh-full"), 4);
-    world_inject(w, DP_UNDERLAY, frame_arp(&f, 2, underlay_mac, mac_host2, mac_host2, pa2, underlay_mac, pa1), 1);
+    world_inject(w, DP_UNDERLAY, frame_arp(&f, 2, underlay_mac, mac_host2, mac_host2, pa2, underlay_mac, pa1),
+                 1);
     world_inject(w, DP_UNDERLAY, frame_arp(&f, 1, broadcast, mac_host2, mac_host2, pa2, no_mac, pa1), 1);
     world_run(w, 0);
     for (uint8_t mark = 0; mark < 16; mark++)
         expect_pushed(mac_host2, pa2, mark);
-    world_expect(w, DP_UNDERLAY, frame_arp(&f, 2, mac_host2, underlay_mac, underlay_mac, pa1, mac_host2, pa2));
+    world_expect(w, DP_UNDERLAY,
+                 frame_arp(&f, 2, mac_host2, underlay_mac, underlay_mac, pa1, mac_host2, pa2));
     world_inject(w, PORT_A, frame_udp(&f, mac_far, mac_a, ca_a, ca_c, 99), 1);
     world_run(w, 0);
     expect_pushed(mac_host2, pa2, 99);

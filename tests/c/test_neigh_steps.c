@@ -1,7 +1,8 @@
 /*
- * The races between the control thread, which puts a next hop into a neighbour's chain, and worker 0, which resolves the neighbour: one side is
- * stopped by the CPU's trap flag behind each of its instructions in turn, and the other does all it does. (Memory order is for
- * test_neigh_threads and for the argument in neigh_table.c.)
+ * The races between the control thread, which puts a next hop into a neighbour's chain, and worker 0, which
+ * resolves the neighbour: one side is stopped by the CPU's trap flag behind each of its instructions in turn,
+ * and the other does all it does. (Memory order is for test_neigh_threads and for the argument in
+ * neigh_table.c.)
  */
 #include <setjmp.h>
 #include <signal.h>
@@ -27,7 +28,7 @@ static struct neigh *neighbour;
 static const uint8_t address[4] = {192, 0, 2, 1};
 static uint32_t used = POOL_NONE;
 
-/* ---- one step at a time ---- */
+/* ---- one step at a time ---------------------------------------------------------------------- */
 
 static volatile uint32_t steps, stop_at;
 static void (*interruption)(void);
@@ -43,8 +44,14 @@ static void trapped(int signal, siginfo_t *info, void *context)
     interruption();
 }
 
-static inline void trap_flag_on(void) { __asm__ volatile("pushfq\n\torq $0x100, (%%rsp)\n\tpopfq" ::: "memory", "cc"); }
-static inline void trap_flag_off(void) { __asm__ volatile("pushfq\n\tandq $~0x100, (%%rsp)\n\tpopfq" ::: "memory", "cc"); }
+static inline void trap_flag_on(void)
+{
+    __asm__ volatile("pushfq\n\torq $0x100, (%%rsp)\n\tpopfq" ::: "memory", "cc");
+}
+static inline void trap_flag_off(void)
+{
+    __asm__ volatile("pushfq\n\tandq $~0x100, (%%rsp)\n\tpopfq" ::: "memory", "cc");
+}
 
 /* Runs `outer` with `inner` behind its n-th instruction. False: it has ended before. */
 static bool run_interrupted(void (*outer)(void), void (*inner)(void), uint32_t n)
@@ -58,7 +65,7 @@ static bool run_interrupted(void (*outer)(void), void (*inner)(void), uint32_t n
     return steps >= n;
 }
 
-/* ---- the two sides ---- */
+/* ---- the two sides --------------------------------------------------------------------------- */
 
 static void join(void) { used = neigh_use(&dp, DP_IPV4, address, 0); }
 static void resolve(void) { neigh_table_set_mac(dp.neigh, neighbour, 0x222222222202); }

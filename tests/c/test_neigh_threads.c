@@ -18,7 +18,7 @@ static struct worker worker;
 static struct tables tables;
 static struct next_hop hops[HOPS];
 
-/* ---- the ring ---- */
+/* ---- the ring -------------------------------------------------------------------------------- */
 
 struct consumer {
     struct ring *ring;
@@ -96,7 +96,7 @@ static void a_full_ring_refuses(void **state)
     free(ring);
 }
 
-/* ---- the chain ---- */
+/* ---- the chain ------------------------------------------------------------------------------- */
 
 static const uint8_t addresses[2][4] = {{192, 0, 2, 1}, {192, 0, 2, 2}};
 static struct neigh *neighbours[2];
@@ -108,7 +108,10 @@ static uint64_t next_random(uint64_t *state)
     return *state;
 }
 
-/* Both threads leave within nanoseconds of each other, which a barrier that sleeps would not do. `n`: meetings so far. */
+/*
+ * Both threads leave within nanoseconds of each other, which a barrier that sleeps would not do. `n`:
+ * meetings so far.
+ */
 static void meet(uint32_t *n)
 {
     *n += 2;

@@ -1,4 +1,6 @@
-/* IP rewrite: right checksums stay right, wrong ones stay wrong by the same difference, whatever the packet. */
+/*
+ * IP rewrite: right checksums stay right, wrong ones stay wrong by the same difference, whatever the packet.
+ */
 #include "rewrite.h"
 #include "csum.h"
 #include "frames.h"
@@ -24,7 +26,8 @@ static void random_addresses(uint8_t *source, uint8_t *destination)
 }
 
 /* Both addresses are new, every byte but those and the checksums is as it was. */
-static void check_bytes(unsigned family, const uint8_t *source, const uint8_t *destination, uint32_t l4, uint8_t proto)
+static void check_bytes(unsigned family, const uint8_t *source, const uint8_t *destination, uint32_t l4,
+                        uint8_t proto)
 {
     uint32_t at = ETH_LEN + (family == 4 ? 12 : 8), size = family == 4 ? 4 : 16;
     assert_memory_equal(after.bytes + at, source, size);
@@ -62,7 +65,8 @@ static void checksums_keep_their_difference(void **state)
         if (family == 4)
             assert_true(same_sum(naive_sum(after.bytes + ETH_LEN, hlen, 0), ip_residue));
         if (proto != PROTO_ICMP && checksum_offset(family, proto))
-            assert_true(same_sum(naive_residue(after.bytes + ETH_LEN, proto, after.bytes + l4, after.len - l4), residue));
+            assert_true(same_sum(
+                naive_residue(after.bytes + ETH_LEN, proto, after.bytes + l4, after.len - l4), residue));
         if (proto == PROTO_UDP)
             assert_int_not_equal(get16(after.bytes + l4 + 6), 0);
         check_bytes(family, source, destination, l4, proto);

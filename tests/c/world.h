@@ -1,8 +1,9 @@
 /*
- * world.h: an engine with a small policy, driven through dp_api.h alone: memory ports, a clock that the test moves, frames made by hand.
+ * world.h: an engine with a small policy, driven through dp_api.h alone: memory ports, a clock that the test
+ * moves, frames made by hand.
  *
- * Host 1 is this one. On its link (192.0.2.0/24, 2001:db8::/64): host 2. Behind the gateway 192.0.2.254: hosts 3 and 4. VSID 5001 has two
- * local ports and CAs on each host; their names and addresses are below.
+ * Host 1 is this one. On its link (192.0.2.0/24, 2001:db8::/64): host 2. Behind the gateway 192.0.2.254:
+ * hosts 3 and 4. VSID 5001 has two local ports and CAs on each host; their names and addresses are below.
  */
 #ifndef WORLD_H
 #define WORLD_H
@@ -13,18 +14,24 @@
 enum { VSID = 5001, PORT_A = 1, PORT_B = 2 };
 
 static const uint8_t underlay_mac[6] = {2, 0, 0, 0, 0, 1}, router_mac[6] = {2, 0, 0x5e, 0, 0, 1};
-static const uint8_t mac_a[6] = {2, 0xbb, 0, 0, 0, 0xa}, mac_b[6] = {2, 0xbb, 0, 0, 0, 0xb}, mac_far[6] = {2, 0xbb, 0, 0, 0, 0xf};
+static const uint8_t mac_a[6] = {2, 0xbb, 0, 0, 0, 0xa}, mac_b[6] = {2, 0xbb, 0, 0, 0, 0xb},
+                     mac_far[6] = {2, 0xbb, 0, 0, 0, 0xf};
 static const uint8_t mac_host2[6] = {2, 0, 0, 0, 0, 2}, mac_gateway[6] = {2, 0, 0, 0, 0, 0xfe};
 static const uint8_t broadcast[6] = {255, 255, 255, 255, 255, 255}, no_mac[6], any4[4], any6[16];
 /* PAs */
-static const uint8_t pa1[4] = {192, 0, 2, 1}, pa1_rewrite[4] = {192, 0, 2, 101}, pa2[4] = {192, 0, 2, 2}, pa2_rewrite[4] = {192, 0, 2, 102};
+static const uint8_t pa1[4] = {192, 0, 2, 1}, pa1_rewrite[4] = {192, 0, 2, 101}, pa2[4] = {192, 0, 2, 2},
+                     pa2_rewrite[4] = {192, 0, 2, 102};
 static const uint8_t pa3[4] = {198, 51, 100, 3}, pa4[4] = {198, 51, 100, 4}, gateway[4] = {192, 0, 2, 254};
-static const uint8_t pa1_6[16] = {0x20, 1, 0xd, 0xb8, [15] = 1}, pa2_6[16] = {0x20, 1, 0xd, 0xb8, [13] = 0x12, [15] = 2};
+static const uint8_t pa1_6[16] = {0x20, 1, 0xd, 0xb8, [15] = 1},
+                     pa2_6[16] = {0x20, 1, 0xd, 0xb8, [13] = 0x12, [15] = 2};
 /* CAs: a and b of the local ports, c on host 2, c6 too but over IPv6, d on host 3, e on host 4; the router */
-static const uint8_t ca_a[4] = {10, 1, 1, 10}, ca_b[4] = {10, 1, 1, 11}, ca_c[4] = {10, 1, 1, 20}, ca_c6[4] = {10, 1, 1, 26};
-static const uint8_t ca_d[4] = {10, 1, 1, 30}, ca_e[4] = {10, 1, 1, 40}, ca_router[4] = {10, 1, 1, 1}, ca_nobody[4] = {10, 1, 1, 99};
+static const uint8_t ca_a[4] = {10, 1, 1, 10}, ca_b[4] = {10, 1, 1, 11}, ca_c[4] = {10, 1, 1, 20},
+                     ca_c6[4] = {10, 1, 1, 26};
+static const uint8_t ca_d[4] = {10, 1, 1, 30}, ca_e[4] = {10, 1, 1, 40}, ca_router[4] = {10, 1, 1, 1},
+                     ca_nobody[4] = {10, 1, 1, 99};
 static const uint8_t ca6_a[16] = {0xfd, 0, 0, 1, [15] = 0x10}, ca6_b[16] = {0xfd, 0, 0, 1, [15] = 0x11};
-static const uint8_t ca6_c[16] = {0xfd, 0, 0, 1, [15] = 0x20}, ca6_router[16] = {0xfd, 0, 0, 1, [15] = 1}, ca6_nobody[16] = {0xfd, 0, 0, 1, [15] = 0x99};
+static const uint8_t ca6_c[16] = {0xfd, 0, 0, 1, [15] = 0x20}, ca6_router[16] = {0xfd, 0, 0, 1, [15] = 1},
+                     ca6_nobody[16] = {0xfd, 0, 0, 1, [15] = 0x99};
 
 struct world {
     struct dp *dp;
@@ -33,7 +40,7 @@ struct world {
     uint8_t bytes[FRAME_MAX];
 };
 
-/* ---- change sets -------------------------------------------------------------------------------------------------- */
+/* ---- change sets ----------------------------------------------------------------------------- */
 
 struct changes {
     struct dp_change_header header;
@@ -63,14 +70,17 @@ static inline void change_apply(struct world *w, struct changes *c)
         fail_msg("section %u: %s", error.section, error.text);
 }
 
-static inline void add_pa(struct changes *c, uint16_t op, uint32_t host, unsigned family, const uint8_t *pa, unsigned kind)
+static inline void add_pa(struct changes *c, uint16_t op, uint32_t host, unsigned family, const uint8_t *pa,
+                          unsigned kind)
 {
-    struct dp_row_pa row = {.host = host, .family = (uint8_t)family, .kind = (uint8_t)kind, .prefix_len = family == 4 ? 24 : 64};
+    struct dp_row_pa row = {
+        .host = host, .family = (uint8_t)family, .kind = (uint8_t)kind, .prefix_len = family == 4 ? 24 : 64};
     memcpy(row.address, pa, family == 4 ? 4 : 16);
     change_add(c, op, DP_ROW_PA, &row, sizeof row);
 }
 
-static inline void add_provider_route(struct changes *c, unsigned family, const uint8_t *prefix, unsigned len, const uint8_t *next_hop)
+static inline void add_provider_route(struct changes *c, unsigned family, const uint8_t *prefix, unsigned len,
+                                      const uint8_t *next_hop)
 {
     struct dp_row_provider_route row = {.family = (uint8_t)family, .prefix_len = (uint8_t)len};
     memcpy(row.prefix, prefix, family == 4 ? 4 : 16);
@@ -79,7 +89,8 @@ static inline void add_provider_route(struct changes *c, unsigned family, const 
     change_add(c, DP_PUT, DP_ROW_PROVIDER_ROUTE, &row, sizeof row);
 }
 
-static inline void add_prefix(struct changes *c, unsigned family, const uint8_t *prefix, unsigned len, const uint8_t *router)
+static inline void add_prefix(struct changes *c, unsigned family, const uint8_t *prefix, unsigned len,
+                              const uint8_t *router)
 {
     struct dp_row_prefix row = {.vsid = VSID, .family = (uint8_t)family, .prefix_len = (uint8_t)len};
     memcpy(row.prefix, prefix, family == 4 ? 4 : 16);
@@ -87,11 +98,17 @@ static inline void add_prefix(struct changes *c, unsigned family, const uint8_t 
     change_add(c, DP_PUT, DP_ROW_PREFIX, &row, sizeof row);
 }
 
-static inline void add_record(struct changes *c, uint16_t op, unsigned family, const uint8_t *ca, uint32_t host, uint32_t port,
-                              const uint8_t *mac, unsigned pa_family, const uint8_t *pa)
+static inline void add_record(struct changes *c, uint16_t op, unsigned family, const uint8_t *ca,
+                              uint32_t host, uint32_t port, const uint8_t *mac, unsigned pa_family,
+                              const uint8_t *pa)
 {
-    struct dp_row_record row = {.vsid = VSID, .host = host, .port = port, .family = (uint8_t)family, .pa_family = (uint8_t)pa_family,
-                                .translation = DP_NVGRE, .type = DP_STATIC};
+    struct dp_row_record row = {.vsid = VSID,
+                                .host = host,
+                                .port = port,
+                                .family = (uint8_t)family,
+                                .pa_family = (uint8_t)pa_family,
+                                .translation = DP_NVGRE,
+                                .type = DP_STATIC};
     memcpy(row.ca, ca, family == 4 ? 4 : 16);
     memcpy(row.provider_address, pa, pa_family == 4 ? 4 : 16);
     memcpy(row.mac, mac, 6);
@@ -100,7 +117,8 @@ static inline void add_record(struct changes *c, uint16_t op, unsigned family, c
 
 static inline void world_policy(struct world *w)
 {
-    static const uint8_t link4[4] = {192, 0, 2, 0}, link6[16] = {0x20, 1, 0xd, 0xb8}, subnet4[4] = {10, 1, 1, 0}, subnet6[16] = {0xfd, 0, 0, 1};
+    static const uint8_t link4[4] = {192, 0, 2, 0}, link6[16] = {0x20, 1, 0xd, 0xb8},
+                         subnet4[4] = {10, 1, 1, 0}, subnet6[16] = {0xfd, 0, 0, 1};
     struct changes c = {.len = 0};
     add_provider_route(&c, 4, link4, 24, NULL);
     add_provider_route(&c, 4, any4, 0, gateway);
@@ -112,7 +130,8 @@ static inline void world_policy(struct world *w)
     add_pa(&c, DP_PUT, 2, 6, pa2_6, DP_PA_SHARED);
     add_pa(&c, DP_PUT, 2, 4, pa2_rewrite, DP_PA_REWRITE);
     add_pa(&c, DP_PUT, 3, 4, pa3, DP_PA_SHARED);
-    change_add(&c, DP_PUT, DP_ROW_SUBNET, &(struct dp_row_subnet){.vsid = VSID, .rdid = 1}, sizeof(struct dp_row_subnet));
+    change_add(&c, DP_PUT, DP_ROW_SUBNET, &(struct dp_row_subnet){.vsid = VSID, .rdid = 1},
+               sizeof(struct dp_row_subnet));
     add_prefix(&c, 4, subnet4, 24, ca_router);
     add_prefix(&c, 6, subnet6, 64, ca6_router);
     for (unsigned port = PORT_A; port <= PORT_B; port++) {
@@ -120,7 +139,8 @@ static inline void world_policy(struct world *w)
         memcpy(row.mac, port == PORT_A ? mac_a : mac_b, 6);
         change_add(&c, DP_PUT, DP_ROW_PORT, &row, sizeof row);
     }
-    change_add(&c, DP_PUT, DP_ROW_SOURCE, &(struct dp_row_source){.prefix = {10, 9}, .port = PORT_A, .family = 4, .prefix_len = 16},
+    change_add(&c, DP_PUT, DP_ROW_SOURCE,
+               &(struct dp_row_source){.prefix = {10, 9}, .port = PORT_A, .family = 4, .prefix_len = 16},
                sizeof(struct dp_row_source));
     add_record(&c, DP_PUT, 4, ca_a, 1, PORT_A, mac_a, 4, pa1);
     add_record(&c, DP_PUT, 6, ca6_a, 1, PORT_A, mac_a, 4, pa1);
@@ -133,11 +153,12 @@ static inline void world_policy(struct world *w)
     change_apply(w, &c);
 }
 
-/* ---- life --------------------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static inline void world_attach(struct world *w, uint32_t port, const uint8_t *mac)
 {
-    struct dp_port_config config = {.name = "port", .kind = DP_PORT_MEM, .mtu = port == DP_UNDERLAY ? 1600 : 1500};
+    struct dp_port_config config = {
+        .name = "port", .kind = DP_PORT_MEM, .mtu = port == DP_UNDERLAY ? 1600 : 1500};
     memcpy(config.mac, mac, 6);
     assert_int_equal(dp_port_attach(w->dp, port, &config), DP_OK);
 }
@@ -162,7 +183,7 @@ static inline void world_destroy(struct world *w)
     free(w);
 }
 
-/* ---- counters ----------------------------------------------------------------------------------------------------- */
+/* ---- counters -------------------------------------------------------------------------------- */
 
 static inline struct dp_counters world_counters(const struct world *w, uint32_t port)
 {
@@ -195,7 +216,7 @@ static inline void world_assert_balance(const struct world *w)
     assert_int_equal(in, out);
 }
 
-/* ---- packets ------------------------------------------------------------------------------------------------------ */
+/* ---- packets --------------------------------------------------------------------------------- */
 
 static inline void world_run(struct world *w, uint64_t ns)
 {
@@ -239,7 +260,8 @@ static inline void world_expect_nothing(struct world *w)
 }
 
 /* The frame dies on this port for this reason, and nothing leaves. */
-static inline void world_expect_drop(struct world *w, uint32_t port, const struct frame *f, const char *reason)
+static inline void world_expect_drop(struct world *w, uint32_t port, const struct frame *f,
+                                     const char *reason)
 {
     uint64_t before = world_drops(w, port, reason), dropped = world_counters(w, port).dropped;
     world_send(w, port, f);
@@ -257,9 +279,10 @@ static inline void world_expect_consumed(struct world *w, uint32_t port, const s
     world_expect_nothing(w);
 }
 
-/* ---- frames ------------------------------------------------------------------------------------------------------- */
+/* ---- frames ---------------------------------------------------------------------------------- */
 
-static inline const struct frame *frame_eth(struct frame *f, const uint8_t *to, const uint8_t *from, uint16_t type, uint32_t len)
+static inline const struct frame *frame_eth(struct frame *f, const uint8_t *to, const uint8_t *from,
+                                            uint16_t type, uint32_t len)
 {
     memcpy(f->bytes, to, 6);
     memcpy(f->bytes + 6, from, 6);
@@ -268,8 +291,10 @@ static inline const struct frame *frame_eth(struct frame *f, const uint8_t *to, 
     return f;
 }
 
-static inline const struct frame *frame_arp(struct frame *f, uint16_t op, const uint8_t *to, const uint8_t *from, const uint8_t *sender_mac,
-                                            const uint8_t *sender, const uint8_t *target_mac, const uint8_t *target)
+static inline const struct frame *frame_arp(struct frame *f, uint16_t op, const uint8_t *to,
+                                            const uint8_t *from, const uint8_t *sender_mac,
+                                            const uint8_t *sender, const uint8_t *target_mac,
+                                            const uint8_t *target)
 {
     uint8_t *arp = f->bytes + 14;
     memcpy(arp, (uint8_t[]){0, 1, 8, 0, 6, 4, 0, (uint8_t)op}, 8);
@@ -281,8 +306,9 @@ static inline const struct frame *frame_arp(struct frame *f, uint16_t op, const 
 }
 
 /* An IPv6 packet with hop limit 255 around `len` bytes of ICMPv6, whose checksum is set. */
-static inline const struct frame *frame_icmp6(struct frame *f, const uint8_t *to, const uint8_t *from, const uint8_t *source,
-                                              const uint8_t *destination, const uint8_t *message, uint32_t len)
+static inline const struct frame *frame_icmp6(struct frame *f, const uint8_t *to, const uint8_t *from,
+                                              const uint8_t *source, const uint8_t *destination,
+                                              const uint8_t *message, uint32_t len)
 {
     uint8_t *ip = f->bytes + 14;
     memset(ip, 0, 40);
@@ -299,8 +325,10 @@ static inline const struct frame *frame_icmp6(struct frame *f, const uint8_t *to
 }
 
 /* NS or NA with one link-layer address option, or none. flags: the first byte behind the checksum. */
-static inline const struct frame *frame_nd(struct frame *f, uint8_t type, const uint8_t *to, const uint8_t *from, const uint8_t *source,
-                                           const uint8_t *destination, uint8_t flags, const uint8_t *target, const uint8_t *lladdr)
+static inline const struct frame *frame_nd(struct frame *f, uint8_t type, const uint8_t *to,
+                                           const uint8_t *from, const uint8_t *source,
+                                           const uint8_t *destination, uint8_t flags, const uint8_t *target,
+                                           const uint8_t *lladdr)
 {
     uint8_t message[32] = {type, 0, 0, 0, flags};
     memcpy(message + 8, target, 16);
@@ -312,8 +340,8 @@ static inline const struct frame *frame_nd(struct frame *f, uint8_t type, const 
 }
 
 /* A UDP packet between two CAs of the subnet, not routed; `mark` is its last byte. */
-static inline const struct frame *frame_udp(struct frame *f, const uint8_t *to, const uint8_t *from, const uint8_t *source,
-                                            const uint8_t *destination, uint8_t mark)
+static inline const struct frame *frame_udp(struct frame *f, const uint8_t *to, const uint8_t *from,
+                                            const uint8_t *source, const uint8_t *destination, uint8_t mark)
 {
     uint8_t *ip = f->bytes + 14;
     memset(ip, 0, 46);
@@ -330,7 +358,8 @@ static inline const struct frame *frame_udp(struct frame *f, const uint8_t *to, 
 }
 
 /* An echo request: 84 bytes of IPv4, or 104 of IPv6. */
-static inline const struct frame *frame_echo(struct frame *f, unsigned family, const uint8_t *to, const uint8_t *from, const uint8_t *source,
+static inline const struct frame *frame_echo(struct frame *f, unsigned family, const uint8_t *to,
+                                             const uint8_t *from, const uint8_t *source,
                                              const uint8_t *destination)
 {
     uint8_t message[64] = {family == 4 ? 8 : 128, 0, 0, 0, 0x12, 0x34, 0, 1}, *ip = f->bytes + 14;
