@@ -1,8 +1,8 @@
 """The packet core as a context manager over its handle.
 
-Threads: one thread at a time may call a Dataplane's methods; `counters`, `port_counters`, `subnet_counters`
-and `neighbours` may also be called from any other thread while the engine lives. Workers run beside them and
-never hold the GIL; it is released inside every call.
+Threads: one thread at a time may call a Dataplane's methods; `port_counters` and `neighbours` may also be
+called from any other thread while the engine lives. Workers run beside them and never hold the GIL; it is
+released inside every call.
 """
 
 from collections.abc import Sequence
