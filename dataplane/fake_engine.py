@@ -63,6 +63,7 @@ class FakeEngine:
         self.drops: dict[int, Counter[str]] = {}
         self.by_vsid: dict[int, Counter[str]] = {}
         self.now = 0
+        self.running = False
         self.next_hops = Neighbours(self._request, self._let_go, self._give_up, self._is_next_hop)
 
     def from_tenant(self, p: Packet) -> None:
@@ -187,6 +188,9 @@ class FakeEngine:
         self.send(UNDERLAY, p)
 
     def _let_go(self, neighbour: NeighbourEntry, p: Packet) -> None:
+        if UNDERLAY not in self.ports:
+            self._give_up(p, "stopped")
+            return
         self.counts[p.in_port]["held"] -= 1
         self._send_on(neighbour, p)
 
@@ -222,6 +226,15 @@ class FakeEngine:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def start(self) -> None:
+        """The twin has no threads: until stop() nothing moves."""
+        self.running = True
+
+    def stop(self) -> None:
+        if self.running:
+            self.next_hops.stop()
+        self.running = False
 
     def attach(self, port: int, config: PortConfig) -> None:
         if config.kind != PortKind.MEM:

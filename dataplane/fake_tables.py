@@ -154,7 +154,8 @@ class Tables:
         return None
 
     def asking_pa(self, size: int) -> bytes | None:
-        """Who asks for next hops: this host's shared PA of a family, else the lowest rewrite PA of its CAs."""
+        """Who asks for next hops: this host's shared PA of a family, else the lowest rewrite PA of its
+        CAs."""
         own = (pa for pa, record in self.bound.items() if record.host == self.self_host and len(pa) == size)
         return self.shared_pa(self.self_host, size) or min(own, default=None)
 

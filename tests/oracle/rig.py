@@ -22,8 +22,9 @@ class Rig:
         self.engine = engine(world.config(workers))
         self.now = SECOND
         self.ports = world.ports()
-        for port, config in self.ports.items():
-            self.engine.attach(port, config)
+        self.attached: set[int] = set()
+        for port in self.ports:
+            self.toggle(port)
         self.engine.apply(world.change_set())
         if world.resolved:
             for address, mac in world.next_hops().items():
@@ -34,6 +35,14 @@ class Rig:
 
     def __exit__(self, *exc: object) -> None:
         self.engine.close()
+
+    def toggle(self, port: int) -> None:
+        """Takes the port's device away, or gives it back."""
+        if port in self.attached:
+            self.engine.detach(port)
+        else:
+            self.engine.attach(port, self.ports[port])
+        self.attached ^= {port}
 
     def send(self, port: int, *frames: Scapy | bytes | Frame) -> dict[int, list[Frame]]:
         """Hands frames to a port, runs the engine once; what left, by port."""
@@ -49,7 +58,7 @@ class Rig:
     def step(self, ns: int = MILLISECOND) -> dict[int, list[Frame]]:
         self.now += ns
         self.engine.poll(self.now)
-        left = {port: self.engine.collect(port) for port in self.ports}
+        left = {port: self.engine.collect(port) for port in sorted(self.attached)}
         assert self.engine.counters().balance() == 0, self.engine.counters()
         return {port: frames for port, frames in left.items() if frames}
 

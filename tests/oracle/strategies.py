@@ -363,7 +363,7 @@ def tunnelled(pick: Pick, world: World) -> Packet:
     )
     inner = inner_frame(pick, world, source, to)
     family = pick.one_of(*world.pa_families)
-    flags = pick.seldom(pick.one_of(*GRE_FIELDS), {})
+    flags = pick.seldom(pick.one_of(*GRE_FIELDS), {}, 4)
     tunnel = gre(key_vsid, pick.seldom(inner / Raw(bytes(6)), inner), pick.one_of(0, 255), **flags)
     remote_pa = pick.seldom(pick.one_of(*pas(world, family, ours=False)), SHARED[host, family], 16)
     fields = {"tos": pick.one_of(0, 1, 2, 3)} | ({"proto": 47} if family == 4 else {"nh": 47})
@@ -423,7 +423,7 @@ def damaged(pick: Pick, data: bytes) -> bytes:
     if kind == "flip":
         changed = bytearray(data)
         for _ in range(pick.integer(1, 2)):
-            at = pick.integer(0, min(len(data), 110) - 1)
+            at = min(pick.one_of(pick.integer(12, 24), pick.integer(0, 110)), len(data) - 1)
             changed[at] = pick.one_of(pick.integer(0, 255), changed[at] ^ 1, changed[at] ^ 0x80)
         return bytes(changed)
     return data
@@ -505,15 +505,18 @@ def moved(chance: Random, row: RecordRow) -> RecordRow:
     return row._replace(host=host, port=0, provider_address=pa, pa_family=family, mac=mac)
 
 
-Step = Burst | bytes
-"""What comes in, or a change set."""
+Step = Burst | bytes | int
+"""What comes in, a change set, or a port whose device goes or comes back."""
 
 
 @st.composite
 def trains(draw: st.DrawFn, world: World) -> list[Step]:
     train: list[Step] = [burst(draw, world)]
     for generation in range(2, 2 + draw(st.integers(0, 5))):
-        if draw(st.integers(0, 3)) == 3:
+        between = draw(st.sampled_from((None,) * 5 + ("update", "update", "toggle")))
+        if between == "update":
             train.append(update(draw, world, generation))
+        if between == "toggle":
+            train.append(draw(st.sampled_from([UNDERLAY, *range(1, 9)])))
         train.append(burst(draw, world))
     return train

@@ -530,3 +530,28 @@ def test_a_silent_next_hop_fails_after_three_requests(rig: Make) -> None:
     assert (r.counters().held, r.counters().drops) == (0, {"neigh-failed": 1})
     states = {str(n.address): n.state for n in r.engine.neighbours()}
     assert states["192.168.77.102"] == NeighbourState.FAILED
+
+
+def test_a_known_next_hop_is_asked_again(rig: Make) -> None:
+    r = rig(resolved=False)
+    frame = between(LOCAL_VM, REMOTE, 4, udp())
+    r.send(LOCAL_VM.port, frame)
+    said = {"psrc": "192.168.77.102", "pdst": "192.168.77.101", "hwsrc": PEER_MAC.hex(":")}
+    r.send(UNDERLAY, ether(UNDERLAY_MAC, PEER_MAC) / ARP(op=2, hwdst=UNDERLAY_MAC.hex(":"), **said))
+    assert r.step(29 * SECOND) == {}
+    (request,) = data(r.step(SECOND)[UNDERLAY])
+    assert request[:6] == PEER_MAC
+    assert len(data(r.send(LOCAL_VM.port, frame)[UNDERLAY])) == 1
+    for _ in range(3):
+        r.step(SECOND)
+    assert r.counters().held == 0
+    assert data(r.send(LOCAL_VM.port, frame)[UNDERLAY])[0][:6] == BROADCAST
+    assert r.counters().held == 1
+
+
+def test_what_waits_when_the_engine_stops(rig: Make) -> None:
+    r = rig(resolved=False)
+    r.send(LOCAL_VM.port, *[between(LOCAL_VM, REMOTE, 4, udp())] * 3)
+    r.engine.start()
+    r.engine.stop()
+    assert (r.counters().held, r.counters().drops, r.counters().balance()) == (0, {"stopped": 3}, 0)
