@@ -108,7 +108,7 @@ static struct glimpse bucket_glimpse(const struct map_view *view, const struct m
         if (shadow_seq & 1 || MAP_LOAD(shadow->of) != b)
             continue;
         g = bucket_read((const struct map_bucket *)shadow->copy, words, key, value);
-        g.seq = seq - 1;
+        g.seq = seq;
         if (MAP_LOAD(shadow->seq) == shadow_seq)
             return g;
     }
@@ -281,22 +281,18 @@ static int overflow_push(struct table *t, unsigned words, struct map_bucket *fir
 
 /*
  * Fills `hole`, which is in the first bucket itself (pull) or in its chain, with an entry from the head of the chain, and takes
- * that off the chain. Every step that a reader could trip over writes the first bucket before the entry leaves its old place.
+ * that off the head; a hole in the head just opens. The first bucket is written before an entry leaves its old place.
  */
 static void overflow_shift(struct table *t, unsigned words, struct map_bucket *first, struct place hole)
 {
     uint32_t head = first->next;
     struct map_bucket *b = overflow_at(&t->view, words, head);
-    unsigned last = slot_used(b, words);
-    struct entry entry;
-    if (b == hole.in && slot_free(b, words) == MAP_SLOTS)
-        last = hole.slot;
-    slot_get(b, words, last, &entry);
-    bool moves = b != hole.in || last != hole.slot;
+    unsigned last = b == hole.in ? hole.slot : slot_used(b, words), left = 0;
     bool pull = hole.in == first;
-    if (moves && !pull)
+    struct entry entry;
+    slot_get(b, words, last, &entry);
+    if (b != hole.in && !pull)
         put_slot(t, words, hole.in, hole.slot, &entry, 0);
-    unsigned left = 0;
     for (unsigned s = 0; s < MAP_SLOTS; s++)
         left += s != last && b->keys[s * words] != 0;
     bucket_enter(t, words, first);
