@@ -4,7 +4,8 @@
  *
  * Ours: IPv4 and IPv6 to a PA, ARP whose target protocol address is a PA, neighbour solicitations and advertisements whose
  * target is a PA (that covers the solicited-node group of a PA). A frame with a VLAN ID belongs to a VLAN device, not to
- * this one. The kernel has moved the outer 802.1Q tag into the skb before either program runs.
+ * this one. The kernel has moved the outer 802.1Q tag into the skb before either program runs. Behind a tag without a VLAN
+ * ID it would go on to strip further ones, and then take the packet that nobody has looked at: such a stack is ours, to drop.
  *
  * Map `pas`: key is struct address, value unused.
  * Built at development time by dataplane/bpf_compile.py; bpf_programs.py holds the result.
@@ -85,6 +86,9 @@ INLINE int is_ours(const struct __sk_buff *skb)
         return is_pa4(skb, ARP_TARGET);
     case ETH_P_IPV6:
         return is_pa6(skb, IPV6_DESTINATION) || is_nd_for_pa(skb);
+    case ETH_P_8021Q:
+    case ETH_P_8021AD:
+        return skb->vlan_present;
     default:
         return 0;
     }

@@ -47,7 +47,7 @@ def is_ours(frame: bytes, vlan_id: int | None = None) -> bool:
     if ethertype == b"\x86\xdd":
         is_nd = at(6, 1) == b"\x3a" and at(40, 1) in (b"\x87", b"\x88")
         return names(at(24, 16)) or (is_nd and names(at(48, 16)))
-    return False
+    return vlan_id == 0 and ethertype in (b"\x81\x00", b"\x88\xa8")
 
 
 ADDRESS4 = st.sampled_from(NEAR4) | st.ip_addresses(v=4)
@@ -216,6 +216,17 @@ def _until(opened: socket.socket, mark: bytes) -> Iterator[bytes]:
 def wire(make_namespace: Callable[[str], str]) -> Iterator[Wire]:
     with one_cpu(), links.Undo() as undo:
         yield netns.call(make_namespace("wire"), Wire, undo)
+
+
+@pytest.mark.parametrize(
+    "tags", ["8100 0000 8100 0000", "8100 e000 8100 0000 8100 0000", "8100 0000 88a8 0000"]
+)
+def test_priority_tags_hide_nothing(wire: Wire, tags: str) -> None:
+    """The kernel strips as many as there are."""
+    packet = bytes.fromhex("0800 4500001400000000402f0000 c0a84d63 c0a84d65") + bytes(26)
+    outer, *inner = bytes.fromhex("020000000001020000000099"), bytes.fromhex(tags.replace(" ", "")), packet
+    taken, left = wire.send(outer + b"".join(inner))
+    assert (len(taken), left) == (1, [])
 
 
 @given(frame=frames(shortest=20), vlan_id=st.sampled_from([None, None, 0, 5, 4095]))
