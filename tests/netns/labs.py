@@ -140,7 +140,7 @@ def balance(counters: Mapping[str, int]) -> int:
     return counters["received"] + counters["originated"] - gone
 
 
-def wait_until(condition: Callable[[], object], otherwise: str, seconds: float = 5) -> None:
+def wait_until(condition: Callable[[], object], otherwise: str = "timed out", seconds: float = 5) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, otherwise
