@@ -170,6 +170,7 @@ def _open_host_end(undo: Undo, host_end: str, mtu: int, queues: int) -> tuple[in
     with IPRoute() as ip:
         link = links.get(ip, host_end)
         _silence(undo, ip, link)
+        undo.quietly(None, links.remove_if_ours, host_end)  # on close first of all: silent to the end
         ip.link("set", index=link.index, mtu=mtu, state="up")
         return packet_socket.open_queues(undo, host_end, queues, None)
 

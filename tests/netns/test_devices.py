@@ -301,6 +301,18 @@ def test_veth_goes_with_a_clean_stop_and_outlives_a_crash(make_namespace: MakeNa
     assert link_of(vm, "eth0") is None
 
 
+def test_veth_is_silent_to_the_end(make_namespace: MakeNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device goes before its drop: between the two the host would answer what a VM keeps sending."""
+    host, vm = make_namespace("host"), make_namespace("vm")
+    host_end = devices.host_end_name("eth0", vm)
+    left: list[Link | None] = []
+    monkeypatch.setattr(links, "_remove_drop", lambda name: left.append(link_of(host, name)))
+    device = netns.call(host, devices.open_veth, "eth0", namespace=vm, mac=MACS[0], mtu=1500)
+    assert drops(host, host_end) == ["isolane_drop"]
+    netns.call(host, device.close)
+    assert left == [None]
+
+
 def crash(action: Callable[[], object]) -> None:
     """Do something in a process that is then killed."""
     ready = os.eventfd(0)
