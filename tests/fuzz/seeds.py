@@ -1,4 +1,4 @@
-"""Writes the first corpus of fuzz_parse and fuzz_path: a valid packet of each kind, addresses as in policy.h.
+"""Writes the first corpora: a valid packet of each kind, addresses as in policy.h, and super-packets.
 
 .venv/bin/python -m tests.fuzz.seeds
 """
@@ -103,13 +103,38 @@ def underlay_frames() -> dict[str, Packet]:
     }
 
 
+def rewrite_input(frame: bytes, flags: int = 0, gso_size: int = 0, l4: int = 0, head: int = 3392) -> bytes:
+    """As fuzz_rewrite_in.c reads it."""
+    addresses = bytes(range(1, 33))
+    return struct.pack("<BBHHHH", flags & 0xFF, flags >> 8, gso_size, l4, 16, head) + addresses + frame
+
+
+def super_packets() -> dict[str, bytes]:
+    """TCP with a partial checksum and more payload than fits a segment, or a slot."""
+    partial_gso, tcp6 = 3, 0x100
+    eth = Ether(src=LOCAL, dst=REMOTE)
+    four = bytes(eth / IP(src="10.1.1.10", dst="10.1.1.20") / TCP() / (b"payload4" * 300))
+    six = bytes(eth / IPv6(src=_address(10), dst=_address(20)) / TCP() / (b"payload6" * 600))
+    return {
+        "super4": rewrite_input(four, partial_gso, 1000, 34),
+        "super6": rewrite_input(six, partial_gso | tcp6, 1448, 54, head=101),
+        "super6-slots": rewrite_input(six, partial_gso | tcp6, 4500, 54),
+        "partial4": rewrite_input(four, 1, 0, 34),
+    }
+
+
 def main() -> None:
     tenant = {name: bytes(frame) for name, frame in tenant_frames().items()}
     underlay = {name: bytes(frame) for name, frame in underlay_frames().items()}
     (CORPUS / "fuzz_parse").mkdir(parents=True, exist_ok=True)
     (CORPUS / "fuzz_path").mkdir(parents=True, exist_ok=True)
+    (CORPUS / "fuzz_rewrite_in").mkdir(parents=True, exist_ok=True)
     for name, frame in (tenant | underlay).items():
         (CORPUS / "fuzz_parse" / name).write_bytes(bytes(8) + frame)
+        if not Ether(frame).haslayer(ARP):
+            (CORPUS / "fuzz_rewrite_in" / name).write_bytes(rewrite_input(frame))
+    for name, data in super_packets().items():
+        (CORPUS / "fuzz_rewrite_in" / name).write_bytes(data)
     for port, frames in ((1, tenant), (2, tenant), (0, underlay)):
         for name, frame in frames.items():
             header = struct.pack("<BBHHHH", port, 0, 0, 0, 0, len(frame))
