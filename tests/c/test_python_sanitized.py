@@ -23,7 +23,9 @@ def test_suite_is_clean(suite: str) -> None:
         "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=1",
         "UBSAN_OPTIONS": "print_stacktrace=1",
         "PYTHONMALLOC": "malloc",
+        "ISOLANE_ORACLE_EXAMPLES": "60",
     }
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--capture=fd", suite]
+    options = ["-q", "-p", "no:cacheprovider", "--capture=fd", "--hypothesis-seed=1", "--durations=5"]
+    command = [sys.executable, "-m", "pytest", *options, suite]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-20000:] + done.stderr[-20000:]

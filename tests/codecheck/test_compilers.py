@@ -1,4 +1,4 @@
-"""Every file of the core compiles without a warning, by gcc and by clang, with the real build's flags."""
+"""Every file of the core, and its bench, compiles without a warning, by gcc and by clang, with the real build's flags."""
 
 import json
 import shlex
@@ -17,7 +17,8 @@ def commands() -> list[dict[str, Any]]:
     database = BUILD / "compile_commands.json"
     if not database.exists():
         return []
-    return [entry for entry in json.loads(database.read_text()) if Path(entry["file"]).parent.name == "csrc"]
+    entries = json.loads(database.read_text())
+    return [entry for entry in entries if Path(entry["file"]).parent.name in ("csrc", "bench")]
 
 
 def test_commands_are_known() -> None:
