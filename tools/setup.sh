@@ -41,7 +41,8 @@ sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ;;
         iproute2) command -v ip && command -v tc ;;
         iputils-ping) command -v ping ;;
         iputils-arping) arping -V 2>/dev/null | grep iputils ;;
-        ethtool | tcpdump | iperf3 | tshark) command -v "$1" ;;
+        ethtool | iperf3 | tshark) command -v "$1" ;;
+        procps) command -v sysctl ;;
         openvswitch-switch) command -v ovs-vswitchd && command -v ovsdb-server ;;
         clang-14) command -v clang-14 ;;
         libclang-rt-14-dev) [ -e /usr/lib/llvm-14/lib/clang/14.0.6/lib/linux/libclang_rt.fuzzer-x86_64.a ] ;;
@@ -50,9 +51,9 @@ sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ;;
 }
 
 wanted_packages() {
-    echo gcc libc6-dev pkg-config libpcap-dev python3-dev python3-venv
-    echo iproute2 iputils-ping iputils-arping ethtool tcpdump iperf3 tshark openvswitch-switch
-    [ "$goal" = run ] || echo clang-14 libclang-rt-14-dev libcmocka-dev
+    echo gcc libc6-dev pkg-config libpcap-dev python3-dev python3-venv iproute2
+    [ "$goal" = run ] || echo clang-14 libclang-rt-14-dev libcmocka-dev openvswitch-switch tshark iperf3 \
+        iputils-ping iputils-arping ethtool procps
 }
 
 missing_packages() {
