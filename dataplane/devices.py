@@ -213,16 +213,21 @@ def _where(name: str, namespace: str | None) -> str:
 # ---- underlay ----------------------------------------------------------------------------------------------
 
 
-def open_underlay(name: str, *, mac: str, mtu: int, queues: int = 1) -> Underlay:
-    """The underlay device. It serves no PA before serve() names it.
+def open_underlay(
+    name: str, *, mac: str, mtu: int, queues: int = 1, pas: Iterable[bpf.Address] = ()
+) -> Underlay:
+    """The underlay device.
 
     mac, mtu: the manifest's; the device must have this MAC ("" for any) and at least this MTU.
+    pas: kept from the host without a gap if a process that crashed had them; serve() names them again.
     """
     with links.errors(f"underlay {name}"), Undo() as undo:
-        return netns.call(None, _open_underlay, undo, name, mac.lower(), mtu, queues)
+        return netns.call(None, _open_underlay, undo, name, mac.lower(), mtu, queues, frozenset(pas))
 
 
-def _open_underlay(undo: Undo, name: str, mac: str, mtu: int, queues: int) -> Underlay:
+def _open_underlay(
+    undo: Undo, name: str, mac: str, mtu: int, queues: int, kept: frozenset[bpf.Address]
+) -> Underlay:
     with IPRoute() as ip:
         link = links.get(ip, name)
         _check_underlay(link, mac, mtu)
@@ -230,6 +235,7 @@ def _open_underlay(undo: Undo, name: str, mac: str, mtu: int, queues: int) -> Un
         merging = ethtool.switch(name, _RECEIVE_MERGING, False)
         undo.quietly(None, ethtool.switch, name, merging, True)
         pas = undo.enter_context(bpf.PaMap())
+        pas.replace(kept)
         links.drop_at_ingress(undo, ip, link, bpf_programs.DIVERT, pas)
         accept = bpf.load(bpf_programs.ACCEPT, pas)
         try:

@@ -111,7 +111,10 @@ def _start(
     wanted = compiler.managed_host(policy, host_name).underlay
     if wanted.driver is Driver.AFXDP:
         raise DeviceError(f"underlay {wanted.interface}: driver afxdp is not supported yet")
-    underlay = devices.open_underlay(wanted.interface, mac=wanted.mac, mtu=wanted.mtu, queues=workers)
+    pas = [pa.address for pa in tables.provider_addresses if pa.host == host_name]
+    underlay = devices.open_underlay(
+        wanted.interface, mac=wanted.mac, mtu=wanted.mtu, queues=workers, pas=pas
+    )
     stack.callback(underlay.close)
     ports = {
         port.name: _open_port(port, port.attach, tenant_mtu(policy), workers, netns_prefix, stack)
@@ -130,7 +133,7 @@ def _start(
     for name, device in ports.items():
         dataplane.attach(tables.port_ids[name], device.port_config(name))
     dataplane.apply(tables.change_set().encode())
-    underlay.serve(pa.address for pa in tables.provider_addresses if pa.host == host_name)
+    underlay.serve(pas)
     dataplane.start()
     dataplane.announce()
     service = Service(instance, dataplane, tables, underlay, ports)

@@ -643,8 +643,10 @@ def test_drop_of_pas_outlives_a_crash(provider: tuple[str, str], cleanup: ExitSt
     crash(open_and_serve)
     assert drops(host, "u1") == ["isolane_divert"]
     assert not arp_answered(outside, PA4), "nobody answers for the PA of a data plane that died"
-    underlay = open_underlay(host, cleanup)
+    underlay = netns.call(host, devices.open_underlay, "u1", mac=UNDERLAY_MAC, mtu=1600, pas=[PA4, PA6])
+    cleanup.callback(netns.call, host, underlay.close)
     assert drops(host, "u1") == ["isolane_divert"]
+    assert not arp_answered(outside, PA4), "nor while its successor has not got to serve()"
     with pytest.raises(DeviceError, match="underlay u1: another isolane uses it"):
         netns.call(host, devices.open_underlay, "u1", mac=UNDERLAY_MAC, mtu=1600)
     netns.call(host, underlay.close)
