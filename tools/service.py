@@ -142,12 +142,15 @@ class Service:
         begun = time.monotonic()
         end = begun + min(seconds, MAX_PING_SECONDS)
         self._engine(lambda engine: engine.probe_neighbour(target))
+        asking = False  # until then a failure is that of an earlier request
         while True:
             found = self._engine(lambda engine: engine.neighbours())
             neighbour = next((each for each in found if each.address == target), None)
             if neighbour and neighbour.state in (NeighbourState.KNOWN, NeighbourState.FIXED):
                 return {**_neighbour_view(neighbour), "seconds": round(time.monotonic() - begun, 6)}
-            if time.monotonic() > end or (neighbour and neighbour.state is NeighbourState.FAILED):
+            asking |= neighbour is not None and neighbour.state is NeighbourState.ASKING
+            failed = asking and neighbour is not None and neighbour.state is NeighbourState.FAILED
+            if failed or time.monotonic() > end:
                 raise RequestError(f"{target} does not answer")
             time.sleep(_POLL_SECONDS)
 
