@@ -42,6 +42,16 @@ static inline const uint8_t *pkt_source(const struct pkt *pkt) { return pkt->dat
 static inline const uint8_t *pkt_destination(const struct pkt *pkt) { return pkt->data + pkt->l3 + (pkt->l3_type == PKT_L3_IP4 ? 16 : 24); }
 static inline uint8_t pkt_ttl(const struct pkt *pkt) { return pkt->data[pkt->l3 + (pkt->l3_type == PKT_L3_IP4 ? 8 : 7)]; }
 static inline bool is_any(unsigned family, const uint8_t *ca) { return family == DP_IPV4 ? load32(ca) == 0 : (load64(ca) | load64(ca + 8)) == 0; }
+/*
+ * A destination that may lie beyond the link: not 0 (the wildcards' key), loopback, multicast or broadcast
+ * (RFC 1812 section 5.3.7, RFC 4291 sections 2.5.3 and 2.7).
+ */
+static inline bool is_host(unsigned family, const uint8_t *ca)
+{
+    if (family == DP_IPV4)
+        return load32(ca) != 0 && ca[0] != 127 && ca[0] < 224;
+    return ca[0] != 0xff && (load64(ca) != 0 || get32(ca + 8) != 0 || get32(ca + 12) > 1);
+}
 static inline bool is_link_local(const uint8_t *ca6) { return ca6[0] == 0xfe && (ca6[1] & 0xc0) == 0x80; }
 
 /* The prefix's first `len` bits are those of the address. */

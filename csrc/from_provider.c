@@ -241,7 +241,7 @@ static inline void carry_popped(const struct context *c, struct pkt *pkt, struct
         drop = check_source(c, d, &d->from.value, pkt->l3_type, source, pkt->data + 6);
     if (!drop && mac_is_group(pkt->data))
         drop = DROP_MULTICAST;
-    if (!drop && is_any(pkt->l3_type, pkt_destination(pkt)))
+    if (!drop && !is_host(pkt->l3_type, pkt_destination(pkt)))
         drop = DROP_NO_RECORD;
     if (!drop)
         drop = check_destination(c, pkt, d);

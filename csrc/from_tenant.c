@@ -122,7 +122,7 @@ static inline enum drop check(const struct context *c, struct pkt *pkt, struct d
         return DROP_SRC_ADDRESS;
     if (mac_is_group(pkt->data))
         return DROP_MULTICAST;
-    if (is_any(pkt->l3_type, pkt_destination(pkt)))
+    if (!is_host(pkt->l3_type, pkt_destination(pkt)))
         return DROP_NO_RECORD;
     start_resolve(c, d, pkt);
     return DROP_NONE;

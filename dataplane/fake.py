@@ -24,6 +24,7 @@ from dataplane.fake_wire import (
     decrement_ttl,
     eui64,
     is_echo_request,
+    is_host,
     is_icmp_error,
     is_link_local,
     largest_ip_length,
@@ -75,7 +76,7 @@ class FakeDataplane(FakeEngine):
             raise Drop("src-address")
         if p.destination_mac[0] & 1:
             raise Drop("multicast")
-        if p.destination in (ANY4, ANY6):
+        if not is_host(p.destination):
             raise Drop("no-record")
 
     def tenant_arp(self, p: Packet, policy: Port) -> None:
@@ -352,7 +353,7 @@ class FakeDataplane(FakeEngine):
 
     def inner_destination(self, vsid: int, ca: bytes) -> Record:
         """The local record that a popped packet goes to."""
-        if ca in (ANY4, ANY6):
+        if not is_host(ca):
             raise Drop("no-record")
         record = self.tables.record(vsid, ca)
         if record and record.gateway:

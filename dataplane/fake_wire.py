@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import NamedTuple
 
 ETH, VLAN, ARP_LEN, IP4_LEN, IP6_LEN, GRE_LEN = 14, 4, 28, 20, 40, 8
@@ -482,6 +483,13 @@ def advertisement(target: bytes, mac: bytes, asker: tuple[bytes, bytes], router:
 def eui64(mac: bytes) -> bytes:
     """The link-local address made of a MAC (RFC 4291 appendix A)."""
     return b"\xfe\x80" + bytes(6) + bytes((mac[0] ^ 2,)) + mac[1:3] + b"\xff\xfe" + mac[3:6]
+
+
+def is_host(address: bytes) -> bool:
+    """A destination that may lie beyond the link."""
+    ip = ip_address(address)
+    above = ip.version == 4 and address[0] >= 0xE0
+    return not (ip.is_unspecified or ip.is_loopback or ip.is_multicast or above)
 
 
 def is_link_local(address: bytes) -> bool:

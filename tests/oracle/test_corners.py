@@ -8,7 +8,7 @@ from dataplane.fake import FakeDataplane
 from dataplane.tables import ChangeSet, PortRow, RecordRow, RecordType, SubnetRow, Translation, put
 from tests.oracle.frames import ether, ip, udp
 from tests.oracle.rig import Rig
-from tests.oracle.world import LOCAL, LOCAL_APPLIANCE, ROUTER_MAC, World
+from tests.oracle.world import LOCAL, LOCAL_APPLIANCE, OUTSIDE, ROUTER_MAC, World
 
 Engine = type[Dataplane] | type[FakeDataplane]
 both = pytest.mark.parametrize("engine", [Dataplane, FakeDataplane])
@@ -79,3 +79,21 @@ def test_super_packet_of_very_many_segments(engine: Engine, gso_size: int, accep
         rig.engine.poll(rig.now)
         assert rig.counters().drops == ({} if accepted else {"bad-offload": 1})
         assert len(rig.engine.collect(neighbour.port)) == accepted
+
+
+@both
+@pytest.mark.parametrize("world", [World(default_route=True), World(wildcard=20, routes=False)])
+@pytest.mark.parametrize(
+    "destination", ["127.0.0.1", "224.0.0.1", "239.1.1.1", "255.255.255.255", "::1", "ff02::1", "ff0e::1"]
+)
+def test_only_hosts_are_routed_to(engine: Engine, world: World, destination: str) -> None:
+    """Not even where everything else has a way."""
+    vm = world.vm(0, 0, LOCAL)
+    family = 6 if ":" in destination else 4
+    with Rig(engine, world) as rig:
+        for ca in (destination, str(OUTSIDE[family])):
+            frame = ether(ROUTER_MAC, vm.mac) / ip(vm.ca(family), ca) / udp()
+            rig.engine.inject(vm.port, Frame(bytes(frame)))
+        rig.engine.poll(rig.now)
+        assert rig.counters().drops == {"no-record": 1}
+        assert rig.counters().sent == 1

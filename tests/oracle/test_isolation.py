@@ -129,7 +129,7 @@ FROM_A_VM = [
     ("an IPv6 PA", to_router(SHARED[1, 6], own6()), "no-route"),
     ("a PA by the neighbour's MAC", to_neighbour("10.1.1.10", str(SHARED[1, 4])), "no-record"),
     ("the host's own address", to_router("198.51.100.1"), "no-route"),
-    ("loopback", to_router("127.0.0.1"), "no-route"),
+    ("loopback", to_router("127.0.0.1"), "no-record"),
     ("the router's link-local by IP", to_router("fe80::1", own6()), "router-local"),
     ("TCP to the gateway", to_router("10.1.1.1", payload=tcp()), "router-local"),
     (
