@@ -163,17 +163,24 @@ static inline void world_attach(struct world *w, uint32_t port, const uint8_t *m
     assert_int_equal(dp_port_attach(w->dp, port, &config), DP_OK);
 }
 
-static inline struct world *world_create(uint32_t workers)
+/* No ports yet, no policy. */
+static inline struct world *world_engine(uint32_t workers)
 {
     struct world *w = calloc(1, sizeof *w);
     struct dp_config config = {.workers = workers, .slots = 1024, .self_host = 1, .hash_key = {1, 2}};
     memcpy(config.router_mac, router_mac, 6);
     assert_int_equal(dp_create(&config, &w->dp), DP_OK);
+    w->now = 1000 * SECOND;
+    return w;
+}
+
+static inline struct world *world_create(uint32_t workers)
+{
+    struct world *w = world_engine(workers);
     world_attach(w, DP_UNDERLAY, underlay_mac);
     world_attach(w, PORT_A, mac_a);
     world_attach(w, PORT_B, mac_b);
     world_policy(w);
-    w->now = 1000 * SECOND;
     return w;
 }
 
