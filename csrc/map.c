@@ -1,5 +1,5 @@
 /*
- * map.c: the writer's side of map.h, and the search beyond the first bucket.
+ * map.c: the writer's side of map.h.
  *
  * The writer alone stores, so it reads plainly; every store to what readers may see is an atomic release between bucket_enter() and
  * bucket_leave().
@@ -57,93 +57,6 @@ static struct table *map_table(const struct map *map)
 const struct map_view *map_view(const struct map *map)
 {
     return &map_table(map)->view;
-}
-
-static inline uint64_t hash_key(const struct map_view *view, unsigned words, const uint64_t *key)
-{
-    return words == 1 ? hash_1(key[0], view->secret) : hash_3(key, view->secret);
-}
-
-static struct map_bucket *overflow_at(const struct map_view *view, unsigned words, uint32_t next)
-{
-    return (struct map_bucket *)(view->overflow + (size_t)(next - 1) * map_stride(words));
-}
-
-/* ---- readers beyond the first bucket */
-
-enum found { FOUND_NOT, FOUND_IT, FOUND_RACE };
-
-/* What one bucket says at one moment. */
-struct glimpse {
-    enum found found;
-    uint32_t seq, next;
-    uint16_t spill;
-};
-
-static inline struct glimpse bucket_read(const struct map_bucket *b, unsigned words, const uint64_t *key, struct map_value *value)
-{
-    unsigned match = map_match(b, words, key);
-    struct glimpse g = {.found = match ? FOUND_IT : FOUND_NOT, .next = MAP_LOAD(b->next), .spill = MAP_LOAD(b->spill)};
-    if (match)
-        map_load_value(b, match >> 1, value);
-    return g;
-}
-
-/* A stable look at a bucket: itself, or what it held before the writer went in. */
-static struct glimpse bucket_glimpse(const struct map_view *view, const struct map_bucket *b, unsigned words, const uint64_t *key,
-                                     struct map_value *value)
-{
-    struct map_shadow *shadow = view->shadow;
-    for (;;) {
-        uint32_t seq = MAP_LOAD(b->seq);
-        struct glimpse g;
-        if (!(seq & 1)) {
-            g = bucket_read(b, words, key, value);
-            g.seq = seq;
-            if (MAP_LOAD(b->seq) == seq)
-                return g;
-            continue;
-        }
-        uint32_t shadow_seq = MAP_LOAD(shadow->seq);
-        if (shadow_seq & 1 || MAP_LOAD(shadow->of) != b)
-            continue;
-        g = bucket_read((const struct map_bucket *)shadow->copy, words, key, value);
-        g.seq = seq;
-        if (MAP_LOAD(shadow->seq) == shadow_seq)
-            return g;
-    }
-}
-
-static inline enum found search_once(const struct map_view *view, unsigned words, const uint64_t *key, struct map_value *value)
-{
-    uint64_t hash = hash_key(view, words, key);
-    struct map_bucket *first = map_bucket_at(view, words, hash), *second = map_bucket_at(view, words, map_rotate(hash));
-    struct glimpse start = bucket_glimpse(view, first, words, key, value);
-    if (start.found || start.spill == 0)
-        return start.found;
-    if (bucket_glimpse(view, second, words, key, value).found)
-        return FOUND_IT;
-    for (uint32_t next = start.next; next;) {
-        struct glimpse g = bucket_glimpse(view, overflow_at(view, words, next), words, key, value);
-        if (g.found)
-            return FOUND_IT;
-        next = g.next;
-    }
-    return MAP_LOAD(first->seq) == start.seq ? FOUND_NOT : FOUND_RACE;
-}
-
-bool map_search(const struct map_view *view, unsigned words, const uint64_t *key, struct map_value *value)
-{
-    enum found found;
-    do
-        found = words == 1 ? search_once(view, 1, key, value) : search_once(view, 3, key, value);
-    while (found == FOUND_RACE);
-    return found == FOUND_IT;
-}
-
-bool map_get(const struct map *map, const uint64_t *key, struct map_value *value)
-{
-    return map_search(map_view(map), map->words, key, value);
 }
 
 /* ---- writing one bucket */
@@ -251,7 +164,7 @@ static uint32_t overflow_take(struct table *t, unsigned words)
 {
     uint32_t taken = t->overflow_free;
     if (taken) {
-        t->overflow_free = overflow_at(&t->view, words, taken)->next;
+        t->overflow_free = map_overflow_at(&t->view, words, taken)->next;
         return taken;
     }
     if (mem_commit(&t->overflow, (size_t)(t->overflow_used + 1) * map_stride(words)))
@@ -262,7 +175,7 @@ static uint32_t overflow_take(struct table *t, unsigned words)
 static int overflow_push(struct table *t, unsigned words, struct map_bucket *first, const struct entry *entry)
 {
     uint32_t head = first->next;
-    struct map_bucket *b = head ? overflow_at(&t->view, words, head) : NULL;
+    struct map_bucket *b = head ? map_overflow_at(&t->view, words, head) : NULL;
     if (b && slot_free(b, words) < MAP_SLOTS) {
         put_slot(t, words, b, slot_free(b, words), entry, 0);
         put_spill(t, words, first, 1, head);
@@ -270,7 +183,7 @@ static int overflow_push(struct table *t, unsigned words, struct map_bucket *fir
         uint32_t taken = overflow_take(t, words);
         if (!taken)
             return DP_ENOMEM;
-        b = overflow_at(&t->view, words, taken);
+        b = map_overflow_at(&t->view, words, taken);
         put_spill(t, words, b, 0, head);
         put_slot(t, words, b, 0, entry, 0);
         put_spill(t, words, first, 1, taken);
@@ -286,7 +199,7 @@ static int overflow_push(struct table *t, unsigned words, struct map_bucket *fir
 static void overflow_shift(struct table *t, unsigned words, struct map_bucket *first, struct place hole)
 {
     uint32_t head = first->next;
-    struct map_bucket *b = overflow_at(&t->view, words, head);
+    struct map_bucket *b = map_overflow_at(&t->view, words, head);
     unsigned last = b == hole.in ? hole.slot : slot_used(b, words), left = 0;
     bool pull = hole.in == first;
     struct entry entry;
@@ -317,7 +230,7 @@ static unsigned displace(struct table *t, unsigned words, struct map_bucket *b)
     const struct map_view *view = &t->view;
     struct map_bucket *first[MAP_SLOTS], *other[MAP_SLOTS];
     for (unsigned s = 0; s < MAP_SLOTS; s++) {
-        uint64_t hash = hash_key(view, words, &b->keys[s * words]);
+        uint64_t hash = map_hash(view, words, &b->keys[s * words]);
         first[s] = map_bucket_at(view, words, hash);
         other[s] = first[s] == b ? map_bucket_at(view, words, map_rotate(hash)) : first[s];
         __builtin_prefetch(other[s]);
@@ -380,7 +293,7 @@ static bool locate(const struct table *t, unsigned words, const uint64_t *key, u
     if (locate_in(map_bucket_at(&t->view, words, map_rotate(hash)), words, key, place))
         return true;
     for (uint32_t next = first->next; next; next = place->in->next)
-        if (locate_in(overflow_at(&t->view, words, next), words, key, place))
+        if (locate_in(map_overflow_at(&t->view, words, next), words, key, place))
             return true;
     return false;
 }
@@ -448,7 +361,7 @@ static bool copy_entry(void *ctx, const uint64_t *key, const struct map_value *v
     struct copy *copy = ctx;
     struct entry entry = {.value = *value};
     memcpy(entry.key, key, copy->words * 8);
-    copy->result = place_new(copy->to, copy->words, hash_key(&copy->to->view, copy->words, key), &entry);
+    copy->result = place_new(copy->to, copy->words, map_hash(&copy->to->view, copy->words, key), &entry);
     return copy->result == DP_OK;
 }
 
@@ -525,7 +438,7 @@ void map_destroy(struct map *map)
 static inline int put(struct map *map, unsigned words, const uint64_t *key, const struct map_value *value, struct map_value *replaced)
 {
     struct table *t = map_table(map);
-    uint64_t hash = hash_key(&t->view, words, key);
+    uint64_t hash = map_hash(&t->view, words, key);
     struct place place;
     if (locate(t, words, key, hash, &place)) {
         if (replaced)
@@ -558,7 +471,7 @@ bool map_del(struct map *map, const uint64_t *key, struct map_value *removed)
 {
     struct table *t = map_table(map);
     unsigned words = map->words;
-    uint64_t hash = hash_key(&t->view, words, key);
+    uint64_t hash = map_hash(&t->view, words, key);
     struct map_bucket *first = map_bucket_at(&t->view, words, hash), *second = map_bucket_at(&t->view, words, map_rotate(hash));
     struct place place;
     if (!locate(t, words, key, hash, &place))
@@ -593,6 +506,11 @@ void map_free_retired(struct map_view *list)
         next = t->retired;
         table_free(t);
     }
+}
+
+bool map_get(const struct map *map, const uint64_t *key, struct map_value *value)
+{
+    return map_search(map_view(map), map->words, key, value);
 }
 
 void map_each(const struct map *map, bool (*fn)(void *ctx, const uint64_t *key, const struct map_value *value), void *ctx)

@@ -45,6 +45,16 @@ static inline struct map_bucket *map_bucket_at(const struct map_view *view, unsi
     return (struct map_bucket *)(view->buckets + i * map_stride(words));
 }
 
+static inline uint64_t map_hash(const struct map_view *view, unsigned words, const uint64_t *key)
+{
+    return words == 1 ? hash_1(key[0], view->secret) : hash_3(key, view->secret);
+}
+
+static inline struct map_bucket *map_overflow_at(const struct map_view *view, unsigned words, uint32_t next)
+{
+    return (struct map_bucket *)(view->overflow + (size_t)(next - 1) * map_stride(words));
+}
+
 /* The other half of the hash picks the second bucket. */
 static inline uint64_t map_rotate(uint64_t hash) { return hash << 32 | hash >> 32; }
 

@@ -46,6 +46,7 @@ static inline uint64_t hash_degrade(uint64_t hash)
 static inline uint64_t hash_1(uint64_t word, const uint64_t secret[2]) { return hash_degrade(good_hash_1(word, secret)); }
 static inline uint64_t hash_3(const uint64_t words[3], const uint64_t secret[2]) { return hash_degrade(good_hash_3(words, secret)); }
 
+#include "map_search.c"
 #include "map.c"
 
 /* ---- what must always hold: every entry is where a search comes by, and all counts are right */
@@ -61,7 +62,7 @@ static void census_bucket(const struct table *t, unsigned words, const struct ma
     for (unsigned s = 0; s < MAP_SLOTS; s++) {
         if (!slot_holds(b, words, s))
             continue;
-        uint64_t hash = hash_key(&t->view, words, &b->keys[s * words]);
+        uint64_t hash = map_hash(&t->view, words, &b->keys[s * words]);
         const struct map_bucket *first = map_bucket_at(&t->view, words, hash), *second = map_bucket_at(&t->view, words, map_rotate(hash));
         assert_true(b == first || b == second);
         assert_int_not_equal(b->act[s], 0);
@@ -77,12 +78,12 @@ static uint32_t census_chain(const struct table *t, unsigned words, const struct
     uint32_t chained = 0;
     bool head = true;
     for (uint32_t next = first->next; next; head = false) {
-        const struct map_bucket *b = overflow_at(&t->view, words, next);
+        const struct map_bucket *b = map_overflow_at(&t->view, words, next);
         unsigned here = 0;
         for (unsigned s = 0; s < MAP_SLOTS; s++) {
             here += slot_holds(b, words, s);
             if (slot_holds(b, words, s))
-                assert_ptr_equal(map_bucket_at(&t->view, words, hash_key(&t->view, words, &b->keys[s * words])), first);
+                assert_ptr_equal(map_bucket_at(&t->view, words, map_hash(&t->view, words, &b->keys[s * words])), first);
         }
         assert_true(here == MAP_SLOTS || (head && here));
         assert_int_equal(b->seq % 2, 0);
