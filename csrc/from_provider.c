@@ -50,6 +50,12 @@ static inline void start6(const struct map_view *view, struct lookup *l)
     map_prefetch(view, l->hash);
 }
 
+/* A record that is not where it was looked for first comes into the cache as well. */
+static inline void settle(const struct map_view *view4, const struct map_view *view6, unsigned family, struct lookup *l)
+{
+    l->hash = family == DP_IPV4 ? map_settle1(view4, l->key[0], l->hash) : map_settle3(view6, l->key, l->hash);
+}
+
 static inline void finish(const struct map_view *view4, const struct map_view *view6, unsigned family, struct lookup *l)
 {
     bool hit = family == DP_IPV4 ? map_find1(view4, l->key[0], l->hash, &l->value) : map_find3(view6, l->key, l->hash, &l->value);
@@ -393,6 +399,12 @@ void from_provider(struct worker *worker, struct port *in, struct batch *batch)
             worker_drop(worker, &batch->pkt[i], drop);
             d[i].step = STEP_NONE;
         }
+    }
+    for (uint32_t i = 0; i < batch->n; i++) {
+        if (d[i].step != STEP_POPPED)
+            continue;
+        settle(c.records4, c.records6, batch->pkt[i].l3_type, &d[i].from);
+        settle(c.records4, c.records6, batch->pkt[i].l3_type, &d[i].to);
     }
     for (uint32_t i = 0; i < batch->n; i++)
         prepare(&c, &batch->pkt[i], &d[i]);

@@ -128,6 +128,15 @@ static inline enum drop check(const struct context *c, struct pkt *pkt, struct d
     return DROP_NONE;
 }
 
+/* Before pass 2: a record that is not where it was looked for first comes into the cache as well. */
+static inline void settle_lookup(const struct context *c, struct decision *d)
+{
+    if (d->step == STEP_RECORD4)
+        d->hash = map_settle1(c->view4, d->key[0], d->hash);
+    else if (d->step == STEP_RECORD6)
+        d->hash = map_settle3(c->view6, d->key, d->hash);
+}
+
 /* Pass 2: the record, and what it points to on its way into the cache. */
 static inline void finish_lookup(const struct context *c, struct decision *d)
 {
@@ -235,6 +244,8 @@ void from_tenant(struct worker *worker, struct port *in, struct batch *batch)
         accepted++;
         bytes += batch->pkt[i].len;
     }
+    for (uint32_t i = 0; i < batch->n; i++)
+        settle_lookup(&c, &d[i]);
     for (uint32_t i = 0; i < batch->n; i++)
         if (d[i].step >= STEP_RECORD4)
             finish_lookup(&c, &d[i]);
