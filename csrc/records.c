@@ -87,7 +87,8 @@ static int check_record(struct change *change, const struct dp_row_record *row, 
     record->rewrite = row->translation == DP_REWRITE;
     key_record(record->key, row->vsid, row->family, row->ca);
     code = check_port(change, record);
-    return code ? code : check_pa(change, record);
+    /* A local record under NVGRE is never sent to its PA, which may come and go. */
+    return code || (record->local && !record->rewrite) ? code : check_pa(change, record);
 }
 
 /* ---- what the record was before ---------------------------------------------------------------------------------- */
