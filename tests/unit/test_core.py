@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import socket
 import struct
 import threading
 import time
@@ -197,6 +198,29 @@ def test_offload_metadata_passes_both_ways(engine: Dataplane) -> None:
     (out,) = engine.collect(2)
     assert (out.csum_partial, out.csum_start, out.csum_offset, out.gso) == (True, 34, 6, Gso.NONE)
     assert engine.counters().rx_csum_partial == engine.counters().tx_csum_partial == 1
+
+
+def test_device_that_takes_no_more(engine: Dataplane) -> None:
+    """A TAP whose VM does not read: what it took came in order, the rest has its reason."""
+    ours, vms = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, vms:
+        ours.setblocking(False)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 0)  # the least there is
+        engine.detach(2)
+        engine.attach(2, PortConfig("vm2", PortKind.TAP, MACS[2], fds=[ours.fileno()]))
+        frames = [datagram(1, 2, bytes([n])) for n in range(250)]
+        for frame in frames:
+            engine.inject(1, Frame(frame))
+        engine.poll(0)
+        counters = engine.counters()
+        assert 0 < counters.sent < len(frames)
+        assert counters.drops == {"tx-full": len(frames) - counters.sent}
+        assert (counters.received, counters.balance()) == (len(frames), 0)
+        virtio_net_header = bytes(10)
+        assert [vms.recv(2048) for _ in range(counters.sent)] == [
+            virtio_net_header + frame for frame in frames[: counters.sent]
+        ]
+        engine.detach(2)
 
 
 def test_attaching_twice_is_refused(engine: Dataplane) -> None:
