@@ -86,6 +86,7 @@ static void policy_build(struct builder *b)
 {
     struct dp_change_header header = {.magic = DP_CHANGE_MAGIC, .version = DP_CHANGE_VERSION, .generation = 1};
     b->len = sizeof header;
+    b->sections = 0;
     for (unsigned family = 4; family <= 6; family += 2) {
         struct dp_row_provider_route route = {.family = (uint8_t)family, .prefix_len = family == 4 ? 24 : 64};
         pa(route.prefix, family, 0);

@@ -1,9 +1,10 @@
-"""Writes the first corpora: a valid packet of each kind, addresses as in policy.h, and super-packets.
+"""Writes the first corpora: valid packets of each kind, super-packets, change sets; addresses as in policy.h.
 
 .venv/bin/python -m tests.fuzz.seeds
 """
 
 import struct
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from scapy.layers.inet import ICMP, IP, TCP, UDP
@@ -21,6 +22,24 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import ARP, GRE, Dot1Q, Ether
 from scapy.packet import Packet, Raw
+
+from dataplane.tables import (
+    ChangeSet,
+    PaKind,
+    PaRow,
+    PortRow,
+    PrefixRow,
+    ProviderRouteRow,
+    RecordRow,
+    RecordType,
+    RouteRow,
+    SourceRow,
+    SubnetRow,
+    Translation,
+    delete,
+    pack_address,
+    put,
+)
 
 CORPUS = Path(__file__).parent / "corpus"
 ROUTER = "02:15:0a:00:00:01"
@@ -123,7 +142,40 @@ def super_packets() -> dict[str, bytes]:
     }
 
 
+def change_sets() -> dict[str, ChangeSet]:
+    """Rows of every kind, put and deleted, that fit the policy of policy.h."""
+    mac = bytes.fromhex("02bb00000130")
+    v4, pa = pack_address(IPv4Address("10.1.1.48")), pack_address(IPv4Address("192.168.77.102"))
+    rewrite_pa = pack_address(IPv4Address("192.168.77.130"))
+    far = pack_address(IPv4Address("10.9.0.0"))
+    any_address = pack_address(IPv4Address("0.0.0.0"))
+    pa_row = PaRow(rewrite_pa, 2, 4, PaKind.REWRITE, 24)
+    record = RecordRow(v4, pa, 5001, 2, 0, mac, 4, 4, Translation.NVGRE, RecordType.STATIC)
+    rewrite = RecordRow(v4, rewrite_pa, 6001, 2, 0, mac, 4, 4, Translation.REWRITE, RecordType.STATIC)
+    wildcard = RecordRow(
+        any_address, pa, 5001, 2, 0, mac, 4, 4, Translation.NVGRE, RecordType.GATEWAY_WILDCARD
+    )
+    route = RouteRow(far, v4, 1, 5001, 4, 16)
+    source = SourceRow(far, 1, 4, 16)
+    provider_route = ProviderRouteRow(any_address, pa, 4, 0)
+    subnet, prefix = SubnetRow(5003, 1), PrefixRow(far, any_address, 5003, 4, 16)
+    port = PortRow(1, 5001, mac)
+    return {
+        "record": ChangeSet(2, (put([record]), delete([record]))),
+        "rewrite": ChangeSet(2, (put([pa_row]), put([rewrite]), delete([rewrite]), delete([pa_row]))),
+        "wildcard": ChangeSet(2, (put([wildcard]),), atomic=True),
+        "route": ChangeSet(2, (put([record]), put([route]), delete([route]))),
+        "source": ChangeSet(2, (put([source]), delete([source]))),
+        "provider-route": ChangeSet(2, (put([provider_route]), delete([provider_route]))),
+        "subnet": ChangeSet(2, (put([subnet]), put([prefix]), delete([prefix]), delete([subnet]))),
+        "port": ChangeSet(2, (put([port]),)),
+    }
+
+
 def main() -> None:
+    (CORPUS / "fuzz_change").mkdir(parents=True, exist_ok=True)
+    for name, change_set in change_sets().items():
+        (CORPUS / "fuzz_change" / name).write_bytes(change_set.encode())
     tenant = {name: bytes(frame) for name, frame in tenant_frames().items()}
     underlay = {name: bytes(frame) for name, frame in underlay_frames().items()}
     (CORPUS / "fuzz_parse").mkdir(parents=True, exist_ok=True)
