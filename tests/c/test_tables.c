@@ -1,7 +1,10 @@
 /* Change sets: what is refused and how it is told, and what each kind of row means to those who look up. */
+#include <pthread.h>
+#include <sched.h>
 #include "change_set.h"
 #include "forward.h"
 #include "nvgre.h"
+#include "qsbr.h"
 
 enum { SELF = 1, PEER = 2, OTHER = 3, BLUE = 5001, BLUE2 = 5002, RED = 6001, SHARED = DP_PA_SHARED, REWRITING = DP_PA_REWRITE };
 
@@ -613,6 +616,56 @@ static void running_out_of_room_takes_everything_back(void **state)
     }
 }
 
+struct writer {
+    struct dp *dp;
+    const struct row *rows;
+    uint32_t n;
+    bool done;
+};
+
+static void *apply_in_thread(void *arg)
+{
+    struct writer *writer = arg;
+    struct dp_change_error error;
+    apply_rows_of(writer->dp, 0, writer->rows, writer->n, &error);
+    __atomic_store_n(&writer->done, true, __ATOMIC_RELEASE);
+    return NULL;
+}
+
+/* The worker has looked up a record just before, and still stands on its next hop when the change set is through or taken back. */
+static void nothing_is_freed_under_a_worker(void **state)
+{
+    (void)state;
+    const struct row kept[] = {pa_row("192.168.77.4", PEER, SHARED), record_row(RED, "10.1.1.20", 20, PEER, 0, "192.168.77.4", DP_NVGRE),
+                               deleted(pa_row("192.168.77.2", 0, 0))};
+    const struct row undone[] = {kept[0], kept[1], subnet_row(1, 1)};
+    for (int keep = 0; keep < 2; keep++) {
+        struct dp *dp = make_base();
+        struct writer writer = {dp, keep ? kept : undone, 3, false};
+        struct worker *worker = &dp->workers[0];
+        pthread_t thread;
+        dp->running = true;
+        qsbr_online(worker);
+        uint32_t index = act_index(record_at(dp, RED, "10.1.1.20").act);
+        struct next_hop *hops = dp_tables(dp)->next_hops;
+        uint32_t watched = keep ? index : dp_tables(dp)->writer->next_hops.used;
+        assert_int_equal(pthread_create(&thread, NULL, apply_in_thread, &writer), 0);
+        while (hops[watched].host == 0 && !__atomic_load_n(&writer.done, __ATOMIC_ACQUIRE))
+            sched_yield();
+        for (int i = 0; i < 2000; i++) {
+            assert_int_equal(hops[watched].host, PEER);
+            sched_yield();
+        }
+        assert_false(__atomic_load_n(&writer.done, __ATOMIC_ACQUIRE));
+        qsbr_quiescent(worker);
+        qsbr_offline(worker);
+        pthread_join(thread, NULL);
+        assert_int_equal(hops[watched].host, 0);
+        dp->running = false;
+        dp_destroy(dp);
+    }
+}
+
 static void statistics_tell_what_is_there(void **state)
 {
     (void)state;
@@ -648,6 +701,7 @@ int main(void)
         cmocka_unit_test(the_longest_prefix_wins),
         cmocka_unit_test(many_rows_are_applied_beside),
         cmocka_unit_test(running_out_of_room_takes_everything_back),
+        cmocka_unit_test(nothing_is_freed_under_a_worker),
         cmocka_unit_test(statistics_tell_what_is_there),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
