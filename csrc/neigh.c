@@ -88,10 +88,21 @@ static void begin_asking(struct worker *worker, struct neigh *e, uint64_t time)
 
 /* ---- held packets ---------------------------------------------------------------------------- */
 
-static void count_held(struct worker *worker, const struct pkt *pkt, int64_t n)
+static void count_held(struct worker *worker, const struct pkt *pkt, int n)
 {
     int64_t *held = &worker->stats[pkt->in_port]->held;
     __atomic_store_n(held, *held + n, __ATOMIC_RELAXED);
+    atomic_fetch_add_explicit(&worker->dp->neigh->slots, (uint32_t)(n * pkt->slots), memory_order_relaxed);
+}
+
+/*
+ * One more packet may wait. Nobody's packets for hosts that do not answer take the slots of all others: workers that ask at
+ * once may exceed the share by a packet each.
+ */
+static bool may_hold(const struct neigh_table *table, const struct neigh *e, const struct pkt *pkt)
+{
+    return atomic_load_explicit(&e->held, memory_order_relaxed) < NEIGH_HOLD &&
+           atomic_load_explicit(&table->slots, memory_order_relaxed) + pkt->slots <= table->dp->arena.slots / NEIGH_SHARE;
 }
 
 /* Any worker: fills in the MAC and sends, if the neighbour is known. */
@@ -121,15 +132,11 @@ static void let_go(struct worker *worker, struct neigh *e, enum drop reason)
     atomic_store_explicit(&e->held, 0, memory_order_relaxed);
 }
 
-/* Worker 0. */
+/* Worker 0: may_hold() has said so. */
 static void hold(struct worker *worker, struct neigh *e, struct pkt *pkt)
 {
     struct neigh_table *table = worker->dp->neigh;
     uint32_t n = atomic_load_explicit(&e->held, memory_order_relaxed);
-    if (n == NEIGH_HOLD) {
-        worker_drop(worker, pkt, DROP_NEIGH_FULL);
-        return;
-    }
     count_held(worker, pkt, 1);
     table->holds[neigh_table_index(table, e)].pkts[n] = *pkt;
     atomic_store_explicit(&e->held, n + 1, memory_order_relaxed);
@@ -220,10 +227,10 @@ void neigh_hold(struct worker *worker, uint32_t neigh, struct pkt *pkt)
     struct neigh *e = &worker->dp->neigh->entries[neigh];
     if (send_known(worker, e, pkt))
         return;
-    if (worker->id == 0)
-        hold(worker, e, pkt);
-    else if (atomic_load_explicit(&e->held, memory_order_relaxed) == NEIGH_HOLD)
+    if (!may_hold(worker->dp->neigh, e, pkt))
         worker_drop(worker, pkt, DROP_NEIGH_FULL);
+    else if (worker->id == 0)
+        hold(worker, e, pkt);
     else
         hand_over(worker, MESSAGE_HOLD, neigh, pkt);
 }

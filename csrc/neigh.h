@@ -20,7 +20,8 @@ struct dp;
 struct neigh_table;
 struct worker;
 
-enum { NEIGH_HOLD = 16, NEIGH_TRIES = 3 };
+/* Packets that wait for one neighbour; for all of them, one part of so many of the arena's slots. */
+enum { NEIGH_HOLD = 16, NEIGH_SHARE = 4, NEIGH_TRIES = 3 };
 #define NEIGH_RETRY_NS 1000000000ull
 #define NEIGH_FRESH_NS 30000000000ull
 

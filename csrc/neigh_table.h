@@ -48,6 +48,7 @@ struct neigh_table {
     uint32_t *previous;                 /* control: by next hop, the one before it in its chain */
     _Atomic uint32_t count;             /* control; all read */
     _Atomic uint64_t source;            /* control; all read: the underlay MAC's part of an eth word */
+    _Atomic uint32_t slots;             /* all: that held packets and those in the rings have */
     struct neigh_queue queues[NEIGH_QUEUES];    /* worker 0 */
     _Atomic uint32_t buckets[NEIGH_BUCKETS];    /* control; all read */
     struct ring rings[];                /* to worker 0, by worker; worker 0's own is the control thread's */

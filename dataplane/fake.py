@@ -425,7 +425,7 @@ class FakeDataplane(FakeEngine):
 
     def answer_through_tunnel(self, request: Packet, frame: bytes, remote: bytes, vsid: int) -> None:
         self.consume(request)
-        reply = Packet(bytearray(frame), request.in_port, request.time)
+        reply = Packet(bytearray(frame), request.in_port, request.time, slots=request.slots)
         self.counts[reply.in_port]["originated"] += 1
         parse(reply)
         try:

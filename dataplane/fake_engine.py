@@ -13,7 +13,7 @@ from typing import Self
 
 from dataplane.core import Config, Flags, Frame, Gso, Neighbour, NeighbourState, Offload, PortConfig, PortKind
 from dataplane.errors import CallError, ChangeSetError
-from dataplane.fake_neighbours import HOLD, NO_MAC, Neighbours, State, request
+from dataplane.fake_neighbours import NO_MAC, Neighbours, State, request
 from dataplane.fake_neighbours import Neighbour as NeighbourEntry
 from dataplane.fake_tables import RowError, Tables
 from dataplane.fake_wire import (
@@ -26,6 +26,7 @@ from dataplane.fake_wire import (
     largest_ip_length,
     nvgre,
     segments,
+    slots_of,
     to_echo_reply,
 )
 from dataplane.stats import Counters, SubnetCounters
@@ -38,6 +39,8 @@ REASONS = [
     if line.startswith("DROP(")
 ]
 EINVAL, ENOENT = -1, -3
+SLOTS = 8192
+"""Of the arena, unless configured: as many for each worker, and once more."""
 
 
 @dataclass
@@ -50,7 +53,8 @@ class Port:
 
 
 class FakeEngine:
-    """One packet at a time, in the order of port numbers. Workers and slots mean nothing here.
+    """One packet at a time, in the order of port numbers. Workers mean nothing here, slots only where packets
+    wait for a next hop.
 
     counts and drops: by port; counts' keys are the field names of Counters.
     """
@@ -117,7 +121,7 @@ class FakeEngine:
         if neighbour.mac != NO_MAC:
             self._send_on(neighbour, p)
             return
-        if len(neighbour.waiting) == HOLD:
+        if not self.next_hops.may_hold(neighbour, p, self.config.slots or SLOTS * (1 + self.config.workers)):
             raise Drop("neigh-full")
         self.counts[p.in_port]["held"] += 1
         self.next_hops.hold(neighbour, p, self.now)
@@ -265,7 +269,7 @@ class FakeEngine:
         return received
 
     def _receive(self, port: int, frame: Frame) -> None:
-        p = Packet(bytearray(frame.data), port, frame.time)
+        p = Packet(bytearray(frame.data), port, frame.time, slots=slots_of(len(frame.data)))
         p.partial, p.csum_start, p.csum_offset = frame.csum_partial, frame.csum_start, frame.csum_offset
         p.gso, p.gso_size = frame.gso, frame.gso_size
         counts = self.counts[port]

@@ -7,7 +7,7 @@ from enum import IntEnum
 
 from dataplane.fake_wire import BROADCAST, Packet, arp, nd
 
-HOLD, TRIES = 16, 3
+HOLD, SHARE, TRIES = 16, 4, 3
 RETRY, FRESH = 1_000_000_000, 30_000_000_000
 NO_MAC = bytes(6)
 
@@ -77,6 +77,11 @@ class Neighbours:
         self._leave_lists(neighbour)
         neighbour.mac, neighbour.state = mac, State.FIXED
         self._let_go(neighbour)
+
+    def may_hold(self, neighbour: Neighbour, packet: Packet, arena: int) -> bool:
+        """arena: slots of all packets. What waits has a quarter of them at most."""
+        waiting = sum(p.slots for n in self.entries.values() for p in n.waiting)
+        return len(neighbour.waiting) < HOLD and waiting + packet.slots <= arena // SHARE
 
     def learn(self, address: bytes, mac: bytes, now: int) -> bool:
         """What it says of itself. False: nobody wants to know."""

@@ -21,7 +21,7 @@ L4_LENGTHS = {(4, TCP): 20, (6, TCP): 20, (4, UDP): 8, (6, UDP): 8, (4, ICMP): 8
 CHECKSUM_OFFSETS = {(4, TCP): 16, (6, TCP): 16, (4, UDP): 6, (6, UDP): 6, (6, ICMP6): 2}
 """Where the checksum that covers the pseudo header lies in the L4 header."""
 
-FIRST_SLOT = 3392
+FIRST_SLOT, SLOT = 3392, 4096
 ANY4, ANY6 = bytes(4), bytes(16)
 ALL_NODES = bytes.fromhex("ff020000000000000000000000000001")
 ALL_NODES_MAC = bytes.fromhex("333300000001")
@@ -43,6 +43,7 @@ class Drop(Exception):
 @dataclass
 class Packet:
     """A frame and what came with it. reach: how many of its bytes lie in the first slot, as headers must.
+    slots: how many it has, which stay its own whatever becomes of its length.
 
     What parse() finds: offsets in bytes from the frame's start. kind: "arp" or "ip". l4: of the L4 header,
     or of what follows the IP headers. end: where the IP packet ends; Ethernet padding may follow. later: a
@@ -59,6 +60,7 @@ class Packet:
     gso: int = GSO_NONE
     gso_size: int = 0
     reach: int = FIRST_SLOT
+    slots: int = 1
 
     tagged: bool = field(init=False, default=False)
     kind: str = field(init=False, default="")
@@ -105,6 +107,11 @@ class Packet:
 
     def set_macs(self, destination: bytes, source: bytes) -> None:
         self.frame[0:12] = destination + source
+
+
+def slots_of(length: int) -> int:
+    """Slots of a frame that comes in, or is cut."""
+    return 1 + max(0, -((FIRST_SLOT - length) // SLOT))
 
 
 def u16(data: bytes | bytearray, at: int) -> int:
@@ -383,6 +390,7 @@ def segments(p: Packet) -> Iterator[Packet]:
         segment.frame = p.frame[:headers] + part
         segment.end = len(segment.frame)
         segment.gso, segment.gso_size = GSO_NONE, 0
+        segment.slots = slots_of(len(segment.frame))
         set_segment_ip(segment, i)
         set_segment_tcp(segment, i * p.gso_size, first=i == 0, last=i == count - 1)
         shorten_pseudo_sum(segment, p.end - p.l4, segment.end - segment.l4)

@@ -1,9 +1,12 @@
-"""What the core alone can run out of: slots, and room in a memory port."""
+"""What can run out: slots, and room in a memory port. The twin has both without limit, but for what waits."""
 
-from dataplane.core import Config, Dataplane
-from tests.oracle.frames import between, udp
-from tests.oracle.rig import Rig
-from tests.oracle.world import LOCAL, LOCAL_APPLIANCE, World
+import pytest
+
+from dataplane.core import Config, Dataplane, Frame, Gso, Offload
+from dataplane.fake import FakeDataplane
+from tests.oracle.frames import between, tcp, udp
+from tests.oracle.rig import SECOND, Rig
+from tests.oracle.world import LOCAL, LOCAL_APPLIANCE, NEXT_HOPS, SHARED, World
 
 WORLD = World()
 FROM, TO = WORLD.vm(0, 0, LOCAL), WORLD.vm(0, 0, LOCAL_APPLIANCE)
@@ -37,3 +40,43 @@ def test_out_of_slots() -> None:
         assert (counters.received, counters.balance()) == (200, 0)
         assert len(rig.step()[TO.port]) == counters.sent > 0
         assert len(rig.send(FROM.port, FRAME)[TO.port]) == 1
+
+
+@pytest.mark.parametrize(("engine", "workers"), [(Dataplane, 1), (Dataplane, 2), (FakeDataplane, 1)])
+def test_what_waits_leaves_slots_to_others(
+    engine: type[Dataplane] | type[FakeDataplane], workers: int
+) -> None:
+    """32 of 128: two super-packets of 15 slots for one host, and two of 1 for another. Of two workers the
+    second has them all."""
+    takes_all = Offload.CSUM | Offload.TSO4 | Offload.TSO6
+    blue = frozenset(((0, 0),))
+
+    class Unresolved(World):
+        def config(self, workers: int = 1) -> Config:
+            return Config(1, super().config().router_mac, (1, 2), workers=workers, slots=128)
+
+    world = Unresolved(rewrite=blue, resolved=False, offloads=takes_all, underlay_offloads=takes_all)
+    vm, on_link, behind = world.vm(0, 0, LOCAL), world.vm(0, 0, 20), world.vm(0, 0, 30)
+    data = bytes(between(vm, on_link, 4, tcp(bytes(60000))))
+    large = Frame(
+        data, csum_partial=True, csum_start=34, csum_offset=16, gso=Gso.TCP4, gso_size=1400, flow=workers - 1
+    )
+    small = Frame(bytes(between(vm, behind, 4, udp(b"x"))), flow=workers - 1)
+    with Rig(engine, world, workers) as rig:
+        for _ in range(2):
+            rig.send(vm.port, large, large, large, small, small, small)
+            counters = rig.counters()
+            assert counters.held == 4
+        assert counters.drops == {"neigh-full": 2 + 6}
+        other = world.vm(1, 0, LOCAL)
+        frame = Frame(bytes(between(other, world.vm(1, 0, LOCAL_APPLIANCE), 4, udp(b"x"))), flow=workers - 1)
+        assert len(rig.send(other.port, *[frame] * 60)[world.vm(1, 0, LOCAL_APPLIANCE).port]) == 60
+        rig.engine.set_neighbour(SHARED[2, 4], NEXT_HOPS[SHARED[2, 4]])
+        rig.send(vm.port, *[small] * 30)
+        assert rig.counters().held == 16
+        for _ in range(4):
+            rig.step(SECOND)
+        counters = rig.counters()
+        assert (counters.held, counters.drops["neigh-failed"]) == (0, 16)
+        rig.send(vm.port, small)
+        assert rig.counters().held == 1
