@@ -160,12 +160,13 @@ class Tables:
         return self.shared_pa(self.self_host, size) or min(own, default=None)
 
     def provider_next_hop(self, pa: bytes) -> bytes | None:
-        """The address in PA space to hand a packet for this PA to. All PAs of a host have one MAC: on link
-        its shared PA is asked for that, whichever PA is meant."""
+        """The address in PA space to hand a packet for this PA to. All PAs of a host have one MAC: for a
+        rewrite PA on link its host's shared PA is asked."""
         via = longest(self.provider_routes, pa)
         if via is None or via != ON_LINK:
             return via
-        shared = self.shared_pa(self.pas[pa].host, len(pa))
+        host, kind = self.pas[pa]
+        shared = self.shared_pa(host, len(pa)) if kind == REWRITE_PA else None
         return shared if shared and longest(self.provider_routes, shared) == ON_LINK else pa
 
     def next_hops_in_use(self) -> set[bytes]:

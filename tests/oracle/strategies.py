@@ -37,8 +37,13 @@ from dataplane.core import Frame, Gso, Offload
 from dataplane.tables import (
     Address,
     ChangeSet,
+    PaKind,
+    PaRow,
+    PrefixRow,
+    ProviderRouteRow,
     RecordRow,
     RouteRow,
+    Section,
     SourceRow,
     Translation,
     delete,
@@ -55,6 +60,7 @@ from tests.oracle.world import (
     NOBODY,
     OUTSIDE,
     ROUTER_MAC,
+    SELF,
     SHARED,
     SUBNETS,
     UNBOUND,
@@ -478,24 +484,45 @@ def burst(draw: st.DrawFn, world: World) -> Burst:
 
 
 def update(draw: st.DrawFn, world: World, generation: int) -> bytes:
-    """Takes away records, routes and sources, or moves NVGRE records to another host, or puts all back."""
+    """A change set that is valid whatever came before: it puts all rows first."""
     chance = Random(draw(st.integers(0, 2**32)))
-    kinds = [
-        [row for row in world.rows() if isinstance(row, kind)] for kind in (SourceRow, RecordRow, RouteRow)
-    ]
-    everything = [put(rows) for rows in kinds if rows]
-    kind = draw(st.sampled_from(("remove", "move", "restore")))
+    everything = [put(rows) for rows in world.groups() if rows]
+    kind = draw(st.sampled_from(("remove", "move", "restore", "provider", "prefix")))
     if kind == "remove":
-        rows = [row for rows in kinds for row in rows]
+        rows = [row for row in world.rows() if isinstance(row, RecordRow | RouteRow | SourceRow)]
         changed = everything + [delete([row]) for row in chance.sample(rows, k=chance.randint(1, 12))]
     elif kind == "move":
-        nvgre = [
-            row for row in kinds[1] if isinstance(row, RecordRow) and row.translation == Translation.NVGRE
-        ]
-        changed = [put([moved(chance, row)]) for row in chance.sample(nvgre, k=min(len(nvgre), 10))]
+        rows = [row for row in world.rows() if isinstance(row, RecordRow)]
+        nvgre = [row for row in rows if row.translation == Translation.NVGRE]
+        some = chance.sample(nvgre, k=min(len(nvgre), 10))
+        changed = everything + [put([moved(chance, row)]) for row in some]
+    elif kind == "provider":
+        changed = everything + provider_changes(chance, world)
+    elif kind == "prefix":
+        rows = [row for row in world.rows() if isinstance(row, PrefixRow)]
+        row = chance.choice(rows)
+        last = 3 if row.family == 4 else 15
+        other_gateway = row._replace(gateway=row.gateway[:last] + b"\xfe" + row.gateway[last + 1 :])
+        changed = [*everything, chance.choice((delete([row]), put([other_gateway])))]
     else:
         changed = everything
     return ChangeSet(generation, tuple(changed), atomic=draw(st.booleans())).encode()
+
+
+def provider_changes(chance: Random, world: World) -> list[Section]:
+    """Of PAs that no record names, and of routes between PAs."""
+    pas = [row for row in world.rows() if isinstance(row, PaRow)]
+    named = {row.provider_address for row in world.rows() if isinstance(row, RecordRow) and row.host != SELF}
+    unnamed = [row for row in pas if row.address not in named and row.kind == PaKind.SHARED]
+    routes = [row for row in world.rows() if isinstance(row, ProviderRouteRow)]
+    elsewhere = PaRow(pack_address(ip_address("192.168.77.112")), 2, 4, PaKind.SHARED, 24)
+    detour = ProviderRouteRow(
+        pack_address(ip_address("192.168.100.0")), pack_address(ip_address("192.168.77.1")), 4, 22
+    )
+    choices = [put([elsewhere]), put([detour]), delete([chance.choice(routes)])]
+    if unnamed:
+        choices.append(delete([chance.choice(unnamed)]))
+    return chance.sample(choices, k=chance.randint(1, len(choices)))
 
 
 def moved(chance: Random, row: RecordRow) -> RecordRow:

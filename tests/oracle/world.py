@@ -177,13 +177,13 @@ class World:
         return {2: 3, 3: 2}.get(host, host) if network in self.swapped else host
 
     def rows(self) -> list[Row]:
-        return [row for group in self._groups() for row in group]
+        return [row for group in self.groups() for row in group]
 
     def change_set(self) -> bytes:
         """Everything at once."""
-        return ChangeSet(1, tuple(put(rows) for rows in self._groups() if rows)).encode()
+        return ChangeSet(1, tuple(put(rows) for rows in self.groups() if rows)).encode()
 
-    def _groups(self) -> tuple[list[Row], ...]:
+    def groups(self) -> tuple[list[Row], ...]:
         """Rows by kind, what is referred to first."""
         return (
             list(self._pas()),
