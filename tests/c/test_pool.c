@@ -206,8 +206,10 @@ static void threads_trade_slots_through_the_depot(void **state)
     for (uint32_t t = 0; t < THREADS; t++)
         pthread_join(threads[t], NULL);
     for (uint32_t i = 0; i < EXCHANGE; i++)
-        if (exchange[i])
+        if (exchange[i]) {
+            change_owner(exchange[i] - 1, THREADS + 1, 0);
             pool_put(&pool, exchange[i] - 1);
+        }
     assert_int_equal(wrong, 0);
     uint32_t own = pool.n;
     assert_int_equal(arena_free_slots(&arena, pools, THREADS), arena.slots - own);
