@@ -1,4 +1,4 @@
-"""The bpf() system call as far as the underlay needs it: one map of Provider Addresses and programs that look
+"""The bpf() system call as far as the underlay needs it: one map of provider addresses and programs that look
 there.
 
 Nothing but the kernel is needed at run time. Descriptors are plain ints that the caller closes; PaMap owns
@@ -16,18 +16,25 @@ from dataclasses import dataclass, field
 from typing import Self
 
 _SYS_BPF = 321  # x86-64
-_MAP_CREATE, _MAP_UPDATE, _MAP_DELETE, _PROG_LOAD = 0, 2, 3, 5
+_MAP_CREATE, _PROG_LOAD, _MAP_UPDATE_BATCH, _MAP_DELETE_BATCH = 0, 5, 26, 27
 _MAP_TYPE_HASH = 1
 _F_NO_PREALLOC = 1
 _PSEUDO_MAP_FD = 1
 _LICENSE = b"Apache-2.0"
 _LOG_SIZE = 64 * 1024
 _KEY_SIZE = 20
-_MAX_PAS = 1 << 16
+_MAX_ROWS = 1 << 20  # as many as the core has neighbours
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class Role(enum.IntEnum):
+    """enum role of pa_filter.bpf.c."""
+
+    LOCAL_PA = 1
+    NEXT_HOP = 2
 
 
 class ProgramType(enum.IntEnum):
@@ -58,41 +65,40 @@ def _map_key(address: Address) -> bytes:
 
 
 class PaMap:
-    """The set of Provider Addresses, shared by every program loaded with it. Add an address before it is
-    announced.
+    """This host's Provider Addresses and the provider next hops, shared by every program loaded with it. Add
+    a PA before it is announced.
     """
 
     def __init__(self) -> None:
         self.fd = _bpf(
             _MAP_CREATE,
             struct.pack(
-                "=IIIIIII16s", _MAP_TYPE_HASH, _KEY_SIZE, 1, _MAX_PAS, _F_NO_PREALLOC, 0, 0, b"isolane_pas"
+                "=IIIIIII16s", _MAP_TYPE_HASH, _KEY_SIZE, 1, _MAX_ROWS, _F_NO_PREALLOC, 0, 0, b"isolane_pas"
             ),
         )
-        self._addresses: set[Address] = set()
+        self._roles: dict[Address, Role] = {}
 
     @property
     def addresses(self) -> frozenset[Address]:
-        return frozenset(self._addresses)
+        """This host's PAs."""
+        return frozenset(address for address, role in self._roles.items() if role is Role.LOCAL_PA)
 
-    def replace(self, addresses: Iterable[Address]) -> None:
-        """Make `addresses` the whole set; new ones go in before old ones go out."""
-        wanted = set(addresses)
-        for address in wanted - self._addresses:
-            self._update(address)
-            self._addresses.add(address)
-        for address in self._addresses - wanted:
-            self._delete(address)
-        self._addresses = wanted
+    def replace(self, pas: Iterable[Address], next_hops: Iterable[Address] = ()) -> None:
+        """Make these all there are; what is both is a PA. New ones go in before old ones go out."""
+        wanted = dict.fromkeys(next_hops, Role.NEXT_HOP) | dict.fromkeys(pas, Role.LOCAL_PA)
+        self._do(_MAP_UPDATE_BATCH, dict(wanted.items() - self._roles.items()))
+        gone = self._roles.keys() - wanted.keys()
+        self._do(_MAP_DELETE_BATCH, {address: self._roles[address] for address in gone})
+        self._roles = wanted
 
-    def _update(self, address: Address) -> None:
-        key = ctypes.create_string_buffer(_map_key(address), _KEY_SIZE)
-        value = ctypes.create_string_buffer(b"\x01", 1)
-        _bpf(_MAP_UPDATE, struct.pack("=I4xQQQ", self.fd, ctypes.addressof(key), ctypes.addressof(value), 0))
-
-    def _delete(self, address: Address) -> None:
-        key = ctypes.create_string_buffer(_map_key(address), _KEY_SIZE)
-        _bpf(_MAP_DELETE, struct.pack("=I4xQ", self.fd, ctypes.addressof(key)))
+    def _do(self, command: int, rows: dict[Address, Role]) -> None:
+        """A batch command on all rows, of which deleting looks at the keys only."""
+        if not rows:
+            return
+        keys = ctypes.create_string_buffer(b"".join(map(_map_key, rows)), len(rows) * _KEY_SIZE)
+        values = ctypes.create_string_buffer(bytes(rows.values()), len(rows))
+        where = ctypes.addressof(keys), ctypes.addressof(values)
+        _bpf(command, struct.pack("=16xQQIIQQ", *where, len(rows), self.fd, 0, 0))
 
     def close(self) -> None:
         os.close(self.fd)

@@ -38,6 +38,7 @@ _ALL_OFFLOADS = Offload.CSUM | Offload.TSO4 | Offload.TSO6
 _SAID_BY_VNET_HDR = frozenset(
     ("tx-generic-segmentation", "tx-tcp-segmentation", "tx-tcp6-segmentation", "tx-tcp-ecn-segmentation")
 )
+_ALL_NODES_MAC = bytes.fromhex("333300000001")
 _RECEIVE_MERGING = ("rx-gro", "rx-gro-hw", "rx-gro-list", "rx-lro", "rx-udp-gro-forwarding")
 
 
@@ -73,17 +74,19 @@ class Device:
 
 @dataclass(frozen=True)
 class Underlay(Device):
-    """The provider-facing device, shared with the host, and the Provider Addresses it takes frames for."""
+    """The provider-facing device, shared with the host, the Provider Addresses it takes frames for and the
+    provider next hops it listens to.
+    """
 
     pas: bpf.PaMap
     groups: "_Groups"
 
-    def serve(self, addresses: Iterable[bpf.Address]) -> None:
-        """Take frames for exactly these PAs from now on and keep them from the host. Call before they are
-        announced.
+    def serve(self, pas: Iterable[bpf.Address], next_hops: Iterable[bpf.Address] = ()) -> None:
+        """Take frames for exactly these PAs from now on and keep them from the host; take what exactly these
+        next hops say about their MACs, which the host sees too. Call before PAs are announced.
         """
-        wanted = frozenset(addresses)
-        self.pas.replace(wanted)
+        wanted = frozenset(pas)
+        self.pas.replace(wanted, next_hops)
         self.groups.replace({solicited_node(a) for a in wanted if isinstance(a, IPv6Address)})
 
 
@@ -242,6 +245,7 @@ def _open_underlay(
             fds = packet_socket.open_queues(undo, name, queues, accept)
         finally:
             os.close(accept)
+        packet_socket.take_group(fds[0], link.index, _ALL_NODES_MAC)  # the host's IPv6 may be off
         groups = _Groups(undo, link.index, fds[0])
         device = (name, PortKind.PACKET, link.mac, mtu, fds, _ALL_OFFLOADS)
         return Underlay(*device, undo.pop_all(), pas, groups)

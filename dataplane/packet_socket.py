@@ -16,7 +16,7 @@ BUFFER = 8 << 20
 ETH_P_ALL = 0x0003
 _SOL_PACKET = 263
 _ADD_MEMBERSHIP, _AUXDATA, _VNET_HDR, _FANOUT, _IGNORE_OUTGOING = 1, 8, 15, 18, 23
-_MR_PROMISC, _MR_ALLMULTI = 1, 2
+_MR_MULTICAST, _MR_PROMISC, _MR_ALLMULTI = 0, 1, 2
 _FANOUT_HASH, _FANOUT_IGNORE_OUTGOING, _FANOUT_UNIQUEID = 0, 0x4000, 0x2000
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER, _SO_ATTACH_BPF = 26, 27, 50
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
@@ -43,6 +43,11 @@ def open_queues(undo: Undo, device: str, queues: int, accept: int | None) -> tup
 def take_every_mac(fd: int, index: int) -> None:
     """Promiscuous mode for as long as the socket lives."""
     _join(fd, index, _MR_PROMISC)
+
+
+def take_group(fd: int, index: int, mac: bytes) -> None:
+    """One group for as long as the socket lives; nothing is said on the wire (MLD)."""
+    _join(fd, index, _MR_MULTICAST, mac)
 
 
 def take_every_group(fd: int, index: int) -> None:
@@ -80,7 +85,8 @@ def _fan_out(sockets: list[socket.socket]) -> None:
         other.setsockopt(_SOL_PACKET, _FANOUT, mode << 16 | group)
 
 
-def _join(fd: int, index: int, membership: int) -> None:
+def _join(fd: int, index: int, membership: int, mac: bytes = b"") -> None:
     with socket.socket(fileno=fd) as opened:
-        opened.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, struct.pack("=IHH8x", index, membership, 0))
+        request = struct.pack("=IHH8s", index, membership, len(mac), mac)
+        opened.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, request)
         opened.detach()

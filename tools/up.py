@@ -133,7 +133,7 @@ def _start(
     for name, device in ports.items():
         dataplane.attach(tables.port_ids[name], device.port_config(name))
     dataplane.apply(tables.change_set().encode())
-    underlay.serve(pas)
+    underlay.serve(pas, [in_use.address for in_use in dataplane.neighbours()])
     dataplane.start()
     dataplane.announce()
     service = Service(instance, dataplane, tables, underlay, ports)

@@ -620,6 +620,17 @@ def test_solicitations_for_a_pa_reach_the_data_plane(provider: tuple[str, str], 
     assert group not in run(host, *groups).stdout
 
 
+def test_announcements_to_all_nodes_are_taken_without_the_hosts_ipv6(
+    provider: tuple[str, str], cleanup: ExitStack
+) -> None:
+    host, _ = provider
+    run(host, "sysctl", "-qw", "net.ipv6.conf.u1.disable_ipv6=1")
+    groups, all_nodes = ("ip", "maddr", "show", "dev", "u1"), "link  33:33:00:00:00:01"
+    assert all_nodes not in run(host, *groups).stdout
+    open_underlay(host, cleanup)
+    assert all_nodes in run(host, *groups).stdout
+
+
 def test_without_ipv6_on_the_device_all_multicast_is_taken(
     provider: tuple[str, str], cleanup: ExitStack
 ) -> None:

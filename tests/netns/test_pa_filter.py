@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,33 +22,44 @@ from tests.netns.wires import one_cpu, wait_for_carrier
 
 PA4 = [IPv4Address("192.168.77.101"), IPv4Address("10.0.0.1")]
 PA6 = [IPv6Address("fd77::101"), IPv6Address("fd77::1:2:3")]
-PAS = [*PA4, *PA6]
-NEAR4 = [*PA4, IPv4Address("192.168.77.102"), IPv4Address("224.0.0.1")]
-NEAR6 = [*PA6, IPv6Address("fd77::102"), IPv6Address("ff02::1:ff00:101"), IPv6Address("::ffff:10.0.0.1")]
+PAS: list[bpf.Address] = [*PA4, *PA6]
+HOPS4, HOPS6 = [IPv4Address("192.168.77.102"), IPv4Address("10.0.0.254")], [IPv6Address("fd77::102")]
+HOPS: list[bpf.Address] = [*HOPS4, *HOPS6]
+NEAR4 = [*PA4, *HOPS4, IPv4Address("192.168.77.103"), IPv4Address("224.0.0.1")]
+NEAR6 = [*PA6, *HOPS6, IPv6Address("fd77::103"), IPv6Address("ff02::1:ff00:101"),
+         IPv6Address("::ffff:10.0.0.1")]  # fmt: skip
 SHOT, UNSPEC = 2, -1
+WHOLE, NOTHING = -1, 0
 
 
-def is_ours(frame: bytes, vlan_id: int | None = None) -> bool:
+class Fate(NamedTuple):
+    """Whether the socket takes a frame, and whether it is left to the host."""
+
+    taken: bool
+    left: bool
+
+
+def fate(frame: bytes, vlan_id: int | None = None) -> Fate:
     """The twin: frame without its outer 802.1Q tag, whose VLAN ID stands beside it."""
-    if vlan_id:
-        return False
     ethertype, packet = frame[12:14], frame[14:]
 
-    def at(offset: int, length: int) -> bytes:
-        found = packet[offset : offset + length]
-        return found if len(found) == length else b""
+    def names(addresses: list[bpf.Address], offset: int, length: int) -> bool:
+        return packet[offset : offset + length] in [address.packed for address in addresses]
 
-    def names(field: bytes) -> bool:
-        return field in [pa.packed for pa in PAS]
-
-    if ethertype == b"\x08\x00":
-        return names(at(16, 4))
-    if ethertype == b"\x08\x06":
-        return names(at(24, 4))
-    if ethertype == b"\x86\xdd":
-        is_nd = at(6, 1) == b"\x3a" and at(40, 1) in (b"\x87", b"\x88")
-        return names(at(24, 16)) or (is_nd and names(at(48, 16)))
-    return vlan_id == 0 and ethertype in (b"\x81\x00", b"\x88\xa8")
+    alone = too = False
+    if vlan_id:
+        pass
+    elif ethertype == b"\x08\x00":
+        alone = names(PAS, 16, 4)
+    elif ethertype == b"\x08\x06":
+        alone, too = names(PAS, 24, 4), names(HOPS, 14, 4)
+    elif ethertype == b"\x86\xdd":
+        message = packet[40:41] if packet[6:7] == b"\x3a" else b""
+        about_pa = message in (b"\x87", b"\x88") and names(PAS, 48, 16)
+        alone, too = names(PAS, 24, 16) or about_pa, message == b"\x88" and names(HOPS, 48, 16)
+    else:
+        alone = vlan_id == 0 and ethertype in (b"\x81\x00", b"\x88\xa8")
+    return Fate(alone or too, not alone)
 
 
 ADDRESS4 = st.sampled_from(NEAR4) | st.ip_addresses(v=4)
@@ -104,40 +116,68 @@ def run_program(fd: int, frame: bytes) -> int:
     return int(struct.unpack_from("=i", attributes, 4)[0])
 
 
+def judge(programs: tuple[int, int], frame: bytes) -> Fate:
+    """What the two programs say. A test run takes an Ethernet header off before a socket's filter runs."""
+    accept, divert = programs
+    accepted, verdict = run_program(accept, bytes(14) + frame), run_program(divert, frame)
+    assert accepted in (WHOLE, NOTHING)
+    assert verdict in (SHOT, UNSPEC)
+    return Fate(accepted == WHOLE, verdict == UNSPEC)
+
+
 @pytest.fixture(scope="module")
-def divert() -> Iterator[int]:
+def programs() -> Iterator[tuple[int, int]]:
     with bpf.PaMap() as pas:
-        pas.replace(PAS)
-        fd = bpf.load(bpf_programs.DIVERT, pas)
-        yield fd
-        os.close(fd)
+        pas.replace(PAS, HOPS)
+        accept, divert = (bpf.load(each, pas) for each in (bpf_programs.ACCEPT, bpf_programs.DIVERT))
+        yield accept, divert
+        os.close(accept)
+        os.close(divert)
 
 
 @given(frame=frames(shortest=54))
 @settings(max_examples=1000, deadline=None)
-def test_program_agrees_with_twin(divert: int, frame: bytes) -> None:
-    assert run_program(divert, frame) == (SHOT if is_ours(frame) else UNSPEC)
+def test_programs_agree_with_twin(programs: tuple[int, int], frame: bytes) -> None:
+    assert judge(programs, frame) == fate(frame)
+
+
+ALONE, TOO, NOT_OURS = Fate(True, False), Fate(True, True), Fate(False, True)
+HOP6, OTHER6 = "fd77" + "00" * 12 + "0102", "fd77" + "00" * 12 + "0103"
+ALL_NODES = "ff02" + "00" * 13 + "01"
 
 
 @pytest.mark.parametrize(
-    ("ours", "frame"),
+    ("expected", "frame"),
     [
-        (True, "0800 4500001400000000402f0000 c0a84d63 c0a84d65"),
-        (False, "0800 4500001400000000402f0000 c0a84d65 c0a84d63"),
-        (True, "0806 0001080006040001 020000000099 c0a84d63 000000000000 c0a84d65"),
-        (False, "0806 0001080006040001 020000000099 c0a84d65 000000000000 c0a84d63"),
-        (True, "86dd 6000000000002fff" + "fd77" + "00" * 13 + "99" + "fd77" + "00" * 12 + "0101"),
-        (True, "86dd 6000000000183aff" + "00" * 16 + "ff02" + "00" * 9 + "01ff000101" + "8700000000000000"
+        (ALONE, "0800 4500001400000000402f0000 c0a84d63 c0a84d65"),
+        (NOT_OURS, "0800 4500001400000000402f0000 c0a84d65 c0a84d63"),
+        (NOT_OURS, "0800 4500001400000000402f0000 c0a84d66 c0a84d63"),
+        (NOT_OURS, "0800 4500001400000000402f0000 c0a84d63 c0a84d66"),
+        (ALONE, "0806 0001080006040001 020000000099 c0a84d63 000000000000 c0a84d65"),
+        (NOT_OURS, "0806 0001080006040001 020000000099 c0a84d65 000000000000 c0a84d63"),
+        (TOO, "0806 0001080006040001 020000000099 c0a84d66 000000000000 c0a84d66"),
+        (TOO, "0806 0001080006040002 020000000099 c0a84d66 ffffffffffff c0a84d66"),
+        (TOO, "0806 0001080006040001 020000000099 c0a84d66 000000000000 c0a84d63"),
+        (ALONE, "0806 0001080006040001 020000000099 c0a84d66 000000000000 c0a84d65"),
+        (NOT_OURS, "0806 0001080006040001 020000000099 c0a84d63 000000000000 c0a84d66"),
+        (ALONE, "86dd 6000000000002fff" + "fd77" + "00" * 13 + "99" + "fd77" + "00" * 12 + "0101"),
+        (ALONE, "86dd 6000000000183aff" + "00" * 16 + "ff02" + "00" * 9 + "01ff000101" + "8700000000000000"
          + "fd77" + "00" * 12 + "0101"),
-        (False, "86dd 6000000000183aff" + "00" * 16 + "ff02" + "00" * 9 + "01ff000101" + "8700000000000000"
-         + "fe80" + "00" * 12 + "0101"),
+        (NOT_OURS, "86dd 6000000000183aff" + "00" * 16 + "ff02" + "00" * 9 + "01ff000101"
+         + "8700000000000000" + "fe80" + "00" * 12 + "0101"),
+        (TOO, "86dd 6000000000203aff" + HOP6 + ALL_NODES + "8800000020000000" + HOP6),
+        (NOT_OURS, "86dd 6000000000203aff" + HOP6 + ALL_NODES + "8800000020000000" + OTHER6),
+        (NOT_OURS, "86dd 6000000000203aff" + HOP6 + ALL_NODES + "8700000000000000" + HOP6),
+        (NOT_OURS, "86dd 6000000000202fff" + HOP6 + ALL_NODES + "8800000020000000" + HOP6),
     ],
-    ids=["ipv4-to", "ipv4-from", "arp-target", "arp-sender", "ipv6-to", "ns-target", "ns-of-the-same-group"],
+    ids=["ipv4-to", "ipv4-from", "ipv4-from-hop", "ipv4-to-hop", "arp-target", "arp-sender", "arp-of-hop",
+         "arp-reply-of-hop", "arp-of-hop-to-other", "arp-of-hop-to-pa", "arp-for-hop", "ipv6-to",
+         "ns-target", "ns-of-the-same-group", "na-of-hop", "na-of-other", "ns-for-hop", "no-icmpv6"],
 )  # fmt: skip
-def test_named_cases(divert: int, ours: bool, frame: str) -> None:
+def test_named_cases(programs: tuple[int, int], expected: Fate, frame: str) -> None:
     data = bytes.fromhex("ffffffffffff020000000099" + frame.replace(" ", ""))
-    assert is_ours(data) is ours
-    assert run_program(divert, data) == (SHOT if ours else UNSPEC)
+    assert fate(data) == expected
+    assert judge(programs, data) == expected
 
 
 def test_a_program_that_the_kernel_refuses_says_why() -> None:
@@ -148,16 +188,21 @@ def test_a_program_that_the_kernel_refuses_says_why() -> None:
         bpf.load(bpf_programs.DIVERT)
 
 
-def test_addresses_come_and_go(divert: int) -> None:
+def test_addresses_come_and_go() -> None:
     frame = bytes.fromhex("ffffffffffff020000000099 0800 4500001400000000402f0000 c0a84d63") + PA4[0].packed
     with bpf.PaMap() as pas:
         fd = bpf.load(bpf_programs.DIVERT, pas)
         assert run_program(fd, frame) == UNSPEC
         pas.replace(PA4)
         assert run_program(fd, frame) == SHOT
-        pas.replace(PA6)
-        assert run_program(fd, frame) == UNSPEC
+        pas.replace(PA6, [*HOPS, *PA4])
+        assert run_program(fd, frame) == UNSPEC, "a PA that has moved to another host"
         assert pas.addresses == frozenset(PA6)
+        pas.replace(PA4, PA4)
+        assert run_program(fd, frame) == SHOT, "a PA of this host is no next hop"
+        assert pas.addresses == frozenset(PA4)
+        pas.replace([])
+        assert run_program(fd, frame) == UNSPEC
         os.close(fd)
 
 
@@ -171,7 +216,7 @@ class Wire:
 
     def __init__(self, undo: links.Undo) -> None:
         with IPRoute() as ip, bpf.PaMap() as pas:
-            pas.replace(PAS)
+            pas.replace(PAS, HOPS)
             ip.link("add", ifname="a", kind="veth", peer={"ifname": "b"})
             for name in ("a", "b"):
                 links.set_sysctl(undo, f"ipv6/conf/{name}/disable_ipv6", "1")
@@ -232,11 +277,10 @@ def test_priority_tags_hide_nothing(wire: Wire, tags: str) -> None:
 @given(frame=frames(shortest=20), vlan_id=st.sampled_from([None, None, 0, 5, 4095]))
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_device_agrees_with_twin(wire: Wire, frame: bytes, vlan_id: int | None) -> None:
-    """Every frame is either taken or left to the host, as the twin says; tags are in the skb by then."""
+    """Every frame is taken, left to the host, or both, as the twin says; tags are in the skb by then."""
     tag = b"" if vlan_id is None else b"\x81\x00" + struct.pack("!H", 0xE000 | vlan_id)
     taken, left = wire.send(frame[:12] + tag + frame[12:])
     known = frame[12:14] in (b"\x08\x00", b"\x08\x06", b"\x86\xdd")
-    if is_ours(frame, vlan_id):
-        assert (taken, left) == ([frame], [])
-    else:
-        assert (taken, left) == ([], [frame] if known else [])
+    expected = fate(frame, vlan_id)
+    assert taken == [frame] * expected.taken
+    assert left == [frame] * (expected.left and known)
