@@ -71,8 +71,10 @@ static inline enum drop check_outer(const struct context *c, struct pkt *pkt, st
         return drop;
     if (pkt->flags & PKT_VLAN)
         return DROP_UNDERLAY_VLAN;
-    if (!mac_equal(pkt->data, c->in->mac) && !mac_is_group(pkt->data))
+    if (!mac_equal(pkt->data, c->in->mac) && !(mac_is_group(pkt->data) && (pkt->l3_type == PKT_L3_ARP || proxy_is_nd(pkt))))
         return DROP_UNDERLAY_DST_MAC;
+    if (mac_is_group(pkt->data + 6))
+        return DROP_UNDERLAY_SRC_MAC;
     d->step = STEP_PA;
     if (__builtin_expect(pkt->l3_type == PKT_L3_IP4, 1)) {
         start4(c->pas4, &d->from, key_pa4(pkt_source(pkt)));

@@ -75,7 +75,11 @@ void underlay_nd(struct worker *worker, struct pkt *pkt)
 void underlay_echo(struct worker *worker, struct pkt *pkt)
 {
     const struct port *underlay = dp_port(worker->dp, DP_UNDERLAY);
-    enum drop drop = underlay ? parse_offload(&worker->dp->arena, pkt) : DROP_PORT_DOWN;
+    enum drop drop = underlay ? DROP_NONE : DROP_PORT_DOWN;
+    if (!drop && (!is_host(pkt->l3_type, pkt_source(pkt)) || is_own_pa(worker, pkt->l3_type, pkt_source(pkt))))
+        drop = DROP_PA_PROTOCOL;
+    if (!drop)
+        drop = parse_offload(&worker->dp->arena, pkt);
     if (drop) {
         worker_drop(worker, pkt, drop);
         return;

@@ -195,8 +195,11 @@ class FakeDataplane(FakeEngine):
         parse(p)
         if p.tagged:
             raise Drop("underlay-vlan")
-        if p.destination_mac != self.ports[UNDERLAY].config.mac and not p.destination_mac[0] & 1:
+        by_group = p.destination_mac[0] & 1 and (p.kind == "arp" or p.is_nd)
+        if p.destination_mac != self.ports[UNDERLAY].config.mac and not by_group:
             raise Drop("underlay-dst-mac")
+        if p.source_mac[0] & 1:
+            raise Drop("underlay-src-mac")
         if p.kind == "arp":
             self.underlay_arp(p)
         elif p.is_nd:
@@ -254,6 +257,8 @@ class FakeDataplane(FakeEngine):
     def echo_to_pa(self, p: Packet, otherwise: str) -> None:
         if not is_echo_request(p):
             raise Drop(otherwise)
+        if not is_host(p.source) or self.is_ours(p.source):
+            raise Drop("pa-protocol")
         check_offload(p)
         self.answer_echo(p, self.ports[UNDERLAY].config.mac)
 

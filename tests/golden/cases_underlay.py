@@ -8,6 +8,7 @@ from scapy.packet import Packet, Raw
 from tests.golden.table import answers, case, drops, ends
 from tests.golden.world import (
     BLUE_A,
+    BLUE_C,
     BROADCAST,
     ECHO,
     ECHO6,
@@ -33,7 +34,9 @@ from tests.golden.world import (
 
 NOBODY = "00:00:00:00:00:00"
 ALL_NODES = ("33:33:00:00:00:01", "ff02::1")
-TUNNEL = tunnel(H2, H1, RED, frame(C.mac, A.mac, C.v4, A.v4))
+INNER = frame(C.mac, A.mac, C.v4, A.v4)
+TUNNEL = tunnel(H2, H1, RED, INNER)
+REWRITTEN = frame(H2.mac, H1.mac, BLUE_C.v4, BLUE_A.v4)
 
 
 def to_us(source: Host, destination: str, body: Packet, **header: int) -> Packet:
@@ -45,6 +48,10 @@ def to_us(source: Host, destination: str, body: Packet, **header: int) -> Packet
 
 def back(to: Host, source: str, body: Packet) -> Packet:
     return frame(H1.mac, to.mac, source, to.v6 if ":" in source else to.v4, body)
+
+
+def by_group(given: Packet) -> bytes:
+    return altered(given, 0, bytes.fromhex(BROADCAST.replace(":", "")))
 
 
 def altered(given: Packet, at: int, octets: bytes) -> bytes:
@@ -74,6 +81,22 @@ CASES = (
         drops("underlay", to_us(H2, H1.v6, TCP_BODY), "pa-protocol"),
     ),
     case(
+        "pa-ping-forged",
+        "3.7 no ping is answered whose source is no other host's, nor one for a group's MAC",
+        *(
+            drops("underlay", frame(STRANGER.mac, H1.mac, source, pa, ECHO), "pa-protocol")
+            for pa in (H1.v4, BLUE_A.v4)
+            for source in ("0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", H1.v4, BLUE_A.v4)
+        ),
+        *(
+            drops("underlay", frame(STRANGER.mac, H1.mac, source, pa, ECHO6), "pa-protocol")
+            for pa in (H1.v6, BLUE_A.v6)
+            for source in ("::", "::1", "ff02::1", H1.v6, BLUE_A.v6)
+        ),
+        drops("underlay", frame(H2.mac, BROADCAST, H2.v4, H1.v4, ECHO), "underlay-dst-mac"),
+        drops("underlay", frame(H2.mac, ALL_NODES[0], H2.v6, H1.v6, ECHO6), "underlay-dst-mac"),
+    ),
+    case(
         "outer-checksum",
         "3.6 the outer IPv4 header checksum is verified",
         drops("underlay", altered(TUNNEL, 24, b"\xba\xad"), "outer-checksum"),
@@ -95,13 +118,27 @@ CASES = (
         drops("underlay", to_us(H2, H2.v4, ECHO), "underlay-not-ours"),
         drops("underlay", to_us(H2, "192.168.77.200", TCP_BODY), "underlay-not-ours"),
         drops("underlay", to_us(H2, H2.v6, ECHO6), "underlay-not-ours"),
-        drops("underlay", frame(H2.mac, BROADCAST, H2.v4, "192.168.77.255"), "underlay-not-ours"),
     ),
     case(
         "underlay-dst-mac",
-        "3.1 unicast to somebody else's MAC",
+        "3.1 to somebody else's MAC, and by a group's what is neither ARP nor ND",
         drops("underlay", frame(H2.mac, STRANGER.mac, H2.v4, H1.v4, ECHO), "underlay-dst-mac"),
         drops("underlay", arp(1, (H2.mac, H2.v4), (NOBODY, H1.v4), STRANGER.mac), "underlay-dst-mac"),
+        drops("underlay", frame(H2.mac, BROADCAST, H2.v4, "192.168.77.255"), "underlay-dst-mac"),
+        *(
+            drops("underlay", by_group(given), "underlay-dst-mac")
+            for given in (TUNNEL, tunnel(H2, H1, RED, INNER, family=6), REWRITTEN)
+        ),
+    ),
+    case(
+        "underlay-src-mac",
+        "3.1 nothing comes from a group's MAC, and nothing is answered to one",
+        drops("underlay", arp(1, (BROADCAST, H2.v4), (NOBODY, H1.v4)), "underlay-src-mac"),
+        drops("underlay", frame(BROADCAST, H1.mac, H2.v4, H1.v4, ECHO), "underlay-src-mac"),
+        drops("underlay", frame(ALL_NODES[0], H1.mac, H2.v6, H1.v6, ECHO6), "underlay-src-mac"),
+        drops("underlay", ns(ALL_NODES[0], H2.v6, H1.v6), "underlay-src-mac"),
+        drops("underlay", altered(TUNNEL, 6, b"\x03"), "underlay-src-mac"),
+        drops("underlay", altered(REWRITTEN, 6, b"\x03"), "underlay-src-mac"),
     ),
     case(
         "underlay-vlan",
