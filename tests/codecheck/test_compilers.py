@@ -1,4 +1,4 @@
-"""Every file of the core, and its bench, compiles without a warning, by gcc and clang, as the real build does."""
+"""All C of the core and its bench compiles without a warning, by gcc and clang, as the real build does."""
 
 import json
 import shlex
