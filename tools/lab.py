@@ -6,6 +6,7 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -160,26 +161,33 @@ def _start_hosts(policy: "Policy", options: list[str], state: State, progress: P
             _stop_if_interrupted()
             for pipe in select.select(list(waiting), [], [], _TICK)[0]:
                 host = waiting.pop(pipe)
-                if not os.read(pipe, 16):
+                if not _is_ready(pipe):
                     words = state.log(host).read_text().strip()
                     raise LabError(f"host {host}: isolane up ended: {words or 'it crashed'}")
             if time.monotonic() > end:
                 raise LabError(f"not ready after {READY_SECONDS:.0f} s: {', '.join(waiting.values())}")
 
 
+def _is_ready(peer: int) -> bool:
+    """It has sent its line, else it has ended."""
+    with contextlib.suppress(ConnectionResetError):  # ended before it had read ours
+        return bool(os.read(peer, 16))
+    return False
+
+
 def _start_host(host: str, options: list[str], state: State, stack: contextlib.ExitStack) -> int:
     """Run `isolane up` in the host's namespace; the descriptor gets a line when it is ready and ends when it
-    dies.
+    dies. It makes nothing before the state has it.
     """
     from dataplane import netns
 
-    read, write = os.pipe()
-    stack.callback(os.close, read)
+    ours, theirs = socket.socketpair()
+    stack.enter_context(ours)
     instance = state.prefix + host
     program = Path(sysconfig.get_path("scripts"), "isolane")
     command = [sys.executable, str(program), "up", "--host", host, "--instance", instance, *options]
-    command += ["--netns-prefix", state.prefix, "--ready-fd", str(write)]
-    with state.log(host).open("wb") as log:
+    command += ["--netns-prefix", state.prefix, "--ready-fd", str(theirs.fileno())]
+    with state.log(host).open("wb") as log, theirs:
         process = netns.call(
             instance,
             subprocess.Popen,
@@ -187,13 +195,14 @@ def _start_host(host: str, options: list[str], state: State, stack: contextlib.E
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            pass_fds=[write],
+            pass_fds=[theirs.fileno()],
             start_new_session=True,
         )
-    os.close(write)
     state.processes.append(Process(host, instance, process.pid, start_time(process.pid) or 0))
     state.save()
-    return read
+    with contextlib.suppress(BrokenPipeError):  # it has died; the reader will tell
+        ours.send(b"go\n")
+    return ours.fileno()
 
 
 def _configure_vms(policy: "Policy", prefix: str) -> None:

@@ -81,8 +81,8 @@ def remove(state: State) -> None:
     _end(state.processes)
     for name in state.namespaces:
         netns.remove(name)
+        state.log(name.removeprefix(state.prefix)).unlink(missing_ok=True)
     for process in state.processes:
-        state.log(process.host).unlink(missing_ok=True)
         socket = server.socket_path(process.instance)  # there only if the process had to be killed
         socket.unlink(missing_ok=True)
         _remove_if_empty(socket.parent)

@@ -58,7 +58,7 @@ def _check_instance(_context: click.Context, _parameter: click.Parameter, name: 
 )
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 8), help="Packet threads.")
 @click.option("--netns-prefix", default="", hidden=True, help="Goes before every attach.netns (isolane lab).")
-@click.option("--ready-fd", type=int, hidden=True, help="Gets a line when ports are attached (isolane lab).")
+@click.option("--ready-fd", type=int, hidden=True, help="Socket of isolane lab: says go, hears ready.")
 def command(
     files: tuple[Path, ...],
     host: str | None,
@@ -82,6 +82,8 @@ def command(
 
     host = host or socket.gethostname()
     policy = manifest.load(files)
+    if ready_fd is not None and not os.read(ready_fd, 16):
+        sys.exit(1)  # the lab died before it had noted that we are there
     stop = stop_signals()
     signal.pthread_sigmask(signal.SIG_BLOCK, stop)  # they wait until all is up, and while it goes
     try:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from pyroute2 import IPRoute
 
 from dataplane import links, netns
 from dataplane.client import Client
+from tests.netns.labs import wait_until
 from tools import lab, lab_state
 from tools.cli import main
 
@@ -307,6 +309,30 @@ def test_what_a_killed_up_left_goes_with_down(manifest: Path, prefix: str) -> No
     half = isolane("lab", "status", "--prefix", prefix)
     assert (half.returncode, "is not up" in half.stderr) == (1, True)
     assert isolane("lab", "down", "--prefix", prefix).returncode == 0
+    assert traces(prefix) == []
+
+
+def test_a_host_that_no_state_names_makes_nothing(manifest: Path, prefix: str) -> None:
+    """`up` is killed when it has started a host and has not yet noted that."""
+
+    def die() -> None:
+        noted = lab_state.State.save
+
+        def save(state: lab_state.State) -> None:
+            if state.processes:
+                os.kill(os.getpid(), signal.SIGKILL)
+            noted(state)
+
+        pytest.MonkeyPatch().setattr(lab_state.State, "save", save)
+        lab.up([manifest], prefix)
+
+    process = multiprocessing.get_context("fork").Process(target=die)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    wait_until(lambda: not any(trace.startswith("/proc/") for trace in traces(prefix)), "an orphan is left")
+    assert devices(f"{prefix}web") == {"lo"}
+    lab.down(prefix)
     assert traces(prefix) == []
 
 
