@@ -310,6 +310,8 @@ static enum drop check_rewrite(const struct context *c, struct pkt *pkt, const s
         return DROP_REWRITE_RDID;
     if (rewrite_is_icmp_error(pkt))
         return DROP_ICMP_ERROR;
+    if (rewrite_has_route_option(pkt))
+        return DROP_IP_OPTIONS;
     return (pkt->flags & PKT_PARTIAL) || pkt->gso ? parse_offload(&c->worker->dp->arena, pkt) : DROP_NONE;
 }
 

@@ -189,6 +189,8 @@ static void to_rewrite(const struct context *c, struct pkt *pkt, const struct de
     const struct port *underlay = dp_port(c->worker->dp, DP_UNDERLAY);
     if (rewrite_is_icmp_error(pkt)) {
         worker_drop(c->worker, pkt, DROP_ICMP_ERROR);
+    } else if (rewrite_has_route_option(pkt)) {
+        worker_drop(c->worker, pkt, DROP_IP_OPTIONS);
     } else if (underlay && gso_l3_len(pkt) > underlay->mtu) {
         worker_drop(c->worker, pkt, DROP_TOO_BIG);
     } else {

@@ -14,6 +14,9 @@ static inline unsigned l4_field(const struct pkt *pkt)
         return 16;
     case PROTO_UDP:
         return 6;
+    case PROTO_UDPLITE:
+    case PROTO_DCCP:                    /* no parser has looked whether it is there */
+        return pkt->l4 + 8u <= pkt->l3_end && pkt_has(pkt, pkt->l4 + 8u) ? 6 : L4_NONE;
     case PROTO_ICMP6:
         return pkt->l3_type == PKT_L3_IP6 ? 2 : L4_NONE;
     default:
@@ -27,11 +30,9 @@ static inline void update_l4(struct pkt *pkt, unsigned offset, uint64_t from, ui
     uint16_t field = load16(at);
     if (__builtin_expect(pkt->flags & PKT_PARTIAL, 0)) {
         field = csum_fold((uint64_t)field + (uint16_t)~csum_fold(from) + to);
-    } else if (pkt->l4_proto != PROTO_UDP) {
+    } else if (field || pkt->l4_proto != PROTO_UDP) {
         field = csum_update(field, from, to);
-    } else if (field) {
-        field = csum_update(field, from, to);
-        if (field == 0)
+        if (field == 0 && (pkt->l4_proto == PROTO_UDP || pkt->l4_proto == PROTO_UDPLITE))
             field = 0xffff;
     }
     memcpy(at, &field, 2);
@@ -86,4 +87,19 @@ bool rewrite_is_icmp_error(const struct pkt *pkt)
     if (pkt->l3_type == PKT_L3_IP4 && pkt->l4_proto == PROTO_ICMP)
         return *type == 3 || *type == 4 || *type == 5 || *type == 11 || *type == 12;
     return pkt->l3_type == PKT_L3_IP6 && pkt->l4_proto == PROTO_ICMP6 && *type < 128;
+}
+
+bool rewrite_has_route_option(const struct pkt *pkt)
+{
+    const uint8_t *at = pkt->data + pkt->l3 + IP4_LEN, *end = pkt->data + pkt->l4;
+    if (pkt->l3_type != PKT_L3_IP4)
+        return false;
+    while (at < end && *at != IP4_OPT_END) {
+        bool nop = *at == IP4_OPT_NOP;
+        if (!nop && (end - at < 2 || at[1] < 2 || at[1] > end - at || *at == IP4_OPT_RR || *at == IP4_OPT_TIMESTAMP ||
+                     *at == IP4_OPT_LSRR || *at == IP4_OPT_SSRR))
+            return true;
+        at += nop ? 1 : at[1];
+    }
+    return false;
 }

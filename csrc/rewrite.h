@@ -12,5 +12,10 @@ void rewrite_addresses(struct pkt *pkt, const uint8_t *source, const uint8_t *de
 void rewrite_ttl(struct pkt *pkt);
 /* An ICMP or ICMPv6 error message, whose quote shows addresses (not a later fragment). */
 bool rewrite_is_icmp_error(const struct pkt *pkt);
+/*
+ * IPv4 options that steer the packet on the provider's routers or have them write their addresses into it (RFC 791 section 3.1: loose and
+ * strict source route, record route, timestamp), or that can't be read to their end.
+ */
+bool rewrite_has_route_option(const struct pkt *pkt);
 
 #endif

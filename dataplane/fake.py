@@ -23,6 +23,7 @@ from dataplane.fake_wire import (
     checksum,
     decrement_ttl,
     eui64,
+    has_route_option,
     is_echo_request,
     is_host,
     is_icmp_error,
@@ -179,6 +180,8 @@ class FakeDataplane(FakeEngine):
         """As a packet between the two CAs' own PAs."""
         if is_icmp_error(p):
             raise Drop("icmp-error")
+        if has_route_option(p):
+            raise Drop("ip-options")
         if largest_ip_length(p) > self.underlay_mtu():
             raise Drop("too-big")
         if UNDERLAY not in self.ports:
@@ -248,6 +251,8 @@ class FakeDataplane(FakeEngine):
             raise Drop("rewrite-rdid")
         if is_icmp_error(p):
             raise Drop("icmp-error")
+        if has_route_option(p):
+            raise Drop("ip-options")
         check_offload(p)
         rewrite_addresses(p, source.ca, destination.ca)
         same_subnet = source.vsid == destination.vsid

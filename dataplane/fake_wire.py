@@ -13,12 +13,20 @@ from typing import NamedTuple
 
 ETH, VLAN, ARP_LEN, IP4_LEN, IP6_LEN, GRE_LEN = 14, 4, 28, 20, 40, 8
 TYPE_IP4, TYPE_ARP, TYPE_VLAN, TYPE_QINQ, TYPE_IP6 = 0x0800, 0x0806, 0x8100, 0x88A8, 0x86DD
-HOP_BY_HOP, ICMP, TCP, UDP, ROUTING, FRAGMENT, GRE, AUTHENTICATION, ICMP6, DESTINATION_OPTIONS, SCTP = (
-    0, 1, 6, 17, 43, 44, 47, 51, 58, 60, 132,
+HOP_BY_HOP, ICMP, TCP, UDP, DCCP, ROUTING, FRAGMENT, GRE, AUTHENTICATION, ICMP6, DESTINATION_OPTIONS = (
+    0, 1, 6, 17, 33, 43, 44, 47, 51, 58, 60,
 )  # fmt: skip
+SCTP, UDP_LITE = 132, 136
+ROUTE_OPTIONS = (7, 68, 131, 137)
+"""Record route, timestamp, loose and strict source route."""
+
 EXTENSIONS = (HOP_BY_HOP, ROUTING, DESTINATION_OPTIONS, FRAGMENT, AUTHENTICATION)
 L4_LENGTHS = {(4, TCP): 20, (6, TCP): 20, (4, UDP): 8, (6, UDP): 8, (4, ICMP): 8, (6, ICMP6): 8}
-CHECKSUM_OFFSETS = {(4, TCP): 16, (6, TCP): 16, (4, UDP): 6, (6, UDP): 6, (6, ICMP6): 2}
+CHECKSUM_OFFSETS = {
+    **{(family, TCP): 16 for family in (4, 6)},
+    **{(family, proto): 6 for family in (4, 6) for proto in (UDP, UDP_LITE, DCCP)},
+    (6, ICMP6): 2,
+}
 """Where the checksum that covers the pseudo header lies in the L4 header."""
 
 FIRST_SLOT, SLOT = 3392, 4096
@@ -352,13 +360,16 @@ def rewrite_addresses(p: Packet, source: bytes, destination: bytes) -> None:
     if p.later or (p.family, p.proto) not in CHECKSUM_OFFSETS:
         return
     at = p.l4 + CHECKSUM_OFFSETS[p.family, p.proto]
+    if at + 2 > min(p.end, p.reach):
+        return
     field = u16(p.frame, at)
     if p.partial:  # a sum, not yet a complement
         put16(p.frame, at, fold(field + (0xFFFF - fold(total(old))) + total(new)))
-    elif p.proto != UDP:
+    elif p.proto in (UDP, UDP_LITE):
+        if field != 0 or p.proto == UDP_LITE:
+            put16(p.frame, at, updated(field, old, new) or 0xFFFF)
+    else:
         put16(p.frame, at, updated(field, old, new))
-    elif field != 0:
-        put16(p.frame, at, updated(field, old, new) or 0xFFFF)
 
 
 def decrement_ttl(p: Packet) -> None:
@@ -536,6 +547,17 @@ def is_icmp_error(p: Packet) -> bool:
     if p.family == 4 and p.proto == ICMP:
         return p.frame[p.l4] in (3, 4, 5, 11, 12)
     return p.family == 6 and p.proto == ICMP6 and p.frame[p.l4] < 128
+
+
+def has_route_option(p: Packet) -> bool:
+    """An IPv4 option that provider routers would act on, or one that does not fit."""
+    options = bytes(p.frame[p.l3 + IP4_LEN : p.l4]) if p.family == 4 else b""
+    while options and options[0] != 0:
+        length = 1 if options[0] == 1 else options[1] if len(options) > 1 else 0
+        if options[0] in ROUTE_OPTIONS or length > len(options) or (options[0] != 1 and length < 2):
+            return True
+        options = options[length:]
+    return False
 
 
 def link_layer_option(p: Packet) -> bytes | None:

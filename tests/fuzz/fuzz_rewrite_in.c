@@ -39,6 +39,8 @@ static uint32_t field_of(const struct pkt *pkt)
         return 0;
     if (pkt->l4_proto == PROTO_TCP || pkt->l4_proto == PROTO_UDP)
         return pkt->l4 + (pkt->l4_proto == PROTO_TCP ? 16u : 6u);
+    if (pkt->l4_proto == PROTO_DCCP || pkt->l4_proto == PROTO_UDPLITE)
+        return pkt->l4 + 8u <= pkt->l3_end && pkt_has(pkt, pkt->l4 + 8u) ? pkt->l4 + 6u : 0;
     return pkt->l3_type == PKT_L3_IP6 && pkt->l4_proto == PROTO_ICMP6 ? pkt->l4 + 2u : 0;
 }
 
@@ -126,6 +128,7 @@ static void rewrite(struct pkt *pkt, const uint8_t *source, const uint8_t *desti
     require(pkt_read(&arena, pkt, 0, before, pkt->len));
     memcpy(own, pkt->data + at, 2 * size);
     (void)rewrite_is_icmp_error(pkt);
+    (void)rewrite_has_route_option(pkt);
     rewrite_addresses(pkt, source, destination);
     require(!memcmp(pkt->data + at, source, size) && !memcmp(pkt->data + at + size, destination, size));
     require(error_of(pkt) == error && ip4_error_of(pkt) == ip4_error);

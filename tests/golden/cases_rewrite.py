@@ -1,14 +1,17 @@
 """IP rewrite: each CA has a PA of its own, and nothing but addresses and checksums changes."""
 
-from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.inet import ICMP, IP, UDP, in4_chksum
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
     ICMPv6PacketTooBig,
+    IPv6,
     IPv6ExtHdrDestOpt,
+    in6_chksum,
 )
 from scapy.layers.l2 import Dot1Q, Ether
 from scapy.layers.sctp import SCTP, SCTPChunkData
 from scapy.packet import Packet, Raw
+from scapy.utils import checksum
 
 from tests.golden.table import Step, case, drops, passes
 from tests.golden.world import (
@@ -56,6 +59,47 @@ def both_ways(body: Packet, family: int) -> tuple[Step, Step]:
             frame(C.mac, A.mac, there, here, body),
         ),
     )
+
+
+def summed(number: int, octets: bytes, *header: str, right: bool) -> Packet:
+    """A frame around octets of another L4 protocol; their bytes 6 and 7 become the checksum."""
+    whole = frame(*header, Raw(octets))
+    if IP in whole:
+        whole[IP].proto = number
+        value = in4_chksum(number, whole[IP], octets)
+    else:
+        whole[IPv6].nh = number
+        value = in6_chksum(number, whole[IPv6], octets)
+    if right:
+        whole[Raw].load = octets[:6] + value.to_bytes(2, "big") + octets[8:]
+    return whole
+
+
+def both_ways_of(number: int, octets: bytes, family: int, *, right: bool = True) -> tuple[Step, Step]:
+    here, there = (A.v4, C.v4) if family == 4 else (A.v6, C.v6)
+    pa_here, pa_there = (BLUE_A.v4, BLUE_C.v4) if family == 4 else (BLUE_A.v6, BLUE_C.v6)
+
+    def made(*header: str) -> Packet:
+        return summed(number, octets, *header, right=right)
+
+    return (
+        passes(
+            "blue-a", made(A.mac, C.mac, here, there), "underlay", made(H1.mac, H2.mac, pa_here, pa_there)
+        ),
+        passes(
+            "underlay", made(H2.mac, H1.mac, pa_there, pa_here), "blue-a", made(C.mac, A.mac, there, here)
+        ),
+    )
+
+
+def optioned(from_mac: str, to_mac: str, source: str, destination: str, options: bytes) -> bytes:
+    """With these bytes as IPv4 options, padded: scapy would not write all of them."""
+    octets = bytes(frame(from_mac, to_mac, source, destination))
+    options += bytes(-len(options) % 4)
+    length = len(octets) - 14 + len(options)
+    header = bytes((0x45 + len(options) // 4, 0)) + length.to_bytes(2, "big") + octets[18:24]
+    header, rest = header + bytes(2), octets[26:34] + options
+    return octets[:14] + header[:10] + checksum(header + rest).to_bytes(2, "big") + rest + octets[34:]
 
 
 def fragments(family: int) -> list[Step]:
@@ -106,6 +150,51 @@ CASES = (
             ("sctp", "SCTP does not count addresses: nothing but the header changes", (SCTP_BODY, SCTP_BODY)),
         )
         for family, body in zip((4, 6), bodies, strict=True)
+    ),
+    *(
+        case(
+            f"rewrite-{name}-v{family}",
+            f"2.10, 3.5, 4.1 the checksum of {name} counts addresses; without one they alone change",
+            *both_ways_of(number, head, family),
+            *both_ways_of(number, head[:5], family, right=False),
+        )
+        for name, number, head in (
+            ("udplite", 136, b"\x0f\xa0\x13\x88\0\0\0\0whole"),
+            ("dccp", 33, b"\x0f\xa0\x13\x88\x04\0\0\0\x04\0\0\1data"),
+        )
+        for family in (4, 6)
+    ),
+    case(
+        "rewrite-ip-options",
+        "2.10, 3.5 no option that provider routers would heed or write into, none that can't be read",
+        *(
+            step
+            for options in (
+                b"\x83\x07\x04\xc0\xa8\x4d\x01",
+                b"\x89\x07\x04\xc0\xa8\x4d\x01",
+                b"\x07\x07\x04\0\0\0\0",
+                b"\x01\x01\x01\x07\x03\x04",
+                b"\x44\x08\x05\x01\0\0\0\0",
+                b"\x94\x04\0\0\x44\x04\x05\x01",
+                b"\x94\x00\0\0",
+                b"\x94\x01\0\0",
+                b"\x94\x05\0\0",
+                b"\x01\x01\x01\x94",
+            )
+            for step in (
+                drops("blue-a", optioned(A.mac, C.mac, A.v4, C.v4, options), "ip-options"),
+                drops("underlay", optioned(H2.mac, H1.mac, BLUE_C.v4, BLUE_A.v4, options), "ip-options"),
+            )
+        ),
+        *(
+            passes(
+                "blue-a",
+                optioned(A.mac, C.mac, A.v4, C.v4, options),
+                "underlay",
+                optioned(H1.mac, H2.mac, BLUE_A.v4, BLUE_C.v4, options),
+            )
+            for options in (b"\x94\x04\0\0", b"\x01\x01\x01\x01", b"\x01\0\x83\x07")
+        ),
     ),
     case("rewrite-udp-zero", "2.10, 3.5 UDP without a checksum stays without", *both_ways(ZERO_UDP, 4)),
     case(
