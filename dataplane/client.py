@@ -20,6 +20,8 @@ class Client:
             self._socket.connect(str(path))
         except OSError as error:
             self._socket.close()
+            if isinstance(error, PermissionError):
+                raise ClientError(f"{path}: only root may ask: run this as root") from None
             raise ClientError(f"no isolane runs as instance {instance}: {path}: {error.strerror}") from None
 
     def call(self, method: str, **params: object) -> Any:

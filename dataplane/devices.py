@@ -17,7 +17,7 @@ import socket
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from typing import Self
 
 from pyroute2 import IPRoute
@@ -234,6 +234,7 @@ def _open_underlay(
     with IPRoute() as ip:
         link = links.get(ip, name)
         _check_underlay(link, mac, mtu)
+        _check_pas(ip, kept)
         _lock(undo, link)
         merging = ethtool.switch(name, _RECEIVE_MERGING, False)
         undo.quietly(None, ethtool.switch, name, merging, True)
@@ -258,6 +259,14 @@ def _check_underlay(link: Link, mac: str, mtu: int) -> None:
         raise DeviceError(f"the manifest says MTU {mtu}, the device has {link.mtu}")
     if not link.up:
         raise DeviceError("is down")
+
+
+def _check_pas(ip: IPRoute, pas: frozenset[bpf.Address]) -> None:
+    """A PA that the host's kernel has too would be taken from it, with every connection to that address."""
+    for message in ip.get_addr():
+        address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+        if address and ip_address(address) in pas:
+            raise DeviceError(f"provider address {address} is an address of this host already")
 
 
 def _lock(undo: Undo, link: Link) -> None:

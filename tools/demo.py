@@ -35,7 +35,10 @@ def command(as_json: bool) -> None:
     Blue is carried by IP rewrite, Red by NVGRE; their addresses and MACs are the same. Needs root. Exit
     status 1 if a check fails, also when it is interrupted; nothing is left behind.
 
-    \b Example: isolane demo isolane demo --json | jq '.checks[] | select(.ok | not)'
+    \b
+    Example:
+      isolane demo
+      isolane demo --json | jq '.checks[] | select(.ok | not)'
     """
     if os.geteuid() != 0:
         raise click.ClickException("the demo makes network namespaces: run it as root")

@@ -52,6 +52,8 @@ def up(
     paths = [path.resolve() for path in files]
     policy = manifest.load(paths)
     options = [word for path in paths for word in ("-f", str(path))] + ["--workers", str(workers)]
+    if not policy.hosts:
+        raise LabError(f"no Host in {', '.join(map(str, paths))}")
     _check_one_network(policy)
     state = State(prefix)
     with _interruptible():

@@ -75,6 +75,8 @@ def command(
     Example:
       isolane up -f examples/blue-red.yaml --host h1
     """
+    if os.geteuid() != 0:
+        raise click.ClickException("up opens network devices: run it as root")
     from dataplane.errors import DataplaneError
     from dataplane.links import DeviceError
     from dataplane.server import InstanceError

@@ -392,6 +392,8 @@ def test_operators_filters_stay(make_namespace: MakeNamespace) -> None:
          lambda: devices.open_underlay("v0", mac="02:00:00:00:77:01", mtu=1500)),
         ("underlay v0: the manifest says MTU 1600, the device has 1500",
          lambda: devices.open_underlay("v0", mac="", mtu=1600)),
+        ("underlay v0: provider address 10.9.9.9 is an address of this host already",
+         lambda: devices.open_underlay("v0", mac="", mtu=1500, pas=[IPv4Address("10.9.9.9")])),
         ("underlay v1: is down", lambda: devices.open_underlay("v1", mac="", mtu=1500)),
     ],
     ids=lambda value: value.partition(":")[0].replace(" ", "-") if isinstance(value, str) else "",
