@@ -1,9 +1,5 @@
-"""Core and twin agree on every byte that leaves, in its order, and on every counter.
+"""Core and twin agree on every byte that leaves, in its order, and on every counter, whatever the policy."""
 
-ISOLANE_ORACLE_EXAMPLES=N tries N random policies and packet trains instead of a fixed few.
-"""
-
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,11 +15,10 @@ from dataplane.fake_engine import REASONS as ALL_REASONS
 from dataplane.stats import Counters, SubnetCounters
 from tests.oracle.regressions import REGRESSIONS
 from tests.oracle.rig import Rig
+from tests.oracle.scale import EXAMPLES, RANDOM, WHOLE
 from tests.oracle.strategies import Burst, Step, trains, worlds
 from tests.oracle.world import World
 
-MORE = os.environ.get("ISOLANE_ORACLE_EXAMPLES")
-FEW = 600
 REASONS: Counter[str] = Counter()
 """What the twin dropped in random trains, and "sent"."""
 
@@ -105,17 +100,17 @@ def scenarios(draw: st.DrawFn, **choices: object) -> tuple[World, list[Step]]:
     return world, draw(trains(world))
 
 
-def examples(few: int) -> settings:
+def examples(number: int) -> settings:
     return settings(
-        max_examples=int(MORE or few),
-        derandomize=MORE is None,
+        max_examples=number,
+        derandomize=not RANDOM,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
     )
 
 
-@examples(FEW)
+@examples(EXAMPLES)
 @given(scenarios())
 def test_core_and_twin_agree(scenario: tuple[World, list[Step]]) -> None:
     world, train = scenario
@@ -136,7 +131,7 @@ def test_regression(world: World, train: list[Step]) -> None:
     agree(run(Dataplane, world, train, batch=1), expected)
 
 
-@examples(FEW // 6)
+@examples(EXAMPLES // 6)
 @given(scenarios(resolved=st.just(True)))
 def test_two_workers_give_the_same_packets_per_flow(scenario: tuple[World, list[Step]]) -> None:
     world, train = scenario
@@ -170,7 +165,7 @@ def is_subsequence(some: list[Frame], of: list[Frame]) -> bool:
 def test_the_trains_go_everywhere() -> None:
     """The random trains above are worth something: packets arrive, and die for nearly every reason there
     is."""
-    if not REASONS or int(MORE or FEW) < FEW:
+    if not REASONS or EXAMPLES < WHOLE:
         pytest.skip("says something after a whole run of test_core_and_twin_agree only")
     elsewhere = {"no-slot", "tx-full", "tx-error", "stopped"}
     never = set(ALL_REASONS) - set(REASONS) - elsewhere
