@@ -100,6 +100,14 @@ static inline void key_record(uint64_t *key, uint32_t vsid, unsigned family, con
         key_ca6(key, vsid, ca);
 }
 
+static inline void key_pa(uint64_t *key, unsigned family, const uint8_t *pa)
+{
+    if (family == DP_IPV4)
+        key[0] = key_pa4(pa);
+    else
+        key_pa6(key, pa);
+}
+
 /* ---- changes.c */
 
 /* Puts (value) or deletes (NULL) an entry, logs and accounts. *old, unless NULL: what was there, act 0 if nothing. 0 or DP_ENOMEM. */
@@ -152,7 +160,7 @@ int source_put(struct change *change, const void *row);
 int source_del(struct change *change, const void *row);
 int record_put(struct change *change, const void *row);
 int record_del(struct change *change, const void *row);
-void record_prefetch(const struct change *change, const void *row);
+void record_prefetch(const struct change *change, const void *row, bool later);
 int route_put(struct change *change, const void *row);
 int route_del(struct change *change, const void *row);
 

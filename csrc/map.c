@@ -279,7 +279,7 @@ static int place_new(struct table *t, unsigned words, uint64_t hash, const struc
 static bool locate_in(struct map_bucket *b, unsigned words, const uint64_t *key, struct place *place)
 {
     unsigned match = map_match(b, words, key);
-    *place = (struct place){b, match >> 1};
+    *place = (struct place){b, match ? (unsigned)__builtin_ctz(match) : 0};
     return match != 0;
 }
 
@@ -460,6 +460,16 @@ static inline int put(struct map *map, unsigned words, const uint64_t *key, cons
     int result = place_new(t, words, hash, &entry);
     map->entries += result == DP_OK;
     return result;
+}
+
+void map_prefetch_put(const struct map *map, const uint64_t *key)
+{
+    const struct map_view *view = map_view(map);
+    const unsigned words = map->words;
+    uint64_t hash = map_hash(view, words, key);
+    const struct map_bucket *first = map_bucket_at(view, words, hash);
+    if (slot_free(first, words) == MAP_SLOTS)
+        map_prefetch(view, map_rotate(hash));
 }
 
 int map_put(struct map *map, const uint64_t *key, const struct map_value *value, struct map_value *replaced)

@@ -43,6 +43,8 @@ void map_destroy(struct map *map);
 
 /* Writer. 0 or DP_ENOMEM; put replaces. `replaced`, when not NULL, gets the old value and act 0 if there was none. */
 int map_put(struct map *map, const uint64_t *key, const struct map_value *value, struct map_value *replaced);
+/* Writer, once the key's first bucket is in the cache (map_prefetch): its second, if a put will look there. */
+void map_prefetch_put(const struct map *map, const uint64_t *key);
 /* Writer. False: there is none. `removed` may be NULL. */
 bool map_del(struct map *map, const uint64_t *key, struct map_value *removed);
 /* Tables outgrown since the last call, as a list to free when every reader has been quiescent. */

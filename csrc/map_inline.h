@@ -120,7 +120,7 @@ static inline __attribute__((always_inline)) bool map_find(const struct map_view
         match = map_match(b, words, key);
     }
     if (__builtin_expect(match != 0, 1)) {
-        map_load_value(b, match >> 1, value);
+        map_load_value(b, (unsigned)__builtin_ctz(match), value);
         if (__builtin_expect(((MAP_LOAD(b->seq) ^ seq) | (seq & 1)) == 0, 1))
             return true;
     }

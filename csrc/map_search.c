@@ -15,7 +15,7 @@ static inline struct glimpse bucket_read(const struct map_bucket *b, unsigned wo
     unsigned match = map_match(b, words, key);
     struct glimpse g = {.found = match ? FOUND_IT : FOUND_NOT, .next = MAP_LOAD(b->next), .spill = MAP_LOAD(b->spill)};
     if (match)
-        map_load_value(b, match >> 1, value);
+        map_load_value(b, (unsigned)__builtin_ctz(match), value);
     return g;
 }
 

@@ -11,14 +11,6 @@
 
 static enum table pas_of(unsigned family) { return family == DP_IPV4 ? TABLE_PAS4 : TABLE_PAS6; }
 
-static void key_pa(uint64_t *key, unsigned family, const uint8_t *pa)
-{
-    if (family == DP_IPV4)
-        key[0] = key_pa4(pa);
-    else
-        key_pa6(key, pa);
-}
-
 bool path_find(const struct change *change, unsigned family, const uint8_t *pa, struct map_value *value)
 {
     uint64_t key[3];

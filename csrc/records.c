@@ -243,19 +243,19 @@ int record_del(struct change *change, const void *p)
     return code ? code : leave(change, row->vsid, row->family, row->ca, old.act, NULL);
 }
 
-/* Both lines that the row will touch first: its own, and its PA's. */
-void record_prefetch(const struct change *change, const void *p)
+/* The lines that the row will touch: its own bucket and its PA's, a while later what those lead to. */
+void record_prefetch(const struct change *change, const void *p, bool later)
 {
     const struct dp_row_record *row = p;
-    const struct map_view *records = map_view(change_map(change->next, records_of(row->family)));
-    const struct map_view *pas = map_view(row->pa_family == DP_IPV4 ? change->next->pas4 : change->next->pas6);
+    const struct map *records = change_map(change->next, records_of(row->family));
     uint64_t key[3];
     key_record(key, row->vsid, row->family, row->ca);
-    map_prefetch(records, row->family == DP_IPV4 ? map_hash1(records, key[0]) : map_hash3(records, key));
-    if (row->pa_family == DP_IPV4) {
-        map_prefetch1(pas, map_hash1(pas, key_pa4(row->provider_address)));
-    } else {
-        key_pa6(key, row->provider_address);
-        map_prefetch3(pas, map_hash3(pas, key));
+    if (later) {
+        map_prefetch_put(records, key);
+        return;
     }
+    const struct map_view *view = map_view(records), *pas = map_view(row->pa_family == DP_IPV4 ? change->next->pas4 : change->next->pas6);
+    map_prefetch(view, row->family == DP_IPV4 ? map_hash1(view, key[0]) : map_hash3(view, key));
+    key_pa(key, row->pa_family, row->provider_address);
+    map_prefetch(pas, row->pa_family == DP_IPV4 ? map_hash1(pas, key[0]) : map_hash3(pas, key));
 }

@@ -536,6 +536,9 @@ static void the_longest_prefix_wins(void **state)
         }
         check_longest(dp, routes, n);
     }
+    uint8_t ca[16] = {10};
+    APPLY(dp, subnet_row(7001, 65535));
+    assert_int_equal(tables_route(dp_tables(dp), 65535, DP_IPV4, ca), 0);      /* never had a route */
     assert_true(dp_tables(dp)->lengths[1].len4 == 0 && dp_tables(dp)->lengths[1].len6[0] == 0 && dp_tables(dp)->lengths[1].len6[2] == 0);
     dp_destroy(dp);
 }
