@@ -104,6 +104,15 @@ def tenant_bases() -> Iterator[tuple[str, Base]]:
                 yield f"{name} remote {kind}{family}", (vm.port, between(vm, to, family, payload))
             sctp = SCTP(sport=1, dport=2) / SCTPChunkData(data=b"abcd")
             yield f"{name} remote sctp{family}", (vm.port, between(vm, to, family, sctp))
+            for proto in (33, 136):  # DCCP, UDP-Lite
+                header = Raw(bytes(range(1, 25)))
+                yield (
+                    f"{name} remote proto{proto} {family}",
+                    (
+                        vm.port,
+                        between(vm, to, family, header, **{SEND[family]: proto}),
+                    ),
+                )
     yield from special_tenant_bases()
 
 
@@ -396,6 +405,25 @@ def test_headers_at_the_end_of_the_first_slot(proto: int) -> None:
     world = World(rewrite=frozenset(((0, 0),)), mtu=9000, underlay_mtu=9000)
     check(world, vm.port, inside)
     check(world, UNDERLAY, outside)
+
+
+def test_every_ip_option() -> None:
+    """One of each type and length, alone and behind others, both ways."""
+    lists = [bytes((kind, length)) + bytes(6) for kind in range(256) for length in (0, 1, 2, 3, 4, 8, 9)]
+    lists += [prefix + bytes((7, 4, 4, 0)) for prefix in (b"\1", b"\1\1\1\1", b"\x94\x04\0\0", b"\0\1\1\1")]
+    vm, to = BLUE_VM, VM(BLUE, 0, 20)
+    out = bytes(between(vm, to, 4, udp()))
+    back = bytes(ether(UNDERLAY_MAC, PEER_MAC) / ip(to.rewrite_pa(4), vm.rewrite_pa(4)) / udp())
+    for port, data in ((vm.port, out), (UNDERLAY, back)):
+        check(WORLDS["plain"], port, [Frame(with_options(data, options)) for options in lists])
+
+
+def with_options(data: bytes, options: bytes) -> bytes:
+    """Of a frame without; the header checksum is left wrong."""
+    options += bytes(-len(options) % 4)
+    length = int.from_bytes(data[16:18], "big") + len(options)
+    header = bytes((0x45 + len(options) // 4, data[15])) + length.to_bytes(2, "big") + data[18:34]
+    return data[:14] + header + options + data[34:]
 
 
 @pytest.mark.parametrize("family", (4, 6))
