@@ -535,7 +535,8 @@ static int apply(struct change *change, const struct outline *outline)
         undo(change);
         return code;
     }
-    path_headers(change->dp, change->writer, change->next);
+    if (change->shared_pas)
+        path_headers(change->dp, change->writer, change->next);
     keep(change, outline->header->generation);
     return DP_OK;
 }

@@ -293,6 +293,8 @@ static int make_pa(struct change *change, const struct dp_row_pa *row, uint32_t 
     return DP_OK;
 }
 
+static bool is_shared(uint32_t act) { return act_kind(act) == ACT_PA_HOST || act_kind(act) == ACT_PA_SELF; }
+
 static bool pa_same(const struct tables *t, const struct dp_row_pa *row, uint32_t act)
 {
     if (act_kind(act) == ACT_PA_REWRITE)
@@ -333,7 +335,7 @@ int pa_put(struct change *change, const void *p)
     path_find(change, row->family, row->address, &old);
     if (pa_same(change->next, row, old.act))
         return DP_OK;
-    change->shared_pas = true;
+    change->shared_pas |= row->kind == DP_PA_SHARED || is_shared(old.act);
     code = make_pa(change, row, &act);
     if (code == DP_OK)
         code = set_pa(change, row->family, row->address, act, &old);
@@ -351,10 +353,10 @@ int pa_del(struct change *change, const void *p)
     if (!path_find(change, row->family, row->address, &old))
         return change_fail(change, DP_ENOENT, "no PA %s", text.s);
     uint32_t index = act_index(old.act);
-    bool used = act_kind(old.act) == ACT_PA_REWRITE ? change->next->rewrites[index].vsid != 0 : change_way(change->writer, index)->refs > 1;
+    bool used = is_shared(old.act) ? change_way(change->writer, index)->refs > 1 : change->next->rewrites[index].vsid != 0;
     if (used)
         return change_fail(change, DP_EINVAL, "PA %s is still used by records", text.s);
-    change->shared_pas = true;
+    change->shared_pas |= is_shared(old.act);
     return set_pa(change, row->family, row->address, 0, NULL);
 }
 
@@ -383,7 +385,7 @@ static int check_stale(struct change *change)
         uint32_t index = act_index(stale->act);
         const struct rewrite *rewrite = &change->next->rewrites[index];
         bool used;
-        if (act_kind(stale->act) != ACT_PA_REWRITE)
+        if (is_shared(stale->act))
             used = change_way(change->writer, index)->refs != 0;
         else if (rewrite->host == change->dp->config.self_host)
             used = rewrite->vsid && local_stale(change, rewrite);
