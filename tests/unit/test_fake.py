@@ -154,6 +154,17 @@ def test_routes_lead_to_next_hop_and_wildcard(rig: Make) -> None:
     assert data(r.send(LOCAL_VM.port, behind, outside)[UNDERLAY]) == expected
 
 
+def test_the_longest_prefix_wins(rig: Make) -> None:
+    r = rig(default_route=True)
+    expected = []
+    for destination, to in ((REMOTE_OTHER_SUBNET.ca(4), REMOTE_OTHER_SUBNET), (OUTSIDE[4], BEHIND_ROUTER)):
+        sent = ether(ROUTER_MAC, LOCAL_VM.mac) / ip(LOCAL_VM.ca(4), destination, ttl=9) / udp()
+        routed = ether(to.mac, ROUTER_MAC) / ip(LOCAL_VM.ca(4), destination, ttl=8) / udp()
+        r.inject(LOCAL_VM.port, sent)
+        expected.append(carried(routed, to, 4))
+    assert data(r.step()[UNDERLAY]) == expected
+
+
 def test_too_big_counts_the_outer_header(rig: Make) -> None:
     r = rig(underlay_mtu=1542)
     fits = between(LOCAL_VM, REMOTE, 4, udp(bytes(1500 - 28)))
