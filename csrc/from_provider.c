@@ -224,16 +224,9 @@ static inline enum drop check_destination(const struct context *c, struct pkt *p
 {
     if (__builtin_expect(d->to.value.act == 0, 0))
         d->to.value = destination_beyond(c, d, pkt->l3_type, pkt_destination(pkt));
-    switch (act_kind(d->to.value.act)) {
-    case ACT_LOCAL:
-        break;
-    case ACT_NONE:
-        return DROP_NO_RECORD;
-    case ACT_GATEWAY:
-        return DROP_ROUTER_LOCAL;
-    default:
-        return DROP_NOT_LOCAL;
-    }
+    enum act kind = act_kind(d->to.value.act);
+    if (__builtin_expect(kind != ACT_LOCAL, 0))
+        return kind == ACT_NONE ? DROP_NO_RECORD : kind == ACT_GATEWAY ? DROP_ROUTER_LOCAL : DROP_NOT_LOCAL;
     if (!mac_equal(pkt->data, d->to.value.mac))
         return DROP_INNER_DST_MAC;
     return nvgre_ecn(pkt, d->outer_tos) ? DROP_NONE : DROP_ECN;
@@ -344,31 +337,20 @@ static void carry_rewrite(const struct context *c, struct pkt *pkt, const struct
 /* Pass 3: one packet on its way. */
 static inline void carry_out(const struct context *c, struct pkt *pkt, struct decision *d)
 {
-    switch (d->step) {
-    case STEP_POPPED:
+    if (d->step == STEP_POPPED)
         carry_popped(c, pkt, d);
-        break;
-    case STEP_REWRITE:
+    else if (d->step == STEP_REWRITE)
         carry_rewrite(c, pkt, d);
-        break;
-    case STEP_ARP:
+    else if (d->step == STEP_ARP)
         underlay_arp(c->worker, pkt);
-        break;
-    case STEP_ND:
+    else if (d->step == STEP_ND)
         underlay_nd(c->worker, pkt);
-        break;
-    case STEP_ECHO:
+    else if (d->step == STEP_ECHO)
         underlay_echo(c->worker, pkt);
-        break;
-    case STEP_POPPED_ARP:
+    else if (d->step == STEP_POPPED_ARP)
         carry_popped_arp(c, pkt, d);
-        break;
-    case STEP_POPPED_ND:
+    else if (d->step == STEP_POPPED_ND)
         carry_popped_nd(c, pkt, d);
-        break;
-    default:
-        break;
-    }
 }
 
 static inline void prepare(const struct context *c, struct pkt *pkt, struct decision *d)

@@ -39,9 +39,8 @@ static inline enum drop parse_l4(const struct pkt *pkt)
     case PROTO_UDP:
         return parse_udp(pkt);
     case PROTO_ICMP:
-        return pkt->l3_type != PKT_L3_IP4 || l4_has(pkt, ICMP_LEN) ? DROP_NONE : DROP_L4_SHORT;
-    case PROTO_ICMP6:
-        return pkt->l3_type != PKT_L3_IP6 || l4_has(pkt, ICMP_LEN) ? DROP_NONE : DROP_L4_SHORT;
+    case PROTO_ICMP6:           /* each in its own family only */
+        return (pkt->l4_proto == PROTO_ICMP) != (pkt->l3_type == PKT_L3_IP4) || l4_has(pkt, ICMP_LEN) ? DROP_NONE : DROP_L4_SHORT;
     default:
         return DROP_NONE;
     }

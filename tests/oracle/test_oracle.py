@@ -168,6 +168,15 @@ def test_the_trains_go_everywhere() -> None:
     if not REASONS or EXAMPLES < WHOLE:
         pytest.skip("says something after a whole run of test_core_and_twin_agree only")
     elsewhere = {"no-slot", "tx-full", "tx-error", "stopped"}
+    # The sweeps and corners go there frame by frame; a random train comes by once in a thousand.
+    elsewhere |= {
+        "gre-short",
+        "ip6-extension",
+        "ip-options",
+        "outer-fragment",
+        "underlay-src-mac",
+        "vlan-stacked",
+    }
     never = set(ALL_REASONS) - set(REASONS) - elsewhere
     assert len(never) <= 4, never
     assert REASONS["sent"] > sum(REASONS.values()) / 6
