@@ -135,6 +135,8 @@ def special_tenant_bases() -> Iterator[tuple[str, Base]]:
         yield f"outside{family}", (port, out / ip(vm.ca(family), OUTSIDE[family]) / udp())
         behind = {4: "10.9.0.1", 6: "fd00:9::1"}[family]
         yield f"behind a next hop{family}", (port, out / ip(vm.ca(family), behind) / udp())
+    nop = {"options": [IPOption(b"\x01\x01\x01\x00")]}
+    yield "gateway options", (port, ether(ROUTER_MAC, vm.mac) / ip(vm.ca(4), gateway(0, 4), **nop) / ECHO[4])
     yield "arp", (port, ether(TO_ALL, vm.mac) / ARP(op=1, hwsrc=mac, psrc="10.1.1.10", pdst="10.1.1.20"))
     yield (
         "mld",
@@ -161,6 +163,7 @@ def nd_bases() -> Iterator[tuple[str, Base]]:
     macs = UNDERLAY_MAC, PEER_MAC
     slla, tlla = (kind(lladdr=PEER_MAC.hex(":")) for kind in (ICMPv6NDOptSrcLLAddr, ICMPv6NDOptDstLLAddr))
     yield "underlay ns", (UNDERLAY, nd(peer, ours, macs, ICMPv6ND_NS(tgt=str(ours)) / slla))
+    yield "underlay ns nobody", (UNDERLAY, nd("::", ours, macs, ICMPv6ND_NS(tgt=str(ours))))
     yield "underlay na", (UNDERLAY, nd(peer, ours, macs, ICMPv6ND_NA(tgt=str(peer)) / tlla))
 
 
@@ -180,6 +183,12 @@ def underlay_bases() -> Iterator[tuple[str, Base]]:
             peer.ca(6), "ff02::1:ff00:10", (TO_GROUP, peer.mac), ICMPv6ND_NS(tgt=str(RED_VM.ca(6)))
         )
         yield f"nvgre{outside} ns", (UNDERLAY, from_host(2, RED_VM.vsid, solicitation, outside))
+    behind_local = {4: "10.8.0.9", 6: "fd00:8::9"}
+    for subnet in (0, 1):
+        near, appliance = VM(RED, subnet, 20), VM(RED, subnet, LOCAL_APPLIANCE)
+        for family, address in behind_local.items():
+            inner = ether(appliance.mac, near.mac) / ip(near.ca(family), address) / udp()
+            yield f"nvgre to behind{family} in {subnet}", (UNDERLAY, from_host(2, near.vsid, inner))
     through = {4: "10.9.0.1", 6: "fd00:9::1"}
     to_underlay = ether(UNDERLAY_MAC, PEER_MAC)
     for family in (4, 6):
@@ -192,6 +201,8 @@ def underlay_bases() -> Iterator[tuple[str, Base]]:
             f"ping{family}",
             (UNDERLAY, to_underlay / ip(SHARED[2, family], SHARED[1, family]) / ECHO[family]),
         )
+    nop = {"options": [IPOption(b"\x01\x01\x01\x00")]}
+    yield "ping options", (UNDERLAY, to_underlay / ip(SHARED[2, 4], SHARED[1, 4], **nop) / ECHO[4])
     who_has = ARP(op=1, hwsrc=PEER_MAC.hex(":"), psrc=str(SHARED[2, 4]), pdst=str(SHARED[1, 4]))
     yield "underlay arp", (UNDERLAY, ether(TO_ALL, PEER_MAC) / who_has)
 
