@@ -531,6 +531,16 @@ def test_next_hops_over_ipv6(rig: Make) -> None:
     assert data(r.send(UNDERLAY, answer)[UNDERLAY]) == [carried(frame, REMOTE, 6)]
 
 
+def test_one_mac_for_all_pas_of_a_host_on_link(rig: Make) -> None:
+    r = rig(resolved=False, rewrite=BOTH_REWRITTEN)
+    (request,) = data(r.send(LOCAL_VM.port, between(LOCAL_VM, REMOTE, 4, udp()))[UNDERLAY])
+    assert request[38:42] == SHARED[2, 4].packed
+    said = {"psrc": str(SHARED[2, 4]), "pdst": str(SHARED[1, 4]), "hwsrc": PEER_MAC.hex(":")}
+    answer = ether(UNDERLAY_MAC, PEER_MAC) / ARP(op=2, hwdst=UNDERLAY_MAC.hex(":"), **said)
+    (sent,) = data(r.send(UNDERLAY, answer)[UNDERLAY])
+    assert (sent[:6], sent[30:34]) == (PEER_MAC, REMOTE.rewrite_pa(4).packed)
+
+
 def test_a_silent_next_hop_fails_after_three_requests(rig: Make) -> None:
     r = rig(resolved=False)
     assert len(r.send(LOCAL_VM.port, between(LOCAL_VM, REMOTE, 4, udp()))[UNDERLAY]) == 1
