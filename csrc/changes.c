@@ -11,14 +11,14 @@
 #include "map_inline.h"
 #include "qsbr.h"
 
-enum { BESIDE_MIN = 1024, BESIDE_SHARE = 8, AHEAD_ROWS = 32, AHEAD_FIRST = 16, AHEAD_LATER = 8, SAMPLES = 1024 };
+enum { BESIDE_MIN = 1024, BESIDE_SHARE = 8, GROUP = 16, SAMPLES = 1024 };
 
 struct row_kind {
     const char *name;
     size_t size;
     int (*put)(struct change *change, const void *row);
     int (*del)(struct change *change, const void *row);
-    void (*prefetch)(const struct change *change, const void *row, bool later);
+    void (*prefetch)(const struct change *change, const void *rows, uint32_t n, bool later);
 };
 
 static const struct row_kind kinds[] = {
@@ -365,6 +365,8 @@ static void keep(struct change *change, uint64_t generation)
     struct tables *old = dp_tables(dp), *next = change->next;
     next->generation = generation;
     next->subnet_count = change->writer->subnets.used;
+    for (enum table table = 0; table < TABLE_PREFIXES; table++)
+        map_publish(change_map(next, table));
     atomic_store(&dp->tables, next);
     release_ways(change, &change->writer->next_hops.dropped);
     qsbr_wait(dp);
@@ -487,12 +489,19 @@ static struct tables *begin(struct change *change, const struct outline *outline
     return next;
 }
 
-/* Records are many and lie anywhere: memory works on several rows at a time. */
-static inline void prefetch(const struct change *change, const struct row_kind *kind, const uint8_t *row)
+/*
+ * Records are many and lie anywhere. Fetching goes ahead of applying by groups, each in loops so tight that the misses of several rows
+ * overlap: the rows, their buckets, what these lead to.
+ */
+static void prefetch(const struct change *change, const struct row_kind *kind, const uint8_t *rows, uint32_t left)
 {
-    __builtin_prefetch(row + AHEAD_ROWS * kind->size);
-    kind->prefetch(change, row + AHEAD_FIRST * kind->size, false);
-    kind->prefetch(change, row + AHEAD_LATER * kind->size, true);
+    const size_t group = GROUP * kind->size;
+    if (left < 4 * GROUP)
+        return;
+    for (size_t at = 0; at < group; at += 64)
+        __builtin_prefetch(rows + 3 * group + at);
+    kind->prefetch(change, rows + 2 * group, GROUP, false);
+    kind->prefetch(change, rows + group, GROUP, true);
 }
 
 static int apply_section(struct change *change, const struct dp_section *section)
@@ -502,9 +511,10 @@ static int apply_section(struct change *change, const struct dp_section *section
     int (*apply)(struct change *, const void *) = section->op == DP_PUT ? kind->put : kind->del;
     change->row_name = kind->name;
     for (change->row = 0; change->row < section->count; change->row++) {
-        if (kind->prefetch && section->count - change->row > AHEAD_ROWS)
-            prefetch(change, kind, rows + change->row * kind->size);
-        int code = apply(change, rows + change->row * kind->size);
+        const uint8_t *row = rows + change->row * kind->size;
+        if (kind->prefetch && change->row % GROUP == 0)
+            prefetch(change, kind, row, section->count - change->row);
+        int code = apply(change, row);
         if (code)
             return code;
     }

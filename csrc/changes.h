@@ -160,7 +160,7 @@ int source_put(struct change *change, const void *row);
 int source_del(struct change *change, const void *row);
 int record_put(struct change *change, const void *row);
 int record_del(struct change *change, const void *row);
-void record_prefetch(const struct change *change, const void *row, bool later);
+void record_prefetch(const struct change *change, const void *rows, uint32_t n, bool later);
 int route_put(struct change *change, const void *row);
 int route_del(struct change *change, const void *row);
 

@@ -117,20 +117,21 @@ static void spill_add(struct map_bucket *b, int n)
         STORE(b->spill, (uint16_t)(b->spill + n));
 }
 
-static unsigned slot_free(const struct map_bucket *b, unsigned words)
+/* Bit s is set when slot s is empty. */
+static inline unsigned slots_free(const struct map_bucket *b, unsigned words)
 {
-    unsigned s = 0;
-    while (s < MAP_SLOTS && b->keys[s * words])
-        s++;
-    return s;
+    return (unsigned)(b->keys[0] == 0) | (unsigned)(b->keys[words] == 0) << 1 | (unsigned)(b->keys[2 * words] == 0) << 2;
 }
 
-static unsigned slot_used(const struct map_bucket *b, unsigned words)
+/* The first such slot, MAP_SLOTS: there is none. */
+static inline unsigned slot_free(const struct map_bucket *b, unsigned words)
 {
-    unsigned s = 0;
-    while (s < MAP_SLOTS && !b->keys[s * words])
-        s++;
-    return s;
+    return (unsigned)__builtin_ctz(slots_free(b, words) | 1u << MAP_SLOTS);
+}
+
+static inline unsigned slot_used(const struct map_bucket *b, unsigned words)
+{
+    return (unsigned)__builtin_ctz(~slots_free(b, words));
 }
 
 static void put_slot(struct table *t, unsigned words, struct map_bucket *b, unsigned slot, const struct entry *entry, int spill)
@@ -379,11 +380,16 @@ static struct table *table_copy(const struct table *from, unsigned words, size_t
 
 static size_t table_limit(const struct table *t) { return table_slots(t) * LOAD_MAX / 100; }
 
-static void map_publish(struct map *map, struct table *t)
+static void map_use(struct map *map, struct table *t, bool published)
 {
-    t->published = true;
+    t->published = published;
     map->limit = table_limit(t);
     __atomic_store_n((struct table **)&map->table, t, __ATOMIC_RELEASE);
+}
+
+void map_publish(struct map *map)
+{
+    map_table(map)->published = true;
 }
 
 static int map_grow(struct map *map)
@@ -391,7 +397,7 @@ static int map_grow(struct map *map)
     struct table *old = map_table(map), *new = table_copy(old, map->words, map->entries * GROWTH / 100 * LOAD_BUILT / LOAD_MAX + 1);
     if (!new)
         return DP_ENOMEM;
-    map_publish(map, new);
+    map_use(map, new, old->published);
     old->retired = map->retired;
     map->retired = old;
     return DP_OK;
@@ -408,7 +414,7 @@ struct map *map_create(unsigned words, size_t expected, const uint64_t secret[2]
         return NULL;
     }
     map->words = words;
-    map_publish(map, t);
+    map_use(map, t, true);
     return map;
 }
 
@@ -422,7 +428,7 @@ struct map *map_clone(const struct map *map, size_t expected)
     }
     clone->words = map->words;
     clone->entries = map->entries;
-    map_publish(clone, t);
+    map_use(clone, t, false);
     return clone;
 }
 
@@ -462,14 +468,21 @@ static inline int put(struct map *map, unsigned words, const uint64_t *key, cons
     return result;
 }
 
+/* Without a branch: whether a bucket is full can't be predicted. A call that only prefetches is none to gcc, hence always_inline. */
+static inline __attribute__((always_inline)) void prefetch_put(const struct map_view *view, unsigned words, const uint64_t *key)
+{
+    uint64_t hash = map_hash(view, words, key), rotated = map_rotate(hash);
+    const struct map_bucket *first = map_bucket_at(view, words, hash);
+    uint64_t full = (uint64_t)0 - (slots_free(first, words) == 0);
+    map_prefetch_words(view, words, (rotated & full) | (hash & ~full));
+}
+
 void map_prefetch_put(const struct map *map, const uint64_t *key)
 {
-    const struct map_view *view = map_view(map);
-    const unsigned words = map->words;
-    uint64_t hash = map_hash(view, words, key);
-    const struct map_bucket *first = map_bucket_at(view, words, hash);
-    if (slot_free(first, words) == MAP_SLOTS)
-        map_prefetch(view, map_rotate(hash));
+    if (map->words == 1)
+        prefetch_put(map_view(map), 1, key);
+    else
+        prefetch_put(map_view(map), 3, key);
 }
 
 int map_put(struct map *map, const uint64_t *key, const struct map_value *value, struct map_value *replaced)
@@ -520,7 +533,8 @@ void map_free_retired(struct map_view *list)
 
 bool map_get(const struct map *map, const uint64_t *key, struct map_value *value)
 {
-    return map_search(map_view(map), map->words, key, value);
+    const struct map_view *view = map_view(map);
+    return map->words == 1 ? map_find1(view, key[0], map_hash1(view, key[0]), value) : map_find3(view, key, map_hash3(view, key), value);
 }
 
 void map_each(const struct map *map, bool (*fn)(void *ctx, const uint64_t *key, const struct map_value *value), void *ctx)

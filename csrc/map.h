@@ -37,8 +37,9 @@ struct map_value {
  * NULL when out of memory.
  */
 struct map *map_create(unsigned words, size_t expected, const uint64_t secret[2]);
-/* A copy with room for at least `expected` entries, for one that changes are made to unseen by readers of the original. */
+/* A copy with room for at least `expected` entries, which no reader may look at before map_publish(). */
 struct map *map_clone(const struct map *map, size_t expected);
+void map_publish(struct map *map);
 void map_destroy(struct map *map);
 
 /* Writer. 0 or DP_ENOMEM; put replaces. `replaced`, when not NULL, gets the old value and act 0 if there was none. */

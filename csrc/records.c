@@ -243,19 +243,35 @@ int record_del(struct change *change, const void *p)
     return code ? code : leave(change, row->vsid, row->family, row->ca, old.act, NULL);
 }
 
-/* The lines that the row will touch: its own bucket and its PA's, a while later what those lead to. */
-void record_prefetch(const struct change *change, const void *p, bool later)
+/* Always inline: gcc drops a call that does nothing but prefetch. */
+static inline __attribute__((always_inline)) void prefetch_key(const struct map_view *view, unsigned family, const uint64_t *key)
 {
-    const struct dp_row_record *row = p;
-    const struct map *records = change_map(change->next, records_of(row->family));
+    if (family == DP_IPV4)
+        map_prefetch1(view, map_hash1(view, key[0]));
+    else
+        map_prefetch3(view, map_hash3(view, key));
+}
+
+static inline __attribute__((always_inline)) void prefetch_first(const struct tables *t, const struct dp_row_record *row)
+{
     uint64_t key[3];
     key_record(key, row->vsid, row->family, row->ca);
-    if (later) {
-        map_prefetch_put(records, key);
-        return;
-    }
-    const struct map_view *view = map_view(records), *pas = map_view(row->pa_family == DP_IPV4 ? change->next->pas4 : change->next->pas6);
-    map_prefetch(view, row->family == DP_IPV4 ? map_hash1(view, key[0]) : map_hash3(view, key));
+    prefetch_key(map_view(row->family == DP_IPV4 ? t->records4 : t->records6), row->family, key);
     key_pa(key, row->pa_family, row->provider_address);
-    map_prefetch(pas, row->pa_family == DP_IPV4 ? map_hash1(pas, key[0]) : map_hash3(pas, key));
+    prefetch_key(map_view(row->pa_family == DP_IPV4 ? t->pas4 : t->pas6), row->pa_family, key);
+}
+
+/* The lines that rows will touch: their own buckets and their PAs'; a while later, their second ones. */
+void record_prefetch(const struct change *change, const void *rows, uint32_t n, bool later)
+{
+    const struct dp_row_record *row = rows;
+    uint64_t key[3];
+    for (uint32_t i = 0; i < n; i++) {
+        if (!later) {
+            prefetch_first(change->next, &row[i]);
+            continue;
+        }
+        key_record(key, row[i].vsid, row[i].family, row[i].ca);
+        map_prefetch_put(change_map(change->next, records_of(row[i].family)), key);
+    }
 }
