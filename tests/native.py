@@ -26,6 +26,8 @@ BUILDS = {
         *SANITIZED,
     ),
 }
+LONGEST = 1100
+"""Seconds that one sanitized program may take, on a machine that does much else."""
 COMPILERS = {"asan": "gcc", "tsan": "gcc", "fuzz": "clang-14"}
 
 
@@ -45,19 +47,33 @@ def _run(command: list[str | Path], env: dict[str, str]) -> None:
     assert done.returncode == 0, done.stdout[-10000:] + done.stderr[-10000:]
 
 
-def run_sanitized(command: list[str | Path], timeout: float) -> str:
-    """Runs a program of build(); any finding of a sanitizer fails. Returns what it printed."""
-    env = os.environ | {
+def run_sanitized(
+    command: list[str | Path], env: dict[str, str] | None = None, timeout: float = LONGEST
+) -> str:
+    """Runs a sanitized program; what a sanitizer finds fails. Returns what it printed."""
+    options = {
         "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1",
         "UBSAN_OPTIONS": "print_stacktrace=1",
         "TSAN_OPTIONS": "halt_on_error=1",
     }
     done = subprocess.run(
-        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, check=False
+        command,
+        cwd=ROOT,
+        env=os.environ | options | (env or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=timeout,
+        check=False,
     )
     output = done.stdout.decode(errors="replace")
     assert done.returncode == 0, f"exit {done.returncode}\n{output[-20000:]}"
     return output
+
+
+def compiler_file(name: str) -> str:
+    """The path of a library of gcc's own."""
+    done = subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def names_in(meson_file: str, pattern: str) -> list[str]:

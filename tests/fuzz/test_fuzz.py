@@ -15,6 +15,7 @@ CORPUS = ROOT / "tests" / "fuzz" / "corpus"
 SECONDS = int(os.environ.get("ISOLANE_FUZZ_SECONDS", "15"))
 
 
+@pytest.mark.timeout(SECONDS + 600)
 @pytest.mark.parametrize("name", HARNESSES)
 def test_fuzz(name: str, tmp_path: Path) -> None:
     kept = CORPUS / name
@@ -30,5 +31,5 @@ def test_fuzz(name: str, tmp_path: Path) -> None:
         new,
         kept,
     ]
-    output = run_sanitized(command, timeout=SECONDS + 300)
+    output = run_sanitized(command, timeout=SECONDS + 500)
     print("\n".join(line for line in output.splitlines() if line.startswith("stat::")))
