@@ -351,27 +351,56 @@ static void table_each(const struct table *t, unsigned words, bool (*fn)(void *,
             return;
 }
 
+/*
+ * Copying goes through the first buckets in order, since a hash is scaled to their number. What does not fit there waits until its
+ * second bucket has come into the cache.
+ */
+enum { COPY_WAITING = 16 };
 struct copy {
     struct table *to;
     unsigned words;
+    uint32_t waiting;
     int result;
+    struct entry entries[COPY_WAITING];
 };
+
+static int copy_waiting(struct copy *copy)
+{
+    int result = DP_OK;
+    while (copy->waiting && result == DP_OK) {
+        const struct entry *entry = &copy->entries[--copy->waiting];
+        result = place_new(copy->to, copy->words, map_hash(&copy->to->view, copy->words, entry->key), entry);
+    }
+    return result;
+}
 
 static bool copy_entry(void *ctx, const uint64_t *key, const struct map_value *value)
 {
     struct copy *copy = ctx;
-    struct entry entry = {.value = *value};
-    memcpy(entry.key, key, copy->words * 8);
-    copy->result = place_new(copy->to, copy->words, map_hash(&copy->to->view, copy->words, key), &entry);
+    const struct map_view *view = &copy->to->view;
+    struct entry *entry = &copy->entries[copy->waiting];
+    memcpy(entry->key, key, copy->words * 8);
+    entry->value = *value;
+    uint64_t hash = map_hash(view, copy->words, key);
+    struct map_bucket *first = map_bucket_at(view, copy->words, hash);
+    if (slots_free(first, copy->words)) {
+        put_slot(copy->to, copy->words, first, slot_free(first, copy->words), entry, 0);
+        return true;
+    }
+    map_prefetch(view, map_rotate(hash));
+    if (++copy->waiting == COPY_WAITING)
+        copy->result = copy_waiting(copy);
     return copy->result == DP_OK;
 }
 
 static struct table *table_copy(const struct table *from, unsigned words, size_t expected)
 {
-    struct copy copy = {table_create(words, expected, from->view.secret), words, DP_OK};
+    struct copy copy = {.to = table_create(words, expected, from->view.secret), .words = words};
     if (!copy.to)
         return NULL;
     table_each(from, words, copy_entry, &copy);
+    if (copy.result == DP_OK)
+        copy.result = copy_waiting(&copy);
     if (copy.result == DP_OK)
         return copy.to;
     table_free(copy.to);
