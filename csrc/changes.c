@@ -87,20 +87,24 @@ bool change_room(void *list, uint32_t n, uint32_t *capacity, size_t size)
 
 /* ---- entries: the one place where maps change, counts follow and the old is kept --------------------------------- */
 
-struct map *change_map(const struct tables *t, enum table table)
+struct map **change_map_at(struct tables *t, enum table table)
 {
     switch (table) {
-    case TABLE_RECORDS4: return t->records4;
-    case TABLE_RECORDS6: return t->records6;
-    case TABLE_PAS4: return t->pas4;
-    case TABLE_PAS6: return t->pas6;
-    case TABLE_SUBNETS: return t->subnet_by_vsid;
-    case TABLE_ROUTES4: return t->routes4;
-    case TABLE_ROUTES6: return t->routes6;
-    case TABLE_PREFIXES: return t->writer->prefix_map;
-    case TABLE_COUNT: break;
+    case TABLE_RECORDS4: return &t->records4;
+    case TABLE_RECORDS6: return &t->records6;
+    case TABLE_PAS4: return &t->pas4;
+    case TABLE_PAS6: return &t->pas6;
+    case TABLE_SUBNETS: return &t->subnet_by_vsid;
+    case TABLE_ROUTES4: return &t->routes4;
+    case TABLE_ROUTES6: return &t->routes6;
+    default: return &t->writer->prefix_map;
     }
-    return NULL;
+}
+
+unsigned change_words(enum table table)
+{
+    bool wide = table == TABLE_RECORDS6 || table == TABLE_PAS6 || table == TABLE_ROUTES6 || table == TABLE_PREFIXES;
+    return wide ? 3 : 1;
 }
 
 uint32_t change_subnet(struct change *change, uint32_t vsid)
@@ -229,12 +233,6 @@ static bool route_room(struct change *change, enum table table, const uint64_t *
            change_room(&change->lengths, change->lengths_n + 1, &change->lengths_capacity, sizeof *change->lengths);
 }
 
-static size_t key_size(enum table table)
-{
-    bool wide = table == TABLE_RECORDS6 || table == TABLE_PAS6 || table == TABLE_ROUTES6 || table == TABLE_PREFIXES;
-    return wide ? 3 * sizeof(uint64_t) : sizeof(uint64_t);
-}
-
 static bool is_records(enum table table) { return table == TABLE_RECORDS4 || table == TABLE_RECORDS6; }
 static bool is_routes(enum table table) { return table == TABLE_ROUTES4 || table == TABLE_ROUTES6; }
 
@@ -255,7 +253,7 @@ int change_entry(struct change *change, enum table table, const uint64_t *key, c
     if (log) {
         struct undo *undo = &change->undo[change->undo_n++];
         *undo = (struct undo){.old = old, .table = table};
-        memcpy(undo->key, key, key_size(table));
+        memcpy(undo->key, key, change_words(table) * sizeof *key);
     }
     if (value)
         account(change, table, key, value->act, 1);
@@ -280,7 +278,7 @@ static bool recount_entry(void *ctx, const uint64_t *key, const struct map_value
     return true;
 }
 
-static void recount(struct change *change, const struct tables *tables, int n)
+static void recount(struct change *change, struct tables *tables, int n)
 {
     for (enum table table = TABLE_RECORDS4; table <= TABLE_RECORDS6; table++)
         map_each(change_map(tables, table), recount_entry, &(struct recount){change, table, n});
@@ -458,25 +456,21 @@ static uint64_t entries(const struct map *map)
     return stats.entries;
 }
 
-static int copy_maps(struct tables *to, const struct tables *from, const struct outline *outline)
+static int copy_maps(struct tables *to, struct tables *from, const struct outline *outline)
 {
-    to->records4 = map_clone(from->records4, outline->records[0]);
-    to->records6 = map_clone(from->records6, outline->records[1]);
-    to->pas4 = map_clone(from->pas4, 0);
-    to->pas6 = map_clone(from->pas6, 0);
-    to->subnet_by_vsid = map_clone(from->subnet_by_vsid, 0);
-    to->routes4 = map_clone(from->routes4, 0);
-    to->routes6 = map_clone(from->routes6, 0);
-    for (enum table table = 0; table < TABLE_PREFIXES; table++)
+    int code = DP_OK;
+    for (enum table table = 0; table < TABLE_PREFIXES; table++) {
+        uint64_t expected = is_records(table) ? outline->records[table == TABLE_RECORDS6] : 0;
+        *change_map_at(to, table) = map_clone(change_map(from, table), expected);
         if (!change_map(to, table))
-            return DP_ENOMEM;
-    return DP_OK;
+            code = DP_ENOMEM;
+    }
+    return code;
 }
 
 static struct tables *begin(struct change *change, const struct outline *outline)
 {
-    const struct tables *now = dp_tables(change->dp);
-    struct tables *next = malloc(sizeof *next);
+    struct tables *now = dp_tables(change->dp), *next = malloc(sizeof *next);
     uint64_t share = (entries(now->records4) + entries(now->records6)) / BESIDE_SHARE;
     if (!next)
         return NULL;

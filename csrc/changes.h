@@ -112,7 +112,10 @@ static inline void key_pa(uint64_t *key, unsigned family, const uint8_t *pa)
 
 /* Puts (value) or deletes (NULL) an entry, logs and accounts. *old, unless NULL: what was there, act 0 if nothing. 0 or DP_ENOMEM. */
 int change_entry(struct change *change, enum table table, const uint64_t *key, const struct map_value *value, struct map_value *old);
-struct map *change_map(const struct tables *tables, enum table table);
+struct map **change_map_at(struct tables *tables, enum table table);
+static inline struct map *change_map(struct tables *tables, enum table table) { return *change_map_at(tables, table); }
+/* Words of its keys. */
+unsigned change_words(enum table table);
 static inline bool change_get(const struct change *change, enum table table, const uint64_t *key, struct map_value *value)
 {
     return map_get(change_map(change->next, table), key, value);

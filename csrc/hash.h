@@ -8,8 +8,6 @@
 #ifndef HASH_H
 #define HASH_H
 #include <stdint.h>
-
-#ifdef __AES__
 #include <wmmintrin.h>
 
 static inline uint64_t hash_1(uint64_t word, const uint64_t secret[2])
@@ -30,25 +28,4 @@ static inline uint64_t hash_3(const uint64_t words[3], const uint64_t secret[2])
     return (uint64_t)_mm_cvtsi128_si64(x);
 }
 
-#else
-
-static inline uint64_t hash_mix(uint64_t a, uint64_t b)
-{
-    unsigned __int128 product = (unsigned __int128)a * b;
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
-static inline uint64_t hash_1(uint64_t word, const uint64_t secret[2])
-{
-    uint64_t x = hash_mix(word ^ secret[0], secret[1] | 1);
-    return hash_mix(x ^ secret[1], 0x9e3779b97f4a7c15u);
-}
-
-static inline uint64_t hash_3(const uint64_t words[3], const uint64_t secret[2])
-{
-    uint64_t x = hash_mix(words[0] ^ secret[0], words[1] ^ secret[1]);
-    return hash_mix(x ^ words[2] ^ secret[1], secret[0] ^ 0x9e3779b97f4a7c15u) ^ hash_1(words[1] ^ words[2], secret);
-}
-
-#endif
 #endif

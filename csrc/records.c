@@ -142,26 +142,6 @@ static struct rewrite rewrite_of(const struct change *change, const struct recor
     return rewrite;
 }
 
-/* The row says what is there already. */
-static bool unchanged(const struct change *change, const struct record *record, const struct map_value *old)
-{
-    const struct dp_row_record *row = record->row;
-    if (memcmp(old->mac, row->mac, 6))
-        return false;
-    if (record->rewrite && !record->local)
-        return old->act == act_make(ACT_REWRITE, act_index(record->pa.act));
-    if (old->act != act_make(ACT_LOCAL, row->port))
-        return false;
-    if (record->wildcard)
-        return true;
-    const struct port_source *source = policy_source_of(policy_draft(change, row->port), row->family, row->ca, row->family == DP_IPV4 ? 32 : 128, false);
-    if (!record->rewrite)
-        return source && !source->has_pa;
-    const struct rewrite *bound = &change->next->rewrites[act_index(record->pa.act)];
-    return source && source->has_pa && !memcmp(source->pa, row->provider_address, 16) && bound->vsid && bound->port == row->port &&
-           !memcmp(bound->mac, row->mac, 6);
-}
-
 static int bind_pa(struct change *change, const struct record *record, uint32_t *index)
 {
     struct rewrite like = rewrite_of(change, record);
@@ -179,50 +159,37 @@ static int add_source(struct change *change, const struct record *record, bool r
 }
 
 /* The entry itself, then what the old one leaves behind. */
-static int put_entry(struct change *change, const struct record *record, uint32_t act)
+static int put_entry(struct change *change, const struct record *record, uint32_t act, struct map_value *old)
 {
     const struct dp_row_record *row = record->row;
-    struct map_value value = {.act = act}, old;
+    struct map_value value = {.act = act};
     memcpy(value.mac, row->mac, 6);
-    int code = change_entry(change, records_of(row->family), record->key, &value, &old);
+    int code = change_entry(change, records_of(row->family), record->key, &value, old);
     if (code)
         return code;
-    if (act_kind(old.act) == ACT_GATEWAY)
+    if (act_kind(old->act) == ACT_GATEWAY)
         return change_fail(change, DP_EEXIST, "ca %s of vsid %u is a gateway", change_address(row->family, row->ca).s, row->vsid);
-    return leave(change, row->vsid, row->family, row->ca, old.act, record);
-}
-
-static int put_local(struct change *change, const struct record *record, const struct map_value *old)
-{
-    const uint32_t act = act_make(ACT_LOCAL, record->row->port);
-    uint32_t index;
-    int code = record->rewrite ? bind_pa(change, record, &index) : DP_OK;
-    if (code == DP_OK)
-        code = put_entry(change, record, act);
-    if (code == DP_OK && !record->wildcard)
-        code = add_source(change, record, old->act == act);
-    return code;
-}
-
-static int put_rewrite(struct change *change, const struct record *record)
-{
-    uint32_t index;
-    int code = bind_pa(change, record, &index);
-    return code ? code : put_entry(change, record, act_make(ACT_REWRITE, index));
+    return leave(change, row->vsid, row->family, row->ca, old->act, record);
 }
 
 int record_put(struct change *change, const void *p)
 {
     struct record record;
-    struct map_value old = {0};
+    struct map_value old;
+    uint32_t index = POOL_NONE, act;
     int code = check_record(change, p, &record);
+    if (code == DP_OK && record.rewrite)
+        code = bind_pa(change, &record, &index);
     if (code)
         return code;
-    if (!record.local && !record.rewrite)
-        return put_entry(change, &record, act_make(ACT_NVGRE, act_index(record.pa.act)));
-    if (change_get(change, records_of(record.row->family), record.key, &old) && unchanged(change, &record, &old))
-        return DP_OK;
-    return record.local ? put_local(change, &record, &old) : put_rewrite(change, &record);
+    if (record.local)
+        act = act_make(ACT_LOCAL, record.row->port);
+    else
+        act = record.rewrite ? act_make(ACT_REWRITE, index) : act_make(ACT_NVGRE, act_index(record.pa.act));
+    code = put_entry(change, &record, act, &old);
+    if (code == DP_OK && record.local && !record.wildcard)
+        code = add_source(change, &record, old.act == act);
+    return code;
 }
 
 /* ---- delete ------------------------------------------------------------------------------------------------------ */

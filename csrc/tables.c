@@ -53,23 +53,17 @@ struct tables *tables_create(const uint64_t secret[2])
         return NULL;
     }
     t->writer = w;
-    t->records4 = map_create(1, 0, secret);
-    t->records6 = map_create(3, 0, secret);
-    t->pas4 = map_create(1, 0, secret);
-    t->pas6 = map_create(3, 0, secret);
-    t->subnet_by_vsid = map_create(1, 0, secret);
-    t->routes4 = map_create(1, 0, secret);
-    t->routes6 = map_create(3, 0, secret);
+    bool whole = true;
+    for (enum table table = 0; table < TABLE_PREFIXES; table++)
+        whole &= (*change_map_at(t, table) = map_create(change_words(table), 0, secret)) != NULL;
     t->lengths = (struct rdid_lengths *)w->lengths.base;
     t->next_hops = (struct next_hop *)w->next_hops.objects.base;
     t->rewrites = (struct rewrite *)w->rewrites.objects.base;
     t->subnets = (struct subnet *)w->subnets.objects.base;
     t->vias = (struct via *)w->vias.objects.base;
-    for (enum table table = 0; table < TABLE_PREFIXES; table++) {
-        if (!change_map(t, table)) {
-            tables_destroy(t);
-            return NULL;
-        }
+    if (!whole) {
+        tables_destroy(t);
+        return NULL;
     }
     return t;
 }
