@@ -1,17 +1,62 @@
 """The other end of the data-plane process's socket."""
 
+import json
 import socket
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any, Self, TypedDict
 
-from dataplane import server
+from dataplane import server, views, wire
+from dataplane.core import PortConfig
+from dataplane.handover import Handover
+from dataplane.tables import RowKind
+from dataplane.views import Names
 
 
 class ClientError(Exception):
-    """Whoever asked must act: no such instance, not allowed, or the request can't be met."""
+    """Whoever asked must act: no such instance, not allowed, or the request can't be met.
+
+    kind: of a refusal, one of server.Kind; else "gone".
+    """
+
+    def __init__(self, text: str, kind: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+class GoneError(ClientError):
+    """The data-plane process is not there, or ended amid the call: whether it was carried out is unknown."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, "gone")
+
+
+class PortSummary(TypedDict):
+    """kind: tap or packet; offloads: of csum, tso4, tso6."""
+
+    id: int
+    name: str
+    kind: str
+    mac: str
+    mtu: int
+    offloads: list[str]
+    queues: int
+
+
+class Hello(TypedDict):
+    """What runs; ports are sorted by id."""
+
+    pid: int
+    version: str
+    instance: str
+    generation: int
+    ports: list[PortSummary]
 
 
 class Client:
-    """A connection to an instance; calls are answered in turn. One thread at a time."""
+    """A connection to an instance; calls are answered in turn. One thread at a time.
+
+    Every method: ClientError in the process's own words, GoneError when it went away.
+    """
 
     def __init__(self, instance: str) -> None:
         path = server.socket_path(instance)
@@ -21,25 +66,142 @@ class Client:
         except OSError as error:
             self._socket.close()
             if isinstance(error, PermissionError):
-                raise ClientError(f"{path}: only root may ask: run this as root") from None
-            raise ClientError(f"no isolane runs as instance {instance}: {path}: {error.strerror}") from None
-
-    def call(self, method: str, **params: object) -> Any:
-        """The result of a method. ClientError: the process's own words, or that it went away."""
-        try:
-            server.send_message(self._socket, {"method": method, "params": params})
-            reply = server.receive_message(self._socket)
-        except (OSError, EOFError) as error:
-            raise ClientError(f"{method}: the data plane closed the connection: {error}") from None
-        if "error" in reply:
-            raise ClientError(reply["error"])
-        return reply["result"]
+                raise ClientError(f"{path}: only root may ask: run this as root", "not-allowed") from None
+            raise GoneError(f"no isolane runs as instance {instance}: {path}: {error.strerror}") from None
 
     def close(self) -> None:
         self._socket.close()
+
+    def fileno(self) -> int:
+        """Readable between calls only when the process has gone."""
+        return self._socket.fileno()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def call(self, method: str, **params: object) -> Any:
+        """The result of a method that takes and gives nothing but JSON."""
+        return self._call(method, params).header["result"]
+
+    # ---- ports
+
+    def hello(self) -> Hello:
+        hello: Hello = self.call("hello")
+        return hello
+
+    def attach(
+        self, port: int, config: PortConfig, held: Mapping[str, int] | None = None, note: object = None
+    ) -> None:
+        """Gives port id `port` a device. Descriptors are duplicated over: the caller's stay its own.
+
+        held: further descriptors to keep open as long as the port is attached. note: what JSON can say; both
+        come back by take().
+        """
+        handover = Handover(config, held or {}, note)
+        self._call("attach", {"port": port, **handover.encode()}, fds=handover.fds)
+
+    def take(self, port: int) -> Handover:
+        """What attach() gave, with descriptors of the caller's own, to close when it is done with them.
+
+        The port stays attached and forwards on: whoever dies in between, nothing is lost.
+        """
+        frame = self._call("take", {"port": port})
+        try:
+            return Handover.decode(frame.header["result"], frame.fds)
+        except BaseException:
+            wire.close_all(frame.fds)
+            raise
+
+    def detach(self, port: int) -> None:
+        """Takes a port's device away and closes the process's descriptors of it; its rows stay."""
+        self.call("detach", port=port)
+
+    # ---- policy
+
+    def apply(self, change_set: bytes) -> int:
+        """Applies an encoded ChangeSet (up to wire.MAX_PAYLOAD bytes), whole or not at all; the generation
+        afterwards. kind "change-set": refused, the text names section and row.
+        """
+        generation: int = self._call("apply", {}, change_set).header["result"]
+        return generation
+
+    def rows(self, kind: RowKind) -> bytes:
+        """All rows of a kind as the tables hold them, packed, in any order (`tables.unpack_rows`)."""
+        return self._call("rows", {"kind": kind}).payload
+
+    def digest(self) -> dict[RowKind, int]:
+        """Of the rows of every kind, as `tables.digest` makes it."""
+        return {RowKind[name]: value for name, value in self.call("digest").items()}
+
+    def set_names(self, names: Names) -> None:
+        """What ids in rows are called; kept until the process ends, used for what operators see."""
+        self._call("set_names", {}, json.dumps(names).encode())
+
+    def names(self) -> Names:
+        """What set_names() said last; all empty before."""
+        names: Names = json.loads(self._call("names", {}).payload)
+        return names
+
+    # ---- neighbours of the underlay
+
+    def announce(self) -> None:
+        """Announces every local PA and asks for every provider next hop in use."""
+        self.call("announce")
+
+    def neighbours(self) -> list[dict[str, Any]]:
+        """Provider next hops: {"address", "mac" | None, "state", "held"}, sorted by address."""
+        neighbours: list[dict[str, Any]] = self.call("neighbours")
+        return neighbours
+
+    def ping_pa(self, address: str, seconds: float = 3.5) -> dict[str, Any]:
+        """Resolves a provider next hop now: its neighbour, and the "seconds" it took."""
+        neighbour: dict[str, Any] = self.call("ping_pa", address=address, seconds=seconds)
+        return neighbour
+
+    # ---- what `isolane node` shows, in the form that `-o json` prints
+
+    def status(self) -> dict[str, Any]:
+        status: dict[str, Any] = self.call("status")
+        return status
+
+    def ports(self) -> list[dict[str, Any]]:
+        ports: list[dict[str, Any]] = self.call("ports")
+        return ports
+
+    def counters(self) -> dict[str, Any]:
+        """The sum over all ports, and each port's; of subnets what their tenant ports sent and got."""
+        counters: dict[str, Any] = self.call("counters")
+        return counters
+
+    def records(self) -> list[dict[str, Any]]:
+        return views.records(self.rows(RowKind.RECORD), self.rows(RowKind.PA), self.names())
+
+    def routes(self) -> dict[str, list[dict[str, Any]]]:
+        tables = {
+            kind: self.rows(kind)
+            for kind in (RowKind.SUBNET, RowKind.PREFIX, RowKind.ROUTE, RowKind.PROVIDER_ROUTE)
+        }
+        return views.routes(tables, self.names())
+
+    def _call(
+        self, method: str, params: Mapping[str, object], payload: bytes = b"", fds: tuple[int, ...] = ()
+    ) -> wire.Frame:
+        """The reply; descriptors in it are the caller's. Its payload may come in several frames."""
+        try:
+            wire.send(self._socket, {"method": method, "params": params}, payload, fds)
+            frame = wire.receive(self._socket)
+            parts = [frame.payload]
+            while frame.header.get("more"):
+                frame = wire.receive(self._socket)
+                parts.append(frame.payload)
+        except ValueError as error:
+            raise ClientError(f"{method}: {error}", "request") from None
+        except (OSError, EOFError, wire.WireError) as error:
+            self.close()
+            raise GoneError(f"{method}: the data plane closed the connection: {error}") from None
+        if "error" in frame.header:
+            raise ClientError(frame.header["error"], frame.header.get("kind", "internal"))
+        return wire.Frame(frame.header, parts[0] if len(parts) == 1 else b"".join(parts), frame.fds)

@@ -1,126 +1,249 @@
 """The data-plane process's Unix socket, /run/isolane/<instance>/dataplane.sock.
 
-A message is a 4-byte length in network order and that many bytes of JSON. Request: {"method", "params"};
-reply: {"result"} or {"error"}: a text for the operator. Requests of a connection are answered in turn, each
-connection on a thread of its own. Only root may connect: the directory and the peer's credentials see to it.
+Request: a frame of wire.py with the header {"method", "params"}; reply: {"result"}, or {"error", "kind"},
+a text for the operator and who must act. A long payload: several frames, all but the last with "more".
+Requests of a connection are answered in turn, each connection on a thread of its own: who does not read or
+ends amid a frame holds up nobody else. Only root and the user `isolane` may ask: the directory and the
+peer's credentials see to it.
 """
 
 import contextlib
+import errno
 import fcntl
-import json
 import os
+import pwd
 import socket
 import struct
+import sys
 import threading
+import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-RUN_DIRECTORY = Path("/run/isolane")
-MAX_MESSAGE = 256 << 20
-"""Bytes; a million records are about 200 MiB of JSON."""
+from dataplane import wire
 
-_REFUSAL = {"error": "only root may ask"}
+RUN_DIRECTORY = Path("/run/isolane")
+USER = "isolane"
+"""May ask too, where there is such a user."""
+MAX_CONNECTIONS = 64
+PATIENCE = 30.0
+"""Seconds that a peer may take for its next byte amid a frame, either way."""
+_SHORT_OF_DESCRIPTORS = 0.1
+"""Seconds until the next try."""
 
 Method = Callable[..., Any]
-"""Takes the request's params by keyword and returns what JSON can say. RequestError becomes the reply's
-error.
+"""Takes the request's params by keyword, and `payload` (bytes) and `fds` if the request has any: descriptors
+are the method's own once it returns. Returns what JSON can say, or a Reply. Its RequestError, TypeError and
+ValueError become the reply's error.
 """
 
 
+class Kind(StrEnum):
+    """Who must act on an error."""
+
+    REQUEST = "request"
+    CHANGE_SET = "change-set"
+    HOST = "host"
+    NOT_ALLOWED = "not-allowed"
+    BUSY = "busy"
+    INTERNAL = "internal"
+
+
 class RequestError(Exception):
-    """Whoever sent the request must act."""
+    """Whoever sent the request must act, or who `kind` says."""
+
+    def __init__(self, text: str, kind: Kind = Kind.REQUEST) -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 class InstanceError(Exception):
-    """Whoever named the instance must act: it runs already."""
+    """Whoever named the instance must act: it runs already, or its socket can't be made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A result with bytes or with descriptors, which stay the method's."""
+
+    result: Any = None
+    payload: bytes = b""
+    fds: tuple[int, ...] = ()
 
 
 def socket_path(instance: str) -> Path:
     return RUN_DIRECTORY / instance / "dataplane.sock"
 
 
-def send_message(connection: socket.socket, message: object) -> None:
-    data = json.dumps(message, separators=(",", ":")).encode()
-    connection.sendall(struct.pack("!I", len(data)) + data)
-
-
-def receive_message(connection: socket.socket) -> Any:
-    """The next message; EOFError when the peer has closed, ValueError for what is none."""
-    (length,) = struct.unpack("!I", _receive(connection, 4))
-    if length > MAX_MESSAGE:
-        raise ValueError(f"a message of {length} bytes")
-    return json.loads(_receive(connection, length))
-
-
-def _receive(connection: socket.socket, length: int) -> bytes:
-    data = bytearray()
-    while len(data) < length:
-        part = connection.recv(min(length - len(data), 1 << 20))
-        if not part:
-            raise EOFError("the peer closed the connection")
-        data += part
-    return bytes(data)
-
-
-def _answer(methods: Mapping[str, Method], request: Any) -> dict[str, Any]:
-    match request:
-        case {"method": str(name), "params": dict(params)} if name in methods:
-            try:
-                return {"result": methods[name](**params)}
-            except (RequestError, TypeError, ValueError) as error:
-                return {"error": f"{name}: {error}"}
-        case {"method": str(name)}:
-            return {"error": f"{name}: no such method"}
-    return {"error": "not a request"}
+@contextlib.contextmanager
+def serve(instance: str, methods: Mapping[str, Method]) -> Iterator[None]:
+    """Answer requests on the instance's socket until the context ends. InstanceError."""
+    with listening(instance) as listener, answering(listener, methods):
+        yield
 
 
 @contextlib.contextmanager
-def serve(instance: str, methods: Mapping[str, Method]) -> Iterator[None]:
-    """Answer requests on the instance's socket until the context ends.
-
-    InstanceError: another process serves it; OSError: the socket can't be made.
-    """
+def listening(instance: str) -> Iterator[socket.socket]:
+    """The instance's socket; whoever connects waits for answering(). InstanceError."""
     path = socket_path(instance)
     with _locked(path.parent, instance), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         path.unlink(missing_ok=True)
-        listener.bind(str(path))
-        listener.listen()
-        thread = threading.Thread(target=_accept, args=(listener, methods), name="server", daemon=True)
-        thread.start()
         try:
-            yield
+            listener.bind(str(path))
+        except OSError as error:
+            raise InstanceError(f"{path}: {error.strerror or error}") from None
+        _let_user_in(path)
+        listener.listen()
+        try:
+            yield listener
         finally:
             path.unlink(missing_ok=True)
-            listener.shutdown(socket.SHUT_RDWR)  # accept() returns
-            thread.join()
+
+
+@contextlib.contextmanager
+def answering(listener: socket.socket, methods: Mapping[str, Method]) -> Iterator[None]:
+    """Answer requests until the context ends; nobody can connect afterwards."""
+    thread = threading.Thread(target=_accept, args=(listener, methods), name="server", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)  # accept() returns
+        thread.join()
 
 
 def _accept(listener: socket.socket, methods: Mapping[str, Method]) -> None:
+    room = threading.BoundedSemaphore(MAX_CONNECTIONS)
     while True:
         try:
             connection, _ = listener.accept()
-        except OSError:
-            return
-        threading.Thread(target=_converse, args=(connection, methods), name="client", daemon=True).start()
-
-
-def _converse(connection: socket.socket, methods: Mapping[str, Method]) -> None:
-    with connection, contextlib.suppress(EOFError, ConnectionError):  # the client goes away
-        _, uid, _ = struct.unpack("=iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        while True:
-            try:
-                request = receive_message(connection)
-            except ValueError as error:
-                send_message(connection, {"error": f"not a request: {error}"})
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # shut down
                 return
-            send_message(connection, _answer(methods, request) if uid == 0 else _REFUSAL)
+            time.sleep(_SHORT_OF_DESCRIPTORS)
+            continue
+        if not room.acquire(blocking=False):
+            _refuse(connection, f"{MAX_CONNECTIONS} connections are open already", Kind.BUSY)
+            connection.close()
+            continue
+        arguments = (connection, methods, room)
+        threading.Thread(target=_converse, args=arguments, name="client", daemon=True).start()
+
+
+def _converse(
+    connection: socket.socket, methods: Mapping[str, Method], room: threading.BoundedSemaphore
+) -> None:
+    try:
+        with connection, contextlib.suppress(EOFError, OSError):  # the client goes away
+            if _may_ask(connection):
+                _answer_all(connection, methods)
+            else:
+                _refuse(connection, "only root may ask", Kind.NOT_ALLOWED)
+    finally:
+        room.release()
+
+
+def _answer_all(connection: socket.socket, methods: Mapping[str, Method]) -> None:
+    while True:
+        try:
+            request = wire.receive(connection, PATIENCE)
+        except wire.WireError as error:
+            _refuse(connection, f"not a request: {error}", Kind.REQUEST)
+            return
+        reply = _answer(methods, request)
+        del request  # up to 64 MiB, while a slow client reads
+        _send_reply(connection, reply)
+
+
+def _answer(methods: Mapping[str, Method], request: wire.Frame) -> Reply | RequestError:
+    """The descriptors of a request that failed are closed."""
+    try:
+        result = _call(methods, request)
+    except RequestError as error:
+        wire.close_all(request.fds)
+        return error
+    return result if isinstance(result, Reply) else Reply(result)
+
+
+def _call(methods: Mapping[str, Method], request: wire.Frame) -> Any:
+    match request.header:
+        case {"method": str(name), "params": dict(params)} if name in methods:
+            pass
+        case {"method": str(name), "params": dict()}:
+            raise RequestError(f"{name}: no such method")
+        case _:
+            raise RequestError("not a request")
+    if request.payload:
+        params["payload"] = request.payload
+    if request.fds:
+        params["fds"] = request.fds
+    try:
+        return methods[name](**params)
+    except RequestError as error:
+        raise RequestError(f"{name}: {error}", error.kind) from None
+    except (TypeError, ValueError) as error:
+        raise RequestError(f"{name}: {error}") from None
+    except Exception as error:
+        traceback.print_exc(file=sys.stderr)
+        raise RequestError(f"{name}: {type(error).__name__}: {error}", Kind.INTERNAL) from None
+
+
+def _send_reply(connection: socket.socket, reply: Reply | RequestError) -> None:
+    connection.settimeout(PATIENCE)
+    if isinstance(reply, RequestError):
+        _refuse(connection, str(reply), reply.kind)
+        return
+    rest = memoryview(reply.payload)
+    while len(rest) > wire.MAX_PAYLOAD:
+        wire.send(connection, {"more": True}, rest[: wire.MAX_PAYLOAD])
+        rest = rest[wire.MAX_PAYLOAD :]
+    wire.send(connection, {"result": reply.result}, rest, reply.fds)
+
+
+def _refuse(connection: socket.socket, text: str, kind: Kind) -> None:
+    connection.settimeout(PATIENCE)
+    wire.send(connection, {"error": text, "kind": kind})
+
+
+# ---- who may ask -------------------------------------------------------------------------------------------
+
+
+def _user() -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwnam(USER)
+    except KeyError:
+        return None
+
+
+def _may_ask(connection: socket.socket) -> bool:
+    _, uid, _ = struct.unpack("=iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    user = _user()
+    return uid == 0 or (user is not None and uid == user.pw_uid)
+
+
+def _let_user_in(path: Path) -> None:
+    """By the group: a root without capabilities has to remain the owner, to remove what it made."""
+    user = _user()
+    if user is not None and os.geteuid() == 0:
+        os.chown(path.parent, -1, user.pw_gid)
+        os.chown(path, -1, user.pw_gid)
+        path.parent.chmod(0o750)
+        path.chmod(0o660)
+
+
+# ---- one process an instance -------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def _locked(directory: Path, instance: str) -> Iterator[None]:
     """The instance's directory, held by one process at a time and given up by its death."""
-    fd = _lock(directory)
+    try:
+        fd = _lock(directory)
+    except OSError as error:
+        raise InstanceError(f"{directory}: {error.strerror or error}") from None
     if fd is None:
         raise InstanceError(f"instance {instance} is running already")
     try:

@@ -3,9 +3,13 @@
 import json
 import socket
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from dataplane.client import Client
 
 _COUNTERS = ("received", "originated", "sent", "dropped", "consumed", "held", "rx_gso", "tx_gso")
 """What the table of counters has room for; JSON has all."""
@@ -35,21 +39,21 @@ def _options() -> list[click.Parameter]:
 
 
 def _add_query(method: str, text: str, lines: Callable[[Any], Iterable[str]]) -> None:
-    """A command that prints the result of a method of the data plane."""
+    """A command that prints what a method of the client gives."""
 
     def run(instance: str | None, output: str) -> None:
-        _print(_ask(instance, method), output, lines)
+        _print(_ask(instance, attrgetter(method)), output, lines)
 
     example = f"\b\nExample:\n  isolane node {method} --instance h1 -o json"
     command.add_command(click.Command(method, callback=run, params=_options(), help=f"{text}\n\n{example}"))
 
 
-def _ask(instance: str | None, method: str, **params: object) -> Any:
+def _ask(instance: str | None, method: "Callable[[Client], Callable[..., Any]]", **params: object) -> Any:
     from dataplane.client import Client, ClientError
 
     try:
         with Client(instance or socket.gethostname()) as client:
-            return client.call(method, **params)
+            return method(client)(**params)
     except ClientError as error:
         raise click.ClickException(str(error)) from None
 
@@ -106,7 +110,7 @@ _add_query("counters", "Packets by port; of those that died, by reason.", _count
 
 
 def _ping_pa(address: str, seconds: float, instance: str | None, output: str) -> None:
-    found = _ask(instance, "ping_pa", address=address, seconds=seconds)
+    found = _ask(instance, attrgetter("ping_pa"), address=address, seconds=seconds)
     _print(found, output, lambda neighbour: [f"{neighbour['address']} is at {neighbour['mac']}"])
 
 

@@ -3,6 +3,7 @@
 Every answer is what JSON can say, in the form that `-o json` prints.
 """
 
+import json
 import os
 import threading
 import time
@@ -16,8 +17,10 @@ from typing import Any
 from dataplane.core import UNDERLAY, Dataplane, Neighbour, NeighbourState
 from dataplane.devices import Device, Underlay
 from dataplane.errors import DataplaneError
-from dataplane.server import Method, RequestError
+from dataplane.server import Method, Reply, RequestError
 from dataplane.stats import Counters, SubnetCounters
+from dataplane.tables import ROW_KINDS, RowKind, pack_rows
+from dataplane.views import Names
 from policy.model import UNDERLAY_PORT, Address
 from policy.tables import Tables
 
@@ -51,8 +54,8 @@ class Service:
         return {
             "status": self.status,
             "ports": self.ports,
-            "records": self.records,
-            "routes": self.routes,
+            "rows": self.rows,
+            "names": self.names,
             "counters": self.counters,
             "neighbours": self.neighbours,
             "ping_pa": self.ping_pa,
@@ -106,11 +109,19 @@ class Service:
             )
         return rows
 
-    def records(self) -> list[dict[str, Any]]:
-        return self._view("records")
+    def rows(self, kind: int) -> Reply:
+        """What was put into the tables at the start."""
+        packed = {ROW_KINDS[type(rows[0])]: rows for rows in self._tables.rows() if rows}
+        return Reply(payload=pack_rows(RowKind(kind), packed.get(RowKind(kind), ())))
 
-    def routes(self) -> dict[str, list[dict[str, Any]]]:
-        return {key: self._view(key) for key in ("customerRoutes", "providerRoutes")}
+    def names(self) -> Reply:
+        names: Names = {
+            "hosts": self._tables.host_ids,
+            "routingDomains": self._tables.routing_domain_ids,
+            "ports": self._tables.port_ids,
+            "host": self._tables.host,
+        }
+        return Reply(payload=json.dumps(names).encode())
 
     def counters(self) -> dict[str, Any]:
         """The sum over all ports, and each port's; of subnets what their tenant ports sent and got."""
@@ -153,10 +164,6 @@ class Service:
             if failed or time.monotonic() > end:
                 raise RequestError(f"{target} does not answer")
             time.sleep(_POLL_SECONDS)
-
-    def _view(self, key: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self._tables.view()[key]
-        return rows
 
 
 def _subnet_view(subnet: SubnetCounters) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The data-plane process's socket and its client."""
 
-import json
 import os
 import socket
 import struct
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dataplane import server
+from dataplane import server, wire
 from dataplane.client import Client, ClientError
 from dataplane.server import InstanceError, RequestError, serve
 
@@ -52,22 +51,45 @@ def test_errors_are_the_servers_words_and_end_nothing(client: Client) -> None:
     assert client.call("echo", a=1) == {"a": 1}
 
 
+@pytest.fixture
+def raw(client: Client) -> Iterator[socket.socket]:
+    """A connection that says what it likes."""
+    with socket.socket(socket.AF_UNIX) as raw:
+        raw.connect(str(server.socket_path("h1")))
+        raw.settimeout(10)
+        yield raw
+
+
+@pytest.mark.parametrize("header", [{}, {"method": 1, "params": {}}, {"method": "echo"}, {"method": []}])
+def test_what_is_no_request_is_refused(raw: socket.socket, header: dict[str, Any]) -> None:
+    wire.send(raw, header)
+    assert wire.receive(raw).header["kind"] == "request"
+    wire.send(raw, {"method": "echo", "params": {"a": 1}})  # it was a frame: the connection goes on
+    assert wire.receive(raw).header == {"result": {"a": 1}}
+
+
 @pytest.mark.parametrize(
-    "request_bytes", [b"[]", b"{}", b'{"method": 1, "params": {}}', b'{"method": "echo"}', b"{"]
+    ("frame", "text"),
+    [
+        (struct.pack("!IIHxx", wire.MAX_HEADER + 1, 0, 0), "a header of 16777217 and a payload of 0 bytes"),
+        (struct.pack("!IIHxx", 2, wire.MAX_PAYLOAD + 1, 0), "a payload of 67108865 bytes"),
+        (struct.pack("!IIHxx", 2, 0, 1) + b"{}", "0 descriptors came instead of 1"),
+        (struct.pack("!IIHxx", 1, 0, 0) + b"{", "no JSON"),
+        (struct.pack("!IIHxx", 2, 0, 0) + b"[]", "no JSON object"),
+        (struct.pack("!IIHxx", 3, 0, 0) + b'"\xff"', "no JSON"),
+        (struct.pack("!IIHxx", 1 << 20, 0, 0) + b"[" * (1 << 20), "no JSON"),
+        (b"\xff" * 12, "bytes"),
+    ],
 )
-def test_what_is_no_request_is_refused(client: Client, request_bytes: bytes) -> None:
-    with socket.socket(socket.AF_UNIX) as raw:
-        raw.connect(str(server.socket_path("h1")))
-        raw.sendall(struct.pack("!I", len(request_bytes)) + request_bytes)
-        assert "error" in server.receive_message(raw)
-
-
-def test_length_is_bounded(client: Client) -> None:
-    with socket.socket(socket.AF_UNIX) as raw:
-        raw.connect(str(server.socket_path("h1")))
-        raw.sendall(struct.pack("!I", server.MAX_MESSAGE + 1))
-        assert "a message of" in server.receive_message(raw)["error"]
-        assert raw.recv(1) == b""
+def test_what_is_no_frame_ends_its_connection_only(
+    client: Client, raw: socket.socket, frame: bytes, text: str
+) -> None:
+    raw.sendall(frame)
+    reply = wire.receive(raw).header
+    assert (reply["kind"], text in reply["error"]) == ("request", True), reply
+    with pytest.raises((EOFError, ConnectionResetError)):  # reset: not all of it was read
+        wire.receive(raw)
+    assert client.call("echo", a=1) == {"a": 1}
 
 
 def test_clients_do_not_wait_for_each_other() -> None:
@@ -147,12 +169,3 @@ def test_a_server_that_goes_away_is_an_error() -> None:
     client._socket.shutdown(socket.SHUT_RDWR)
     with client, pytest.raises(ClientError, match=r"^echo: the data plane closed the connection"):
         client.call("echo")
-
-
-def test_messages_are_length_framed_json() -> None:
-    here, there = socket.socketpair()
-    with here, there:
-        server.send_message(here, {"a": 1})
-        assert there.recv(100) == b'\0\0\0\x07{"a":1}'
-        there.sendall(b"\0\0\0\x02[]")
-        assert server.receive_message(here) == json.loads("[]")
