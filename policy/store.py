@@ -1,0 +1,132 @@
+"""The store of intent: revisioned, transactional, watched. One contract for every kind of store.
+
+Keys are texts with '/' between their parts, values are bytes. Every commit that changes something makes the
+next store-wide revision, from 1 on; revision 0 is the empty store. Several processes may share a store, on
+several machines where its kind allows that: nothing here assumes that they see the same files or clocks.
+
+Threads: a Store may be used by any thread, a Watch by one at a time.
+"""
+
+import os
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+DEFAULT_LOCATION = "/var/lib/isolane/store.db"
+LOCATION_VARIABLE = "ISOLANE_STORE"
+
+
+class StoreError(Exception):
+    """Base of all errors of a store; its text is for the operator."""
+
+
+class ConflictError(StoreError):
+    """Somebody else has changed what the commit relies on: read again, and try again."""
+
+
+class CompactedError(StoreError):
+    """The store no longer knows that revision: take a snapshot, and go on from there."""
+
+
+class UnavailableError(StoreError):
+    """The store can't be used now: whoever runs it must act. What is forwarded is not affected."""
+
+
+class Change(NamedTuple):
+    """A key's new value; None: it was deleted."""
+
+    key: str
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The changes of one commit, sorted by key; without any it says only that revision is the newest."""
+
+    revision: int
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the store held at a revision: key -> value, in order of keys, and key -> revision of its last
+    change.
+    """
+
+    revision: int
+    items: Mapping[str, bytes]
+    revisions: Mapping[str, int]
+
+
+class Watch(Protocol):
+    """Commits in order, none twice and none left out."""
+
+    def next(self, timeout: float) -> Batch | None:
+        """The next commit that matters, or None after `timeout` seconds.
+
+        CompactedError: the watch has fallen behind what the store still knows.
+        """
+
+
+class Store(Protocol):
+    def snapshot(self, *prefixes: str, at: int | None = None) -> Snapshot:
+        """The keys that begin with one of `prefixes` (none given: all keys), now or at revision `at`.
+
+        CompactedError: `at` is below the floor; ValueError: it is in the future.
+        """
+
+    def commit(
+        self,
+        puts: Mapping[str, bytes],
+        deletes: Collection[str] = (),
+        *,
+        unchanged: Mapping[str, int] | None = None,
+    ) -> int:
+        """Change all of these keys or none, durably; returns the store's revision.
+
+        unchanged: prefix -> revision after which no key that begins with it may have changed, else
+        ConflictError. A put of what is there already and a delete of what is not there change nothing; when
+        nothing changes at all, no revision is made.
+        """
+
+    def watch(self, since: int, *prefixes: str) -> AbstractContextManager[Watch]:
+        """Commits after revision `since` that touch keys beginning with one of `prefixes` (none given: all).
+
+        CompactedError when `since` is below the floor.
+        """
+
+    def compact(self, before: int) -> None:
+        """Forget what was superseded before revision `before`, which becomes the floor of what is known."""
+
+    def close(self) -> None:
+        """No call may be under way, and no watch be open."""
+
+
+def open_store(location: str | None = None) -> Store:
+    """The store at `sqlite:PATH` or PATH; by default $ISOLANE_STORE, else /var/lib/isolane/store.db.
+
+    UnavailableError: it can't be opened.
+    """
+    from policy.store_sqlite import SqliteStore
+
+    location = location or os.environ.get(LOCATION_VARIABLE) or DEFAULT_LOCATION
+    scheme, colon, rest = location.partition(":")
+    if colon and "/" not in scheme:
+        if scheme != "sqlite":
+            raise UnavailableError(f"{location}: no such kind of store; known: sqlite:PATH")
+        location = rest
+    return SqliteStore(location)
+
+
+def in_scope(key: str, prefixes: Collection[str]) -> bool:
+    return not prefixes or key.startswith(tuple(prefixes))
+
+
+def check_commit(puts: Mapping[str, bytes], deletes: Collection[str]) -> None:
+    """ValueError for what no store takes: an empty key, one with NUL, one both put and deleted."""
+    for key in (*puts, *deletes):
+        if not key or "\0" in key:
+            raise ValueError(f"{key!r} is not a key")
+    if both := puts.keys() & set(deletes):
+        raise ValueError(f"both put and deleted: {', '.join(sorted(both))}")
