@@ -5,6 +5,7 @@ Every commit is kept as it came; what the store held at a revision is found by g
 
 import threading
 import time
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -120,12 +121,18 @@ class MemoryWatch:
         self._store = store
         self._since = since
         self._prefixes = prefixes
+        self._read: deque[Batch] = deque()
 
     def next(self, timeout: float) -> Batch | None:
+        if not self._read:
+            self._look(timeout)
+        return self._read.popleft() if self._read else None
+
+    def _look(self, timeout: float) -> None:
+        """Read all that is new; where nothing of it matters at the end, say how far it goes."""
         batches = self._store.after(self._since, timeout)
         for batch in batches:
-            self._since = batch.revision
             changes = tuple(change for change in batch.changes if in_scope(change.key, self._prefixes))
-            if changes:
-                return Batch(batch.revision, changes)
-        return Batch(self._since, ()) if batches else None
+            if changes or batch is batches[-1]:
+                self._read.append(Batch(batch.revision, changes))
+            self._since = batch.revision

@@ -77,7 +77,7 @@ class SqliteStore:
             if revision > newest:
                 raise ValueError(f"revision {revision} is in the future; the newest is {newest}")
             rows = connection.execute(
-                "SELECT key, value, revision FROM version WHERE revision <= ? AND until > ?"
+                "SELECT key, value, revision FROM version WHERE +revision <= ? AND until > ?"
                 f" AND value IS NOT NULL AND {_scope(prefixes)} ORDER BY key",
                 (revision, revision, *_bounds(prefixes)),
             ).fetchall()
@@ -207,9 +207,7 @@ class SqliteWatch:
             if not self._read:
                 self._look()
             if self._read:
-                batch = self._read.popleft()
-                self._since = batch.revision
-                return batch
+                return self._read.popleft()
             left = end - time.monotonic()
             if left <= 0:
                 return None
@@ -229,10 +227,9 @@ class SqliteWatch:
         _check_known(self._since, floor)
         for revision, group in groupby(rows, itemgetter(0)):
             changes = tuple(Change(key, value) for _, key, value in group if in_scope(key, self._prefixes))
-            if changes:
+            if changes or revision == newest:
                 self._read.append(Batch(revision, changes))
-        if newest > (self._read[-1].revision if self._read else self._since):
-            self._read.append(Batch(newest, ()))
+        self._since = newest
 
 
 # ---- steps of a transaction --------------------------------------------------------------------------------
