@@ -3,7 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from dataplane._ffi import lib
 from dataplane.core import Offload, PortConfig, PortKind
+
+MAX_QUEUES: int = lib.DP_MAX_QUEUES
+MAX_NAME: int = lib.DP_NAME_LEN
+"""Bytes, with the one that ends it."""
 
 
 class Handover(NamedTuple):
@@ -40,6 +45,8 @@ class Handover(NamedTuple):
         queues = len(fds) - len(held)
         if queues < 0:
             raise ValueError(f"held: {len(held)} names for {len(fds)} descriptors")
+        if queues > MAX_QUEUES:
+            raise ValueError(f"{queues} queues, more than {MAX_QUEUES}")
         config = _config(document.get("config"), fds[:queues])
         return cls(config, dict(zip(held, fds[queues:], strict=True)), document.get("note"))
 
@@ -66,6 +73,10 @@ def _config(document: object, fds: Sequence[int]) -> PortConfig:
             "mtu": int(mtu),
             "offloads": list(offloads),
         }:
+            if not 0 < len(name.encode()) < MAX_NAME or "\0" in name:
+                raise ValueError(f"config.name: 1 to {MAX_NAME - 1} bytes, not {name!r}")
+            if not 68 <= mtu <= 65535:
+                raise ValueError(f"config.mtu: {mtu} is not in 68..65535")
             return PortConfig(name, _kind(kind), _mac(mac), mtu, _offloads(offloads), tuple(fds))
     raise ValueError("config: name, kind, mac, mtu and offloads are needed")
 

@@ -67,7 +67,7 @@ class InstanceError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A result with bytes or with descriptors, which stay the method's."""
+    """A result with bytes, or with descriptors, which are closed once they are sent."""
 
     result: Any = None
     payload: bytes = b""
@@ -155,7 +155,11 @@ def _answer_all(connection: socket.socket, methods: Mapping[str, Method]) -> Non
             return
         reply = _answer(methods, request)
         del request  # up to 64 MiB, while a slow client reads
-        _send_reply(connection, reply)
+        try:
+            _send_reply(connection, reply)
+        finally:
+            if isinstance(reply, Reply):
+                wire.close_all(reply.fds)
 
 
 def _answer(methods: Mapping[str, Method], request: wire.Frame) -> Reply | RequestError:

@@ -3,6 +3,7 @@
 An id without a name shows as its number.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
 from typing import Any, TypedDict
@@ -25,6 +26,19 @@ class Names(TypedDict):
 
 def no_names() -> Names:
     return {"hosts": {}, "routingDomains": {}, "ports": {}, "host": None}
+
+
+def decode_names(encoded: bytes) -> Names:
+    """The inverse of json.dumps(). ValueError: not names."""
+    match json.loads(encoded):
+        case {"hosts": dict(hosts), "routingDomains": dict(domains), "ports": dict(ports), "host": host}:
+            if (host is None or isinstance(host, str)) and all(map(_are_ids, (hosts, domains, ports))):
+                return {"hosts": hosts, "routingDomains": domains, "ports": ports, "host": host}
+    raise ValueError("names are {hosts, routingDomains, ports: {name: id}, host: name}")
+
+
+def _are_ids(names: Mapping[str, object]) -> bool:
+    return all(type(number) is int for number in names.values())
 
 
 def by_id(names: Mapping[str, int]) -> dict[int, str]:

@@ -13,6 +13,7 @@ from policy.errors import PolicyError
 COMMANDS = {
     "bench": "tools.bench:command",
     "compile": "tools.compile:command",
+    "dataplane": "tools.dataplane:command",
     "demo": "tools.demo:command",
     "lab": "tools.lab:command",
     "node": "tools.node:command",

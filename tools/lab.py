@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tools.lab_state import LabError, Process, State, remove, start_time
-from tools.up import stop_signals
+from tools.processes import stop_signals
 
 if TYPE_CHECKING:
     from dataplane.links import Link

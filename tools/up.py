@@ -1,7 +1,6 @@
 """`isolane up`: the data plane of one host, its policy from manifests."""
 
 import os
-import re
 import secrets
 import signal
 import socket
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from tools.processes import check_instance, stop_signals
 
 if TYPE_CHECKING:
     from dataplane.devices import Device
@@ -22,22 +23,6 @@ SPIN_US = 20
 _ETHERNET_MTU = 1500
 _JUMBO = 2000
 """Underlay MTU from which on VMs get all of it; below, the extra room is there for the tunnel."""
-
-_INSTANCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-def stop_signals() -> set[signal.Signals]:
-    """Signals that ask to stop; one that is ignored (nohup, a shell's background job) would come all the same
-    while it is blocked.
-    """
-    asking = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-    return {number for number in asking if signal.getsignal(number) is not signal.SIG_IGN}
-
-
-def _check_instance(_context: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:
-    if name is not None and not _INSTANCE.fullmatch(name):
-        raise click.BadParameter("1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit")
-    return name
 
 
 @click.command("up", short_help="Run the data plane of this host.")
@@ -53,7 +38,7 @@ def _check_instance(_context: click.Context, _parameter: click.Parameter, name: 
 @click.option("--host", help="Name of the Host to be.  [default: the machine's host name]")
 @click.option(
     "--instance",
-    callback=_check_instance,
+    callback=check_instance,
     help="Name of the socket, for `isolane node`.  [default: the host's name]",
 )
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 8), help="Packet threads.")

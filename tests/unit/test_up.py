@@ -9,7 +9,8 @@ import pytest
 
 from policy import manifest
 from policy.model import Policy
-from tools.up import stop_signals, tenant_mtu
+from tools.processes import stop_signals
+from tools.up import tenant_mtu
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "blue-red.yaml"
 

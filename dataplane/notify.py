@@ -1,0 +1,24 @@
+"""What a service tells systemd (sd_notify(3)); without systemd, nothing."""
+
+import contextlib
+import os
+import socket
+from collections.abc import Sequence
+
+
+def notify(*assignments: str, fds: Sequence[int] = ()) -> None:
+    """Sends lines like READY=1, and descriptors for FDSTORE=1. A failure is systemd's to notice."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
+        to.connect(address.replace("@", "\0", 1) if address.startswith("@") else address)
+        socket.send_fds(to, ["\n".join(assignments).encode()], fds)
+
+
+def watchdog_seconds() -> float | None:
+    """How often systemd wants WATCHDOG=1 at the least; None: never."""
+    if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    microseconds = os.environ.get("WATCHDOG_USEC")
+    return int(microseconds) / 1e6 if microseconds else None

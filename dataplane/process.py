@@ -1,0 +1,324 @@
+"""The data-plane process: owns the core, its workers and its ports' descriptors, and does what clients ask.
+
+It opens no device and knows no policy but rows: an agent hands over descriptors, change sets and names. When
+the agent goes, everything forwards on; its successor takes descriptors back by take().
+"""
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from ipaddress import ip_address
+from typing import Any
+
+from dataplane import server, views, wire
+from dataplane.core import UNDERLAY, Config, Dataplane, Neighbour, NeighbourState
+from dataplane.errors import ChangeSetError, DataplaneError, HostError
+from dataplane.handover import Handover, config_document
+from dataplane.notify import notify, watchdog_seconds
+from dataplane.server import Kind, Method, Reply, RequestError
+from dataplane.stats import SubnetCounters
+from dataplane.tables import Address, PortRow, RowKind, unpack_address, unpack_rows
+
+MAX_PING_SECONDS = 60.0
+_POLL_SECONDS = 0.002
+
+
+def run(instance: str, listener: socket.socket, config: Config, stop: Set[signal.Signals]) -> None:
+    """Serve an instance until one of the signals, which are blocked, comes. HostError: see Dataplane."""
+    with Dataplane(config) as dataplane:
+        dataplane.start()
+        service = Service(instance, dataplane)
+        try:
+            with server.answering(listener, service.methods):
+                notify("READY=1")
+                _wait(service, stop)
+                notify("STOPPING=1")
+        finally:
+            service.close()
+
+
+def _wait(service: "Service", stop: Set[signal.Signals]) -> None:
+    """Tells systemd that requests are still answered, until a signal comes."""
+    limit = watchdog_seconds()
+    if limit is None:
+        signal.sigwait(stop)
+        return
+    while signal.sigtimedwait(stop, limit / 3) is None:
+        if service.answers(limit / 3):
+            notify("WATCHDOG=1")
+
+
+class Service:
+    """The methods that clients call. Any thread may, one is in the engine at a time."""
+
+    def __init__(self, instance: str, dataplane: Dataplane) -> None:
+        self._instance = instance
+        self._dataplane = dataplane
+        self._ports: dict[int, Handover] = {}
+        self._names = views.no_names()
+        self._lock = threading.Lock()  # of all of these
+        self._closed = False
+
+    @property
+    def methods(self) -> dict[str, Method]:
+        methods: tuple[Method, ...] = (
+            self.hello,
+            self.attach,
+            self.take,
+            self.detach,
+            self.apply,
+            self.rows,
+            self.digest,
+            self.set_names,
+            self.names,
+            self.announce,
+            self.neighbours,
+            self.ping_pa,
+            self.status,
+            self.ports,
+            self.counters,
+        )
+        return {method.__name__: method for method in methods}
+
+    def close(self) -> None:
+        """Ends the engine and closes all descriptors, behind the call that is in it; refuses later ones."""
+        with self._lock:
+            self._closed = True
+            self._dataplane.close()
+            for handover in self._ports.values():
+                wire.close_all(handover.fds)
+            self._ports.clear()
+
+    def answers(self, seconds: float) -> bool:
+        """Whether the engine was free within this time."""
+        if not self._lock.acquire(timeout=seconds):
+            return False
+        self._lock.release()
+        return True
+
+    @contextmanager
+    def _engine(self) -> Iterator[Dataplane]:
+        with self._lock:
+            if self._closed:
+                raise RequestError("the data plane is stopping", Kind.BUSY)
+            try:
+                yield self._dataplane
+            except DataplaneError as error:
+                raise RequestError(str(error), _kind(error)) from None
+
+    # ---- ports
+
+    def hello(self) -> dict[str, Any]:
+        with self._engine() as engine:
+            return {
+                "pid": os.getpid(),
+                "version": _version(),
+                "instance": self._instance,
+                "generation": engine.generation,
+                "ports": [
+                    {"id": port, **config_document(handover.config), "queues": len(handover.config.fds)}
+                    for port, handover in sorted(self._ports.items())
+                ],
+            }
+
+    def attach(self, port: int, fds: tuple[int, ...] = (), **document: Any) -> None:
+        handover = Handover.decode(document, fds)
+        with self._engine() as engine:
+            for other, present in self._ports.items():
+                if other == port:
+                    raise RequestError(f"port {port} is attached already, as {present.config.name}")
+                if present.config.name == handover.config.name:
+                    raise RequestError(f"port {other} is named {present.config.name} already")
+            engine.attach(port, handover.config)
+            self._ports[port] = handover
+
+    def take(self, port: int) -> Reply:
+        """Duplicates: ours forward on, whatever becomes of the reply."""
+        with self._engine():
+            handover = self._handover(port)
+            fds: list[int] = []
+            try:
+                fds.extend(map(os.dup, handover.fds))
+            except OSError as error:
+                wire.close_all(fds)
+                raise RequestError(f"port {port}: {error.strerror}", Kind.HOST) from None
+            return Reply(handover.encode(), fds=tuple(fds))
+
+    def detach(self, port: int) -> None:
+        with self._engine() as engine:
+            handover = self._handover(port)
+            engine.detach(port)
+            del self._ports[port]
+            wire.close_all(handover.fds)
+
+    def _handover(self, port: int) -> Handover:
+        if port not in self._ports:
+            raise RequestError(f"port {port} is not attached")
+        return self._ports[port]
+
+    # ---- policy
+
+    def apply(self, payload: bytes) -> int:
+        with self._engine() as engine:
+            engine.apply(payload)
+            return engine.generation
+
+    def rows(self, kind: int) -> Reply:
+        with self._engine() as engine:
+            return Reply(payload=engine.rows(RowKind(kind)))  # type: ignore[attr-defined,unused-ignore]
+
+    def digest(self) -> dict[str, int]:
+        with self._engine() as engine:
+            return {kind.name: engine.digest(kind) for kind in RowKind}  # type: ignore[attr-defined,unused-ignore]
+
+    def set_names(self, payload: bytes) -> None:
+        names = views.decode_names(payload)
+        with self._engine():
+            self._names = names
+
+    def names(self) -> Reply:
+        with self._engine():
+            return Reply(payload=json.dumps(self._names).encode())
+
+    # ---- neighbours of the underlay
+
+    def announce(self) -> None:
+        with self._engine() as engine:
+            engine.announce()
+
+    def neighbours(self) -> list[dict[str, Any]]:
+        with self._engine() as engine:
+            found = engine.neighbours()
+        return [
+            _neighbour_view(each) for each in sorted(found, key=lambda each: _address_order(each.address))
+        ]
+
+    def ping_pa(self, address: str, seconds: float = 3.5) -> dict[str, Any]:
+        """Ask for the MAC of a provider next hop and wait for the answer."""
+        target = ip_address(address)
+        begun = time.monotonic()
+        end = begun + min(seconds, MAX_PING_SECONDS)
+        with self._engine() as engine:
+            engine.probe_neighbour(target)
+        asking = False  # until then a failure is that of an earlier request
+        while True:
+            with self._engine() as engine:
+                found = engine.neighbours()
+            neighbour = next((each for each in found if each.address == target), None)
+            if neighbour and neighbour.state in (NeighbourState.KNOWN, NeighbourState.FIXED):
+                return {**_neighbour_view(neighbour), "seconds": round(time.monotonic() - begun, 6)}
+            asking |= neighbour is not None and neighbour.state is NeighbourState.ASKING
+            failed = asking and neighbour is not None and neighbour.state is NeighbourState.FAILED
+            if failed or time.monotonic() > end:
+                raise RequestError(f"{target} does not answer")
+            time.sleep(_POLL_SECONDS)
+
+    # ---- what `isolane node` shows; routes and records are made from rows by the client
+
+    def status(self) -> dict[str, Any]:
+        with self._engine() as engine:
+            underlay = self._ports.get(UNDERLAY)
+            return {
+                "instance": self._instance,
+                "host": self._names["host"],
+                "pid": os.getpid(),
+                "generation": engine.generation,
+                "underlay": {
+                    "device": underlay and underlay.device,
+                    "mac": underlay and underlay.config.mac.hex(":"),
+                    "mtu": underlay and underlay.config.mtu,
+                },
+                "providerAddresses": [
+                    str(unpack_address(row.address, row.family))
+                    for row in views.own_addresses(engine.rows(RowKind.PA))  # type: ignore[attr-defined,unused-ignore]
+                ],
+                "tables": asdict(engine.table_stats()),
+            }
+
+    def ports(self) -> list[dict[str, Any]]:
+        """The tenant ports that policy or a device is there for."""
+        with self._engine() as engine:
+            rows = unpack_rows(RowKind.PORT, engine.rows(RowKind.PORT))  # type: ignore[attr-defined,unused-ignore]
+            policies = {row.port: row for row in rows if isinstance(row, PortRow)}
+            names = views.by_id(self._names["ports"])
+            ids = (policies.keys() | self._ports.keys()) - {UNDERLAY}
+            shown = [
+                _port_view(port, names.get(port), policies.get(port), self._ports.get(port)) for port in ids
+            ]
+        return sorted(shown, key=lambda port: (port["name"], port["id"]))
+
+    def counters(self) -> dict[str, Any]:
+        """The sum over all ports that ever were, and each present port's; of subnets what their tenant ports
+        sent and got.
+        """
+        with self._engine() as engine:
+            total = engine.counters()
+            ports = {
+                handover.config.name: asdict(engine.port_counters(port))
+                for port, handover in self._ports.items()
+            }
+            subnets = engine.subnet_counters()
+        return {
+            **asdict(total),
+            "ports": dict(sorted(ports.items())),
+            "subnets": [_subnet_view(subnet) for subnet in subnets],
+        }
+
+
+def _version() -> str:
+    try:
+        return version("isolane")
+    except PackageNotFoundError:  # run from a source tree
+        return "uninstalled"
+
+
+def _kind(error: DataplaneError) -> Kind:
+    match error:
+        case ChangeSetError():
+            return Kind.CHANGE_SET
+        case HostError():
+            return Kind.HOST
+    return Kind.REQUEST
+
+
+def _port_view(
+    port: int, name: str | None, policy: PortRow | None, handover: Handover | None
+) -> dict[str, Any]:
+    """policy, handover: at least one of them is there."""
+    config = handover.config if handover else None
+    mac = policy.mac if policy else config.mac if config else b""
+    return {
+        "name": name or (config.name if config else str(port)),
+        "id": port,
+        "virtualSubnetId": policy.vsid if policy else None,
+        "mac": mac.hex(":"),
+        "kind": config.kind.name.lower() if config else None,
+        "device": handover.device if handover else None,
+        "mtu": config.mtu if config else None,
+        "queues": len(config.fds) if config else 0,
+    }
+
+
+def _subnet_view(subnet: SubnetCounters) -> dict[str, Any]:
+    view = asdict(subnet)
+    return {"virtualSubnetId": view.pop("vsid"), **view}
+
+
+def _neighbour_view(neighbour: Neighbour) -> dict[str, Any]:
+    return {
+        "address": str(neighbour.address),
+        "mac": neighbour.mac.hex(":") if any(neighbour.mac) else None,
+        "state": neighbour.state.name.lower(),
+        "held": neighbour.held,
+    }
+
+
+def _address_order(address: Address) -> tuple[int, int]:
+    return address.version, int(address)

@@ -1,0 +1,343 @@
+"""`isolane dataplane`: packets flow on, whichever of the process and its clients dies, and when."""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from pyroute2.netlink.exceptions import NetlinkError
+
+from dataplane import devices, netns, server, wire
+from dataplane.client import Client, ClientError, GoneError
+from dataplane.devices import Device
+from dataplane.handover import Handover
+from dataplane.tables import ChangeSet
+from policy import compiler, manifest
+from policy.tables import Tables
+from tests.native import BIN
+from tests.netns.labs import wait_until
+from tests.netns.test_devices import add_addresses
+from tests.netns.test_ports import ADDRESSES, MACS, TWO_VMS
+
+MakeNamespace = Callable[[str], str]
+IDS = {"one": 1, "two": 2}
+
+
+@pytest.fixture
+def instance() -> str:
+    return f"dpp-{os.getpid()}"
+
+
+@contextmanager
+def running(instance: str, workers: int = 1, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """The process; killed at the end if it still runs."""
+    command = [BIN / "isolane", "dataplane", "--instance", instance, "--workers", str(workers)]
+    environ = {**os.environ, **environment}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environ) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+    with suppress(FileNotFoundError):
+        server.socket_path(instance).unlink()
+    with suppress(OSError):
+        server.socket_path(instance).parent.rmdir()
+
+
+def connect(instance: str) -> Client:
+    found: list[Client] = []
+
+    def try_it() -> bool:
+        with suppress(ClientError):
+            found.append(Client(instance))
+        return bool(found)
+
+    wait_until(try_it, "no data plane", seconds=20)
+    return found[0]
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> Tables:
+    (tmp_path / "two.yaml").write_text(TWO_VMS)
+    return compiler.compile_host(manifest.load([tmp_path / "two.yaml"]), "h1")
+
+
+@pytest.fixture
+def vms(make_namespace: MakeNamespace) -> dict[str, str]:
+    return {name: make_namespace(name) for name in MACS}
+
+
+def open_vm(name: str, namespace: str, queues: int = 1) -> Device:
+    device = devices.open_tap("eth0", namespace=namespace, mac=MACS[name], mtu=1500, queues=queues)
+    with suppress(NetlinkError):  # there already: its last holder was killed
+        add_addresses(namespace, "eth0", f"{ADDRESSES[name][0]}/24")
+    return device
+
+
+def attach(client: Client, name: str, device: Device) -> None:
+    client.attach(IDS[name], device.port_config(name), note={"device": device.name})
+
+
+def push(client: Client, tables: Tables) -> None:
+    assert client.apply(tables.change_set().encode()) == 1
+    client.set_names(
+        {
+            "hosts": tables.host_ids,
+            "routingDomains": tables.routing_domain_ids,
+            "ports": tables.port_ids,
+            "host": "h1",
+        }
+    )
+
+
+class Flow:
+    """Numbered datagrams from VM one to VM two, one a millisecond, and those that came."""
+
+    def __init__(self, stack: ExitStack, vms: dict[str, str]) -> None:
+        self._to = netns.call(vms["two"], socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
+        self._from = netns.call(vms["one"], socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
+        stack.enter_context(self._to)
+        stack.enter_context(self._from)
+        self._to.bind((ADDRESSES["two"][0], 7777))
+        self._to.settimeout(0.1)
+        self._ended = threading.Event()
+        self.sent = 0
+        self.came: set[int] = set()
+        threads = [threading.Thread(target=each) for each in (self._send, self._receive)]
+        for thread in threads:
+            thread.start()
+            stack.callback(thread.join)
+        stack.callback(self._ended.set)
+
+    def wait(self, more: int = 20) -> None:
+        """Until that many more have come."""
+        before = len(self.came)
+        wait_until(lambda: len(self.came) >= before + more, "nothing comes", seconds=20)
+
+    def lost(self) -> set[int]:
+        """Of all that were sent by now."""
+        sent = self.sent
+        with suppress(AssertionError):
+            wait_until(lambda: len(self.came) >= sent, seconds=1)
+        return set(range(sent)) - self.came
+
+    def _send(self) -> None:
+        while not self._ended.wait(0.001):
+            self._from.sendto(str(self.sent).encode(), (ADDRESSES["two"][0], 7777))
+            self.sent += 1
+
+    def _receive(self) -> None:
+        while not self._ended.is_set():
+            with suppress(TimeoutError):
+                self.came.add(int(self._to.recv(100)))
+
+
+def killed(body: Callable[[], object]) -> None:
+    """Runs it in a process of its own that is killed where it ends."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            body()
+            os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(pid, 0)
+    assert os.WIFSIGNALED(status), "it failed before it was killed"
+
+
+def test_a_port_by_descriptors(
+    instance: str, vms: dict[str, str], tables: Tables, cleanup: ExitStack
+) -> None:
+    process = cleanup.enter_context(running(instance, workers=2))
+    client = cleanup.enter_context(connect(instance))
+    for name, namespace in vms.items():
+        device = cleanup.enter_context(open_vm(name, namespace, queues=2))
+        attach(client, name, device)
+    push(client, tables)
+    flow = Flow(cleanup, vms)
+    flow.wait()
+
+    hello = client.hello()
+    assert (hello["pid"], hello["instance"], hello["generation"]) == (process.pid, instance, 1)
+    assert hello["ports"][0] == {
+        "id": 1,
+        "name": "one",
+        "kind": "tap",
+        "mac": MACS["one"],
+        "mtu": 1500,
+        "offloads": ["csum", "tso4", "tso6"],
+        "queues": 2,
+    }
+    counters = client.counters()
+    assert counters["ports"]["one"]["received"] >= 20
+    assert counters["subnets"][0]["virtualSubnetId"] == 5001
+    assert counters["subnets"][0]["to_port"] >= 20
+    for task in Path(f"/proc/{process.pid}/task").iterdir():
+        status = dict(line.split(":\t", 1) for line in (task / "status").read_text().splitlines())
+        assert {int(status[f"Cap{name}"], 16) for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {0}
+        assert status["NoNewPrivs"] == "1"
+
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+    assert not server.socket_path(instance).parent.exists()
+    with pytest.raises(GoneError):
+        client.hello()
+
+
+def test_an_instance_runs_once(instance: str) -> None:
+    with running(instance) as first:
+        connect(instance).close()
+        with running(instance) as second:
+            assert second.wait(20) == 1
+            assert second.stderr is not None
+            assert second.stderr.read() == f"Error: instance {instance} is running already\n"
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(10) == 0
+
+
+def half_a_frame(client: Client, method: str, fds: tuple[int, ...]) -> None:
+    """Descriptors have arrived, the request has not."""
+    start = wire._PREFIX.pack(500, 0, len(fds)) + f'{{"method": "{method}"'.encode()
+    socket.send_fds(client._socket, [start], fds)
+
+
+def request_only(client: Client, method: str, port: int, handover: Handover | None = None) -> None:
+    """Nobody reads the reply."""
+    params = {"port": port, **(handover.encode() if handover else {})}
+    wire.send(client._socket, {"method": method, "params": params}, fds=handover.fds if handover else ())
+
+
+STEPS: dict[str, Callable[[Client, Device], object]] = {
+    "connected": lambda client, device: None,
+    "attach begun": lambda client, device: half_a_frame(client, "attach", device.fds),
+    "attach asked": lambda client, device: request_only(
+        client, "attach", 2, Handover(device.port_config("two"), {"lock": device.fds[0]}, None)
+    ),
+    "attached": lambda client, device: attach(client, "two", device),
+    "take asked": lambda client, device: request_only(client, "take", 1),
+    "taken": lambda client, device: client.take(1),
+    "took twice": lambda client, device: (client.take(1), client.take(1)),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_client_killed_at_any_step_loses_nothing(
+    instance: str, vms: dict[str, str], tables: Tables, cleanup: ExitStack, step: str
+) -> None:
+    """Port one's agent is dead from the start; port two's, which may be there already, dies at the step."""
+    process = cleanup.enter_context(running(instance))
+    cleanup.enter_context(connect(instance))
+    attached_before = step in ("connected", "take asked", "taken", "took twice")
+
+    def first() -> None:
+        client = Client(instance)
+        for name in ("one", "two") if attached_before else ("one",):
+            attach(client, name, open_vm(name, vms[name]))
+        push(client, tables)
+
+    killed(first)
+    flow = None
+    if attached_before:
+        flow = Flow(cleanup, vms)
+        flow.wait()
+    before = descriptors(process.pid)
+    killed(lambda: STEPS[step](Client(instance), open_vm("two", vms["two"]) if not attached_before else None))
+
+    client = cleanup.enter_context(Client(instance))
+    names = {port["name"] for port in client.hello()["ports"]}
+    if step == "attach asked":
+        wait_until(lambda: len(client.hello()["ports"]) == 2)
+    elif step == "attach begun":
+        assert names == {"one"}
+        wait_until(lambda: descriptors(process.pid) <= before + 1, "descriptors leak")
+        attach(client, "two", open_vm("two", vms["two"]))
+    else:
+        assert names == {"one", "two"}
+    if flow is None:
+        flow = Flow(cleanup, vms)
+    for port in (1, 2):
+        handover = client.take(port)
+        assert handover.config.name == {1: "one", 2: "two"}[port]
+        for fd in handover.fds:
+            assert Path(f"/proc/self/fd/{fd}").readlink() == Path("/dev/net/tun")
+            cleanup.callback(os.close, fd)
+    flow.wait()
+    assert flow.lost() == set()
+
+
+def descriptors(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def test_ports_come_and_go_while_packets_flow(
+    instance: str, vms: dict[str, str], tables: Tables, cleanup: ExitStack, make_namespace: MakeNamespace
+) -> None:
+    process = cleanup.enter_context(running(instance, workers=2))
+    client = cleanup.enter_context(connect(instance))
+    for name, namespace in vms.items():
+        attach(client, name, cleanup.enter_context(open_vm(name, namespace, queues=2)))
+    push(client, tables)
+    third = cleanup.enter_context(
+        devices.open_tap("eth0", namespace=make_namespace("three"), mac="02:bb:00:00:00:30", mtu=1500)
+    )
+    flow = Flow(cleanup, vms)
+    flow.wait()
+    before = descriptors(process.pid)
+    slowest = 0.0
+    for number in range(50):
+        begun = time.monotonic()
+        client.attach(3, third.port_config(f"three{number}"), {"lock": third.fds[0]})
+        client.detach(3)
+        slowest = max(slowest, time.monotonic() - begun)
+    flow.wait()
+    assert flow.lost() == set()
+    assert descriptors(process.pid) == before
+    assert slowest < 1
+    with pytest.raises(ClientError, match=r"^detach: port 3 is not attached$"):
+        client.detach(3)
+
+
+def test_a_data_plane_killed_is_followed_by_another(
+    instance: str, vms: dict[str, str], tables: Tables, cleanup: ExitStack
+) -> None:
+    opened = {name: cleanup.enter_context(open_vm(name, namespace)) for name, namespace in vms.items()}
+    process = cleanup.enter_context(running(instance))
+    client = cleanup.enter_context(connect(instance))
+    for name, device in opened.items():
+        attach(client, name, device)
+    push(client, tables)
+    flow = Flow(cleanup, vms)
+    flow.wait()
+    assert select.select([client], [], [], 0)[0] == []
+    process.kill()
+    begun = time.monotonic()
+    assert select.select([client], [], [], 5)[0] == [client]
+    assert time.monotonic() - begun < 1
+    with pytest.raises(GoneError):
+        client.hello()
+
+    cleanup.enter_context(running(instance))
+    successor = cleanup.enter_context(connect(instance))
+    assert successor.hello()["ports"] == []
+    for name, device in opened.items():
+        attach(successor, name, device)
+    push(successor, tables)
+    flow.wait()
+
+
+def test_an_apply_refused_says_which_row(instance: str, tables: Tables, cleanup: ExitStack) -> None:
+    cleanup.enter_context(running(instance))
+    client = cleanup.enter_context(connect(instance))
+    sections = tables.change_set().sections[::-1]
+    with pytest.raises(ClientError, match=r"^apply: section 0, row 0: ") as refused:
+        client.apply(ChangeSet(1, sections).encode())
+    assert refused.value.kind == "change-set"
+    assert client.hello()["generation"] == 0

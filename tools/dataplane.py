@@ -1,0 +1,58 @@
+"""`isolane dataplane`: the process that forwards packets, apart from the one that knows policy."""
+
+import os
+import secrets
+import signal
+
+import click
+
+from tools.processes import check_instance, default_instance, stop_signals
+
+SPIN_US = 20
+"""How long an idle worker polls before it blocks."""
+
+
+@click.command("dataplane", short_help="Forward packets, for an agent that says how.")
+@click.option(
+    "--instance", callback=check_instance, help="Name of the socket.  [default: the machine's host name]"
+)
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 8), help="Packet threads.")
+def command(instance: str | None, workers: int) -> None:
+    """Run a data plane without ports and tables until SIGTERM or Ctrl-C.
+
+    It listens on /run/isolane/INSTANCE/dataplane.sock, where an agent hands over devices and tables and may
+    come and go while packets flow. Needs root to make the socket, then gives up every capability.
+
+    \b
+    Example:
+      isolane dataplane --instance h1 --workers 2
+    """
+    from dataplane import privileges, server
+
+    instance = instance or default_instance()
+    stop = stop_signals()
+    signal.pthread_sigmask(signal.SIG_BLOCK, stop)  # they wait until all is up, and while it goes
+    try:
+        with server.listening(instance) as listener:
+            privileges.raise_descriptor_limit()
+            privileges.drop()  # before any library that starts threads is imported
+            from dataplane import core, process
+            from dataplane.errors import DataplaneError
+            from dataplane.views import SELF_HOST
+            from policy.model import ROUTER_MAC
+
+            config = core.Config(
+                self_host=SELF_HOST,
+                router_mac=bytes.fromhex(ROUTER_MAC.replace(":", "")),
+                hash_key=(secrets.randbits(64), secrets.randbits(64)),
+                workers=workers,
+                spin_us=SPIN_US,
+            )
+            try:
+                process.run(instance, listener, config, stop)
+            except DataplaneError as error:
+                raise click.ClickException(str(error)) from None
+    except server.InstanceError as error:
+        if os.geteuid() != 0:
+            raise click.ClickException(f"{error}: run it as root") from None
+        raise click.ClickException(str(error)) from None

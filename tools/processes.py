@@ -1,0 +1,28 @@
+"""What the commands that run until a signal have in common."""
+
+import re
+import signal
+import socket
+
+import click
+
+_INSTANCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def stop_signals() -> set[signal.Signals]:
+    """Signals that ask to stop; one that is ignored (nohup, a shell's background job) would come all the same
+    while it is blocked.
+    """
+    asking = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+    return {number for number in asking if signal.getsignal(number) is not signal.SIG_IGN}
+
+
+def check_instance(_context: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:
+    """Of --instance: a name that can be a directory's."""
+    if name is not None and not _INSTANCE.fullmatch(name):
+        raise click.BadParameter("1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit")
+    return name
+
+
+def default_instance() -> str:
+    return socket.gethostname()
