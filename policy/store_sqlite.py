@@ -219,7 +219,8 @@ class SqliteWatch:
             try:
                 newest, floor = _state(self._connection)
                 rows = self._connection.execute(
-                    "SELECT revision, key, value FROM version WHERE revision > ? ORDER BY revision, key",
+                    "SELECT revision, key, value FROM version INDEXED BY version_by_revision"
+                    " WHERE revision > ? ORDER BY revision, key",
                     (self._since,),
                 ).fetchall()
             finally:
@@ -256,7 +257,8 @@ def _check_known(revision: int, floor: int) -> None:
 
 def _check_unchanged(connection: sqlite3.Connection, prefix: str, revision: int, floor: int) -> None:
     changed = connection.execute(
-        f"SELECT 1 FROM version WHERE revision > ? AND {_scope([prefix])} LIMIT 1",
+        "SELECT 1 FROM version INDEXED BY version_by_revision"
+        f" WHERE revision > ? AND {_scope([prefix])} LIMIT 1",
         (revision, *_bounds([prefix])),
     ).fetchone()
     if changed or revision < floor:
