@@ -1,5 +1,6 @@
 """The other end of the data-plane process's socket."""
 
+import contextlib
 import json
 import socket
 from collections.abc import Mapping
@@ -191,7 +192,8 @@ class Client:
     ) -> wire.Frame:
         """The reply; descriptors in it are the caller's. Its payload may come in several frames."""
         try:
-            wire.send(self._socket, {"method": method, "params": params}, payload, fds)
+            with contextlib.suppress(BrokenPipeError):  # why may stand in a last reply
+                wire.send(self._socket, {"method": method, "params": params}, payload, fds)
             frame = wire.receive(self._socket)
             parts = [frame.payload]
             while frame.header.get("more"):

@@ -37,7 +37,7 @@ class Handover(NamedTuple):
     @classmethod
     def decode(cls, document: Mapping[str, Any], fds: Sequence[int]) -> "Handover":
         """The inverse of encode(), with the descriptors in the order of `fds`. ValueError: in words."""
-        held = document.get("held", [])
+        held = document.get("held") or []
         if not isinstance(held, list) or not all(isinstance(name, str) for name in held):
             raise ValueError("held: not a list of names")
         if len(set(held)) < len(held):

@@ -18,6 +18,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from dataplane import server, views, wire
+from dataplane._ffi import lib
 from dataplane.core import UNDERLAY, Config, Dataplane, Neighbour, NeighbourState
 from dataplane.errors import ChangeSetError, DataplaneError, HostError
 from dataplane.handover import Handover, config_document
@@ -26,6 +27,7 @@ from dataplane.server import Kind, Method, Reply, RequestError
 from dataplane.stats import SubnetCounters
 from dataplane.tables import Address, PortRow, RowKind, unpack_address, unpack_rows
 
+MAX_PORTS: int = lib.DP_MAX_PORTS
 MAX_PING_SECONDS = 60.0
 _POLL_SECONDS = 0.002
 
@@ -128,8 +130,12 @@ class Service:
                 ],
             }
 
-    def attach(self, port: int, fds: tuple[int, ...] = (), **document: Any) -> None:
-        handover = Handover.decode(document, fds)
+    def attach(
+        self, port: int, config: object, held: object = None, note: object = None, fds: tuple[int, ...] = ()
+    ) -> None:
+        if not 0 <= port < MAX_PORTS:
+            raise RequestError(f"port {port} is not in 0..{MAX_PORTS - 1}")
+        handover = Handover.decode({"config": config, "held": held, "note": note}, fds)
         with self._engine() as engine:
             for other, present in self._ports.items():
                 if other == port:
@@ -203,8 +209,10 @@ class Service:
     def ping_pa(self, address: str, seconds: float = 3.5) -> dict[str, Any]:
         """Ask for the MAC of a provider next hop and wait for the answer."""
         target = ip_address(address)
+        if not 0 <= seconds <= MAX_PING_SECONDS:
+            raise RequestError(f"{seconds} seconds, more than {MAX_PING_SECONDS:g}")
         begun = time.monotonic()
-        end = begun + min(seconds, MAX_PING_SECONDS)
+        end = begun + seconds
         with self._engine() as engine:
             engine.probe_neighbour(target)
         asking = False  # until then a failure is that of an earlier request

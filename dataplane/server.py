@@ -31,7 +31,7 @@ USER = "isolane"
 """May ask too, where there is such a user."""
 MAX_CONNECTIONS = 64
 PATIENCE = 30.0
-"""Seconds that a peer may take for its next byte amid a frame, either way."""
+"""Seconds that a peer may take for its next byte amid a frame, and to read a frame of ours."""
 _SHORT_OF_DESCRIPTORS = 0.1
 """Seconds until the next try."""
 
@@ -125,12 +125,22 @@ def _accept(listener: socket.socket, methods: Mapping[str, Method]) -> None:
                 return
             time.sleep(_SHORT_OF_DESCRIPTORS)
             continue
+        with contextlib.suppress(OSError, RuntimeError):  # it went away, or there is no room for a thread
+            _admit(connection, methods, room)
+
+
+def _admit(
+    connection: socket.socket, methods: Mapping[str, Method], room: threading.BoundedSemaphore
+) -> None:
+    with contextlib.ExitStack() as unless_started:
+        unless_started.enter_context(connection)
         if not room.acquire(blocking=False):
             _refuse(connection, f"{MAX_CONNECTIONS} connections are open already", Kind.BUSY)
-            connection.close()
-            continue
+            return
+        unless_started.callback(room.release)
         arguments = (connection, methods, room)
         threading.Thread(target=_converse, args=arguments, name="client", daemon=True).start()
+        unless_started.pop_all()
 
 
 def _converse(
@@ -180,12 +190,11 @@ def _call(methods: Mapping[str, Method], request: wire.Frame) -> Any:
             raise RequestError(f"{name}: no such method")
         case _:
             raise RequestError("not a request")
-    if request.payload:
-        params["payload"] = request.payload
-    if request.fds:
-        params["fds"] = request.fds
+    carried: dict[str, Any] = {"payload": request.payload, "fds": request.fds}
+    if params.keys() & carried.keys():
+        raise RequestError(f"{name}: payload and fds are no params")
     try:
-        return methods[name](**params)
+        return methods[name](**params, **{key: value for key, value in carried.items() if value})
     except RequestError as error:
         raise RequestError(f"{name}: {error}", error.kind) from None
     except (TypeError, ValueError) as error:
