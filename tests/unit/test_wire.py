@@ -151,7 +151,7 @@ def test_descriptors_come_and_go_with_frames(client: Client) -> None:
     reply = client._call("give", {"count": 32})
     assert len(reply.fds) == 32
     wire.close_all((*reply.fds, read, write))
-    assert descriptors() == before
+    wait_until(lambda: descriptors() == before, "descriptors are left")
     with pytest.raises(ClientError, match=r"^keep: descriptors of 33, more than 32$"):
         client._call("keep", {}, fds=(0,) * 33)
     with pytest.raises(ClientError, match=r"^keep: payload and fds are no params$"):
