@@ -1,18 +1,15 @@
 """Fills in what an intent leaves out: gateways, VSIDs, customer addresses, MACs, provider addresses. Pure.
 
-Nothing is remembered: a value follows from the name of its object, so that it stays when other objects come
-and go. Names that hash to the same value are sorted out in rounds: in round n everyone without a value asks
-for the nth choice of its name; of several that ask for one value, the first by name gets it. So an object
-that got its first choice keeps it, unless a newcomer with a name before its own has the same first choice.
+What an object has been granted before, by the book, it keeps. What it is granted for the first time follows
+from its name, so that it is the same without a book as long as no two names want the same value.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from ipaddress import IPv4Address, IPv6Address
-from itertools import chain
 
 from policy.errors import ManifestError, ObjectId, Problem
+from policy.grants import Book, Claim, Notation, Value
 from policy.model import (
     FIRST_VSID,
     LAST_VSID,
@@ -31,57 +28,88 @@ from policy.model import (
 )
 from policy.validate import gateway_of
 
-Ranges = Sequence[range]
-
-_ROUNDS = 16
 _LOCAL_MACS = range(0x02_00_00_00_00_00, 0x03_00_00_00_00_00)  # locally administered, unicast
 
 
-def allocate(intent: Intent) -> Policy:
-    """The complete policy of an intent that check_intent passed. ManifestError: no pool, or one used up."""
-    subnets = _with_vsids([replace(subnet, gateways=_gateways(subnet)) for subnet in intent.vm_subnets])
+_VSID = Notation(str, int)
+_MAC = Notation(lambda value: str(_mac(value)), lambda text: _mac_value(Mac(text)))
+_ADDRESS = {
+    4: Notation(lambda value: str(IPv4Address(value)), lambda text: int(IPv4Address(text))),
+    6: Notation(lambda value: str(IPv6Address(value)), lambda text: int(IPv6Address(text))),
+}
+
+
+def allocate(intent: Intent, book: Book | None = None) -> Policy:
+    """The complete policy of an intent that check_intent passed; the book is told of every value in it.
+
+    ManifestError: no pool, one used up, or a value that is stated by one object and granted to another.
+    """
+    book = book or Book()
+    _state(intent, book)
+    subnets = [replace(subnet, gateways=_gateways(subnet)) for subnet in intent.vm_subnets]
     problems: list[Problem] = []
-    filled = replace(intent, vm_subnets=subnets)
-    filled = replace(filled, ports=_with_macs(filled, _with_addresses(filled, problems)))
-    filled = replace(filled, hosts=_with_shared_pas(filled, problems))
-    filled = replace(filled, ports=_with_rewrite_pas(filled, problems))
+    filled = replace(intent, vm_subnets=_with_vsids(intent, subnets, book, problems))
+    filled = replace(
+        filled, ports=_with_macs(filled, _with_addresses(filled, book, problems), book, problems)
+    )
+    filled = replace(filled, hosts=_with_shared_pas(filled, book, problems))
+    filled = replace(filled, ports=_with_rewrite_pas(filled, book, problems))
+    problems += [_conflict(intent, *conflict) for conflict in book.conflicts]
     if problems:
         raise ManifestError(problems)
     return Policy(filled)
 
 
-def spread(claims: Mapping[str, Ranges], taken: Iterable[int]) -> dict[str, int]:
-    """A value of its own for every claim, from its ranges and not in `taken`; none where nothing is free."""
-    used = set(taken)
-    granted: dict[str, int] = {}
-    pending = sorted(claims)
-    for attempt in range(_ROUNDS):
-        wishes: dict[int, str] = {}
-        for name in pending:
-            value = _choice(name, attempt, claims[name])
-            if value is not None and value not in used:
-                wishes.setdefault(value, name)
-        used.update(wishes)
-        granted.update((name, value) for value, name in wishes.items())
-        pending = [name for name in pending if name not in granted]
-    for name in pending:  # ranges that are nearly full, or small
-        free = next((value for value in chain(*claims[name]) if value not in used), None)
-        if free is not None:
-            used.add(free)
-            granted[name] = free
-    return granted
+# ---- what is stated ------------------------------------------------------------------------------
 
 
-def _choice(name: str, attempt: int, ranges: Ranges) -> int | None:
-    size = sum(values.stop - values.start for values in ranges)
-    if not size:
-        return None
-    index = int.from_bytes(blake2b(f"{name}#{attempt}".encode(), digest_size=16).digest()) % size
-    for values in ranges:
-        if index < values.stop - values.start:
-            return values.start + index
-        index -= values.stop - values.start
-    return None
+def _state(intent: Intent, book: Book) -> None:
+    """MACs are left out: those that are stated are unique in their subnets only."""
+    for subnet in intent.vm_subnets:
+        if subnet.vsid:
+            book.state(_vsid_value(subnet.vsid), str(subnet.id), "")
+    for port in intent.ports:
+        subnet, owner = intent.subnet_by_id[port.subnet_id], str(port.id)
+        for address in port.addresses:
+            book.state(_ca_value(subnet, address), owner, str(subnet.prefix_of(address)))
+        for address, pa in zip(port.addresses, port.provider_addresses, strict=False):
+            book.state(_pa_value(_site(intent, port.host), pa), owner, str(address))
+    for host in intent.hosts:
+        site = intent.site_by_name[host.site]
+        for pa in host.provider_addresses:
+            subnet_of_pa = site.subnet_of(pa)
+            assert subnet_of_pa, "validate.provider_addresses_are_on_site"
+            book.state(_pa_value(site, pa), str(host.id), str(subnet_of_pa.prefix))
+
+
+def _conflict(intent: Intent, value: Value, owner: str, stated_by: str) -> Problem:
+    subject = next(subject for subject in intent.by_id if str(subject) == stated_by)
+    text = f"states {value.text}, which has been granted to {owner}"
+    return intent.problem(subject, "", text)
+
+
+def _vsid_value(vsid: int) -> Value:
+    return Value("vsid", str(vsid))
+
+
+def _ca_pool(subnet: VMSubnet, version: int) -> str:
+    return f"ca/{subnet.tenant}/{subnet.name}/{version}"
+
+
+def _ca_value(subnet: VMSubnet, address: Address) -> Value:
+    return Value(_ca_pool(subnet, address.version), str(address))
+
+
+def _pa_pool(site: NetworkSite, version: int) -> str:
+    return f"pa/{site.name}/{version}"
+
+
+def _pa_value(site: NetworkSite, pa: Address) -> Value:
+    return Value(_pa_pool(site, pa.version), str(pa))
+
+
+def _site(intent: Intent, host: str) -> NetworkSite:
+    return intent.site_by_name[intent.host_by_name[host].site]
 
 
 # ---- tenant networks -----------------------------------------------------------------------------
@@ -91,13 +119,23 @@ def _gateways(subnet: VMSubnet) -> tuple[Address, ...]:
     return tuple(gateway_of(subnet, prefix) for prefix in subnet.prefixes)
 
 
-def _with_vsids(subnets: Sequence[VMSubnet]) -> tuple[VMSubnet, ...]:
-    claims = {str(subnet.id): [range(FIRST_VSID, LAST_VSID + 1)] for subnet in subnets if not subnet.vsid}
-    vsids = spread(claims, (subnet.vsid for subnet in subnets))
-    return tuple(replace(subnet, vsid=subnet.vsid or vsids[str(subnet.id)]) for subnet in subnets)
+def _with_vsids(
+    intent: Intent, subnets: Sequence[VMSubnet], book: Book, problems: list[Problem]
+) -> tuple[VMSubnet, ...]:
+    claims = [
+        Claim(str(subnet.id), "", str(subnet.id), [range(FIRST_VSID, LAST_VSID + 1)])
+        for subnet in subnets
+        if not subnet.vsid
+    ]
+    vsids = book.claim("vsid", _VSID, claims, (subnet.vsid for subnet in subnets if subnet.vsid))
+    for subnet in subnets:
+        if not subnet.vsid and str(subnet.id) not in vsids:
+            text = f"left out, but the pool of VSIDs {book.why_not}"
+            problems.append(intent.problem(subnet.id, "spec.vsid", text))
+    return tuple(replace(subnet, vsid=subnet.vsid or vsids.get(str(subnet.id), 0)) for subnet in subnets)
 
 
-def _with_addresses(intent: Intent, problems: list[Problem]) -> list[Port]:
+def _with_addresses(intent: Intent, book: Book, problems: list[Problem]) -> list[Port]:
     """Ports that state no address get one of each prefix of their subnet."""
     granted: dict[ObjectId, tuple[Address, ...]] = {}
     for subnet in intent.vm_subnets:
@@ -105,25 +143,34 @@ def _with_addresses(intent: Intent, problems: list[Problem]) -> list[Port]:
         bare = [port for port in ports if not port.addresses]
         for prefix, gateway in zip(subnet.prefixes, subnet.gateways, strict=True):
             taken = [gateway, *(address for port in ports for address in port.addresses if address in prefix)]
-            values = spread({port.name: [_host_values(prefix)] for port in bare}, map(int, taken))
+            claims = [Claim(str(port.id), str(prefix), port.name, [_host_values(prefix)]) for port in bare]
+            pool = _ca_pool(subnet, prefix.version)
+            values = book.claim(pool, _ADDRESS[prefix.version], claims, map(int, taken))
             for port in bare:
                 if port.name in values:
                     address = _address(prefix.version, values[port.name])
                     granted[port.id] = (*granted.get(port.id, ()), address)
                 else:
-                    text = f"left out, but {prefix} is used up"
+                    text = f"left out, but {prefix} {book.why_not}"
                     problems.append(intent.problem(port.id, "spec.addresses", text))
     return [replace(port, addresses=port.addresses or granted.get(port.id, ())) for port in intent.ports]
 
 
-def _with_macs(intent: Intent, ports: Sequence[Port]) -> tuple[Port, ...]:
+def _with_macs(
+    intent: Intent, ports: Sequence[Port], book: Book, problems: list[Problem]
+) -> tuple[Port, ...]:
     stated = [
         ROUTER_MAC,
         *(port.mac for port in ports if port.mac),
         *(host.underlay.mac for host in intent.hosts if host.underlay.mac),
     ]
-    macs = spread({port.name: [_LOCAL_MACS] for port in ports if not port.mac}, map(_mac_value, stated))
-    return tuple(port if port.mac else replace(port, mac=_mac(macs[port.name])) for port in ports)
+    claims = [Claim(str(port.id), "", port.name, [_LOCAL_MACS]) for port in ports if not port.mac]
+    macs = book.claim("mac", _MAC, claims, map(_mac_value, stated))
+    for port in ports:
+        if not port.mac and port.name not in macs:
+            text = f"left out, but the pool of MACs {book.why_not}"
+            problems.append(intent.problem(port.id, "spec.mac", text))
+    return tuple(replace(port, mac=_mac(macs[port.name])) if port.name in macs else port for port in ports)
 
 
 # ---- provider network ----------------------------------------------------------------------------
@@ -144,7 +191,7 @@ class _Request:
         return f"{self.owner} {self.purpose}"
 
 
-def _with_shared_pas(intent: Intent, problems: list[Problem]) -> tuple[Host, ...]:
+def _with_shared_pas(intent: Intent, book: Book, problems: list[Problem]) -> tuple[Host, ...]:
     """Hosts that state no shared PA get one of each subnet of their site that has a pool."""
     requests = []
     for host in intent.hosts:
@@ -156,14 +203,14 @@ def _with_shared_pas(intent: Intent, problems: list[Problem]) -> tuple[Host, ...
             text = f"left out, but no subnet of {site.id} has a paPool"
             problems.append(intent.problem(host.id, "spec.providerAddresses", text))
         requests += [_Request(host.id, str(prefix), site, prefix.version, (pool,)) for prefix, pool in pools]
-    granted = _grant(intent, requests, problems)
+    granted = _grant(intent, requests, book, problems)
     return tuple(
         replace(host, provider_addresses=host.provider_addresses or granted.get(host.id, ()))
         for host in intent.hosts
     )
 
 
-def _with_rewrite_pas(intent: Intent, problems: list[Problem]) -> tuple[Port, ...]:
+def _with_rewrite_pas(intent: Intent, book: Book, problems: list[Problem]) -> tuple[Port, ...]:
     """Ports of rewrite subnets that state no PA get one for each CA, of its family."""
     requests = []
     for port in intent.ports:
@@ -182,7 +229,7 @@ def _with_rewrite_pas(intent: Intent, problems: list[Problem]) -> tuple[Port, ..
             else:
                 text = f"left out, but no IPv{address.version} subnet of {site.id} has a paPool"
                 problems.append(intent.problem(port.id, "spec.providerAddresses", text))
-    granted = _grant(intent, requests, problems)
+    granted = _grant(intent, requests, book, problems)
     return tuple(
         replace(port, provider_addresses=port.provider_addresses or granted.get(port.id, ()))
         for port in intent.ports
@@ -190,27 +237,24 @@ def _with_rewrite_pas(intent: Intent, problems: list[Problem]) -> tuple[Port, ..
 
 
 def _grant(
-    intent: Intent, requests: Sequence[_Request], problems: list[Problem]
+    intent: Intent, requests: Sequence[_Request], book: Book, problems: list[Problem]
 ) -> dict[ObjectId, tuple[Address, ...]]:
     """Owner -> its addresses in the order of its requests."""
     taken = set(_taken_pas(intent))
-    values = {
-        version: spread(
-            {
-                request.name: [pool.values() for pool in request.pools]
-                for request in requests
-                if request.version == version
-            },
-            (int(address) for address in taken if address.version == version),
-        )
-        for version in (4, 6)
-    }
+    claims: dict[tuple[str, int], list[Claim]] = {}
+    for wish in requests:
+        claim = Claim(str(wish.owner), wish.purpose, wish.name, [pool.values() for pool in wish.pools])
+        claims.setdefault((_pa_pool(wish.site, wish.version), wish.version), []).append(claim)
+    values: dict[str, int] = {}
+    for (pool, version), wanted in sorted(claims.items()):
+        used = (int(address) for address in taken if address.version == version)
+        values |= book.claim(pool, _ADDRESS[version], wanted, used)
     granted: dict[ObjectId, tuple[Address, ...]] = {}
     for request in requests:
-        value = values[request.version].get(request.name)
+        value = values.get(request.name)
         if value is None:
             pools = " and ".join(map(str, request.pools))
-            text = f"left out, but {pools} of {request.site.id} is used up"
+            text = f"left out, but {pools} of {request.site.id} {book.why_not}"
             problems.append(intent.problem(request.owner, "spec.providerAddresses", text))
         else:
             granted[request.owner] = (*granted.get(request.owner, ()), _address(request.version, value))

@@ -7,7 +7,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from policy import manifest, validate
-from policy.allocator import allocate, spread
+from policy.allocator import allocate
+from policy.grants import spread
 from policy.model import ROUTER_MAC, Intent, Policy, Translation, intent_of
 from tests.unit.intents import FABRIC, hosts, intents, tenants
 from tests.unit.manifests import EXAMPLE, edited, line_of, load, problems
