@@ -2,13 +2,13 @@
 
 The JSON view is `isolane compile -o json`: arrays sorted by the values of their fields as they are written.
 The packed form is the change set that brings an empty core to this state; its rows are those of dp_api.h,
-sorted by their fields. Ids in it are dense, from 1, in the order of names: hosts, routing domains and this
-host's ports (0 is the underlay).
+sorted by their fields. In it hosts, routing domains and this host's ports have ids (`Ids`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from typing import Any, Literal, NamedTuple
 
 from dataplane import tables as dp
@@ -64,6 +64,31 @@ class LocalPort(NamedTuple):
     allowed_sources: tuple[Prefix, ...]
 
 
+SELF = 1
+"""A host's id in its own tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """Name -> id in packed rows: hosts (their own host is SELF), routing domains, local ports (0 is the
+    underlay's).
+    """
+
+    hosts: dict[str, int]
+    routing_domains: dict[str, int]
+    ports: dict[str, int]
+
+    def extend(self, tables: "Tables") -> "Ids":
+        """Of these tables: names that are known keep their ids, new ones get ids that none here has, so that
+        old rows and new rows can stand side by side.
+        """
+        return Ids(
+            _extend(self.hosts, {pa.host for pa in tables.provider_addresses}),
+            _extend(self.routing_domains, {subnet.routing_domain for subnet in tables.subnets}),
+            _extend(self.ports, {port.name for port in tables.ports}),
+        )
+
+
 @dataclass(frozen=True)
 class Tables:
     """Everything host `host` needs to know; each tuple is sorted."""
@@ -76,41 +101,48 @@ class Tables:
     ports: tuple[LocalPort, ...]
 
     @cached_property
+    def ids(self) -> Ids:
+        """In an empty core: dense, in the order of names."""
+        return Ids({self.host: SELF}, {}, {}).extend(self)
+
+    @property
     def host_ids(self) -> dict[str, int]:
-        """Host name -> id; every host of these tables has a PA in them."""
-        return _dense({pa.host for pa in self.provider_addresses})
+        return self.ids.hosts
 
-    @cached_property
+    @property
     def port_ids(self) -> dict[str, int]:
-        """Local port name -> port id of the core."""
-        return _dense(port.name for port in self.ports)
+        return self.ids.ports
 
-    @cached_property
+    @property
     def routing_domain_ids(self) -> dict[str, int]:
-        return _dense({subnet.routing_domain for subnet in self.subnets})
+        return self.ids.routing_domains
 
     def change_set(self, generation: int = FIRST_GENERATION) -> dp.ChangeSet:
         """All rows to put into an empty core, what is referred to first."""
         return dp.ChangeSet(generation, tuple(dp.put(rows) for rows in self.rows() if rows))
 
-    def rows(self) -> list[Sequence[dp.Row]]:
+    def rows(self, ids: Ids | None = None) -> list[Sequence[dp.Row]]:
         """The core's rows, one sequence a kind, in the order in which they are applied."""
+        ids = ids or self.ids
         return [
-            sorted(map(self._pa_row, self.provider_addresses)),
+            sorted(_pa_row(pa, ids) for pa in self.provider_addresses),
             sorted(map(_provider_route_row, self.provider_routes)),
-            sorted(map(self._subnet_row, self.subnets)),
+            sorted(
+                dp.SubnetRow(subnet.vsid, ids.routing_domains[subnet.routing_domain])
+                for subnet in self.subnets
+            ),
             sorted(
                 _prefix_row(subnet.vsid, prefix, gateway)
                 for subnet in self.subnets
                 for prefix, gateway in zip(subnet.prefixes, subnet.gateways, strict=True)
             ),
-            sorted(map(self._port_row, self.ports)),
+            sorted(dp.PortRow(ids.ports[port.name], port.vsid, _mac_bytes(port.mac)) for port in self.ports),
             sorted(
-                _source_row(self.port_ids[port.name], prefix)
+                _source_row(ids.ports[port.name], prefix)
                 for port in self.ports
                 for prefix in port.allowed_sources
             ),
-            sorted(map(self._record_row, self.records)),
+            sorted(self._record_row(record, ids) for record in self.records),
         ]
 
     def view(self, generation: int = FIRST_GENERATION) -> dict[str, Any]:
@@ -127,25 +159,13 @@ class Tables:
             "subnets": _sorted_view(map(_subnet_view, self.subnets)),
         }
 
-    def _pa_row(self, pa: ProviderAddress) -> dp.PaRow:
-        kind = dp.PaKind.SHARED if pa.kind == "shared" else dp.PaKind.REWRITE
-        return dp.PaRow(
-            dp.pack_address(pa.address), self.host_ids[pa.host], pa.address.version, kind, pa.prefix_length
-        )
-
-    def _subnet_row(self, subnet: Subnet) -> dp.SubnetRow:
-        return dp.SubnetRow(subnet.vsid, self.routing_domain_ids[subnet.routing_domain])
-
-    def _port_row(self, port: LocalPort) -> dp.PortRow:
-        return dp.PortRow(self.port_ids[port.name], port.vsid, _mac_bytes(port.mac))
-
-    def _record_row(self, record: Record) -> dp.RecordRow:
+    def _record_row(self, record: Record, ids: Ids) -> dp.RecordRow:
         return dp.RecordRow(
             ca=dp.pack_address(record.customer_address),
             provider_address=dp.pack_address(record.provider_address),
             vsid=record.vsid,
-            host=self.host_ids[record.host],
-            port=self.port_ids[record.port] if record.host == self.host else 0,
+            host=ids.hosts[record.host],
+            port=ids.ports[record.port] if record.host == self.host else 0,
             mac=_mac_bytes(record.mac),
             family=record.customer_address.version,
             pa_family=record.provider_address.version,
@@ -157,6 +177,13 @@ class Tables:
 def on_link(prefix: Prefix) -> str:
     """How HNV writes the next hop of a route on link."""
     return "0.0.0.0" if prefix.version == 4 else "::"
+
+
+def _pa_row(pa: ProviderAddress, ids: Ids) -> dp.PaRow:
+    kind = dp.PaKind.SHARED if pa.kind == "shared" else dp.PaKind.REWRITE
+    return dp.PaRow(
+        dp.pack_address(pa.address), ids.hosts[pa.host], pa.address.version, kind, pa.prefix_length
+    )
 
 
 def _provider_route_row(route: ProviderRoute) -> dp.ProviderRouteRow:
@@ -226,8 +253,12 @@ def _sorted_view(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: tuple(row.values()))
 
 
-def _dense(names: Iterable[str]) -> dict[str, int]:
-    return {name: number for number, name in enumerate(sorted(names), start=1)}
+def _extend(known: Mapping[str, int], names: set[str]) -> dict[str, int]:
+    used = set(known.values())
+    free = (number for number in count(1) if number not in used)
+    ids = {name: known[name] for name in names if name in known}
+    ids |= {name: next(free) for name in sorted(names - known.keys())}
+    return dict(sorted(ids.items()))
 
 
 def _mac_bytes(mac: Mac) -> bytes:

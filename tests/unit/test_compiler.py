@@ -21,7 +21,7 @@ from policy.allocator import allocate
 from policy.compiler import compile_host, next_hop_macs
 from policy.errors import ManifestError, ObjectId, UnknownHostError
 from policy.model import ROUTER_MAC, Intent, Policy, Translation
-from policy.tables import Tables
+from policy.tables import SELF, Tables
 from tests.unit.intents import HOSTS, intents
 from tests.unit.manifests import BASE, EXAMPLE, edited, line_of, load
 from tools.cli import main
@@ -351,9 +351,26 @@ def test_ids_are_dense_and_rows_sorted(intent: Intent, host: str) -> None:
     tables = compile_host(allocate(intent), host)
     for ids in (tables.host_ids, tables.routing_domain_ids, tables.port_ids):
         assert list(ids) == sorted(ids)
-        assert list(ids.values()) == list(range(1, len(ids) + 1))
+        assert sorted(ids.values()) == list(range(1, len(ids) + 1))
+    assert tables.host_ids[host] == SELF
     for rows in packed(tables).values():
         assert rows == sorted(rows)
+
+
+@given(intents(), intents(), host_names)
+def test_ids_stay_and_are_not_reused_at_once(before: Intent, after: Intent, host: str) -> None:
+    old = compile_host(allocate(before), host).ids
+    new = old.extend(compile_host(allocate(after), host))
+    fresh = compile_host(allocate(after), host).ids
+    for known, now, names in (
+        (old.hosts, new.hosts, fresh.hosts),
+        (old.routing_domains, new.routing_domains, fresh.routing_domains),
+        (old.ports, new.ports, fresh.ports),
+    ):
+        assert now.keys() == names.keys()
+        assert len(set(now.values())) == len(now)
+        for name, number in now.items():
+            assert number == known[name] if name in known else number not in known.values()
 
 
 @pytest.mark.parametrize("engine", [Dataplane, FakeDataplane])
