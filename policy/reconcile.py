@@ -1,0 +1,212 @@
+"""From the rows that a core has to the rows that it should have: the change sets that lead there. Pure.
+
+Three ways, to be tried in this order; the core takes each change set whole or not at all:
+
+in_place   what differs, put before what refers to it, then what is gone, the other way round. Every packet
+           finds the old or the new row at every step, so a long list may be cut into several change sets.
+beside     for what can't be turned into the new by putting it over the old: all that depends on such a row
+           goes with it and comes back, in one change set that is built beside and swapped in.
+anew       everything goes and comes back, in one change set that is built beside: always taken.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+
+from dataplane.tables import (
+    NO_ADDRESS,
+    ROW_FORMATS,
+    Op,
+    PaKind,
+    RecordType,
+    RowKind,
+    Section,
+    Translation,
+    pack_rows,
+)
+from policy.tables import SELF, Ids, Tables
+
+Rows = Mapping[RowKind, Mapping[bytes, bytes]]
+"""By kind and key; a row is its packed struct, its key the fields that the core tells rows apart by."""
+
+PUT_ORDER = (
+    RowKind.PA,
+    RowKind.PROVIDER_ROUTE,
+    RowKind.SUBNET,
+    RowKind.PREFIX,
+    RowKind.PORT,
+    RowKind.SOURCE,
+    RowKind.RECORD,
+    RowKind.ROUTE,
+)
+"""What is referred to comes first."""
+
+BATCH_ROWS = 1 << 16
+"""Rows of a change set that is applied in place."""
+
+_SELF = SELF.to_bytes(4, "little")
+_PA_ADDRESS, _PA_HOST, _PA_FAMILY, _PA_KIND = slice(16), slice(16, 20), 20, 21
+_SUBNET_VSID, _SUBNET_RDID = slice(4), slice(4, 8)
+_PREFIX, _PREFIX_VSID, _PREFIX_LEN = slice(16), slice(32, 36), slice(36, 38)
+_PORT, _PORT_VSID = slice(4), slice(4, 8)
+_SOURCE_PORT = slice(16, 20)
+_CA, _PA, _VSID, _HOST, _LOCAL_PORT = slice(16), slice(16, 32), slice(32, 36), slice(36, 40), slice(40, 44)
+_RECORD_PA_FAMILY, _TRANSLATION, _TYPE = 51, 52, 53
+_ROUTE_RDID, _ROUTE_VSID, _ROUTE_LEN = slice(32, 36), slice(36, 40), slice(40, 42)
+
+
+def rows_of(tables: Tables, ids: Ids) -> Rows:
+    """What the core of the tables' host should have."""
+    kinds = (kind for kind in PUT_ORDER if kind is not RowKind.ROUTE)
+    return index({kind: pack_rows(kind, rows) for kind, rows in zip(kinds, tables.rows(ids), strict=True)})
+
+
+def index(packed: Mapping[RowKind, bytes]) -> Rows:
+    """Packed rows in any order, such as a core exports, by their keys."""
+    split = {kind: list(_split(kind, packed.get(kind, b""))) for kind in PUT_ORDER}
+    rdids = {row[_SUBNET_VSID]: row[_SUBNET_RDID] for row in split[RowKind.SUBNET]}
+    return {
+        RowKind.PA: {row[_PA_ADDRESS] + row[20:21]: row for row in split[RowKind.PA]},
+        RowKind.PROVIDER_ROUTE: {row[:16] + row[32:34]: row for row in split[RowKind.PROVIDER_ROUTE]},
+        RowKind.SUBNET: {row[_SUBNET_VSID]: row for row in split[RowKind.SUBNET]},
+        RowKind.PREFIX: {
+            row[_PREFIX] + row[_PREFIX_LEN] + rdids[row[_PREFIX_VSID]]: row for row in split[RowKind.PREFIX]
+        },
+        RowKind.PORT: {row[_PORT]: row for row in split[RowKind.PORT]},
+        RowKind.SOURCE: {row: row for row in split[RowKind.SOURCE]},
+        RowKind.RECORD: {row[_CA] + row[_VSID] + row[50:51]: row for row in split[RowKind.RECORD]},
+        RowKind.ROUTE: {row[:16] + row[_ROUTE_RDID] + row[_ROUTE_LEN]: row for row in split[RowKind.ROUTE]},
+    }
+
+
+def pack(rows: Rows) -> dict[RowKind, bytes]:
+    """The inverse of index, sorted."""
+    return {kind: b"".join(sorted(rows[kind].values())) for kind in PUT_ORDER}
+
+
+def canonical(kind: RowKind, row: bytes) -> bytes:
+    """A row as the core exports it (dp_api.h): without what its tables don't keep."""
+    if kind is not RowKind.RECORD:
+        return row
+    local = row[_HOST] == _SELF and row[_TRANSLATION] == Translation.NVGRE
+    pa, family = (NO_ADDRESS, 0) if local else (row[_PA], row[_RECORD_PA_FAMILY])
+    wildcard = row[_TYPE] == RecordType.GATEWAY_WILDCARD
+    kept = RecordType.GATEWAY_WILDCARD if wildcard else RecordType.STATIC
+    return row[_CA] + pa + row[32:51] + bytes((family, row[_TRANSLATION], kept)) + row[54:]
+
+
+def restore(rows: Rows) -> Rows:
+    """Exported rows as a core takes them: local records get back a PA of their own host."""
+    shared = {
+        row[_PA_FAMILY]: row[_PA_ADDRESS]
+        for row in rows[RowKind.PA].values()
+        if row[_PA_HOST] == _SELF and row[_PA_KIND] == PaKind.SHARED
+    }
+
+    def whole(row: bytes) -> bytes:
+        if row[_RECORD_PA_FAMILY]:
+            return row
+        family, pa = min(shared.items())
+        return row[_CA] + pa + row[32:51] + bytes((family,)) + row[52:]
+
+    return {**rows, RowKind.RECORD: {key: whole(row) for key, row in rows[RowKind.RECORD].items()}}
+
+
+# ---- what differs ------------------------------------------------------------------------------------------
+
+
+def is_same(old: Rows, new: Rows) -> bool:
+    return not any(True for _ in _puts(old, new)) and not any(True for _ in _deletes(old, new))
+
+
+def in_place(old: Rows, new: Rows, batch: int = BATCH_ROWS) -> list[tuple[Section, ...]]:
+    """The sections of each change set; none at all where nothing differs."""
+    rows = [(kind, Op.PUT, row) for kind, row in _puts(old, new)]
+    rows += [(kind, Op.DEL, row) for kind, row in _deletes(old, new)]
+    rest = iter(rows)
+    return [tuple(_sections(part)) for part in iter(lambda: list(islice(rest, batch)), [])]
+
+
+def beside(old: Rows, new: Rows) -> tuple[Section, ...]:
+    """The sections of one change set to be built beside."""
+    gone = _with_dependents(old, new)
+    rows = [(kind, Op.DEL, row) for kind in reversed(PUT_ORDER) for row in gone[kind].values()]
+    for kind in PUT_ORDER:
+        left = old[kind].keys() - gone[kind].keys()
+        rows += [(kind, Op.PUT, row) for key, row in new[kind].items() if key not in left]
+    return tuple(_sections(rows))
+
+
+def anew(old: Rows, new: Rows) -> tuple[Section, ...]:
+    """The sections of one change set to be built beside."""
+    rows = [(kind, Op.DEL, row) for kind in reversed(PUT_ORDER) for row in old[kind].values()]
+    rows += [(kind, Op.PUT, row) for kind in PUT_ORDER for row in new[kind].values()]
+    return tuple(_sections(rows))
+
+
+def _puts(old: Rows, new: Rows) -> Iterator[tuple[RowKind, bytes]]:
+    for kind in PUT_ORDER:
+        there = old[kind]
+        for key, row in new[kind].items():
+            if there.get(key) != row and not _equal(kind, there.get(key), row):
+                yield kind, row
+
+
+def _deletes(old: Rows, new: Rows) -> Iterator[tuple[RowKind, bytes]]:
+    for kind in reversed(PUT_ORDER):
+        wanted = new[kind]
+        for key, row in old[kind].items():
+            if key not in wanted:
+                yield kind, row
+
+
+def _equal(kind: RowKind, old: bytes | None, new: bytes) -> bool:
+    return old is not None and canonical(kind, old) == canonical(kind, new)
+
+
+def _with_dependents(old: Rows, new: Rows) -> dict[RowKind, dict[bytes, bytes]]:
+    """Old rows that are gone or differ, and all that can't stay without them."""
+    gone = {
+        kind: {key: row for key, row in old[kind].items() if not _stays(kind, row, new[kind].get(key))}
+        for kind in PUT_ORDER
+    }
+    pas = {row[_PA_ADDRESS] for row in gone[RowKind.PA].values()}
+    vsids = {row[_SUBNET_VSID] for row in gone[RowKind.SUBNET].values()}
+    gone[RowKind.PORT] |= _where(old[RowKind.PORT], _PORT_VSID, vsids)
+    ports = {row[_PORT] for row in gone[RowKind.PORT].values()}
+    gone[RowKind.PREFIX] |= _where(old[RowKind.PREFIX], _PREFIX_VSID, vsids)
+    gone[RowKind.SOURCE] |= _where(old[RowKind.SOURCE], _SOURCE_PORT, ports)
+    gone[RowKind.RECORD] |= _where(old[RowKind.RECORD], _VSID, vsids)
+    gone[RowKind.RECORD] |= _where(old[RowKind.RECORD], _PA, pas)
+    gone[RowKind.RECORD] |= {
+        key: row
+        for key, row in _where(old[RowKind.RECORD], _LOCAL_PORT, ports).items()
+        if row[_HOST] == _SELF
+    }
+    gone[RowKind.ROUTE] |= _where(old[RowKind.ROUTE], _ROUTE_VSID, vsids)
+    return gone
+
+
+def _stays(kind: RowKind, old: bytes, new: bytes | None) -> bool:
+    return new is not None and _equal(kind, old, new)
+
+
+def _where(rows: Mapping[bytes, bytes], field: slice, values: set[bytes]) -> dict[bytes, bytes]:
+    return {key: row for key, row in rows.items() if row[field] in values} if values else {}
+
+
+def _sections(rows: Iterable[tuple[RowKind, Op, bytes]]) -> Iterator[Section]:
+    """Consecutive rows of one kind and operation are a section."""
+    kind, op, packed = RowKind.PA, Op.PUT, bytearray()
+    for row_kind, row_op, row in rows:
+        if (row_kind, row_op) != (kind, op) and packed:
+            yield Section(kind, op, bytes(packed))
+            packed.clear()
+        kind, op = row_kind, row_op
+        packed += row
+    if packed:
+        yield Section(kind, op, bytes(packed))
+
+
+def _split(kind: RowKind, packed: bytes) -> Iterator[bytes]:
+    size = ROW_FORMATS[kind].size
+    return (packed[at : at + size] for at in range(0, len(packed), size))

@@ -1,0 +1,176 @@
+"""Every way from old rows to new ones, on the real core and on the naive twin."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from dataplane.core import Config, Dataplane
+from dataplane.errors import ChangeSetError
+from dataplane.fake import FakeDataplane
+from dataplane.tables import ChangeSet, Op, RowKind, Section
+from policy import reconcile
+from policy.allocator import allocate
+from policy.compiler import compile_host
+from policy.model import Intent, Port
+from policy.reconcile import PUT_ORDER, Rows
+from policy.tables import SELF, Ids
+from tests.unit.intents import HOSTS, UNMANAGED, intents
+
+CONFIG = Config(SELF, bytes.fromhex("02150a000001"), (1, 2))
+NOTHING = reconcile.index({})
+host_names = st.sampled_from([name for name in HOSTS if name != UNMANAGED])
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[Rows, Rows]:
+    """The rows of one host under two policies, the second one much like the first or not at all."""
+    before = draw(intents())
+    after = draw(st.one_of(intents(), _edited(before)))
+    host = draw(host_names)
+    old = compile_host(allocate(before), host)
+    new = compile_host(allocate(after), host)
+    ids = old.ids
+    return reconcile.rows_of(old, ids), reconcile.rows_of(new, _ids(draw, ids.extend(new)))
+
+
+def _ids(draw: st.DrawFn, ids: Ids) -> Ids:
+    """As they follow from the old ones, or all of them different, as after a loss of all names."""
+    moved = draw(st.sampled_from([0, 0, 0, 3]))
+    return Ids(
+        {name: number if number == SELF else number + moved for name, number in ids.hosts.items()},
+        {name: number + moved for name, number in ids.routing_domains.items()},
+        {name: number + moved for name, number in ids.ports.items()},
+    )
+
+
+@st.composite
+def _edited(draw: st.DrawFn, intent: Intent) -> Intent:
+    """Some ports are gone, some are on another host, swap their addresses or have another MAC."""
+    ports: list[Port] = []
+    for port in intent.ports:
+        match draw(st.sampled_from(["keep", "keep", "remove", "move", "mac"])):
+            case "keep":
+                ports.append(port)
+            case "move":
+                ports.append(replace(port, host=draw(st.sampled_from(HOSTS[:3])), provider_addresses=()))
+            case "mac":
+                ports.append(replace(port, mac=""))  # type: ignore[arg-type]
+    return replace(intent, ports=tuple(ports))
+
+
+class Core:
+    """A core that remembers what rows it should have by what it was told."""
+
+    def __init__(self, engine: Dataplane | FakeDataplane) -> None:
+        self.engine = engine
+        self.generation = 0
+
+    def apply(self, sections: Sequence[Section], atomic: bool = False) -> None:
+        self.engine.apply(ChangeSet(self.generation + 1, tuple(sections), atomic).encode())
+        self.generation += 1
+
+    def is_empty_without(self, rows: Rows) -> None:
+        """It has exactly these rows: they can all be deleted, and nothing is left then."""
+        for change_set in reconcile.in_place(rows, NOTHING):
+            self.apply(change_set)
+        if isinstance(self.engine, Dataplane):
+            stats = self.engine.table_stats()
+            assert (stats.records4, stats.records6, stats.pas, stats.subnets, stats.routes) == (0,) * 5
+
+
+@pytest.mark.parametrize("engine", [Dataplane, FakeDataplane])
+@settings(max_examples=60, deadline=None)
+@given(pair=pairs(), batch=st.sampled_from([1, 7, reconcile.BATCH_ROWS]))
+def test_from_any_policy_to_any_other(
+    engine: type[Dataplane] | type[FakeDataplane], pair: tuple[Rows, Rows], batch: int
+) -> None:
+    old, new = pair
+    with engine(CONFIG) as dataplane:
+        core = Core(dataplane)
+        for change_set in reconcile.in_place(NOTHING, old, batch):
+            core.apply(change_set)
+        event(change(core, old, new, batch))
+        core.is_empty_without(new)
+
+
+def change(core: Core, old: Rows, new: Rows, batch: int) -> str:
+    """From old to new by the first way that is taken; which one that was."""
+    change_sets = reconcile.in_place(old, new, batch)
+    before = core.generation
+    try:
+        for change_set in change_sets:
+            core.apply(change_set)
+        return "in place"
+    except ChangeSetError:
+        held = after(old, change_sets[: core.generation - before])
+    try:
+        core.apply(reconcile.beside(held, new), atomic=True)
+        return "beside"
+    except ChangeSetError:
+        core.apply(reconcile.anew(held, new), atomic=True)
+        return "anew"
+
+
+def after(rows: Rows, change_sets: Sequence[Sequence[Section]]) -> Rows:
+    held = {kind: dict(rows[kind]) for kind in PUT_ORDER}
+    for sections in change_sets:
+        for section in sections:
+            for key, row in reconcile.index({**_subnets(held), section.kind: section.packed})[
+                section.kind
+            ].items():
+                if section.op is Op.PUT:
+                    held[section.kind][key] = row
+                else:
+                    del held[section.kind][key]
+    return held
+
+
+def _subnets(rows: Rows) -> dict[RowKind, bytes]:
+    return {RowKind.SUBNET: b"".join(rows[RowKind.SUBNET].values())}
+
+
+@settings(max_examples=60, deadline=None)
+@given(pairs())
+def test_each_way_is_taken_whole(pair: tuple[Rows, Rows]) -> None:
+    """Built beside, every difference is taken."""
+    old, new = pair
+    for way in (reconcile.beside, reconcile.anew):
+        with Dataplane(CONFIG) as dataplane:
+            core = Core(dataplane)
+            core.apply(reconcile.anew(NOTHING, old), atomic=True)
+            core.apply(way(old, new), atomic=True)
+            core.is_empty_without(new)
+
+
+@settings(max_examples=60, deadline=None)
+@given(intents(), host_names)
+def test_what_is_the_same_needs_no_change(intent: Intent, host: str) -> None:
+    tables = compile_host(allocate(intent), host)
+    rows = reconcile.rows_of(tables, tables.ids)
+    exported = reconcile.index(
+        {kind: b"".join(reconcile.canonical(kind, row) for row in rows[kind].values()) for kind in PUT_ORDER}
+    )
+    for old in (rows, exported, reconcile.restore(exported)):
+        assert reconcile.is_same(old, rows)
+        assert reconcile.in_place(old, rows) == []
+        assert reconcile.beside(old, rows) == ()
+    assert reconcile.index(reconcile.pack(rows)) == rows
+
+
+@settings(max_examples=40, deadline=None)
+@given(pairs())
+def test_exported_rows_can_be_put_back(pair: tuple[Rows, Rows]) -> None:
+    exported = reconcile.index(
+        {
+            kind: b"".join(reconcile.canonical(kind, row) for row in pair[0][kind].values())
+            for kind in PUT_ORDER
+        }
+    )
+    with Dataplane(CONFIG) as dataplane:
+        core = Core(dataplane)
+        core.apply(reconcile.anew(NOTHING, pair[1]), atomic=True)
+        core.apply(reconcile.anew(pair[1], reconcile.restore(exported)), atomic=True)
+        core.is_empty_without(pair[0])
