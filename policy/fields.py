@@ -15,6 +15,7 @@ import yaml
 from policy.errors import Location, Problem
 
 T = TypeVar("T")
+D = TypeVar("D")
 Choice = TypeVar("Choice", bound=StrEnum)
 Read = Callable[[yaml.Node], T]
 """A scalar node to its value; ValueError says what is wrong with it."""
@@ -135,7 +136,7 @@ class Fields:
     def has(self, key: str) -> bool:
         return self._get(key) is not None
 
-    def one(self, key: str, read: Read[T], default: T, *, required: bool = False) -> T:
+    def one(self, key: str, read: Read[T], default: D, *, required: bool = False) -> T | D:
         """The value of a scalar field; `default` when it is left out or wrong."""
         node = self._get(key, required)
         if node is None:
@@ -162,6 +163,22 @@ class Fields:
 
     def sections(self, key: str) -> list["Fields"]:
         return [Fields(self._document, node, path) for path, node in self._elements(key, required=True)]
+
+    def pairs(self, key: str, read: Read[T], check: Callable[[str], object]) -> tuple[tuple[str, T], ...]:
+        """The keys and values of a mapping whose keys are the author's own, sorted; the wrong ones are left
+        out.
+        """
+        section = self.section(key)
+        found: list[tuple[str, T]] = []
+        for name in sorted(section._nodes):
+            value = section.one(name, read, None, required=True)
+            try:
+                check(name)
+            except ValueError as error:
+                section.report(name, str(error))
+            else:
+                found += [(name, value)] if value is not None else []
+        return tuple(found)
 
     def report(self, key: str, text: str) -> None:
         path = self.path(key)

@@ -20,6 +20,9 @@ Prefix = IPv4Network | IPv6Network
 Mac = NewType("Mac", str)
 """Six lower-case hex octets with colons; "" where none is stated."""
 
+Labels = tuple[tuple[str, str], ...]
+"""Key and value, sorted: what operators tell objects apart by; nothing else follows from them."""
+
 NO_MAC = Mac("")
 ROUTER_MAC = Mac("02:15:0a:00:00:01")
 """The MAC of every gateway of every VM network on every host; nothing else may have it."""
@@ -62,6 +65,7 @@ class LogicalNetwork:
     """A provider network."""
 
     name: str
+    labels: Labels = ()
 
     @property
     def id(self) -> ObjectId:
@@ -100,6 +104,7 @@ class NetworkSite:
     name: str
     logical_network: str
     subnets: tuple[SiteSubnet, ...]
+    labels: Labels = ()
 
     @property
     def id(self) -> ObjectId:
@@ -129,6 +134,7 @@ class Host:
     provider_addresses: tuple[Address, ...] = ()
     underlay: Underlay = Underlay()
     managed: bool = True
+    labels: Labels = ()
 
     @property
     def id(self) -> ObjectId:
@@ -146,6 +152,7 @@ class VMNetwork:
     tenant: str
     name: str
     logical_network: str
+    labels: Labels = ()
 
     @property
     def id(self) -> ObjectId:
@@ -163,6 +170,7 @@ class VMSubnet:
     gateways: tuple[Address, ...] = ()
     vsid: int = 0
     translation: Translation = Translation.NVGRE
+    labels: Labels = ()
 
     @property
     def id(self) -> ObjectId:
@@ -199,6 +207,7 @@ class Port:
     provider_addresses: tuple[Address, ...] = ()
     allowed_sources: tuple[Prefix, ...] = ()
     attach: Attach | None = None
+    labels: Labels = ()
 
     @property
     def id(self) -> ObjectId:

@@ -7,6 +7,8 @@ from policy.model import FIRST_VSID, LAST_VSID, ROUTER_MAC, Address, AddressRang
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}")
+_LABEL = re.compile(r"[A-Za-z0-9._-]{0,63}")
+_LABEL_KEY = re.compile(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _IFNAMSIZ = 16
 
 _NOT_UNICAST = [
@@ -110,6 +112,20 @@ def parse_mac(text: str) -> Mac:
     if mac == ROUTER_MAC:
         raise ValueError(f"{text!r} is the virtual router's MAC")
     return mac
+
+
+def parse_label_key(text: str) -> str:
+    """A label's key, as kubectl has them: a name, with or without a prefix and '/' before it."""
+    if not _LABEL_KEY.fullmatch(text):
+        raise ValueError(f"{text!r} is not a label's key: a name, or PREFIX/NAME")
+    return text
+
+
+def parse_label(text: str) -> str:
+    """A label's value."""
+    if not _LABEL.fullmatch(text):
+        raise ValueError(f"{text!r} is not a label: up to 63 letters, digits, '.', '_' or '-'")
+    return text
 
 
 def check_vsid(vsid: int) -> int:

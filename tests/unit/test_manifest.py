@@ -43,9 +43,29 @@ MALFORMED = [
         "LogicalNetwork fabric: spce: unknown field; did you mean spec?",
     ),
     (
-        ("{name: web, tenant: blue}", "{name: web, tenant: blue, labels: {}}"),
+        ("{name: web, tenant: blue}", "{name: web, tenant: blue, annotations: {}}"),
+        "annotations",
+        "Port blue/web: metadata.annotations: unknown field",
+    ),
+    (
+        ("{name: web, tenant: blue}", "{name: web, tenant: blue, labels: [app]}"),
         "labels",
-        "Port blue/web: metadata.labels: unknown field",
+        "Port blue/web: metadata.labels: expected a mapping, not a list",
+    ),
+    (
+        ("{name: web, tenant: blue}", "{name: web, tenant: blue, labels: {app: 1}}"),
+        "labels",
+        'Port blue/web: metadata.labels.app: expected a string, not an integer; quote it: "1"',
+    ),
+    (
+        ("{name: web, tenant: blue}", "{name: web, tenant: blue, labels: {app: a/b}}"),
+        "labels",
+        "Port blue/web: metadata.labels.app: 'a/b' is not a label: up to 63 letters, digits, '.', '_' or '-'",
+    ),
+    (
+        ("{name: web, tenant: blue}", "{name: web, tenant: blue, labels: {_app: x}}"),
+        "labels",
+        "Port blue/web: metadata.labels._app: '_app' is not a label's key: a name, or PREFIX/NAME",
     ),
     (("{name: web, tenant: blue}", "{name: web}"), "{name: web}", "Port web: metadata.tenant: missing"),
     (("{name: web, tenant: blue}", "{tenant: blue}"), "{tenant: blue}", "Port: metadata.name: missing"),
