@@ -4,6 +4,7 @@ A field that can't be read is reported and taken as left out, so that the rules 
 rest of its object.
 """
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from policy.errors import Location, ManifestError, ObjectId, Problem
 from policy.fields import Document, Fields, compose, from_text, syntax_problem
 from policy.model import TENANT_KINDS, Intent, Labels, Object, Policy, intent_of
 from policy.schema import API_VERSION, KINDS, NAME
+
+STDIN = Path("-")
+"""Stands for standard input among files."""
 
 PLANNED_KINDS = frozenset(
     {"Tenant", "IPPool", "MACPool", "CustomerRoute", "ProviderRoute", "LookupRecord", "ProviderAddress"}
@@ -39,7 +43,7 @@ def read(files: Iterable[Path]) -> tuple[Intent, list[Problem]]:
     unreadable: list[Problem] = []
     for path in files:
         try:
-            content = path.read_bytes()
+            content = sys.stdin.buffer.read() if path == STDIN else path.read_bytes()
         except OSError as error:
             unreadable.append(Problem("", "", error.strerror or str(error), Location(str(path), 0)))
             continue

@@ -448,6 +448,12 @@ def write(item: Object) -> dict[str, Plain]:
     return _write_fields(KINDS[item.id.kind].fields, item)
 
 
+def write_all(item: Object) -> dict[str, Plain]:
+    """The spec of an object with every field, None for what is left out; sections that are left out too."""
+    fields = KINDS[item.id.kind].fields
+    return {field.name: None for field in fields} | _write_fields(fields, item, whole=True)
+
+
 def _make(kind: Kind, tenant: str, name: str, labels: Labels, values: Values) -> Object:
     whose: Values = {"tenant": tenant} if kind.of_tenant else {}
     return kind.model(name=name, labels=labels, **whose, **values)
@@ -506,11 +512,11 @@ def _parse_one(type_: Scalar | Section, plain: Plain, path: str) -> Any:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _write_fields(declared: tuple[Field, ...], item: Any) -> dict[str, Plain]:
+def _write_fields(declared: tuple[Field, ...], item: Any, whole: bool = False) -> dict[str, Plain]:
     spec: dict[str, Plain] = {}
     for field in declared:
         value = getattr(item, field.attribute)
-        if value == field.default:
+        if value is None or (value == field.default and not whole):
             continue
         spec[field.name] = (
             [_write_one(field.type, each) for each in value] if field.many else _write_one(field.type, value)
@@ -549,21 +555,27 @@ def find(path: str) -> tuple[Kind, Field | None]:
     return kind, field
 
 
+def fields_of(path: str) -> tuple[Field, ...]:
+    """The fields in a kind or section; none in a scalar. UnknownFieldError: no such thing."""
+    kind, field = find(path)
+    if field is None:
+        return kind.fields
+    return field.type.fields if isinstance(field.type, Section) else ()
+
+
 def explain(path: str) -> Iterator[str]:
     """What a kind or a field means, line by line, and what fields are in it. UnknownFieldError: none such."""
     kind, field = find(path)
     if field is None:
         yield f"{kind.name}: {kind.meaning}"
         yield f"metadata: name{', tenant' if kind.of_tenant else ''}, labels"
-        fields = kind.fields
     else:
         yield f"{path} ({field.type_name}{', required' if field.required else ''}): {field.meaning}"
         if field.when_left_out:
             yield f"left out: {field.when_left_out}"
         if field.example:
             yield f"example: {field.name}: {field.example}"
-        fields = field.type.fields if isinstance(field.type, Section) else ()
-    for each in fields:
+    for each in fields_of(path):
         yield ""
         yield f"  {each.name} ({each.type_name}{', required' if each.required else ''})"
         yield f"    {each.meaning}"

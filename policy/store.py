@@ -13,11 +13,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from policy.errors import PolicyError
+
 DEFAULT_LOCATION = "/var/lib/isolane/store.db"
 LOCATION_VARIABLE = "ISOLANE_STORE"
 
 
-class StoreError(Exception):
+class StoreError(PolicyError):
     """Base of all errors of a store; its text is for the operator."""
 
 

@@ -49,12 +49,13 @@ def check_policy(policy: Policy) -> list[Problem]:
 
 def references_exist(intent: Intent) -> Problems:
     for item in intent.by_id.values():
-        for path, target in _references(item):
+        for path, target in references(item):
             if target.name and target not in intent.by_id and target not in intent.sources:
                 yield intent.problem(item.id, path, f"there is no {target}")
 
 
-def _references(item: object) -> Iterator[tuple[str, ObjectId]]:
+def references(item: object) -> Iterator[tuple[str, ObjectId]]:
+    """The fields of an object that name others, and whom. An empty name: left out, or could not be read."""
     match item:
         case NetworkSite():
             yield "spec.logicalNetwork", ObjectId("LogicalNetwork", "", item.logical_network)

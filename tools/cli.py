@@ -11,10 +11,18 @@ import click
 from policy.errors import PolicyError
 
 COMMANDS = {
+    "apply": "tools.apply:apply",
     "bench": "tools.bench:command",
+    "check": "tools.apply:check",
     "compile": "tools.compile:command",
     "dataplane": "tools.dataplane:command",
+    "completion": "tools.get:completion",
+    "delete": "tools.apply:delete",
     "demo": "tools.demo:command",
+    "describe": "tools.get:describe",
+    "diff": "tools.apply:diff",
+    "explain": "tools.get:explain",
+    "get": "tools.get:get",
     "lab": "tools.lab:command",
     "node": "tools.node:command",
     "replay": "tools.replay:command",

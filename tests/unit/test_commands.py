@@ -1,0 +1,270 @@
+"""The commands on intent, as an operator types them."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from policy import intent
+from policy.store import open_store
+from tests.native import BIN
+from tests.unit.manifests import EXAMPLE
+from tools.cli import COMMANDS, main
+
+MINE = """\
+kind: Port
+metadata: {name: mine, tenant: blue, labels: {app: front}}
+spec: {vmSubnet: Blue_VMSubnet1, host: h1}
+"""
+
+
+class Shell:
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.location = str(directory / "store.db")
+
+    def __call__(self, *words: object, stdin: str | None = None, status: int = 0) -> Result:
+        environment = {"ISOLANE_STORE": self.location}
+        result = CliRunner().invoke(main, [str(word) for word in words], stdin, env=environment)
+        assert result.exit_code == status, result.output
+        return result
+
+    def file(self, name: str, text: str) -> Path:
+        path = self.directory / name
+        path.write_text(text)
+        return path
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+@pytest.fixture
+def applied(shell: Shell) -> Shell:
+    shell("apply", "-f", EXAMPLE)
+    return shell
+
+
+# ---- check, apply, diff --------------------------------------------------------------------------
+
+
+def test_check(shell: Shell) -> None:
+    result = shell("check", "-f", EXAMPLE)
+    assert (result.stdout, result.stderr) == ("", "no problems in 17 objects\n")
+    assert not Path(shell.location).exists(), "nothing is made"
+    wrong = shell.file("wrong.yaml", MINE)
+    assert (
+        "wrong.yaml:3: Port blue/mine: spec.vmSubnet: there is no VMSubnet"
+        in shell("check", "-f", wrong, status=1).stderr
+    )
+
+
+def test_check_together_with_a_store(applied: Shell) -> None:
+    mine = applied.file("mine.yaml", MINE)
+    result = applied("check", "-f", mine, "--store", applied.location)
+    assert result.stderr == "no problems in 18 objects\n"
+
+
+def test_apply_says_what_became_of_each_object(shell: Shell) -> None:
+    lines = shell("apply", "-f", EXAMPLE).stdout.splitlines()
+    assert len(lines) == 17
+    assert lines[0] == "LogicalNetwork fabric created" and lines[-1] == "Port red/red-web created"
+    again = shell("apply", "-f", EXAMPLE).stdout.splitlines()
+    assert {line.rpartition(" ")[2] for line in again} == {"unchanged"}
+
+
+def test_dry_run_changes_nothing(shell: Shell) -> None:
+    lines = shell("apply", "-f", EXAMPLE, "--dry-run").stdout.splitlines()
+    assert lines[0] == "LogicalNetwork fabric created (dry run)"
+    assert shell("get", "ports", "-o", "json").stdout == "[]\n"
+
+
+def test_apply_reads_standard_input_and_directories(applied: Shell) -> None:
+    assert applied("apply", "-f", "-", stdin=MINE).stdout == "Port blue/mine created\n"
+    directory = applied.directory / "team"
+    directory.mkdir()
+    (directory / "b.yaml").write_text(MINE.replace("mine", "more"))
+    (directory / "a.yaml").write_text(MINE.replace("front", "back"))
+    (directory / "notes.txt").write_text("no manifest")
+    lines = applied("apply", "-f", directory).stdout.splitlines()
+    assert lines == ["Port blue/mine changed", "Port blue/more created"]
+    empty = applied.directory / "empty"
+    empty.mkdir()
+    assert "no *.yaml in" in applied("apply", "-f", empty, status=2).stderr
+
+
+def test_apply_of_something_wrong_changes_nothing(applied: Shell) -> None:
+    wrong = applied.file("wrong.yaml", MINE + "---\n" + MINE.replace("h1", "h9").replace("mine", "bad"))
+    error = applied("apply", "-f", wrong, status=1)
+    assert "wrong.yaml:7: Port blue/bad: spec.host: there is no Host h9" in error.stderr
+    assert (error.stdout, "mine" in applied("get", "ports").stdout) == ("", False)
+
+
+def test_prune(applied: Shell) -> None:
+    mine = applied.file("mine.yaml", MINE)
+    more = applied.file("more.yaml", MINE.replace("mine", "more"))
+    applied("apply", "-f", mine, "-f", more)
+    result = applied("apply", "-f", mine, "--prune", "-l", "app=front")
+    assert result.stdout.splitlines() == ["Port blue/mine unchanged", "Port blue/more deleted"]
+    for words in (["--prune"], ["-l", "app=front"], ["--prune", "-l", "app"]):
+        applied("apply", "-f", mine, *words, status=2)
+
+
+def test_wait(applied: Shell) -> None:
+    mine = applied.file("mine.yaml", MINE)
+    late = applied("apply", "-f", mine, "--wait", "0", status=1)
+    assert late.stderr == "not applied after 0 s by: h1, h2\n"
+    store = open_store(applied.location)
+    state = {"revision": 99, "state": intent.APPLIED, "problems": []}
+    store.commit({f"host/{host}": json.dumps(state).encode() for host in ("h1", "h2")})
+    store.close()
+    applied("apply", "-f", mine, "--wait")
+
+
+def test_diff(applied: Shell) -> None:
+    assert applied("diff", "-f", EXAMPLE).output == ""
+    mine = applied.file("mine.yaml", MINE)
+    lines = applied("diff", "-f", mine, status=1).stdout.splitlines()
+    assert lines[:2] == ["--- store: Port blue/mine", "+++ stated: Port blue/mine"]
+    assert "+kind: Port" in lines
+    applied("apply", "-f", mine)
+    changed = applied.file("mine.yaml", MINE.replace("h1", "h2"))
+    lines = applied("diff", "-f", changed, status=1).stdout.splitlines()
+    assert [line for line in lines[2:] if line[0] in "+-"] == ["-  host: h1", "+  host: h2"]
+
+
+# ---- delete --------------------------------------------------------------------------------------
+
+
+def test_delete(applied: Shell) -> None:
+    refused = applied("delete", "vmsubnet", "Blue_VMSubnet2", status=1)
+    assert "still referred to by Port blue/blue-cache: spec.vmSubnet" in refused.stderr
+    assert applied("delete", "ports", "blue-cache", "blue/blue-db").stdout.splitlines() == [
+        "Port blue/blue-db deleted",
+        "Port blue/blue-cache deleted",
+    ]
+    applied("delete", "VMSUBNET", "blue/Blue_VMSubnet2")
+    assert "there is no Port blue-cache" in applied("delete", "port", "blue-cache", status=1).stderr
+    lines = applied("delete", "vmnetwork", "Red_VMNet", "--cascade").stdout.splitlines()
+    assert lines[-1] == "VMNetwork red/Red_VMNet deleted" and len(lines) == 5
+
+
+def test_delete_what_a_file_states(applied: Shell) -> None:
+    assert len(applied("delete", "-f", EXAMPLE).stdout.splitlines()) == 17
+    for kind in ("ports", "hosts", "logicalnetworks"):
+        assert applied("get", kind).stdout == ""
+
+
+@pytest.mark.parametrize("words", [[], ["port"], ["port", "x", "-f", str(EXAMPLE)], ["prot", "x"]])
+def test_delete_of_what(shell: Shell, words: list[str]) -> None:
+    shell("delete", *words, status=2)
+
+
+# ---- get, describe, explain ----------------------------------------------------------------------
+
+
+def test_get_a_table(applied: Shell) -> None:
+    lines = applied("get", "ports", "--tenant", "red").stdout.splitlines()
+    assert lines[0].split()[:2] == ["TENANT", "NAME"]
+    assert [line.split()[1] for line in lines[1:]] == ["red-api", "red-app", "red-web"]
+    assert "02:bb:00:00:00:11" in lines[1]
+
+
+def test_get_json_and_yaml_say_what_was_stated_and_what_was_allocated(applied: Shell) -> None:
+    document = json.loads(applied("get", "port", "blue-web", "-o", "json").stdout)
+    assert document["spec"]["addresses"] == ["10.1.1.10", "fd00:1:1::10"]
+    assert list(document["allocated"]) == ["providerAddresses"]
+    assert document == yaml.safe_load(applied("get", "port", "blue/blue-web", "-o", "yaml").stdout)
+    listed = json.loads(applied("get", "PORTS", "-o", "json").stdout)
+    assert [each["metadata"]["name"] for each in listed][:2] == ["blue-api", "blue-app"]
+    assert document in listed
+
+
+def test_what_get_prints_can_be_applied(applied: Shell) -> None:
+    documents = json.loads(applied("get", "ports", "-o", "json").stdout)
+    stated = [{key: each[key] for key in ("kind", "metadata", "spec")} for each in documents]
+    path = applied.file("ports.yaml", yaml.safe_dump_all(stated))
+    assert applied("diff", "-f", path).output == ""
+
+
+def test_get_names_and_labels(applied: Shell) -> None:
+    applied("apply", "-f", "-", stdin=MINE)
+    assert applied("get", "port", "-l", "app=front", "-o", "name").stdout == "port/blue/mine\n"
+    assert applied("get", "port", "-l", "app=back", "-o", "json").stdout == "[]\n"
+    assert applied("get", "host", "h1", "-o", "name").stdout == "host/h1\n"
+    assert "there is no Host h9" in applied("get", "host", "h9", status=1).stderr
+    assert "'prot' is not a kind; kinds: LogicalNetwork" in applied("get", "prot", status=2).stderr
+
+
+def test_describe(applied: Shell) -> None:
+    lines = applied("describe", "port", "blue-web").stdout.splitlines()
+    assert lines[0].startswith("Port blue/blue-web: A VM's network interface.")
+    assert any(
+        line.startswith("provider addresses: 192.168.77.") and line.endswith("(allocated)") for line in lines
+    )
+    assert "host h1: no agent has been there" in lines
+    store = open_store(applied.location)
+    for host, state in (
+        ("h1", {"revision": 0, "state": "applied", "problems": []}),
+        ("h2", {"revision": 1, "state": "failed", "problems": ["u2: is down"]}),
+    ):
+        store.commit({f"host/{host}": json.dumps(state).encode()})
+    store.close()
+    lines = applied("describe", "vmsubnet", "Red_VMSubnet1").stdout.splitlines()
+    assert "used by: Port red/red-web" in lines
+    assert lines[-2:] == ["host h1: behind, at revision 0", "host h2: failed: u2: is down"]
+
+
+def test_explain(shell: Shell) -> None:
+    assert "Host: A machine with a place in the provider network" in shell("explain").stdout
+    assert "left out: one that nobody has" in shell("explain", "vmsubnet.vsid").stdout
+    assert "fields there: vmSubnet" in shell("explain", "port.x", status=2).stderr
+    assert json.loads(shell("explain", "port", "-o", "json").stdout)["properties"]["kind"] == {
+        "const": "Port"
+    }
+
+
+# ---- all commands --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", sorted(COMMANDS))
+def test_every_help_has_an_example(verb: str) -> None:
+    result = CliRunner().invoke(main, [verb, "--help"])
+    assert result.exit_code == 0
+    assert f"isolane {verb}" in result.output.partition("Example")[2]
+
+
+def test_a_store_that_is_none(shell: Shell) -> None:
+    Path(shell.location).write_text("no database, but long enough to look like a file of one" * 20)
+    assert shell("get", "ports", status=1).stderr == f"{shell.location}: file is not a database\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["isolane", "get", "vms"], ["VMSubnet"]),
+        (["isolane", "get", "Port", "blue/blue-a"], ["blue/blue-api", "blue/blue-app"]),
+        (["isolane", "delete", "port", "red-w"], ["red-web"]),
+        (["isolane", "explain", "Port.att"], ["Port.attach"]),
+        (["isolane", "desc"], ["describe"]),
+    ],
+)
+def test_completion(applied: Shell, words: list[str], expected: list[str]) -> None:
+    """As bash asks for it."""
+    environment = {
+        "_ISOLANE_COMPLETE": "bash_complete",
+        "COMP_WORDS": " ".join(words),
+        "COMP_CWORD": str(len(words) - 1),
+        "ISOLANE_STORE": applied.location,
+    }
+    done = subprocess.run([BIN / "isolane"], env=environment, capture_output=True, text=True, check=True)
+    assert [line.partition(",")[2] for line in done.stdout.splitlines()] == expected
+
+
+@pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+def test_completion_scripts(shell: Shell, name: str) -> None:
+    assert "_ISOLANE_COMPLETE" in shell("completion", name).stdout

@@ -1,0 +1,288 @@
+"""Changes of intent: planned whole, checked whole, committed with their grants or not at all."""
+
+import json
+import threading
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from policy import documents, intent, manifest
+from policy.errors import ManifestError, ObjectId
+from policy.intent import NotAppliedError, NotFoundError, Outcome, ReferencedError
+from policy.model import Intent, Port, VMSubnet, intent_of
+from policy.store import ConflictError, Snapshot
+from policy.store_memory import MemoryStore
+from tests.unit.intents import intents
+from tests.unit.manifests import EXAMPLE
+
+WEB = ObjectId("Port", "blue", "blue-web")
+SUBNET = ObjectId("VMSubnet", "blue", "Blue_VMSubnet1")
+NETWORK = ObjectId("VMNetwork", "blue", "Blue_VMNet")
+
+
+def example() -> Intent:
+    stated, problems = manifest.read([EXAMPLE])
+    assert not problems
+    return stated
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    store = MemoryStore()
+    intent.commit(store, intent.apply(example()))
+    return store
+
+
+def stored(store: MemoryStore) -> Intent:
+    return documents.intent_from(store.snapshot(documents.PREFIX).items)
+
+
+def outcomes(plan: intent.Plan) -> dict[ObjectId, Outcome]:
+    return dict(plan.outcomes)
+
+
+# ---- apply ---------------------------------------------------------------------------------------
+
+
+def test_apply_creates_then_changes_nothing(store: MemoryStore) -> None:
+    assert stored(store) == example()
+    revision, plan = intent.commit(store, intent.apply(example()))
+    assert revision == 1
+    assert set(outcomes(plan).values()) == {Outcome.UNCHANGED} and not plan.changes
+    assert (plan.puts, plan.deletes) == ({}, ())
+
+
+def test_apply_leaves_alone_what_is_not_stated(store: MemoryStore) -> None:
+    port = Port("blue", "new", "Blue_VMSubnet1", "h1")
+    revision, plan = intent.commit(store, intent.apply(intent_of([port])))
+    assert revision == 2
+    assert outcomes(plan) == {port.id: Outcome.CREATED}
+    assert stored(store) == intent_of([*example().by_id.values(), port])
+    assert set(plan.puts) - {documents.key_of(port.id)} == {
+        key for key in plan.puts if key.startswith("grant/")
+    }, "nothing else is written"
+    policy = intent.policy_of(store.snapshot(*intent.SCOPE))
+    given_addresses = policy.by_id[port.id].addresses  # type: ignore[union-attr]
+    assert [address.version for address in given_addresses] == [4, 6]
+
+
+@settings(max_examples=25)
+@given(intents())
+def test_any_policy_is_what_every_reader_resolves(stated: Intent) -> None:
+    store = MemoryStore()
+    _, plan = intent.commit(store, intent.apply(stated))
+    assert intent.policy_of(store.snapshot(*intent.SCOPE)) == plan.policy
+    assert not intent.apply(stated)(store.snapshot(*intent.SCOPE)).changes
+
+
+@settings(max_examples=25)
+@given(intents(), st.randoms())
+def test_any_order_of_documents_is_the_same_change(stated: Intent, random: Random) -> None:
+    shuffled = list(stated.by_id.values())
+    random.shuffle(shuffled)
+    empty = MemoryStore().snapshot()
+    plans = [intent.apply(intent_of(objects))(empty) for objects in (stated.by_id.values(), shuffled)]
+    assert plans[0] == plans[1]
+
+
+def test_what_is_wrong_with_the_whole_is_an_error_and_nothing_is_stored(
+    store: MemoryStore, tmp_path: Path
+) -> None:
+    path = tmp_path / "new.yaml"
+    path.write_text(
+        "kind: VMSubnet\nmetadata: {name: more, tenant: blue}\n"
+        "spec: {vmNetwork: Blue_VMNet, prefixes: [10.1.1.0/25], vsid: 5001}\n---\n"
+        "kind: Port\nmetadata: {name: p, tenant: blue}\nspec: {vmSubnet: nowhere, host: h1}\n"
+    )
+    stated, problems = manifest.read([path])
+    with pytest.raises(ManifestError) as caught:
+        intent.commit(store, intent.apply(stated, problems))
+    lines = str(caught.value).splitlines()
+    assert [line.removeprefix(str(path)).split(": ")[0] for line in lines] == [":3", ":3", ":7"]
+    assert "overlaps 10.1.1.0/24 of VMSubnet blue/Blue_VMSubnet1" in lines[0]
+    assert "5001 is the VSID of VMSubnet blue/Blue_VMSubnet1 already" in lines[1]
+    assert "there is no VMSubnet blue/nowhere" in lines[2]
+    assert store.snapshot().revision == 1
+
+
+def test_a_problem_in_what_is_stored_already_says_so(store: MemoryStore) -> None:
+    subnet = stored(store).by_id[SUBNET]
+    assert isinstance(subnet, VMSubnet)
+    moved = VMSubnet(
+        subnet.tenant,
+        subnet.name,
+        subnet.vm_network,
+        (ip_network("10.99.0.0/24"),),
+        vsid=5001,
+        translation=subnet.translation,
+    )
+    with pytest.raises(ManifestError) as caught:
+        intent.commit(store, intent.apply(intent_of([moved])))
+    assert "store: Port blue/blue-web: spec.addresses[0]: 10.1.1.10 is in no prefix of" in str(caught.value)
+
+
+# ---- prune and delete ----------------------------------------------------------------------------
+
+
+def test_prune_takes_only_what_has_the_labels(store: MemoryStore) -> None:
+    blue = (("team", "blue"),)
+    labelled = [
+        Port("blue", name, "Blue_VMSubnet1", "h1", labels=labels)
+        for name, labels in (("one", blue), ("two", blue), ("other", (("team", "red"),)))
+    ]
+    intent.commit(store, intent.apply(intent_of(labelled)))
+    _, plan = intent.commit(store, intent.apply(intent_of(labelled[:1]), prune=blue))
+    assert outcomes(plan) == {
+        labelled[0].id: Outcome.UNCHANGED,
+        labelled[1].id: Outcome.DELETED,
+    }
+    assert stored(store) == intent_of([*example().by_id.values(), labelled[0], labelled[2]])
+
+
+def test_delete_refuses_what_is_still_referred_to(store: MemoryStore) -> None:
+    with pytest.raises(ReferencedError) as caught:
+        intent.commit(store, intent.delete([SUBNET]))
+    lines = str(caught.value).splitlines()
+    assert lines[0] == f"{SUBNET} is still referred to by Port blue/blue-api: spec.vmSubnet"
+    assert len(lines) == 3
+    assert stored(store) == example()
+
+
+def test_delete_all_at_once_needs_no_cascade(store: MemoryStore) -> None:
+    blue = [identity for identity in example().by_id if identity.tenant == "blue"]
+    revision, _ = intent.commit(store, intent.delete(blue))
+    assert revision == 2
+    assert not [identity for identity in stored(store).by_id if identity.tenant == "blue"]
+
+
+def test_cascade_deletes_referrers_before_what_they_refer_to(store: MemoryStore) -> None:
+    revision, plan = intent.commit(store, intent.delete([NETWORK], cascade=True))
+    assert revision == 2, "in one transaction"
+    kinds = [identity.kind for identity, _ in plan.outcomes]
+    assert kinds == ["Port"] * 5 + ["VMSubnet"] * 2 + ["VMNetwork"]
+    held = [key for key in store.snapshot("grant/").items if b'"Port blue/' in store.snapshot().items[key]]
+    assert held, "their addresses are held down"
+
+
+def test_delete_what_is_not_there(store: MemoryStore) -> None:
+    with pytest.raises(NotFoundError, match="there is no Port blue/none"):
+        intent.commit(store, intent.delete([ObjectId("Port", "blue", "none"), WEB]))
+    assert WEB in stored(store).by_id
+
+
+# ---- names ---------------------------------------------------------------------------------------
+
+
+def test_find(store: MemoryStore) -> None:
+    held = stored(store)
+    assert intent.find(held, "Port", "blue-web") == intent.find(held, "Port", "blue/blue-web") == WEB
+    with pytest.raises(NotFoundError, match="there is no Port red/blue-web"):
+        intent.find(held, "Port", "red/blue-web")
+    twice = intent_of([*held.by_id.values(), VMSubnet("red", "Blue_VMSubnet1", "x", ())])
+    with pytest.raises(NotFoundError, match="several tenants have a VMSubnet Blue_VMSubnet1: blue/Blue"):
+        intent.find(twice, "VMSubnet", "Blue_VMSubnet1")
+
+
+# ---- several writers -----------------------------------------------------------------------------
+
+
+class Racing(MemoryStore):
+    """Somebody else commits between every snapshot and the commit that follows, `times` times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    def snapshot(self, *prefixes: str, at: int | None = None) -> Snapshot:
+        taken = super().snapshot(*prefixes, at=at)
+        if self.times:
+            self.times -= 1
+            port = Port("blue", f"other{self.times}", "Blue_VMSubnet1", "h1")
+            self.commit(documents.items_of([port]))
+        return taken
+
+
+def test_who_was_slower_plans_again() -> None:
+    store = Racing(0)
+    intent.commit(store, intent.apply(example()))
+    store.times = 3
+    mine = Port("blue", "mine", "Blue_VMSubnet1", "h1")
+    revision, plan = intent.commit(store, intent.apply(intent_of([mine])))
+    assert revision == 5
+    assert {item.name for item in plan.policy.ports} >= {"mine", "other0", "other1", "other2"}
+
+
+def test_who_is_always_slower_gives_up() -> None:
+    store = Racing(0)
+    intent.commit(store, intent.apply(example()))
+    store.times = 1000
+    with pytest.raises(ConflictError):
+        intent.commit(store, intent.apply(intent_of([Port("blue", "mine", "Blue_VMSubnet1", "h1")])))
+
+
+def test_many_writers_at_once_get_addresses_of_their_own(store: MemoryStore) -> None:
+    def add(name: str) -> None:
+        intent.commit(store, intent.apply(intent_of([Port("blue", name, "Blue_VMSubnet1", "h1")])))
+
+    threads = [threading.Thread(target=add, args=(f"new{number}",)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ports = intent.policy_of(store.snapshot(*intent.SCOPE)).ports
+    blue = [address for port in ports if port.tenant == "blue" for address in port.addresses]
+    assert len(set(blue)) == len(blue) == 2 * 11
+
+
+# ---- hosts ---------------------------------------------------------------------------------------
+
+
+def say(store: MemoryStore, host: str, revision: int, state: str = "applied", *problems: str) -> None:
+    document = {"revision": revision, "state": state, "problems": problems}
+    store.commit({f"host/{host}": json.dumps(document).encode()})
+
+
+def wait(store: MemoryStore, revision: int, seconds: float = 20) -> None:
+    policy = intent.policy_of(store.snapshot(*intent.SCOPE))
+    intent.wait_applied(store, policy, revision, seconds, lambda _: None)
+
+
+def test_waits_until_every_host_has_applied(store: MemoryStore) -> None:
+    say(store, "h1", 1)
+    thread = threading.Thread(target=say, args=(store, "h2", 7))
+    thread.start()
+    wait(store, 1)
+    thread.join()
+    wait(store, 1)
+
+
+def test_a_host_that_stays_behind_is_named(store: MemoryStore) -> None:
+    say(store, "h1", 1)
+    say(store, "h2", 0)
+    with pytest.raises(NotAppliedError, match="not applied after 0 s by: h2"):
+        wait(store, 1, 0)
+
+
+def test_a_host_that_fails_says_why(store: MemoryStore) -> None:
+    say(store, "h1", 1, "failed", "u1: is down")
+    with pytest.raises(NotAppliedError, match="host h1: u1: is down"):
+        wait(store, 1)
+    say(store, "h1", 1)
+    say(store, "h2", 0, "failed", "an older failure")
+    with pytest.raises(NotAppliedError, match="not applied after 0 s by: h2"):
+        wait(store, 1, 0)
+
+
+def test_addresses_that_are_stated_elsewhere_by_a_name(store: MemoryStore) -> None:
+    """A port renamed with its address stated: the old one gone and the new one there in one change."""
+    old = stored(store).by_id[WEB]
+    assert isinstance(old, Port)
+    gone = [item for item in stored(store).by_id.values() if item.id != WEB]
+    intent.commit(store, intent.delete([WEB]))
+    renamed = Port("blue", "blue-front", old.vm_subnet, old.host, (ip_address("10.1.1.10"),))
+    intent.commit(store, intent.apply(intent_of([renamed])))
+    assert stored(store) == intent_of([*gone, renamed])

@@ -1,0 +1,177 @@
+"""`isolane check`, `diff`, `apply`, `delete`: changes of intent."""
+
+import difflib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tools.options import (
+    KindArgument,
+    complete_name,
+    files_option,
+    labels_option,
+    opened,
+    read_manifests,
+    store_option,
+)
+
+if TYPE_CHECKING:
+    from policy.intent import Plan
+    from policy.model import Labels, Object
+
+WAIT_SECONDS = 60.0
+
+
+@click.command("check", short_help="Whether manifests are right.")
+@files_option()
+@click.option("--store", "location", help="Check them together with what is in this store.")
+def check(files: list[Path], location: str | None) -> None:
+    """Check manifests, all together, and print everything that is wrong with file and line.
+
+    Exit status 1 if anything is.
+
+    \b
+    Example:
+      isolane check -f examples/blue-red.yaml
+    """
+    from policy import intent, manifest
+    from policy.store import Snapshot
+
+    if location is None:
+        policy = manifest.load(files)
+    else:
+        with opened(location) as store:
+            snapshot: Snapshot = store.snapshot(*intent.SCOPE)
+        policy = intent.apply(*read_manifests(files))(snapshot).policy
+    click.echo(f"no problems in {len(policy.by_id)} objects", err=True)
+
+
+@click.command("diff", short_help="What apply would change.")
+@files_option()
+@store_option
+def diff(files: list[Path], location: str) -> None:
+    """Print how manifests differ from what is stored, as a unified diff.
+
+    Exit status 0: they don't, 1: they do.
+
+    \b
+    Example:
+      isolane diff -f net.yaml
+    """
+    from policy import intent
+
+    with opened(location) as store:
+        plan = intent.apply(*read_manifests(files))(store.snapshot(*intent.SCOPE))
+    lines = list(_difference(plan))
+    for line in lines:
+        click.echo(click.style(line, fg=_colour(line)))
+    sys.exit(1 if lines else 0)
+
+
+def _difference(plan: "Plan") -> Iterator[str]:
+    for identity, _ in plan.outcomes:
+        before, after = plan.before.by_id.get(identity), plan.after.by_id.get(identity)
+        names = f"store: {identity}", f"stated: {identity}"
+        yield from difflib.unified_diff(_lines(before), _lines(after), *names, lineterm="")
+
+
+def _lines(item: "Object | None") -> list[str]:
+    import yaml
+
+    from policy import documents
+
+    if item is None:
+        return []
+    text: str = yaml.safe_dump(documents.encode(item), sort_keys=False)
+    return text.splitlines()
+
+
+def _colour(line: str) -> str | None:
+    return {"+": "green", "-": "red", "@": "cyan"}.get(line[0])
+
+
+@click.command("apply", short_help="Make manifests so.")
+@files_option()
+@store_option
+@click.option("--dry-run", is_flag=True, help="Check and print, change nothing.")
+@click.option(
+    "--wait",
+    is_flag=False,
+    flag_value=WAIT_SECONDS,
+    type=click.FloatRange(min=0),
+    metavar="[SECONDS]",
+    help=f"Return when every host has applied it.  [{WAIT_SECONDS:.0f} if given without a number]",
+)
+@click.option("--prune", is_flag=True, help="Delete objects with the labels of -l that are not in the files.")
+@labels_option("Labels of the objects that --prune may delete.")
+def apply(
+    files: list[Path], location: str, dry_run: bool, wait: float | None, prune: bool, labels: "Labels"
+) -> None:
+    """Make the store say what manifests say: all of it, or nothing if anything is wrong.
+
+    Everything stored is checked with it; what is wrong is printed with file and line. What the files don't
+    mention stays. Applied again it changes nothing.
+
+    \b
+    Examples:
+      isolane apply -f net.yaml --wait
+      isolane apply -f team/ --prune -l team=blue --dry-run
+    """
+    from policy import intent
+
+    if prune != bool(labels):
+        raise click.UsageError("--prune and -l go together: the labels say what may be deleted")
+    change = intent.apply(*read_manifests(files), prune=labels)
+    with opened(location) as store:
+        if dry_run:
+            _print_outcomes(change(store.snapshot(*intent.SCOPE)), " (dry run)")
+            return
+        revision, plan = intent.commit(store, change)
+        _print_outcomes(plan)
+        if wait is not None:
+            intent.wait_applied(store, plan.policy, revision, wait, _print_behind)
+
+
+def _print_outcomes(plan: "Plan", remark: str = "") -> None:
+    for identity, outcome in plan.outcomes:
+        click.echo(f"{identity} {outcome}{remark}")
+
+
+def _print_behind(hosts: list[str]) -> None:
+    click.echo(f"waiting for {', '.join(hosts)}", err=True)
+
+
+@click.command("delete", short_help="Delete objects.")
+@click.argument("kind", type=KindArgument(), required=False)
+@click.argument("names", metavar="[NAME…]", nargs=-1, shell_complete=complete_name)
+@files_option(required=False)
+@store_option
+@click.option("--cascade", is_flag=True, help="Delete also what refers to them.")
+def delete(kind: str | None, names: tuple[str, ...], files: list[Path], location: str, cascade: bool) -> None:
+    """Delete objects, by kind and name or all that manifests state; nothing if one is still referred to.
+
+    A NAME is NAME or TENANT/NAME.
+
+    \b
+    Examples:
+      isolane delete port blue/web
+      isolane delete -f net.yaml
+      isolane delete vmnetwork Blue_VMNet --cascade
+    """
+    from policy import documents, intent
+
+    if bool(files) == bool(kind and names):
+        raise click.UsageError("either KIND and NAME, or -f")
+    with opened(location) as store:
+        if files:
+            stated, _ = read_manifests(files)
+            identities = list(stated.by_id)
+        else:
+            assert kind is not None
+            stored = documents.intent_from(store.snapshot(documents.PREFIX).items)
+            identities = [intent.find(stored, kind, name) for name in names]
+        _, plan = intent.commit(store, intent.delete(identities, cascade))
+    _print_outcomes(plan)

@@ -1,0 +1,202 @@
+"""`isolane get`, `describe`, `explain`, `completion`: looking at intent."""
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+from tools.options import KindArgument, complete_name, labels_option, opened, output_option, store_option
+
+if TYPE_CHECKING:
+    from policy.model import Labels, Object, Policy
+    from policy.store import Snapshot
+
+
+@click.command("get", short_help="Objects of a kind.")
+@click.argument("kind", type=KindArgument())
+@click.argument("name", required=False, shell_complete=complete_name)
+@store_option
+@click.option("--tenant", help="Only this tenant's.")
+@labels_option("Only objects with all of these labels.")
+@output_option("table", "json", "yaml", "name")
+def get(
+    kind: str, name: str | None, location: str, tenant: str | None, labels: "Labels", output: str
+) -> None:
+    """Print objects: as they were stated, and in the table and under `allocated` also what they were given.
+
+    NAME is NAME or TENANT/NAME. Of a kind and a name JSON and YAML are that object, of a kind a list.
+
+    \b
+    Examples:
+      isolane get ports --tenant blue
+      isolane get vmsubnet Blue_VMSubnet1 -o yaml
+    """
+    from policy import intent
+
+    with opened(location) as store:
+        snapshot = store.snapshot(*intent.SCOPE)
+    policy = intent.policy_of(snapshot)
+    found = intent.selected(policy, kind, tenant, labels)
+    if name is not None:
+        wanted = intent.find(policy, kind, name)
+        found = [item for item in found if item.id == wanted]
+    if output in ("json", "yaml"):
+        views = [_view(snapshot, item) for item in found]
+        click.echo(_dump(views[0] if name is not None and views else views, output))
+        return
+    for line in _names(found) if output == "name" else _table(found):
+        click.echo(line)
+
+
+def _view(snapshot: "Snapshot", item: "Object") -> dict[str, Any]:
+    """The document as stated, and what has been allocated."""
+    from policy import documents, schema
+
+    key = documents.key_of(item.id)
+    stated = documents.encode(documents.load(key, snapshot.items[key]))
+    spec = stated.get("spec", {})
+    allocated = {field: value for field, value in schema.write(item).items() if field not in spec}
+    return {**stated, "allocated": allocated, "revision": snapshot.revisions[key]}
+
+
+def _dump(document: Any, output: str) -> str:
+    if output == "json":
+        return json.dumps(document, indent=2)
+    import yaml
+
+    text: str = yaml.safe_dump(document, sort_keys=False)
+    return text.rstrip()
+
+
+def _names(items: list["Object"]) -> Iterator[str]:
+    return (f"{item.id.kind.lower()}/{item.id.qualified_name}" for item in items)
+
+
+def _table(items: list["Object"]) -> Iterator[str]:
+    from policy import schema
+    from tools.text import columns
+
+    rows = []
+    for item in items:
+        kind = schema.KINDS[item.id.kind]
+        spec = schema.write_all(item)
+        whose = {"tenant": item.id.tenant} if kind.of_tenant else {}
+        rows.append({**whose, "name": item.id.name, **spec})
+    return columns(rows)
+
+
+@click.command("describe", short_help="One object, and what has become of it.")
+@click.argument("kind", type=KindArgument())
+@click.argument("name", shell_complete=complete_name)
+@store_option
+def describe(kind: str, name: str, location: str) -> None:
+    """Print an object, what it was given, what refers to it, and which hosts have applied it.
+
+    \b
+    Example:
+      isolane describe port blue/web
+    """
+    from policy import documents, intent, schema
+    from tools.text import cell, words
+
+    with opened(location) as store:
+        snapshot = store.snapshot(*intent.SCOPE, intent.HOST_PREFIX)
+    policy = intent.policy_of(snapshot)
+    identity = intent.find(policy, kind, name)
+    item = policy.by_id[identity]
+    revision = snapshot.revisions[documents.key_of(identity)]
+    view = _view(snapshot, item)
+    click.echo(f"{identity}: {schema.KINDS[kind].meaning}")
+    click.echo(f"revision: {revision}")
+    for section in ("spec", "allocated"):
+        for key, value in view.get(section, {}).items():
+            click.echo(f"{words(key)}: {cell(value)}{' (allocated)' if section == 'allocated' else ''}")
+    for label, value in item.labels:
+        click.echo(f"label {label}: {value}")
+    for referrer in sorted(intent.with_referrers(policy, [identity]) - {identity}):
+        click.echo(f"used by: {referrer}")
+    for line in _host_lines(policy, snapshot, revision):
+        click.echo(line)
+
+
+def _host_lines(policy: "Policy", snapshot: "Snapshot", revision: int) -> Iterator[str]:
+    from policy import intent
+
+    states = intent.host_states(snapshot)
+    for host in policy.hosts:
+        if not host.managed:
+            continue
+        state = states.get(host.name)
+        if state is None:
+            yield f"host {host.name}: no agent has been there"
+        elif state["revision"] < revision:
+            yield f"host {host.name}: behind, at revision {state['revision']}"
+        else:
+            problems = "".join(f": {problem}" for problem in state["problems"])
+            yield f"host {host.name}: {state['state']}{problems}"
+
+
+class _Path(click.ParamType[str]):
+    """KIND or KIND.FIELD[.FIELD…]"""
+
+    name = "path"
+
+    def shell_complete(
+        self, _context: click.Context, _parameter: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from policy import schema
+
+        head, dot, part = incomplete.rpartition(".")
+        if not dot:
+            return [CompletionItem(kind) for kind in schema.KINDS if kind.lower().startswith(part.lower())]
+        try:
+            fields = schema.fields_of(head)
+        except schema.UnknownFieldError:
+            return []
+        return [CompletionItem(f"{head}.{field.name}") for field in fields if field.name.startswith(part)]
+
+
+@click.command("explain", short_help="What kinds and fields mean.")
+@click.argument("path", metavar="[KIND[.FIELD…]]", type=_Path(), required=False)
+@output_option("table", "json")
+def explain(path: str | None, output: str) -> None:
+    """Print what a kind or field of manifests means, what it is when left out, and what fields are in it.
+
+    With -o json: the JSON Schema of the kind, or of all kinds, for editors.
+
+    \b
+    Examples:
+      isolane explain port.attach
+      isolane explain -o json > isolane.schema.json
+    """
+    from policy import schema
+
+    try:
+        kind = schema.find(path)[0] if path else None
+        if output == "json":
+            click.echo(json.dumps(schema.json_schema(kind.name if kind else None), indent=2))
+        elif path:
+            click.echo("\n".join(schema.explain(path)))
+        else:
+            for each in schema.KINDS.values():
+                click.echo(f"{each.name}: {each.meaning}")
+    except schema.UnknownFieldError as error:
+        raise click.UsageError(str(error)) from None
+
+
+@click.command("completion", short_help="Completion for your shell.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print the script by which a shell completes commands, kinds and the names in the store.
+
+    \b
+    Examples:
+      eval "$(isolane completion bash)"
+      isolane completion fish > ~/.config/fish/completions/isolane.fish
+    """
+    make = get_completion_class(shell)
+    assert make is not None, "one of the choices"
+    click.echo(make(context.find_root().command, {}, "isolane", "_ISOLANE_COMPLETE").source())

@@ -1,0 +1,134 @@
+"""Options and arguments that the commands on intent share, and how they complete."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from policy.store import DEFAULT_LOCATION, LOCATION_VARIABLE, Store, open_store
+
+if TYPE_CHECKING:
+    from policy.errors import Problem
+    from policy.model import Intent, Labels
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def store_option(command: F) -> F:
+    return click.option(
+        "--store",
+        "location",
+        envvar=LOCATION_VARIABLE,
+        default=DEFAULT_LOCATION,
+        show_default=True,
+        show_envvar=True,
+        help="The store of intent.",
+    )(command)
+
+
+def files_option(required: bool = True) -> Callable[[F], F]:
+    return click.option(
+        "-f",
+        "--file",
+        "files",
+        multiple=True,
+        required=required,
+        callback=_files,
+        type=click.Path(exists=True, allow_dash=True, path_type=Path),
+        help="Manifest, directory of *.yaml, or - for standard input; repeatable, taken all together.",
+    )
+
+
+def output_option(*formats: str) -> Callable[[F], F]:
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(formats),
+        default=formats[0],
+        show_default=True,
+        help="Output format.",
+    )
+
+
+def labels_option(text: str) -> Callable[[F], F]:
+    return click.option("-l", "--labels", callback=_labels, default="", metavar="KEY=VALUE[,…]", help=text)
+
+
+def _files(_context: click.Context, _parameter: click.Parameter, given: tuple[Path, ...]) -> list[Path]:
+    files: list[Path] = []
+    for path in given:
+        if path.is_dir():
+            found = sorted([*path.glob("*.yaml"), *path.glob("*.yml"), *path.glob("*.json")])
+            if not found:
+                raise click.BadParameter(f"no *.yaml in {path}")
+            files += found
+        else:
+            files.append(path)
+    return files
+
+
+def _labels(_context: click.Context, _parameter: click.Parameter, text: str) -> "Labels":
+    pairs = [part.partition("=") for part in text.split(",") if part]
+    if not all(key and equals for key, equals, _ in pairs):
+        raise click.BadParameter("KEY=VALUE, several with commas between them")
+    return tuple(sorted((key, value) for key, _, value in pairs))
+
+
+@contextmanager
+def opened(location: str) -> Iterator[Store]:
+    store = open_store(location)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def read_manifests(files: list[Path]) -> "tuple[Intent, list[Problem]]":
+    from policy import manifest
+
+    return manifest.read(files)
+
+
+class KindArgument(click.ParamType[str]):
+    """A kind, in the singular or plural, in any case."""
+
+    name = "kind"
+
+    def convert(self, value: str, _parameter: click.Parameter | None, _context: click.Context | None) -> str:
+        from policy.schema import KINDS
+
+        for kind in KINDS:
+            if value.lower() in (kind.lower(), f"{kind.lower()}s"):
+                return kind
+        raise click.BadParameter(f"{value!r} is not a kind; kinds: {', '.join(KINDS)}")
+
+    def shell_complete(
+        self, _context: click.Context, _parameter: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from policy.schema import KINDS
+
+        return [CompletionItem(kind) for kind in KINDS if kind.lower().startswith(incomplete.lower())]
+
+
+def complete_name(
+    context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names that the store has of the kind on the command line; none when there is no store."""
+    from policy import documents
+    from policy.errors import PolicyError
+
+    kind = context.params.get("kind")
+    location = context.params.get("location") or DEFAULT_LOCATION
+    if kind is None or not Path(location.removeprefix("sqlite:")).exists():
+        return []
+    try:
+        with opened(location) as store:
+            keys = list(store.snapshot(f"{documents.PREFIX}{kind}/").items)
+    except PolicyError:
+        return []
+    identities = [documents.id_of(key) for key in keys]
+    names = {each.qualified_name for each in identities} | {each.name for each in identities}
+    return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
