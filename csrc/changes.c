@@ -16,8 +16,7 @@ enum { BESIDE_MIN = 1024, BESIDE_SHARE = 8, GROUP = 16, SAMPLES = 1024 };
 struct row_kind {
     const char *name;
     size_t size;
-    int (*put)(struct change *change, const void *row);
-    int (*del)(struct change *change, const void *row);
+    row_fn *put, *del;
     void (*prefetch)(const struct change *change, const void *rows, uint32_t n, bool later);
 };
 
@@ -171,7 +170,7 @@ static void account_route(struct change *change, enum table table, const uint64_
 {
     struct tables_writer *w = change->writer;
     bool ip4 = table == TABLE_ROUTES4;
-    uint32_t rdid = (uint32_t)(ip4 ? key[0] >> 40 : key[0] >> 32), len = (uint32_t)(ip4 ? key[0] >> 32 & 0xff : key[0] & 0xffff) - 1;
+    uint32_t rdid = key_route_rdid(key, ip4), len = key_route_len(key, ip4);
     uint32_t slot = ip4 ? len : 33 + len, *counts = w->route_counts[rdid];
     counts[slot] += (uint32_t)n;
     if (rdid == 0)
@@ -191,50 +190,35 @@ static void account_route(struct change *change, enum table table, const uint64_
     change->lengths[change->lengths_n++] = rdid << 8 | slot;
 }
 
+static bool is_records(enum table table) { return table == TABLE_RECORDS4 || table == TABLE_RECORDS6; }
+static bool is_routes(enum table table) { return table == TABLE_ROUTES4 || table == TABLE_ROUTES6; }
+
 static void account(struct change *change, enum table table, const uint64_t *key, uint32_t act, int n)
 {
     if (act == 0)
         return;
-    switch (table) {
-    case TABLE_RECORDS4:
-    case TABLE_RECORDS6:
+    if (is_records(table))
         account_record(change, table, key, act, n);
-        break;
-    case TABLE_PAS4:
-    case TABLE_PAS6:
+    else if (table == TABLE_PAS4 || table == TABLE_PAS6)
         account_pa(change, act, n);
-        break;
-    case TABLE_ROUTES4:
-    case TABLE_ROUTES6:
+    else if (is_routes(table))
         account_route(change, table, key, act, n);
-        break;
-    case TABLE_SUBNETS:
+    else if (n < 0)
+        drop(change, table == TABLE_SUBNETS ? &change->writer->subnets : &change->writer->prefixes, act_index(act));
+    if (table == TABLE_SUBNETS)
         change->memo_vsid = 0;
-        if (n < 0)
-            drop(change, &change->writer->subnets, act_index(act));
-        break;
-    case TABLE_PREFIXES:
-        if (n < 0)
-            drop(change, &change->writer->prefixes, act_index(act));
-        break;
-    case TABLE_COUNT:
-        break;
-    }
 }
 
 /* Counts of a routing domain, and the lengths that readers look at. */
 static bool route_room(struct change *change, enum table table, const uint64_t *key)
 {
     struct tables_writer *w = change->writer;
-    uint32_t rdid = (uint32_t)(table == TABLE_ROUTES4 ? key[0] >> 40 : key[0] >> 32);
+    uint32_t rdid = key_route_rdid(key, table == TABLE_ROUTES4);
     if (!w->route_counts[rdid])
         w->route_counts[rdid] = calloc(ROUTE_LENGTHS, sizeof(uint32_t));
     return w->route_counts[rdid] && !mem_commit(&w->lengths, (rdid + 1) * sizeof(struct rdid_lengths)) &&
            change_room(&change->lengths, change->lengths_n + 1, &change->lengths_capacity, sizeof *change->lengths);
 }
-
-static bool is_records(enum table table) { return table == TABLE_RECORDS4 || table == TABLE_RECORDS6; }
-static bool is_routes(enum table table) { return table == TABLE_ROUTES4 || table == TABLE_ROUTES6; }
 
 int change_entry(struct change *change, enum table table, const uint64_t *key, const struct map_value *value, struct map_value *out)
 {
@@ -339,11 +323,8 @@ static void settle(struct change *change, bool kept)
 {
     struct tables_writer *w = change->writer;
     settle_lengths(change);
-    objects_settle(&w->next_hops, kept);
-    objects_settle(&w->rewrites, kept);
-    objects_settle(&w->subnets, kept);
-    objects_settle(&w->vias, kept);
-    objects_settle(&w->prefixes, kept);
+    for (uint32_t i = 0; i < OBJECTS; i++)
+        objects_settle(&w->objects[i], kept);
     for (enum table table = 0; table < TABLE_PREFIXES; table++)
         map_free_retired(map_retired(change_map(dp_tables(change->dp), table)));
     map_free_retired(map_retired(w->prefix_map));
@@ -502,7 +483,7 @@ static int apply_section(struct change *change, const struct dp_section *section
 {
     const struct row_kind *kind = &kinds[section->kind];
     const uint8_t *rows = (const uint8_t *)(section + 1);
-    int (*apply)(struct change *, const void *) = section->op == DP_PUT ? kind->put : kind->del;
+    row_fn *apply = section->op == DP_PUT ? kind->put : kind->del;
     change->row_name = kind->name;
     for (change->row = 0; change->row < section->count; change->row++) {
         const uint8_t *row = rows + change->row * kind->size;
@@ -553,19 +534,17 @@ int tables_apply(struct dp *dp, const uint8_t *change_set, size_t len, struct dp
     if (code)
         return code;
     struct change *change = calloc(1, sizeof *change);
-    if (change) {
-        change->dp = dp;
-        change->writer = dp_tables(dp)->writer;
-        change->error = error;
-        change->row_name = "change set";
-        change->next = begin(change, &outline);
-    }
-    code = change && change->next ? apply(change, &outline) : tell(error, 0, 0, DP_ENOMEM, "out of memory");
-    if (change) {
-        free(change->undo);
-        free(change->stale);
-        free(change->lengths);
-        free(change);
-    }
+    if (!change)
+        return tell(error, 0, 0, DP_ENOMEM, "out of memory");
+    change->dp = dp;
+    change->writer = dp_tables(dp)->writer;
+    change->error = error;
+    change->row_name = "change set";
+    change->next = begin(change, &outline);
+    code = change->next ? apply(change, &outline) : change_no_memory(change, DP_ENOMEM);
+    free(change->undo);
+    free(change->stale);
+    free(change->lengths);
+    free(change);
     return code;
 }

@@ -13,7 +13,7 @@
 #include "map.h"
 #include "objects.h"
 
-enum { RDIDS = 65536, ROUTE_LENGTHS = 33 + 129 };
+enum { RDIDS = 65536, ROUTE_LENGTHS = 33 + 129, OBJECTS = 5 };
 
 /* The writer's side of a next hop: it stands for a shared PA, or for a rewrite PA that goes another way than its host's. */
 struct way {
@@ -35,11 +35,16 @@ struct draft {
 };
 
 struct tables_writer {
-    struct objects next_hops;       /* struct next_hop, struct way */
-    struct objects rewrites;        /* struct rewrite, uint32_t: entries that refer to it */
-    struct objects subnets;         /* struct subnet, uint32_t: records, prefixes and routes in it */
-    struct objects vias;            /* struct via */
-    struct objects prefixes;        /* struct prefix */
+    union {
+        struct {
+            struct objects next_hops;   /* struct next_hop, struct way */
+            struct objects rewrites;    /* struct rewrite, uint32_t: entries that refer to it */
+            struct objects subnets;     /* struct subnet, uint32_t: records, prefixes and routes in it */
+            struct objects vias;        /* struct via */
+            struct objects prefixes;    /* struct prefix */
+        };
+        struct objects objects[OBJECTS];
+    };
     struct map *prefix_map;         /* change_prefix_key() -> ACT_ONLINK, index: prefix */
     struct map *hosts;              /* host + 1 -> index + 1 of its first shared PA's next hop, HOST_EMPTY: none */
     struct mem lengths;
@@ -92,21 +97,6 @@ struct change {
 };
 
 static inline enum table records_of(unsigned family) { return family == DP_IPV4 ? TABLE_RECORDS4 : TABLE_RECORDS6; }
-static inline void key_record(uint64_t *key, uint32_t vsid, unsigned family, const uint8_t *ca)
-{
-    if (family == DP_IPV4)
-        key[0] = key_ca4(vsid, ca);
-    else
-        key_ca6(key, vsid, ca);
-}
-
-static inline void key_pa(uint64_t *key, unsigned family, const uint8_t *pa)
-{
-    if (family == DP_IPV4)
-        key[0] = key_pa4(pa);
-    else
-        key_pa6(key, pa);
-}
 
 /* ---- changes.c */
 
@@ -133,6 +123,7 @@ struct change_text { char s[INET6_ADDRSTRLEN]; };
 struct change_text change_address(unsigned family, const uint8_t *address);
 
 static inline struct way *change_way(const struct tables_writer *w, uint32_t i) { return (struct way *)w->next_hops.sides.base + i; }
+static inline struct prefix *change_prefix(const struct tables_writer *w, uint32_t i) { return (struct prefix *)w->prefixes.objects.base + i; }
 static inline uint32_t *change_rewrite_refs(const struct tables_writer *w, uint32_t i) { return (uint32_t *)w->rewrites.sides.base + i; }
 static inline uint32_t *change_subnet_refs(const struct tables_writer *w, uint32_t i) { return (uint32_t *)w->subnets.sides.base + i; }
 
@@ -149,23 +140,10 @@ int check_subnet(struct change *change, uint32_t vsid, uint32_t *subnet);
 
 /* ---- rows: one function a kind and op; each leaves undoing to its caller */
 
-int pa_put(struct change *change, const void *row);
-int pa_del(struct change *change, const void *row);
-int provider_route_put(struct change *change, const void *row);
-int provider_route_del(struct change *change, const void *row);
-int subnet_put(struct change *change, const void *row);
-int subnet_del(struct change *change, const void *row);
-int prefix_put(struct change *change, const void *row);
-int prefix_del(struct change *change, const void *row);
-int port_put(struct change *change, const void *row);
-int port_del(struct change *change, const void *row);
-int source_put(struct change *change, const void *row);
-int source_del(struct change *change, const void *row);
-int record_put(struct change *change, const void *row);
-int record_del(struct change *change, const void *row);
+typedef int row_fn(struct change *change, const void *row);
+row_fn pa_put, pa_del, provider_route_put, provider_route_del, subnet_put, subnet_del, prefix_put, prefix_del;
+row_fn port_put, port_del, source_put, source_del, record_put, record_del, route_put, route_del;
 void record_prefetch(const struct change *change, const void *rows, uint32_t n, bool later);
-int route_put(struct change *change, const void *row);
-int route_del(struct change *change, const void *row);
 
 /* ---- paths.c: next hops and rewrites */
 
@@ -201,5 +179,7 @@ int policy_finish(struct change *change);
 /* The change set was kept and every worker has been quiescent, or it was undone: frees what that leaves unused. */
 void policy_settle(struct change *change, const struct tables *old, bool kept);
 void policy_free(struct draft *draft);
+/* The policy's own CA, in many by halving; NULL: it is not. */
+const struct port_source *policy_own(const struct port_policy *policy, unsigned family, const uint8_t *ca);
 
 #endif

@@ -249,7 +249,7 @@ enum dp_record_type { DP_STATIC = 1, DP_DYNAMIC = 2, DP_L2ONLY = 3, DP_GATEWAY_W
 
 /*
  * Lookup record (VSID, CA) -> MAC, PA, host, translation, type. Key: vsid, family, ca. 64 bytes.
- * host == self: port is the local port and becomes one of its source CAs. provider_address names a PA row of the same host:
+ * host == self: port is the local port and becomes one of its source CAs; under nvgre it needs no PA (pa_family 0). provider_address names a PA row of the same host:
  * kind shared for nvgre, kind rewrite (this CA's own) for rewrite. gateway-wildcard: ca all zero, catches what has no record.
  */
 struct dp_row_record {
@@ -286,6 +286,21 @@ struct dp_change_error {
 int dp_apply(struct dp *dp, const uint8_t *change_set, size_t len, struct dp_change_error *error);
 uint64_t dp_generation(const struct dp *dp);
 
+/*
+ * The rows of a kind (enum dp_row_kind) that the tables hold now, packed, in any order, made from what packets are forwarded by. Copies
+ * as many as fit into `capacity` bytes; returns how many there are, or DP_EINVAL: no such kind. Control thread; workers may run.
+ * Canonical form: fields as they were put, and where the tables keep nothing of a field, always the same: a PA's prefix_len
+ * is 0; a record's type is static unless its ca is zero (gateway-wildcard); a local record under NVGRE has
+ * provider_address and pa_family 0; pads are 0. Rows in canonical form may be put again.
+ */
+int64_t dp_rows_read(const struct dp *dp, uint32_t kind, uint8_t *out, size_t capacity);
+/*
+ * The sum mod 2^64, over the same rows, of: hash = kind; for each 64-bit word of the row (host order): hash = mix(hash ^ word), where
+ * mix(x) is splitmix64: x += 0x9e3779b97f4a7c15; x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
+ * x = (x ^ x >> 27) * 0x94d049bb133111eb; x ^ x >> 31. No secret is in it: it finds mistakes, not malice. Same threads.
+ */
+int dp_digest(const struct dp *dp, uint32_t kind, uint64_t *out);
+
 /* What the tables hold, for status and memory accounting. */
 struct dp_table_stats {
     uint64_t records4, records6, rewrites, pas, subnets, routes, next_hops;
@@ -318,7 +333,7 @@ const char *dp_drop_text(uint32_t reason);
 
 /* One port's counters, and its drops by reason (an array of dp_drop_count()). */
 int dp_counters_read(const struct dp *dp, uint32_t port, struct dp_counters *out, uint64_t *drops);
-/* Copies up to `capacity` subnets' counters; returns how many there are. */
+/* Copies up to `capacity` subnets' counters; returns how many there are. Control thread: dp_apply() frees what it reads. */
 int dp_vsid_counters_read(const struct dp *dp, struct dp_vsid_counters *out, uint32_t capacity);
 
 /* ---- bench ----------------------------------------------------------------------------------------------- */

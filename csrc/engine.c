@@ -159,19 +159,14 @@ void dp_destroy(struct dp *dp)
 
 static bool queues_ok(const struct dp *dp, const struct dp_port_config *config)
 {
-    switch ((enum dp_port_kind)config->kind) {
-    case DP_PORT_MEM:
+    if (config->kind == DP_PORT_MEM)
         return config->queues == 0;
-    case DP_PORT_PCAP:                  /* one worker: its file has one writer */
-        return config->queues == 1 && dp->config.workers == 1 && config->fds[0] >= 0;
-    case DP_PORT_TAP:
-    case DP_PORT_PACKET:
-        for (uint32_t q = 0; q < config->queues && q < DP_MAX_QUEUES; q++)
-            if (config->fds[q] < 0)
-                return false;
-        return config->queues >= 1 && config->queues <= DP_MAX_QUEUES;
-    }
-    return false;
+    for (uint32_t q = 0; q < config->queues && q < DP_MAX_QUEUES; q++)
+        if (config->fds[q] < 0)
+            return false;
+    if (config->kind == DP_PORT_PCAP)   /* one worker: its file has one writer */
+        return config->queues == 1 && dp->config.workers == 1;
+    return config->kind <= DP_PORT_PACKET && config->queues >= 1 && config->queues <= DP_MAX_QUEUES;
 }
 
 static bool port_config_ok(const struct dp *dp, const struct dp_port_config *config)
@@ -200,20 +195,9 @@ static struct port *port_new(struct dp *dp, uint32_t id, const struct dp_port_co
     return port;
 }
 
-static int attach_kind(struct port *port)
-{
-    switch ((enum dp_port_kind)port->kind) {
-    case DP_PORT_MEM:
-        return port_mem_attach(port);
-    case DP_PORT_PCAP:
-        return port_pcap_attach(port);
-    case DP_PORT_TAP:
-        return port_tap_attach(port);
-    case DP_PORT_PACKET:
-        return port_packet_attach(port);
-    }
-    return DP_EINVAL;
-}
+static int (*const attach_kind[])(struct port *port) = {
+    [DP_PORT_MEM] = port_mem_attach, [DP_PORT_PCAP] = port_pcap_attach, [DP_PORT_TAP] = port_tap_attach, [DP_PORT_PACKET] = port_packet_attach,
+};
 
 int dp_port_attach(struct dp *dp, uint32_t id, const struct dp_port_config *config)
 {
@@ -225,7 +209,7 @@ int dp_port_attach(struct dp *dp, uint32_t id, const struct dp_port_config *conf
     struct port *port = error ? NULL : port_new(dp, id, config);
     if (!port)
         return DP_ENOMEM;
-    error = attach_kind(port);
+    error = attach_kind[port->kind](port);
     if (error) {
         dp->last_errno = errno;
         free(port);

@@ -64,6 +64,13 @@ static inline struct port *dp_port(const struct dp *dp, uint32_t id) { return __
 /* worker.c: the only ways on for a packet. Each takes the packet. */
 /* Counts the drop at the packet's in_port and frees it. */
 void worker_drop(struct worker *worker, struct pkt *pkt, enum drop reason);
+/* If there is a reason. */
+static inline bool worker_dropped(struct worker *worker, struct pkt *pkt, enum drop reason)
+{
+    if (reason)
+        worker_drop(worker, pkt, reason);
+    return reason != DROP_NONE;
+}
 /* Counts consumed and frees it. */
 void worker_consume(struct worker *worker, struct pkt *pkt);
 /* Queues the packet for a port that is attached. `pkt` must stay in place until the flush: batch, made[] or held. */
@@ -71,6 +78,16 @@ void worker_send(struct worker *worker, struct port *port, struct pkt *pkt);
 /* A descriptor for a packet the core makes, valid until the flush; flushes first when all are in use. Counts nothing. */
 struct pkt *worker_make(struct worker *worker);
 void worker_flush(struct worker *worker);
+/* Counts the batch's next packet, which came in at the port: it stays, or is dropped if there is a reason. */
+static inline void worker_received(struct worker *worker, const struct port *port, struct pkt *pkt, enum drop drop, struct port_count *count)
+{
+    pkt->in_port = (uint16_t)port->id;
+    port_count(count, pkt);
+    if (drop)
+        worker_drop(worker, pkt, drop);
+    else
+        worker->batch.n++;
+}
 /* Counts what is made: originated at the port that caused it. */
 static inline void worker_originated(struct worker *worker, uint32_t port, uint32_t n) { stats_add(&worker->stats[port]->originated, n); }
 

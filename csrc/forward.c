@@ -8,19 +8,17 @@
 
 static const uint8_t any_address[16];
 
-static struct map_value lookup_key(const struct tables *tables, uint32_t vsid, unsigned family, const uint8_t *ca)
+static struct map_value look_up(const struct map *map, const uint64_t *key)
 {
     struct map_value value;
+    return map_get(map, key, &value) ? value : (struct map_value){0};
+}
+
+static struct map_value lookup_key(const struct tables *tables, uint32_t vsid, unsigned family, const uint8_t *ca)
+{
     uint64_t key[3];
-    bool hit;
-    if (family == DP_IPV4) {
-        key[0] = key_ca4(vsid, ca);
-        hit = map_get(tables->records4, key, &value);
-    } else {
-        key_ca6(key, vsid, ca);
-        hit = map_get(tables->records6, key, &value);
-    }
-    return hit ? value : (struct map_value){0};
+    key_record(key, vsid, family, ca);
+    return look_up(family == DP_IPV4 ? tables->records4 : tables->records6, key);
 }
 
 struct map_value lookup_record(const struct tables *tables, uint32_t vsid, unsigned family, const uint8_t *ca)
@@ -35,17 +33,9 @@ struct map_value lookup_wildcard(const struct tables *tables, uint32_t vsid, uns
 
 struct map_value lookup_pa(const struct tables *tables, unsigned family, const uint8_t *pa)
 {
-    struct map_value value;
     uint64_t key[3];
-    bool hit;
-    if (family == DP_IPV4) {
-        key[0] = key_pa4(pa);
-        hit = map_get(tables->pas4, key, &value);
-    } else {
-        key_pa6(key, pa);
-        hit = map_get(tables->pas6, key, &value);
-    }
-    return hit ? value : (struct map_value){0};
+    key_pa(key, family, pa);
+    return look_up(family == DP_IPV4 ? tables->pas4 : tables->pas6, key);
 }
 
 uint32_t forward_host(const struct worker *worker, const struct tables *tables, uint32_t act)
@@ -78,14 +68,9 @@ static void send_segment(void *port, struct worker *worker, struct pkt *segment)
 void forward_deliver(struct worker *worker, struct pkt *pkt, uint32_t port_id, uint32_t subnet)
 {
     struct port *port = dp_port(worker->dp, port_id);
-    if (!port) {
-        worker_drop(worker, pkt, DROP_PORT_DOWN);
+    enum drop drop = !port ? DROP_PORT_DOWN : gso_l3_len(pkt) > port->mtu ? DROP_TOO_BIG : DROP_NONE;
+    if (worker_dropped(worker, pkt, drop))
         return;
-    }
-    if (gso_l3_len(pkt) > port->mtu) {
-        worker_drop(worker, pkt, DROP_TOO_BIG);
-        return;
-    }
     struct vsid_stats *stats = &worker->vsid_stats[subnet < SUBNET_STATS ? subnet : SUBNET_STATS - 1];
     stats_add(&stats->to_port, 1);
     stats_add(&stats->to_port_bytes, pkt->len);

@@ -246,9 +246,7 @@ static inline void carry_popped(const struct context *c, struct pkt *pkt, struct
         drop = DROP_NO_RECORD;
     if (!drop)
         drop = check_destination(c, pkt, d);
-    if (drop)
-        worker_drop(c->worker, pkt, drop);
-    else
+    if (!worker_dropped(c->worker, pkt, drop))
         forward_deliver(c->worker, pkt, act_index(d->to.value.act), d->subnet);
 }
 
@@ -260,9 +258,7 @@ static void carry_popped_arp(const struct context *c, struct pkt *pkt, const str
     enum drop drop = load32(arp + 14) == 0 ? DROP_INNER_SOURCE : check_source(c, d, &record, DP_IPV4, arp + 14, arp + 8);
     if (!drop && !mac_equal(pkt->data + 6, arp + 8))
         drop = DROP_INNER_SRC_MAC;
-    if (drop)
-        worker_drop(c->worker, pkt, drop);
-    else
+    if (!worker_dropped(c->worker, pkt, drop))
         proxy_tunnel_arp(c->worker, c->tables, subnet, &c->tables->next_hops[act_index(d->sender)], pkt);
 }
 
@@ -271,7 +267,7 @@ static enum drop check_nd_source(const struct context *c, const struct pkt *pkt,
     const struct subnet *subnet = &c->tables->subnets[d->subnet];
     const uint8_t *source = pkt_source(pkt), *mac = pkt->data + 6, *lladdr;
     uint8_t type = pkt->data[pkt->l4];
-    if (!proxy_nd_valid(c->worker, pkt, &lladdr))
+    if (!proxy_nd_valid(pkt, &lladdr))
         return DROP_ND_MALFORMED;
     if (type == ND_RA || type == ND_REDIRECT)
         return DROP_ND_ROUTER;
@@ -289,9 +285,7 @@ static enum drop check_nd_source(const struct context *c, const struct pkt *pkt,
 static void carry_popped_nd(const struct context *c, struct pkt *pkt, const struct decision *d)
 {
     enum drop drop = check_nd_source(c, pkt, d);
-    if (drop)
-        worker_drop(c->worker, pkt, drop);
-    else
+    if (!worker_dropped(c->worker, pkt, drop))
         proxy_tunnel_nd(c->worker, c->tables, &c->tables->subnets[d->subnet], &c->tables->next_hops[act_index(d->sender)], pkt);
 }
 
@@ -324,10 +318,8 @@ static void carry_rewrite(const struct context *c, struct pkt *pkt, const struct
     enum drop drop = check_rewrite(c, pkt, from, to);
     if (!drop && !map_find1(c->subnets, to->vsid, map_hash1(c->subnets, to->vsid), &subnet))
         drop = DROP_REWRITE_UNBOUND;
-    if (drop) {
-        worker_drop(c->worker, pkt, drop);
+    if (worker_dropped(c->worker, pkt, drop))
         return;
-    }
     rewrite_addresses(pkt, from->ca, to->ca);
     memcpy(pkt->data, to->mac, 6);
     memcpy(pkt->data + 6, from->vsid == to->vsid ? from->mac : c->worker->dp->config.router_mac, 6);
@@ -374,17 +366,13 @@ void from_provider(struct worker *worker, struct port *in, struct batch *batch)
     for (uint32_t i = 0; i < batch->n; i++) {
         d[i].step = STEP_NONE;
         enum drop drop = check_outer(&c, &batch->pkt[i], &d[i]);
-        if (drop) {
-            worker_drop(worker, &batch->pkt[i], drop);
+        if (worker_dropped(worker, &batch->pkt[i], drop))
             d[i].step = STEP_NONE;
-        }
     }
     for (uint32_t i = 0; i < batch->n; i++) {
         enum drop drop = d[i].step == STEP_PA ? check_pas(&c, &batch->pkt[i], &d[i]) : DROP_NONE;
-        if (drop) {
-            worker_drop(worker, &batch->pkt[i], drop);
+        if (worker_dropped(worker, &batch->pkt[i], drop))
             d[i].step = STEP_NONE;
-        }
     }
     for (uint32_t i = 0; i < batch->n; i++) {
         if (d[i].step != STEP_POPPED)

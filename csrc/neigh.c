@@ -145,32 +145,22 @@ static void hold(struct worker *worker, struct neigh *e, struct pkt *pkt)
 
 /* ---- worker 0: what becomes of an entry ------------------------------------------------------ */
 
-/* It has said its MAC. */
-static void learn(struct worker *worker, struct neigh *e, const uint8_t *mac)
-{
-    struct neigh_table *table = worker->dp->neigh;
-    if (state_of(e) == DP_NEIGH_FIXED || !is_unicast(mac_word(mac)))
-        return;
-    neigh_table_set_mac(table, e, mac_word(mac));
-    set_state(e, DP_NEIGH_KNOWN);
-    queue_join(table, e, NEIGH_FRESH, worker->now);
-    let_go(worker, e, DROP_NONE);
-}
-
-static void fix(struct worker *worker, struct neigh *e, uint64_t mac)
+/* No longer due: it has a MAC for good, or none. */
+static void conclude(struct worker *worker, struct neigh *e, uint64_t mac, enum dp_neigh_state state)
 {
     queue_leave(worker->dp->neigh, e);
     neigh_table_set_mac(worker->dp->neigh, e, mac);
-    set_state(e, DP_NEIGH_FIXED);
-    let_go(worker, e, DROP_NONE);
+    set_state(e, state);
+    let_go(worker, e, mac ? DROP_NONE : DROP_NEIGH_FAILED);
 }
 
-static void forget(struct worker *worker, struct neigh *e, enum dp_neigh_state state)
+/* It has said its MAC. */
+static void learn(struct worker *worker, struct neigh *e, const uint8_t *mac)
 {
-    queue_leave(worker->dp->neigh, e);
-    neigh_table_set_mac(worker->dp->neigh, e, 0);
-    set_state(e, state);
-    let_go(worker, e, DROP_NEIGH_FAILED);
+    if (state_of(e) == DP_NEIGH_FIXED || !is_unicast(mac_word(mac)))
+        return;
+    conclude(worker, e, mac_word(mac), DP_NEIGH_KNOWN);
+    queue_join(worker->dp->neigh, e, NEIGH_FRESH, worker->now);
 }
 
 static void retry(struct worker *worker, struct neigh *e)
@@ -178,14 +168,14 @@ static void retry(struct worker *worker, struct neigh *e)
     if (e->tries < NEIGH_TRIES)
         ask(worker, e, worker->now);
     else
-        forget(worker, e, DP_NEIGH_FAILED);
+        conclude(worker, e, 0, DP_NEIGH_FAILED);
 }
 
 /* Heard of long ago. */
 static void refresh(struct worker *worker, struct neigh *e)
 {
     if (atomic_load_explicit(&e->users, memory_order_relaxed) == 0)
-        forget(worker, e, DP_NEIGH_IDLE);
+        conclude(worker, e, 0, DP_NEIGH_IDLE);
     else
         begin_asking(worker, e, worker->now);
 }
@@ -250,7 +240,7 @@ static void fulfil(struct worker *worker, const struct message *message)
     struct neigh *e = &worker->dp->neigh->entries[message->neigh];
     switch (message->kind) {
     case MESSAGE_FIX:
-        fix(worker, e, message->mac);
+        conclude(worker, e, message->mac, DP_NEIGH_FIXED);
         break;
     case MESSAGE_ASK:
         begin_asking(worker, e, worker->now);
@@ -369,32 +359,28 @@ void neigh_drop_held(struct dp *dp)
         let_go(worker, &table->entries[i], DROP_STOPPED);
 }
 
-static bool address_ok(uint32_t family, const uint8_t *address)
+/* Of the entry with this address, which is made if there is none. */
+static int wish_of(struct dp *dp, uint32_t family, const uint8_t *address, struct message *message)
 {
-    return (family == DP_IPV4 || family == DP_IPV6) && !is_any(family, address);
+    if ((family != DP_IPV4 && family != DP_IPV6) || is_any(family, address))
+        return DP_EINVAL;
+    struct neigh *e = neigh_table_make(dp->neigh, family, address);
+    if (!e)
+        return DP_ENOMEM;
+    message->neigh = neigh_table_index(dp->neigh, e);
+    wish(dp, message);
+    return DP_OK;
 }
 
 int dp_neigh_set(struct dp *dp, uint32_t family, const uint8_t *address, const uint8_t *mac)
 {
-    if (!address_ok(family, address) || !is_unicast(mac_word(mac)))
-        return DP_EINVAL;
-    struct neigh *e = neigh_table_make(dp->neigh, family, address);
-    if (!e)
-        return DP_ENOMEM;
-    const uint32_t index = neigh_table_index(dp->neigh, e);
-    wish(dp, &(struct message){.kind = MESSAGE_FIX, .neigh = index, .mac = mac_word(mac)});
-    return DP_OK;
+    bool unicast = is_unicast(mac_word(mac));
+    return unicast ? wish_of(dp, family, address, &(struct message){.kind = MESSAGE_FIX, .mac = mac_word(mac)}) : DP_EINVAL;
 }
 
 int dp_neigh_probe(struct dp *dp, uint32_t family, const uint8_t *address)
 {
-    if (!address_ok(family, address))
-        return DP_EINVAL;
-    struct neigh *e = neigh_table_make(dp->neigh, family, address);
-    if (!e)
-        return DP_ENOMEM;
-    wish(dp, &(struct message){.kind = MESSAGE_ASK, .neigh = neigh_table_index(dp->neigh, e)});
-    return DP_OK;
+    return wish_of(dp, family, address, &(struct message){.kind = MESSAGE_ASK});
 }
 
 int dp_neigh_read(const struct dp *dp, struct dp_neigh *out, uint32_t capacity)

@@ -94,16 +94,14 @@ enum drop nvgre_check(const struct pkt *pkt, uint32_t *vsid, uint16_t *len)
 
 bool nvgre_ecn(struct pkt *inner, uint8_t outer_tos)
 {
-    enum { NOT_ECT = 0, ECT1 = 1, ECT0 = 2, CE = 3 };
+    enum { NOT_ECT = 0, ECT0 = 2, CE = 3 };
     uint8_t outer = outer_tos & 3, in = inner->tos & 3, ecn = in;
     if (__builtin_expect(outer == in || outer == NOT_ECT || in == CE, 1))
         return true;
     if (in == NOT_ECT)
         return outer != CE;
-    if (outer == CE)
-        ecn = CE;
-    else if (outer == ECT1)
-        ecn = ECT1;
+    if (outer != ECT0)
+        ecn = outer;
     inner->tos = (uint8_t)((inner->tos & ~3) | ecn);
     uint8_t *ip = inner->data + inner->l3;
     if (inner->l3_type == PKT_L3_IP4) {

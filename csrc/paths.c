@@ -93,21 +93,9 @@ static bool header_same(const struct next_hop *a, const struct next_hop *b)
  * Headers don't change, but for this: this host's own PA or MAC is a new one. Readers find the next hop closed (length 0) while
  * its header is written.
  */
-void path_headers(struct dp *dp, struct tables_writer *w, const struct tables *t)
+static bool set_headers(const struct tables_writer *w, const struct tables *t, bool write)
 {
-    bool open = false;
-    for (uint32_t i = 0; i < w->next_hops.used; i++) {
-        struct next_hop *nh = &t->next_hops[i];
-        if (!change_way(w, i)->refs)
-            continue;
-        struct next_hop made = header_of(w, t, nh);
-        if (nh->header_len && !header_same(nh, &made)) {
-            __atomic_store_n(&nh->header_len, 0, __ATOMIC_RELEASE);
-            open = true;
-        }
-    }
-    if (open)
-        qsbr_wait(dp);
+    bool changed = false;
     for (uint32_t i = 0; i < w->next_hops.used; i++) {
         struct next_hop *nh = &t->next_hops[i];
         if (!change_way(w, i)->refs)
@@ -115,10 +103,21 @@ void path_headers(struct dp *dp, struct tables_writer *w, const struct tables *t
         struct next_hop made = header_of(w, t, nh);
         if (header_same(nh, &made))
             continue;
-        memcpy(nh->header + 8, made.header + 8, sizeof nh->header - 8);
-        nh->sum = made.sum;
-        __atomic_store_n(&nh->header_len, made.header_len, __ATOMIC_RELEASE);
+        if (write) {
+            memcpy(nh->header + 8, made.header + 8, sizeof nh->header - 8);
+            nh->sum = made.sum;
+        }
+        __atomic_store_n(&nh->header_len, write ? made.header_len : 0, __ATOMIC_RELEASE);
+        changed = true;
     }
+    return changed;
+}
+
+void path_headers(struct dp *dp, struct tables_writer *w, const struct tables *t)
+{
+    if (set_headers(w, t, false))
+        qsbr_wait(dp);
+    set_headers(w, t, true);
 }
 
 void tables_underlay(struct dp *dp, const uint8_t *mac)
@@ -223,23 +222,35 @@ static struct choice choose(const struct change *change, const struct rewrite *r
     return choice;
 }
 
+static const struct rewrite unbound;
+
 static bool has_own_way(const struct tables *t, const struct rewrite *rewrite)
 {
     return rewrite->next_hop != POOL_NONE && !memcmp(t->next_hops[rewrite->next_hop].pa, rewrite->pa, 16);
 }
 
-int path_rebind(struct change *change, uint32_t from, const struct rewrite *like, uint32_t *index)
+/* Of a PA, by no way yet, like another in what it stands for. */
+static int make_rewrite(struct change *change, const struct rewrite *like, const uint8_t *pa, uint8_t family, uint32_t host, uint32_t *index)
 {
     int code = objects_make(&change->writer->rewrites, index);
     if (code)
         return change_no_memory(change, code);
-    const struct rewrite *old = &change->next->rewrites[from];
     struct rewrite *rewrite = &change->next->rewrites[*index];
     *rewrite = *like;
-    memcpy(rewrite->pa, old->pa, 16);
-    rewrite->family = old->family;
-    rewrite->host = old->host;
+    memcpy(rewrite->pa, pa, 16);
+    rewrite->family = family;
+    rewrite->host = host;
     rewrite->next_hop = rewrite->shared = POOL_NONE;
+    return DP_OK;
+}
+
+int path_rebind(struct change *change, uint32_t from, const struct rewrite *like, uint32_t *index)
+{
+    const struct rewrite *old = &change->next->rewrites[from];
+    int code = make_rewrite(change, like, old->pa, old->family, old->host, index);
+    if (code)
+        return code;
+    struct rewrite *rewrite = &change->next->rewrites[*index];
     if (rewrite->vsid && rewrite->host != change->dp->config.self_host) {
         struct choice choice = choose(change, rewrite);
         if (choice.next_hop == POOL_NONE && (code = make_way(change, rewrite->family, rewrite->pa, rewrite->host, &choice.next_hop)))
@@ -252,7 +263,6 @@ int path_rebind(struct change *change, uint32_t from, const struct rewrite *like
 
 int path_unbind(struct change *change, uint32_t index)
 {
-    static const struct rewrite unbound;
     const struct rewrite *old = &change->next->rewrites[index];
     struct map_value value;
     uint32_t made;
@@ -281,16 +291,9 @@ static int make_pa(struct change *change, const struct dp_row_pa *row, uint32_t 
         *act = act_make(row->host == change->dp->config.self_host ? ACT_PA_SELF : ACT_PA_HOST, index);
         return code;
     }
-    code = objects_make(&change->writer->rewrites, &index);
-    if (code)
-        return change_no_memory(change, code);
-    struct rewrite *rewrite = &change->next->rewrites[index];
-    memcpy(rewrite->pa, row->address, 16);
-    rewrite->host = row->host;
-    rewrite->family = row->family;
-    rewrite->next_hop = rewrite->shared = POOL_NONE;
+    code = make_rewrite(change, &unbound, row->address, row->family, row->host, &index);
     *act = act_make(ACT_PA_REWRITE, index);
-    return DP_OK;
+    return code;
 }
 
 static bool is_shared(uint32_t act) { return act_kind(act) == ACT_PA_HOST || act_kind(act) == ACT_PA_SELF; }
@@ -434,6 +437,12 @@ static int refresh_rewrites(struct change *change)
     return DP_OK;
 }
 
+static void own_pa(uint8_t *pa, const struct tables *t, uint32_t index)
+{
+    static const uint8_t none[16];
+    memcpy(pa, index == POOL_NONE ? none : t->next_hops[index].pa, 16);
+}
+
 int path_finish(struct change *change)
 {
     struct tables *t = change->next;
@@ -445,12 +454,7 @@ int path_finish(struct change *change)
         code = refresh_rewrites(change);
     if (code || !change->shared_pas)
         return code;
-    uint32_t own4 = host_shared(change->writer, t, self, DP_IPV4), own6 = host_shared(change->writer, t, self, DP_IPV6);
-    memset(t->shared_pa4, 0, 16);
-    memset(t->shared_pa6, 0, 16);
-    if (own4 != POOL_NONE)
-        memcpy(t->shared_pa4, t->next_hops[own4].pa, 16);
-    if (own6 != POOL_NONE)
-        memcpy(t->shared_pa6, t->next_hops[own6].pa, 16);
+    own_pa(t->shared_pa4, t, host_shared(change->writer, t, self, DP_IPV4));
+    own_pa(t->shared_pa6, t, host_shared(change->writer, t, self, DP_IPV6));
     return DP_OK;
 }

@@ -189,6 +189,13 @@ static int compare(const void *a, const void *b)
     return order ? order : x->prefix_len - y->prefix_len;
 }
 
+const struct port_source *policy_own(const struct port_policy *policy, unsigned family, const uint8_t *ca)
+{
+    struct port_source key = {.family = (uint8_t)family, .prefix_len = family == DP_IPV4 ? 32 : 128};
+    memcpy(key.ca, ca, 16);
+    return bsearch(&key, policy->sources, (size_t)policy->n4 + policy->n6, sizeof key, compare);
+}
+
 static struct port_policy *build(struct change *change, uint32_t port, const struct draft *draft)
 {
     struct port_policy *policy = calloc(1, sizeof *policy + draft->n * sizeof policy->sources[0]);

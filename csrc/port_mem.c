@@ -78,16 +78,11 @@ static uint32_t mem_rx(struct port *port, struct worker *worker, uint32_t q, str
         bool got = pool_pkt_new_len(&worker->pool, pkt, frame->len);
         if (!got)
             *pkt = (struct pkt){.len = frame->len};
-        pkt->in_port = (uint16_t)port->id;
         pkt->time = frame->time;
         set_offload(pkt, frame);
-        port_count(&count, pkt);
-        if (got) {
+        if (got)
             pkt_write(&port->dp->arena, pkt, 0, injected->bytes, frame->len);
-            batch->n++;
-        } else {
-            worker_drop(worker, pkt, DROP_NO_SLOT);
-        }
+        worker_received(worker, port, pkt, got ? DROP_NONE : DROP_NO_SLOT, &count);
         free(injected);
     }
     port_count_rx(port, worker, &count);
@@ -103,10 +98,8 @@ static void mem_tx(struct port *port, struct worker *worker, struct pkt *const *
         enum drop drop = port_prepare(port, pkts[i]);
         if (!drop && queue->n == COLLECT_MAX)
             drop = DROP_TX_FULL;
-        if (drop) {
-            worker_drop(worker, pkts[i], drop);
+        if (worker_dropped(worker, pkts[i], drop))
             continue;
-        }
         port_count(&count, pkts[i]);
         struct left *left = &queue->left[(queue->head + queue->n++) % COLLECT_MAX];
         left->order = atomic_fetch_add_explicit(&mem->order, 1, memory_order_relaxed);

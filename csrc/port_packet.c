@@ -132,14 +132,9 @@ static uint32_t packet_rx(struct port *port, struct worker *worker, uint32_t q, 
     for (uint32_t i = 0; i < got; i++) {
         struct pkt *pkt = &batch->pkt[batch->n];
         enum drop drop = receive(queue, worker, i, pkt);
-        pkt->in_port = (uint16_t)port->id;
         pkt->time = worker->now;
         wide |= pkt->len > POOL_HEAD_MAX;
-        port_count(&count, pkt);
-        if (drop)
-            worker_drop(worker, pkt, drop);
-        else
-            batch->n++;
+        worker_received(worker, port, pkt, drop, &count);
     }
     queue->width = wide ? POOL_CHAIN_MAX : 1;
     port_count_rx(port, worker, &count);
@@ -193,10 +188,7 @@ static void packet_tx(struct port *port, struct worker *worker, struct pkt *cons
     struct outgoing out;
     out.n = 0;
     for (uint32_t i = 0; i < n; i++) {
-        enum drop drop = port_prepare(port, pkts[i]);
-        if (drop)
-            worker_drop(worker, pkts[i], drop);
-        else
+        if (!worker_dropped(worker, pkts[i], port_prepare(port, pkts[i])))
             gather(&out, worker->pool.arena, pkts[i]);
         if (out.n == DP_BATCH)
             send_all(port, worker, &out, &count);

@@ -31,10 +31,8 @@ static void capture_tx(struct port *port, struct worker *worker, struct pkt *con
         enum drop drop = port_prepare(port, pkt);
         if (!drop && (pkt->len > sizeof capture->frame || !pkt_read(worker->pool.arena, pkt, 0, capture->frame, pkt->len)))
             drop = DROP_TX_ERROR;
-        if (drop) {
-            worker_drop(worker, pkt, drop);
+        if (worker_dropped(worker, pkt, drop))
             continue;
-        }
         struct pcap_pkthdr header = {
             .ts = {.tv_sec = (time_t)(pkt->time / 1000000000u), .tv_usec = (suseconds_t)(pkt->time % 1000000000u)},
             .caplen = pkt->len,

@@ -34,15 +34,10 @@ static uint32_t tap_rx(struct port *port, struct worker *worker, uint32_t q, str
         struct pkt *pkt = &batch->pkt[batch->n];
         uint32_t used = port_fill(worker->pool.arena, r.slots, r.n, pkt, (uint32_t)len);
         enum drop drop = used ? port_vnet_read(pkt, &r.hdr) : port_refused(pkt->len);
-        pkt->in_port = (uint16_t)port->id;
         pkt->time = worker->now;
         r.n -= used;
         memmove(r.slots, r.slots + used, r.n * sizeof *r.slots);
-        port_count(&count, pkt);
-        if (drop)
-            worker_drop(worker, pkt, drop);
-        else
-            batch->n++;
+        worker_received(worker, port, pkt, drop, &count);
     }
     while (r.n)
         pool_put(&worker->pool, r.slots[--r.n]);
@@ -69,10 +64,8 @@ static void tap_tx(struct port *port, struct worker *worker, struct pkt *const *
         enum drop drop = port_prepare(port, pkts[i]);
         if (!drop)
             drop = write_one(port, worker, pkts[i]);
-        if (drop) {
-            worker_drop(worker, pkts[i], drop);
+        if (worker_dropped(worker, pkts[i], drop))
             continue;
-        }
         port_count(&count, pkts[i]);
         pool_pkt_free(&worker->pool, pkts[i]);
     }

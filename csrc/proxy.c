@@ -122,12 +122,11 @@ static bool nd_options(const uint8_t *at, const uint8_t *end, uint8_t wanted, co
     return true;
 }
 
-bool proxy_nd_valid(const struct worker *worker, const struct pkt *pkt, const uint8_t **lladdr)
+bool proxy_nd_valid(const struct pkt *pkt, const uint8_t **lladdr)
 {
     const uint8_t *icmp = pkt->data + pkt->l4;
     uint32_t len = pkt->l3_end - pkt->l4;
     uint8_t type = icmp[0];
-    (void)worker;
     *lladdr = NULL;
     if (pkt->flags & PKT_FRAGMENT || pkt_ttl(pkt) != 255 || icmp[1] != 0 || !pkt_has(pkt, pkt->l3_end) ||
         csum_fold(csum_add(icmp, len, csum_pseudo(pkt, len))) != 0xffff)
@@ -168,11 +167,10 @@ void proxy_arp(struct worker *worker, const struct tables *tables, const struct 
 }
 
 /* What a port may say in ND, in the order of README.md 2.3. */
-static enum drop check_tenant_nd(const struct worker *worker, const struct port_policy *policy,
-                                 const struct pkt *pkt)
+static enum drop check_tenant_nd(const struct port_policy *policy, const struct pkt *pkt)
 {
     const uint8_t *lladdr, *source = pkt_source(pkt), *target = pkt->data + pkt->l4 + 8;
-    if (!proxy_nd_valid(worker, pkt, &lladdr))
+    if (!proxy_nd_valid(pkt, &lladdr))
         return DROP_ND_MALFORMED;
     uint8_t type = pkt->data[pkt->l4];
     if (type == ND_RA || type == ND_REDIRECT)
@@ -190,11 +188,8 @@ static enum drop check_tenant_nd(const struct worker *worker, const struct port_
 void proxy_nd(struct worker *worker, const struct tables *tables, const struct port_policy *policy,
               struct port *in, struct pkt *pkt)
 {
-    enum drop drop = check_tenant_nd(worker, policy, pkt);
-    if (drop) {
-        worker_drop(worker, pkt, drop);
+    if (worker_dropped(worker, pkt, check_tenant_nd(policy, pkt)))
         return;
-    }
     const uint8_t *target = pkt->data + pkt->l4 + 8;
     if (pkt->data[pkt->l4] != ND_NS || !memcmp(target, policy->link_local, 16) ||
         own_address(policy, DP_IPV6, target)) {

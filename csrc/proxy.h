@@ -28,7 +28,7 @@ bool proxy_is_nd(const struct pkt *pkt);
  * Checks length, hop limit, code, checksum, options (RFC 4861 section 7.1); *lladdr: the link-layer address
  * option's MAC or NULL.
  */
-bool proxy_nd_valid(const struct worker *worker, const struct pkt *pkt, const uint8_t **lladdr);
+bool proxy_nd_valid(const struct pkt *pkt, const uint8_t **lladdr);
 /*
  * Turns a received request into its answer in place (same slot): MACs, addresses, lengths, checksum. Counts
  * nothing. `mac`: whose answer it is. flags: ND_NA_ROUTER or 0. What the parser found is void afterwards, but

@@ -76,13 +76,14 @@ static int check_pa(struct change *change, struct record *record)
 static int check_record(struct change *change, const struct dp_row_record *row, struct record *record)
 {
     int code;
-    if ((code = check_family(change, "family", row->family)) || (code = check_family(change, "pa_family", row->pa_family)) ||
+    record->local = row->host == change->dp->config.self_host;
+    bool no_pa = record->local && row->translation == DP_NVGRE && !(row->pa_family | load64(row->provider_address) | load64(row->provider_address + 8));
+    if ((code = check_family(change, "family", row->family)) || (!no_pa && (code = check_family(change, "pa_family", row->pa_family))) ||
         (code = check_types(change, row)) || (code = check_ca(change, row)) || (code = check_mac(change, row->mac)) ||
         (code = check_address(change, "provider_address", row->pa_family, row->provider_address)) ||
         (code = check_zero(change, row->pad, sizeof row->pad)) || (code = check_subnet(change, row->vsid, &record->subnet)))
         return code;
     record->row = row;
-    record->local = row->host == change->dp->config.self_host;
     record->wildcard = row->type == DP_GATEWAY_WILDCARD;
     record->rewrite = row->translation == DP_REWRITE;
     key_record(record->key, row->vsid, row->family, row->ca);

@@ -165,15 +165,10 @@ static void receive(struct worker *worker, const struct source *source, struct p
     bool got = source->len <= POOL_FRAME_MAX && pool_pkt_new_len(&worker->pool, pkt, source->len);
     if (!got)
         *pkt = (struct pkt){.len = source->len};
-    pkt->in_port = (uint16_t)source->port;
     pkt->time = source->time;
-    port_count(count, pkt);
-    if (got) {
+    if (got)
         pkt_write(worker->pool.arena, pkt, 0, source->bytes, source->len);
-        batch->n++;
-    } else {
-        worker_drop(worker, pkt, port_refused(source->len));
-    }
+    worker_received(worker, dp_port(worker->dp, source->port), pkt, got ? DROP_NONE : port_refused(source->len), count);
 }
 
 /* One batch, from the packet of *source on. Returns the packets read, or an error. */

@@ -74,20 +74,14 @@ int check_subnet(struct change *change, uint32_t vsid, uint32_t *subnet)
 
 /* ---- subnets ----------------------------------------------------------------------------------------------------- */
 
-static int put_gateway(struct change *change, uint32_t subnet, uint32_t vsid, unsigned family, const uint8_t *gateway)
+/* subnet POOL_NONE: it goes. */
+static int set_gateway(struct change *change, uint32_t subnet, uint32_t vsid, unsigned family, const uint8_t *gateway)
 {
     struct map_value value = {.act = act_make(ACT_GATEWAY, subnet)};
     memcpy(value.mac, change->dp->config.router_mac, 6);
     uint64_t key[3];
     key_record(key, vsid, family, gateway);
-    return change_entry(change, records_of(family), key, &value, NULL);
-}
-
-static int del_gateway(struct change *change, uint32_t vsid, unsigned family, const uint8_t *gateway)
-{
-    uint64_t key[3];
-    key_record(key, vsid, family, gateway);
-    return change_entry(change, records_of(family), key, NULL, NULL);
+    return change_entry(change, records_of(family), key, subnet == POOL_NONE ? NULL : &value, NULL);
 }
 
 static bool subnet_in_use(const struct change *change, uint32_t vsid, uint32_t subnet)
@@ -126,7 +120,7 @@ int subnet_put(struct change *change, const void *p)
     if (old != POOL_NONE && subnet_in_use(change, row->vsid, old))
         return change_fail(change, DP_EINVAL, "vsid %u has ports, prefixes or records: its rdid can't change", row->vsid);
     code = subnet_make(change, row);
-    return code ? code : put_gateway(change, change_subnet(change, row->vsid), row->vsid, DP_IPV6, router_link_local);
+    return code ? code : set_gateway(change, change_subnet(change, row->vsid), row->vsid, DP_IPV6, router_link_local);
 }
 
 int subnet_del(struct change *change, const void *p)
@@ -139,7 +133,7 @@ int subnet_del(struct change *change, const void *p)
         return code;
     if (subnet_in_use(change, row->vsid, subnet))
         return change_fail(change, DP_EINVAL, "vsid %u still has ports, prefixes, routes or records", row->vsid);
-    code = del_gateway(change, row->vsid, DP_IPV6, router_link_local);
+    code = set_gateway(change, POOL_NONE, row->vsid, DP_IPV6, router_link_local);
     return code ? code : change_entry(change, TABLE_SUBNETS, &key, NULL, NULL);
 }
 
@@ -167,7 +161,7 @@ static const struct prefix *prefix_find(const struct change *change, const uint6
     struct map_value value;
     if (!change_get(change, TABLE_PREFIXES, key, &value))
         return NULL;
-    return (const struct prefix *)change->writer->prefixes.objects.base + act_index(value.act);
+    return change_prefix(change->writer, act_index(value.act));
 }
 
 static int prefix_make(struct change *change, const struct dp_row_prefix *row, const uint64_t *key)
@@ -176,7 +170,7 @@ static int prefix_make(struct change *change, const struct dp_row_prefix *row, c
     int code = objects_make(&change->writer->prefixes, &index);
     if (code)
         return change_no_memory(change, code);
-    struct prefix *prefix = (struct prefix *)change->writer->prefixes.objects.base + index;
+    struct prefix *prefix = change_prefix(change->writer, index);
     prefix->vsid = row->vsid;
     memcpy(prefix->gateway, row->gateway, 16);
     return change_entry(change, TABLE_PREFIXES, key, &(struct map_value){.act = act_make(ACT_ONLINK, index)}, NULL);
@@ -199,7 +193,7 @@ static int gateway_put(struct change *change, const struct dp_row_prefix *row, u
     key_record(key, row->vsid, row->family, row->gateway);
     if (change_get(change, records_of(row->family), key, &value))
         return change_fail(change, DP_EEXIST, "gateway %s of vsid %u is taken", change_address(row->family, row->gateway).s, row->vsid);
-    return put_gateway(change, subnet, row->vsid, row->family, row->gateway);
+    return set_gateway(change, subnet, row->vsid, row->family, row->gateway);
 }
 
 int prefix_put(struct change *change, const void *p)
@@ -226,7 +220,7 @@ int prefix_put(struct change *change, const void *p)
     if (code == DP_OK)
         code = change_entry(change, routes_of(row->family), route, &(struct map_value){.act = act_make(ACT_ONLINK, subnet)}, NULL);
     if (code == DP_OK && old && memcmp(old->gateway, any, 16))
-        code = del_gateway(change, old->vsid, row->family, old->gateway);
+        code = set_gateway(change, POOL_NONE, old->vsid, row->family, old->gateway);
     return code;
 }
 
@@ -246,23 +240,29 @@ int prefix_del(struct change *change, const void *p)
         return change_fail(change, DP_ENOENT, "no prefix %s/%u in rdid %u", change_address(row->family, row->prefix).s, row->prefix_len, rdid);
     code = change_entry(change, routes_of(row->family), route, NULL, NULL);
     if (code == DP_OK && memcmp(old->gateway, any, 16))
-        code = del_gateway(change, old->vsid, row->family, old->gateway);
+        code = set_gateway(change, POOL_NONE, old->vsid, row->family, old->gateway);
     return code ? code : change_entry(change, TABLE_PREFIXES, key, NULL, NULL);
 }
 
 /* ---- routes: the provider's are those of rdid 0 ------------------------------------------------------------------ */
 
-static int via_put(struct change *change, unsigned family, const uint64_t *key, const struct via *via)
+static int via_put(struct change *change, unsigned family, const uint64_t *key, const uint8_t *next_hop, uint32_t vsid, uint32_t subnet)
 {
     uint32_t index;
     struct map_value value;
+    struct via via;
+    memset(&via, 0, sizeof via);
+    memcpy(via.ca, next_hop, 16);
+    via.vsid = vsid;
+    via.subnet = subnet;
+    via.family = (uint8_t)family;
     if (change_get(change, routes_of(family), key, &value) && act_kind(value.act) == ACT_VIA &&
-        !memcmp(&change->next->vias[act_index(value.act)], via, sizeof *via))
+        !memcmp(&change->next->vias[act_index(value.act)], &via, sizeof via))
         return DP_OK;
     int code = objects_make(&change->writer->vias, &index);
     if (code)
         return change_no_memory(change, code);
-    memcpy(&change->next->vias[index], via, sizeof *via);
+    memcpy(&change->next->vias[index], &via, sizeof via);
     return change_entry(change, routes_of(family), key, &(struct map_value){.act = act_make(ACT_VIA, index)}, NULL);
 }
 
@@ -281,28 +281,29 @@ int route_put(struct change *change, const void *p)
     key_route(key, row->rdid, row->family, row->prefix, row->prefix_len);
     if (change_get(change, routes_of(row->family), key, &there) && act_kind(there.act) == ACT_ONLINK)
         return change_fail(change, DP_EEXIST, "%s/%u is a prefix on link", change_address(row->family, row->prefix).s, row->prefix_len);
-    struct via via;
-    memset(&via, 0, sizeof via);
-    memcpy(via.ca, row->next_hop, 16);
-    via.vsid = row->vsid;
-    via.subnet = subnet;
-    via.family = row->family;
-    return via_put(change, row->family, key, &via);
+    return via_put(change, row->family, key, row->next_hop, row->vsid, subnet);
+}
+
+/* A provider's route, of rdid 0, may be on link; in a routing domain that is a prefix, not a route. */
+static int via_del(struct change *change, uint32_t rdid, bool provider, unsigned family, const uint8_t *prefix, unsigned len)
+{
+    uint64_t key[3];
+    struct map_value there;
+    int code = check_prefix(change, family, prefix, len);
+    if (code)
+        return code;
+    key_route(key, rdid, family, prefix, len);
+    bool found = (rdid == 0) == provider && rdid < RDIDS && change_get(change, routes_of(family), key, &there);
+    if (!found || (!provider && act_kind(there.act) != ACT_VIA))
+        return change_fail(change, DP_ENOENT, "no route %s/%u in rdid %u", change_address(family, prefix).s, len, rdid);
+    change->provider_routes |= provider;
+    return change_entry(change, routes_of(family), key, NULL, NULL);
 }
 
 int route_del(struct change *change, const void *p)
 {
     const struct dp_row_route *row = p;
-    uint64_t key[3];
-    struct map_value there;
-    int code = check_prefix(change, row->family, row->prefix, row->prefix_len);
-    if (code)
-        return code;
-    key_route(key, row->rdid, row->family, row->prefix, row->prefix_len);
-    bool found = row->rdid > 0 && row->rdid < RDIDS && change_get(change, routes_of(row->family), key, &there);
-    if (!found || act_kind(there.act) != ACT_VIA)
-        return change_fail(change, DP_ENOENT, "no route %s/%u in rdid %u", change_address(row->family, row->prefix).s, row->prefix_len, row->rdid);
-    return change_entry(change, routes_of(row->family), key, NULL, NULL);
+    return via_del(change, row->rdid, false, row->family, row->prefix, row->prefix_len);
 }
 
 int provider_route_put(struct change *change, const void *p)
@@ -318,25 +319,11 @@ int provider_route_put(struct change *change, const void *p)
         return change_entry(change, routes_of(row->family), key, &(struct map_value){.act = act_make(ACT_ONLINK, 0)}, NULL);
     if ((code = check_unicast(change, "next_hop", row->family, row->next_hop)))
         return code;
-    struct via via;
-    memset(&via, 0, sizeof via);
-    memcpy(via.ca, row->next_hop, 16);
-    via.subnet = POOL_NONE;
-    via.family = row->family;
-    return via_put(change, row->family, key, &via);
+    return via_put(change, row->family, key, row->next_hop, 0, POOL_NONE);
 }
 
 int provider_route_del(struct change *change, const void *p)
 {
     const struct dp_row_provider_route *row = p;
-    uint64_t key[3];
-    struct map_value there;
-    int code = check_prefix(change, row->family, row->prefix, row->prefix_len);
-    if (code)
-        return code;
-    key_route(key, 0, row->family, row->prefix, row->prefix_len);
-    if (!change_get(change, routes_of(row->family), key, &there))
-        return change_fail(change, DP_ENOENT, "no route %s/%u", change_address(row->family, row->prefix).s, row->prefix_len);
-    change->provider_routes = true;
-    return change_entry(change, routes_of(row->family), key, NULL, NULL);
+    return via_del(change, 0, true, row->family, row->prefix, row->prefix_len);
 }

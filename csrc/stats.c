@@ -28,19 +28,10 @@ const char *dp_drop_text(uint32_t reason)
 
 const char *dp_error_name(int code)
 {
-    switch ((enum dp_error)code) {
-    case DP_OK: return "ok";
-    case DP_EINVAL: return "invalid argument";
-    case DP_ENOMEM: return "out of memory";
-    case DP_ENOENT: return "no such object";
-    case DP_EEXIST: return "exists already";
-    case DP_EFORMAT: return "malformed";
-    case DP_ESYS: return "system call failed";
-    case DP_ECPU: return "this CPU lacks AES-NI or AVX2";
-    case DP_EBUSY: return "not while workers run";
-    case DP_EFULL: return "limit reached";
-    }
-    return "unknown error";
+    static const char *const names[] = {"ok", "invalid argument", "out of memory", "no such object", "exists already", "malformed",
+                                        "system call failed", "this CPU lacks AES-NI or AVX2", "not while workers run", "limit reached"};
+    _Static_assert(sizeof names / sizeof names[0] == 1 - DP_EFULL, "a name each");
+    return code <= 0 && code >= DP_EFULL ? names[-code] : "unknown error";
 }
 
 static uint64_t stats_get(const uint64_t *counter)
@@ -48,22 +39,14 @@ static uint64_t stats_get(const uint64_t *counter)
     return __atomic_load_n(counter, __ATOMIC_RELAXED);
 }
 
-static void add_port(const struct port_stats *stats, struct dp_counters *out, uint64_t *drops)
+/* A port's counters are the same words in the same order, then its drops. */
+enum { PORT_WORDS = sizeof(struct dp_counters) / 8 };
+_Static_assert(offsetof(struct port_stats, drops) == sizeof(struct dp_counters), "as struct dp_counters");
+
+static void add_words(uint64_t *sum, const void *counters, uint32_t n)
 {
-    out->received += stats_get(&stats->received);
-    out->originated += stats_get(&stats->originated);
-    out->sent += stats_get(&stats->sent);
-    out->dropped += stats_get(&stats->dropped);
-    out->consumed += stats_get(&stats->consumed);
-    out->held += (uint64_t)__atomic_load_n(&stats->held, __ATOMIC_RELAXED);
-    out->rx_bytes += stats_get(&stats->rx_bytes);
-    out->tx_bytes += stats_get(&stats->tx_bytes);
-    out->rx_gso += stats_get(&stats->rx_gso);
-    out->rx_csum_partial += stats_get(&stats->rx_csum_partial);
-    out->tx_gso += stats_get(&stats->tx_gso);
-    out->tx_csum_partial += stats_get(&stats->tx_csum_partial);
-    for (uint32_t reason = 0; drops && reason < DROP_COUNT; reason++)
-        drops[reason] += stats_get(&stats->drops[reason]);
+    for (uint32_t i = 0; i < n; i++)
+        sum[i] += stats_get((const uint64_t *)counters + i);
 }
 
 int dp_counters_read(const struct dp *dp, uint32_t port, struct dp_counters *out, uint64_t *drops)
@@ -77,7 +60,9 @@ int dp_counters_read(const struct dp *dp, uint32_t port, struct dp_counters *out
         const struct port_stats *stats = __atomic_load_n(&dp->workers[i].stats[port], __ATOMIC_ACQUIRE);
         if (!stats)
             return DP_ENOENT;
-        add_port(stats, out, drops);
+        add_words((uint64_t *)out, stats, PORT_WORDS);
+        if (drops)
+            add_words(drops, stats->drops, DROP_COUNT);
     }
     return DP_OK;
 }
@@ -85,13 +70,8 @@ int dp_counters_read(const struct dp *dp, uint32_t port, struct dp_counters *out
 static struct vsid_stats sum_subnet(const struct dp *dp, uint32_t index)
 {
     struct vsid_stats sum = {0};
-    for (uint32_t i = 0; i < dp->config.workers; i++) {
-        const struct vsid_stats *stats = &dp->workers[i].vsid_stats[index];
-        sum.from_port += stats_get(&stats->from_port);
-        sum.from_port_bytes += stats_get(&stats->from_port_bytes);
-        sum.to_port += stats_get(&stats->to_port);
-        sum.to_port_bytes += stats_get(&stats->to_port_bytes);
-    }
+    for (uint32_t i = 0; i < dp->config.workers; i++)
+        add_words((uint64_t *)&sum, &dp->workers[i].vsid_stats[index], sizeof sum / 8);
     return sum;
 }
 

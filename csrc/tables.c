@@ -11,11 +11,8 @@ static void writer_destroy(struct tables_writer *w)
 {
     map_destroy(w->prefix_map);
     map_destroy(w->hosts);
-    objects_destroy(&w->next_hops);
-    objects_destroy(&w->rewrites);
-    objects_destroy(&w->subnets);
-    objects_destroy(&w->vias);
-    objects_destroy(&w->prefixes);
+    for (uint32_t i = 0; i < OBJECTS; i++)
+        objects_destroy(&w->objects[i]);
     mem_unmap(&w->lengths);
     for (uint32_t rdid = 0; rdid < RDIDS; rdid++)
         free(w->route_counts[rdid]);
@@ -136,20 +133,14 @@ uint32_t tables_route(const struct tables *tables, uint32_t rdid, unsigned famil
 
 /* ---- what there is */
 
-static size_t count(const struct map *map, struct dp_table_stats *out)
+static size_t count(const struct map *map, struct dp_table_stats *out, bool records)
 {
     struct map_stats stats;
     map_stats(map, &stats);
     out->bytes += stats.bytes;
+    out->displaced += records ? stats.displaced : 0;
+    out->overflow += records ? stats.overflow : 0;
     return stats.entries;
-}
-
-static void count_crowded(const struct map *map, struct dp_table_stats *out)
-{
-    struct map_stats stats;
-    map_stats(map, &stats);
-    out->displaced += stats.displaced;
-    out->overflow += stats.overflow;
 }
 
 int dp_table_stats(const struct dp *dp, struct dp_table_stats *out)
@@ -157,17 +148,16 @@ int dp_table_stats(const struct dp *dp, struct dp_table_stats *out)
     const struct tables *t = dp_tables(dp);
     const struct tables_writer *w = t->writer;
     *out = (struct dp_table_stats){.rewrites = objects_live(&w->rewrites), .next_hops = objects_live(&w->next_hops)};
-    out->records4 = count(t->records4, out) - w->gateways[0];
-    out->records6 = count(t->records6, out) - w->gateways[1];
-    out->pas = count(t->pas4, out) + count(t->pas6, out);
-    out->subnets = count(t->subnet_by_vsid, out);
-    out->routes = count(t->routes4, out) + count(t->routes6, out) - w->provider_routes;
-    count(w->prefix_map, out);
-    count(w->hosts, out);
-    count_crowded(t->records4, out);
-    count_crowded(t->records6, out);
-    out->bytes += objects_bytes(&w->next_hops) + objects_bytes(&w->rewrites) + objects_bytes(&w->subnets) + objects_bytes(&w->vias) +
-                  objects_bytes(&w->prefixes) + w->lengths.committed + sizeof *t + sizeof *w;
+    out->records4 = count(t->records4, out, true) - w->gateways[0];
+    out->records6 = count(t->records6, out, true) - w->gateways[1];
+    out->pas = count(t->pas4, out, false) + count(t->pas6, out, false);
+    out->subnets = count(t->subnet_by_vsid, out, false);
+    out->routes = count(t->routes4, out, false) + count(t->routes6, out, false) - w->provider_routes;
+    count(w->prefix_map, out, false);
+    count(w->hosts, out, false);
+    out->bytes += w->lengths.committed + sizeof *t + sizeof *w;
+    for (uint32_t i = 0; i < OBJECTS; i++)
+        out->bytes += objects_bytes(&w->objects[i]);
     for (uint32_t port = 0; port < DP_MAX_PORTS; port++)
         if (w->drafts[port])
             out->bytes += 2 * w->drafts[port]->n * sizeof(struct port_source);

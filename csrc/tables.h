@@ -111,11 +111,30 @@ struct tables {
 /* Keys. A vsid in the top half keeps the words of two subnets apart; v6 words are bytes as they lie in memory. */
 static inline uint64_t key_ca4(uint32_t vsid, const uint8_t *ca) { return (uint64_t)vsid << 32 | load32(ca); }
 static inline uint64_t key_pa4(const uint8_t *pa) { return 1ull << 63 | load32(pa); }
+static inline bool key_is_pa4(const uint64_t *key) { return key[0] >> 63; }
 static inline void key_ca6(uint64_t *key, uint32_t vsid, const uint8_t *ca) { key[0] = (uint64_t)vsid << 32 | 1; key[1] = load64(ca); key[2] = load64(ca + 8); }
 static inline void key_pa6(uint64_t *key, const uint8_t *pa) { key_ca6(key, 0, pa); }
+/* Of either family; room for three words. */
+static inline void key_record(uint64_t *key, uint32_t vsid, unsigned family, const uint8_t *ca)
+{
+    if (family == DP_IPV4)
+        key[0] = key_ca4(vsid, ca);
+    else
+        key_ca6(key, vsid, ca);
+}
+static inline void key_pa(uint64_t *key, unsigned family, const uint8_t *pa)
+{
+    if (family == DP_IPV4)
+        key[0] = key_pa4(pa);
+    else
+        key_pa6(key, pa);
+}
 /* prefix must be masked to len. */
 static inline uint64_t key_route4(uint32_t rdid, unsigned len, const uint8_t *prefix) { return (uint64_t)rdid << 40 | (uint64_t)(len + 1) << 32 | load32(prefix); }
 static inline void key_route6(uint64_t *key, uint32_t rdid, unsigned len, const uint8_t *prefix) { key_ca6(key, 0, prefix); key[0] = (uint64_t)rdid << 32 | (len + 1); }
+
+static inline uint32_t key_route_rdid(const uint64_t *key, bool ip4) { return (uint32_t)(key[0] >> (ip4 ? 40 : 32)); }
+static inline uint8_t key_route_len(const uint64_t *key, bool ip4) { return (uint8_t)((ip4 ? key[0] >> 32 : key[0]) - 1); }
 
 struct dp;
 struct tables *tables_create(const uint64_t secret[2]);

@@ -58,7 +58,7 @@ void underlay_nd(struct worker *worker, struct pkt *pkt)
     uint8_t type = pkt->data[pkt->l4];
     if (neigh_hand_over(worker, pkt))
         return;
-    if (!proxy_nd_valid(worker, pkt, &lladdr)) {
+    if (!proxy_nd_valid(pkt, &lladdr)) {
         worker_drop(worker, pkt, DROP_ND_MALFORMED);
     } else if (type == ND_NA && neigh_learn(worker, DP_IPV6, target, lladdr ? lladdr : pkt->data + 6)) {
         worker_consume(worker, pkt);
@@ -80,10 +80,8 @@ void underlay_echo(struct worker *worker, struct pkt *pkt)
         drop = DROP_PA_PROTOCOL;
     if (!drop)
         drop = parse_offload(&worker->dp->arena, pkt);
-    if (drop) {
-        worker_drop(worker, pkt, drop);
+    if (worker_dropped(worker, pkt, drop))
         return;
-    }
     proxy_echo_reply(pkt, underlay->mac);
     answer(worker, pkt);
 }
@@ -182,20 +180,12 @@ void underlay_announce(struct worker *worker, unsigned family, const uint8_t *ad
 
 /* ---- dp_api.h -------------------------------------------------------------------------------- */
 
-static bool announce4(void *ctx, const uint64_t *key, const struct map_value *value)
+static bool announce(void *ctx, const uint64_t *key, const struct map_value *value)
 {
     struct dp *dp = ctx;
-    uint32_t address = (uint32_t)key[0];
+    bool ip4 = key_is_pa4(key);
     if (forward_host(&dp->workers[0], dp_tables(dp), value->act) == dp->config.self_host)
-        neigh_announce(dp, DP_IPV4, (const uint8_t *)&address);
-    return true;
-}
-
-static bool announce6(void *ctx, const uint64_t *key, const struct map_value *value)
-{
-    struct dp *dp = ctx;
-    if (forward_host(&dp->workers[0], dp_tables(dp), value->act) == dp->config.self_host)
-        neigh_announce(dp, DP_IPV6, (const uint8_t *)&key[1]);
+        neigh_announce(dp, ip4 ? DP_IPV4 : DP_IPV6, (const uint8_t *)(ip4 ? key : key + 1));
     return true;
 }
 
@@ -203,8 +193,8 @@ int dp_announce(struct dp *dp)
 {
     if (!dp_port(dp, DP_UNDERLAY))
         return DP_ENOENT;
-    map_each(dp_tables(dp)->pas4, announce4, dp);
-    map_each(dp_tables(dp)->pas6, announce6, dp);
+    map_each(dp_tables(dp)->pas4, announce, dp);
+    map_each(dp_tables(dp)->pas6, announce, dp);
     neigh_ask_all(dp);
     return DP_OK;
 }

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 from dataplane._ffi import ffi, lib
 from dataplane.errors import check
 from dataplane.stats import Counters, SubnetCounters, TableStats, drop_reasons
-from dataplane.tables import Address, pack_address, unpack_address
+from dataplane.tables import ROW_FORMATS, Address, RowKind, pack_address, unpack_address
 
 if TYPE_CHECKING:
     from dataplane._ffi import Handle
@@ -336,6 +336,21 @@ class Dataplane:
         """The generation of the last change set applied."""
         return lib.dp_generation(self._engine)
 
+    def rows(self, kind: RowKind) -> bytes:
+        """All rows of a kind that the tables hold, packed (`tables.unpack_rows`), in any order and in
+        canonical form (`tables.canonical`). Workers may run."""
+        count = self._check(lib.dp_rows_read(self._engine, kind, b"", 0), f"counting {kind.name} rows")
+        size = count * ROW_FORMATS[kind].size
+        out = ffi.new("uint8_t[]", size)
+        self._check(lib.dp_rows_read(self._engine, kind, out, size), f"reading {kind.name} rows")
+        return bytes(ffi.buffer(out))
+
+    def digest(self, kind: RowKind) -> int:
+        """`tables.digest` of rows(kind), made by the core. Workers may run."""
+        out = ffi.new("uint64_t *")
+        self._check(lib.dp_digest(self._engine, kind, out), f"digest of {kind.name} rows")
+        return out[0]
+
     def table_stats(self) -> TableStats:
         c = ffi.new("struct dp_table_stats *")
         self._check(lib.dp_table_stats(self._engine, c), "reading table statistics")
@@ -358,7 +373,7 @@ class Dataplane:
         return reduce(add, (self.port_counters(port) for port in sorted(self._ports)), Counters())
 
     def subnet_counters(self) -> list[SubnetCounters]:
-        """Of every virtual subnet, by VSID."""
+        """Of every virtual subnet, by VSID. Not beside apply() in another thread."""
         capacity = 64
         while True:
             rows = ffi.new("struct dp_vsid_counters[]", capacity)

@@ -10,8 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address
-from itertools import starmap
+from itertools import accumulate, starmap
 from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 Address = IPv4Address | IPv6Address
 NO_ADDRESS = bytes(16)
@@ -159,6 +162,38 @@ ROW_FORMATS: dict[RowKind, struct.Struct] = {
     RowKind.ROUTE: struct.Struct("<16s16sIIBB6x"),
 }
 
+_ADDRESS, _MAC, _U32, _U8 = "V16", "V6", "<u4", "u1"
+_FORMATS: dict[RowKind, tuple[str, ...]] = {
+    RowKind.PA: (_ADDRESS, _U32, _U8, _U8, _U8),
+    RowKind.PROVIDER_ROUTE: (_ADDRESS, _ADDRESS, _U8, _U8),
+    RowKind.SUBNET: (_U32, _U32),
+    RowKind.PREFIX: (_ADDRESS, _ADDRESS, _U32, _U8, _U8),
+    RowKind.PORT: (_U32, _U32, _MAC),
+    RowKind.SOURCE: (_ADDRESS, _U32, _U8, _U8),
+    RowKind.RECORD: (_ADDRESS, _ADDRESS, _U32, _U32, _U32, _MAC, _U8, _U8, _U8, _U8),
+    RowKind.ROUTE: (_ADDRESS, _ADDRESS, _U32, _U32, _U8, _U8),
+}
+
+
+def _dtype(kind: RowKind) -> np.dtype[np.void]:
+    """Fields as they stand, without gaps; what is left of the row is padding."""
+    sizes = [np.dtype(field).itemsize for field in _FORMATS[kind]]
+    return np.dtype(
+        {
+            "names": list(ROW_TYPES[kind]._fields),
+            "formats": list(_FORMATS[kind]),
+            "offsets": list(accumulate(sizes, initial=0))[:-1],
+            "itemsize": ROW_FORMATS[kind].size,
+        }
+    )
+
+
+ROW_DTYPES: dict[RowKind, np.dtype[np.void]] = {kind: _dtype(kind) for kind in RowKind}
+"""The structs for numpy; addresses are V16, MACs V6."""
+
+Rows = npt.NDArray[np.void]
+_Words = npt.NDArray[np.uint64]
+
 
 def pack_address(address: Address) -> bytes:
     """The 16 bytes of an address field."""
@@ -178,6 +213,46 @@ def pack_rows(kind: RowKind, rows: Iterable[Row]) -> bytes:
 def unpack_rows(kind: RowKind, packed: bytes) -> Iterator[Row]:
     """The inverse of pack_rows."""
     return starmap(ROW_TYPES[kind], ROW_FORMATS[kind].iter_unpack(packed))
+
+
+def as_array(kind: RowKind, packed: bytes) -> Rows:
+    """Packed rows as an array, read-only."""
+    return np.frombuffer(packed, ROW_DTYPES[kind])
+
+
+def canonical(kind: RowKind, rows: Rows, self_host: int) -> Rows:
+    """A copy of rows as `Dataplane.rows` gives them once they are applied: what the tables of host self_host
+    keep nothing of is written the same way always (dp_api.h, dp_rows_read)."""
+    words = np.zeros(len(rows), ROW_DTYPES[kind])
+    for name in ROW_TYPES[kind]._fields:
+        words[name] = rows[name]
+    if kind == RowKind.PA:
+        words["prefix_len"] = 0
+    if kind == RowKind.RECORD:
+        zero = np.void(NO_ADDRESS)
+        words["type"] = np.where(words["ca"] == zero, RecordType.GATEWAY_WILDCARD, RecordType.STATIC)
+        homeless = (words["host"] == self_host) & (words["translation"] == Translation.NVGRE)
+        words["provider_address"][homeless] = zero
+        words["pa_family"][homeless] = 0
+    return words
+
+
+def _mix(words: _Words) -> _Words:
+    """splitmix64."""
+    words = words + np.uint64(0x9E3779B97F4A7C15)
+    words = (words ^ words >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ words >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return words ^ words >> np.uint64(31)
+
+
+def digest(kind: RowKind, packed: bytes) -> int:
+    """Of rows in canonical form, whatever their order: what `Dataplane.digest` says when the tables hold just
+    these (dp_api.h, dp_digest)."""
+    words = np.frombuffer(packed, "<u8").reshape(-1, ROW_FORMATS[kind].size // 8)
+    hashes: _Words = np.full(len(words), kind, np.uint64)
+    for column in words.T:
+        hashes = _mix(hashes ^ column)
+    return int(hashes.sum(dtype=np.uint64))
 
 
 @dataclass(frozen=True, slots=True)
