@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 
 from policy.errors import ManifestError, ObjectId, Problem
-from policy.grants import Book, Claim, Notation, Value
+from policy.grants import Book, Claim, Notation, Ranges, Value
 from policy.model import (
     FIRST_VSID,
     LAST_VSID,
@@ -23,8 +23,11 @@ from policy.model import (
     Policy,
     Port,
     Prefix,
+    SiteSubnet,
     Translation,
     VMSubnet,
+    mac_value,
+    ranges_of,
 )
 from policy.validate import gateway_of
 
@@ -32,7 +35,7 @@ _LOCAL_MACS = range(0x02_00_00_00_00_00, 0x03_00_00_00_00_00)  # locally adminis
 
 
 _VSID = Notation(str, int)
-_MAC = Notation(lambda value: str(_mac(value)), lambda text: _mac_value(Mac(text)))
+_MAC = Notation(lambda value: str(_mac(value)), lambda text: mac_value(Mac(text)))
 _ADDRESS = {
     4: Notation(lambda value: str(IPv4Address(value)), lambda text: int(IPv4Address(text))),
     6: Notation(lambda value: str(IPv6Address(value)), lambda text: int(IPv6Address(text))),
@@ -143,7 +146,8 @@ def _with_addresses(intent: Intent, book: Book, problems: list[Problem]) -> list
         bare = [port for port in ports if not port.addresses]
         for prefix, gateway in zip(subnet.prefixes, subnet.gateways, strict=True):
             taken = [gateway, *(address for port in ports for address in port.addresses if address in prefix)]
-            claims = [Claim(str(port.id), str(prefix), port.name, [_host_values(prefix)]) for port in bare]
+            ranges = _ca_ranges(intent, subnet, prefix)
+            claims = [Claim(str(port.id), str(prefix), port.name, ranges) for port in bare]
             pool = _ca_pool(subnet, prefix.version)
             values = book.claim(pool, _ADDRESS[prefix.version], claims, map(int, taken))
             for port in bare:
@@ -156,6 +160,16 @@ def _with_addresses(intent: Intent, book: Book, problems: list[Problem]) -> list
     return [replace(port, addresses=port.addresses or granted.get(port.id, ())) for port in intent.ports]
 
 
+def _ca_ranges(intent: Intent, subnet: VMSubnet, prefix: Prefix) -> Ranges:
+    """Of the subnet's pools in the prefix; where there is none, all that a host may have."""
+    pools = [
+        pool
+        for pool in intent.ip_pools_by_place.get(subnet.id, ())
+        if pool.range and pool.range.first in prefix
+    ]
+    return [values for pool in pools for values in ranges_of(pool)] if pools else [_host_values(prefix)]
+
+
 def _with_macs(
     intent: Intent, ports: Sequence[Port], book: Book, problems: list[Problem]
 ) -> tuple[Port, ...]:
@@ -164,8 +178,9 @@ def _with_macs(
         *(port.mac for port in ports if port.mac),
         *(host.underlay.mac for host in intent.hosts if host.underlay.mac),
     ]
-    claims = [Claim(str(port.id), "", port.name, [_LOCAL_MACS]) for port in ports if not port.mac]
-    macs = book.claim("mac", _MAC, claims, map(_mac_value, stated))
+    ranges = [pool.range.values() for pool in intent.mac_pools if pool.range] or [_LOCAL_MACS]
+    claims = [Claim(str(port.id), "", port.name, ranges) for port in ports if not port.mac]
+    macs = book.claim("mac", _MAC, claims, map(mac_value, stated))
     for port in ports:
         if not port.mac and port.name not in macs:
             text = f"left out, but the pool of MACs {book.why_not}"
@@ -177,6 +192,25 @@ def _with_macs(
 
 
 @dataclass(frozen=True, slots=True)
+class _Pool:
+    """Of a site: its range as it is stated, and what of it may be given out."""
+
+    stated: AddressRange
+    ranges: tuple[range, ...]
+
+
+def _site_pools(intent: Intent, site: NetworkSite, subnet: SiteSubnet) -> tuple[_Pool, ...]:
+    """The pools in one subnet of a site: its own, then IPPools."""
+    inline = [_Pool(subnet.pa_pool, (subnet.pa_pool.values(),))] if subnet.pa_pool else []
+    stated = [
+        _Pool(pool.range, tuple(ranges_of(pool)))
+        for pool in intent.ip_pools_by_place.get(site.id, ())
+        if pool.range and pool.range.first in subnet.prefix
+    ]
+    return (*inline, *stated)
+
+
+@dataclass(frozen=True, slots=True)
 class _Request:
     """A provider address wanted: by whom, what for (a site subnet or a CA), from which pools of the site."""
 
@@ -184,7 +218,7 @@ class _Request:
     purpose: str
     site: NetworkSite
     version: int
-    pools: tuple[AddressRange, ...]
+    pools: tuple[_Pool, ...]
 
     @property
     def name(self) -> str:
@@ -196,13 +230,15 @@ def _with_shared_pas(intent: Intent, book: Book, problems: list[Problem]) -> tup
     requests = []
     for host in intent.hosts:
         site = intent.site_by_name[host.site]
-        pools = [(subnet.prefix, subnet.pa_pool) for subnet in site.subnets if subnet.pa_pool]
         if host.provider_addresses:
             continue
+        pools = [
+            (subnet.prefix, there) for subnet in site.subnets if (there := _site_pools(intent, site, subnet))
+        ]
         if not pools:
             text = f"left out, but no subnet of {site.id} has a paPool"
             problems.append(intent.problem(host.id, "spec.providerAddresses", text))
-        requests += [_Request(host.id, str(prefix), site, prefix.version, (pool,)) for prefix, pool in pools]
+        requests += [_Request(host.id, str(prefix), site, prefix.version, there) for prefix, there in pools]
     granted = _grant(intent, requests, book, problems)
     return tuple(
         replace(host, provider_addresses=host.provider_addresses or granted.get(host.id, ()))
@@ -220,9 +256,10 @@ def _with_rewrite_pas(intent: Intent, book: Book, problems: list[Problem]) -> tu
         site = intent.site_by_name[intent.host_by_name[port.host].site]
         for address in port.addresses:
             pools = tuple(
-                subnet.pa_pool
+                pool
                 for subnet in site.subnets
-                if subnet.pa_pool and subnet.prefix.version == address.version
+                if subnet.prefix.version == address.version
+                for pool in _site_pools(intent, site, subnet)
             )
             if pools:
                 requests.append(_Request(port.id, str(address), site, address.version, pools))
@@ -243,7 +280,12 @@ def _grant(
     taken = set(_taken_pas(intent))
     claims: dict[tuple[str, int], list[Claim]] = {}
     for wish in requests:
-        claim = Claim(str(wish.owner), wish.purpose, wish.name, [pool.values() for pool in wish.pools])
+        claim = Claim(
+            str(wish.owner),
+            wish.purpose,
+            wish.name,
+            [values for pool in wish.pools for values in pool.ranges],
+        )
         claims.setdefault((_pa_pool(wish.site, wish.version), wish.version), []).append(claim)
     values: dict[str, int] = {}
     for (pool, version), wanted in sorted(claims.items()):
@@ -253,7 +295,7 @@ def _grant(
     for request in requests:
         value = values.get(request.name)
         if value is None:
-            pools = " and ".join(map(str, request.pools))
+            pools = " and ".join(str(pool.stated) for pool in request.pools)
             text = f"left out, but {pools} of {request.site.id} {book.why_not}"
             problems.append(intent.problem(request.owner, "spec.providerAddresses", text))
         else:
@@ -289,7 +331,3 @@ def _address(version: int, value: int) -> Address:
 
 def _mac(value: int) -> Mac:
     return Mac(value.to_bytes(6).hex(":"))
-
-
-def _mac_value(mac: Mac) -> int:
-    return int(mac.replace(":", ""), 16)

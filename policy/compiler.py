@@ -6,9 +6,18 @@ A host gets every record of every VM network that has a port on it, and nothing 
 from ipaddress import ip_address, ip_network
 
 from policy.errors import ManifestError, ObjectId, UnknownHostError
-from policy.model import Address, Host, Mac, NetworkSite, Policy, Port, Translation, VMSubnet
-from policy.tables import LocalPort, ProviderAddress, ProviderRoute, Record, Subnet, Tables, on_link
-from policy.validate import nvgre_family
+from policy.model import Address, Host, Mac, NetworkSite, Policy, Port, Prefix, Translation, VMSubnet
+from policy.tables import (
+    CustomerRoute,
+    LocalPort,
+    ProviderAddress,
+    ProviderRoute,
+    Record,
+    Subnet,
+    Tables,
+    on_link,
+)
+from policy.validate import nvgre_family, way_to, ways_of
 
 _DEFAULT_ROUTE = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
@@ -42,7 +51,7 @@ def compile_host(policy: Policy, name: str) -> Tables:
                 key=lambda record: (record.vsid, _address_key(record.customer_address)),
             )
         ),
-        provider_routes=_provider_routes(policy.site_by_name[host.site]),
+        provider_routes=_provider_routes(policy, policy.site_by_name[host.site]),
         subnets=tuple(
             sorted(
                 Subnet(subnet.vsid, subnet.network_id.qualified_name, subnet.prefixes, subnet.gateways)
@@ -55,6 +64,7 @@ def compile_host(policy: Policy, name: str) -> Tables:
                 for port in local
             )
         ),
+        customer_routes=_customer_routes(policy, domains),
     )
 
 
@@ -70,7 +80,7 @@ def next_hop_macs(policy: Policy, tables: Tables) -> dict[Address, Mac]:
     for pa in tables.provider_addresses:
         if pa.host == tables.host:
             continue
-        hop, mac, owner, path = _next_hop(site, pa, policy.host_by_name[pa.host])
+        hop, mac, owner, path = _next_hop(policy, site, pa, policy.host_by_name[pa.host])
         if mac:
             macs[hop] = mac
         elif path:
@@ -122,29 +132,49 @@ def _records(host: Host, owner: Host, subnet: VMSubnet, port: Port) -> list[Reco
     ]
 
 
-def _provider_routes(site: NetworkSite) -> tuple[ProviderRoute, ...]:
+def _customer_routes(policy: Policy, domains: set[ObjectId]) -> tuple[CustomerRoute, ...]:
+    """Of several to one prefix the one with the lowest metric."""
+    best: dict[tuple[ObjectId, Prefix], CustomerRoute] = {}
+    for route in policy.customer_routes:
+        if route.network_id not in domains or route.prefix is None or route.next_hop is None:
+            continue
+        subnets = policy.subnets_by_network[route.network_id]
+        vsid = next(subnet.vsid for subnet in subnets if subnet.prefix_of(route.next_hop))
+        domain = route.network_id.qualified_name
+        made = CustomerRoute(domain, route.prefix, route.next_hop, vsid, route.metric)
+        there = best.setdefault((route.network_id, route.prefix), made)
+        if made.metric < there.metric:
+            best[route.network_id, route.prefix] = made
+    return tuple(sorted(best.values(), key=lambda route: (route.routing_domain, *_prefix_key(route.prefix))))
+
+
+def _provider_routes(policy: Policy, site: NetworkSite) -> tuple[ProviderRoute, ...]:
     on_site = [ProviderRoute(subnet.prefix, ip_address(on_link(subnet.prefix))) for subnet in site.subnets]
     default = [
         ProviderRoute(_DEFAULT_ROUTE[subnet.gateway.version], subnet.gateway)
         for subnet in site.subnets
         if subnet.gateway
     ]
-    return tuple(
-        sorted(
-            on_site + default,
-            key=lambda route: (_address_key(route.prefix.network_address), route.prefix.prefixlen),
-        )
-    )
+    stated = [ProviderRoute(route.prefix, route.next_hop) for route in ways_of(policy, site)]
+    return tuple(sorted(on_site + default + stated, key=lambda route: _prefix_key(route.prefix)))
 
 
-def _next_hop(site: NetworkSite, pa: ProviderAddress, owner: Host) -> tuple[Address, Mac, ObjectId, str]:
+def _next_hop(
+    policy: Policy, site: NetworkSite, pa: ProviderAddress, owner: Host
+) -> tuple[Address, Mac, ObjectId, str]:
     """(next hop, its MAC, object and path of the field that states it); path "" where the site has no way."""
     if site.subnet_of(pa.address):
         return pa.address, owner.underlay.mac, owner.id, "spec.underlay.mac"
+    if route := way_to(policy, site, pa.address):
+        return route.next_hop, Mac(""), route.owner, "spec.nextHop"
     for index, subnet in enumerate(site.subnets):
         if subnet.gateway and subnet.gateway.version == pa.address.version:
             return subnet.gateway, subnet.gateway_mac, site.id, f"spec.subnets[{index}].gatewayMac"
     return pa.address, Mac(""), owner.id, ""
+
+
+def _prefix_key(prefix: Prefix) -> tuple[tuple[int, int], int]:
+    return _address_key(prefix.network_address), prefix.prefixlen
 
 
 def _address_key(address: Address) -> tuple[int, int]:

@@ -13,15 +13,13 @@ import yaml
 from policy import allocator, notation, schema, validate
 from policy.errors import Location, ManifestError, ObjectId, Problem
 from policy.fields import Document, Fields, compose, from_text, syntax_problem
-from policy.model import TENANT_KINDS, Intent, Labels, Object, Policy, intent_of
+from policy.model import Intent, Labels, Object, Policy, intent_of
 from policy.schema import API_VERSION, KINDS, NAME
 
 STDIN = Path("-")
 """Stands for standard input among files."""
 
-PLANNED_KINDS = frozenset(
-    {"Tenant", "IPPool", "MACPool", "CustomerRoute", "ProviderRoute", "LookupRecord", "ProviderAddress"}
-)
+PLANNED_KINDS = frozenset({"LookupRecord", "ProviderAddress"})
 
 
 def load(files: Iterable[Path]) -> Policy:
@@ -74,11 +72,11 @@ def _decode(document: Document) -> tuple[ObjectId | None, Object | None]:
     if not kind:
         return None, None
     identity, labels = _identity(document, root, kind)
-    spec = root.section("spec", required=bool(KINDS[kind].fields))
+    spec = root.section("spec", required=any(field.required for field in KINDS[kind].fields))
     item = schema.read(KINDS[kind], identity.tenant, identity.name, labels, spec)
     for section in document.sections:
         section.close()
-    named = identity.name and (identity.tenant or kind not in TENANT_KINDS)
+    named = identity.name and (identity.tenant or not KINDS[kind].of_tenant)
     return (identity, item) if named else (None, None)
 
 
@@ -90,12 +88,12 @@ def _identity(document: Document, root: Fields, kind: str) -> tuple[ObjectId, La
     root.one("apiVersion", from_text(_api_version), API_VERSION)
     metadata = root.section("metadata", required=True)
     name = metadata.one("name", NAME.read, "", required=True)
-    of_tenant = kind in TENANT_KINDS
-    tenant = metadata.one("tenant", NAME.read, "", required=of_tenant)
-    if not of_tenant and metadata.has("tenant"):
+    of_tenant = KINDS[kind].of_tenant
+    tenant = metadata.one("tenant", NAME.read, "", required=of_tenant is True)
+    if of_tenant is False and metadata.has("tenant"):
         metadata.report("tenant", f"a {kind} belongs to no tenant")
     labels = metadata.pairs("labels", from_text(notation.parse_label), notation.parse_label_key)
-    identity = ObjectId(kind, tenant if of_tenant else "", name)
+    identity = ObjectId(kind, "" if of_tenant is False else tenant, name)
     document.subject = str(identity) if name else kind
     return identity, labels
 

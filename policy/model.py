@@ -88,6 +88,24 @@ class AddressRange:
 
 
 @dataclass(frozen=True, slots=True)
+class MacRange:
+    """MACs from `first` to `last`, both included."""
+
+    first: Mac
+    last: Mac
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
+
+    def values(self) -> range:
+        return range(mac_value(self.first), mac_value(self.last) + 1)
+
+
+def mac_value(mac: Mac) -> int:
+    return int(mac.replace(":", ""), 16)
+
+
+@dataclass(frozen=True, slots=True)
 class SiteSubnet:
     """One subnet of a site's provider network."""
 
@@ -218,9 +236,123 @@ class Port:
         return ObjectId("VMSubnet", self.tenant, self.vm_subnet)
 
 
-Object = LogicalNetwork | NetworkSite | Host | VMNetwork | VMSubnet | Port
-KINDS: tuple[type[Object], ...] = (LogicalNetwork, NetworkSite, Host, VMNetwork, VMSubnet, Port)
-TENANT_KINDS = frozenset({"VMNetwork", "VMSubnet", "Port"})
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Whom networks belong to."""
+
+    name: str
+    description: str = ""
+    labels: Labels = ()
+
+    @property
+    def id(self) -> ObjectId:
+        return ObjectId("Tenant", "", self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class IPPool:
+    """Addresses to be given out: of a site's provider network (`site`), or of a tenant's VM subnet
+    (`vm_subnet`). Of one family, within one subnet of the place.
+    """
+
+    name: str
+    tenant: str = ""
+    site: str = ""
+    vm_subnet: str = ""
+    range: AddressRange | None = None
+    reserved: tuple[AddressRange, ...] = ()
+    gateway: Address | None = None
+    dns_servers: tuple[Address, ...] = ()
+    dns_suffix: str = ""
+    labels: Labels = ()
+
+    @property
+    def id(self) -> ObjectId:
+        return ObjectId("IPPool", self.tenant, self.name)
+
+    @property
+    def subnet_id(self) -> ObjectId:
+        return ObjectId("VMSubnet", self.tenant, self.vm_subnet)
+
+
+def ranges_of(pool: IPPool) -> list[range]:
+    """What may be given out, as integers: the range without what is reserved."""
+    left = [pool.range.values()] if pool.range else []
+    for taken in (reserved.values() for reserved in pool.reserved):
+        left = [
+            part
+            for values in left
+            for part in (
+                range(values.start, min(values.stop, taken.start)),
+                range(max(values.start, taken.stop), values.stop),
+            )
+            if part.start < part.stop
+        ]
+    return left
+
+
+@dataclass(frozen=True, slots=True)
+class MACPool:
+    """MACs to be given out to ports that state none."""
+
+    name: str
+    range: MacRange | None = None
+    labels: Labels = ()
+
+    @property
+    def id(self) -> ObjectId:
+        return ObjectId("MACPool", "", self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerRoute:
+    """In a VM network: a prefix that is reached by the port with address `next_hop`."""
+
+    tenant: str
+    name: str
+    vm_network: str
+    prefix: Prefix | None = None
+    next_hop: Address | None = None
+    metric: int = 0
+    labels: Labels = ()
+
+    @property
+    def id(self) -> ObjectId:
+        return ObjectId("CustomerRoute", self.tenant, self.name)
+
+    @property
+    def network_id(self) -> ObjectId:
+        return ObjectId("VMNetwork", self.tenant, self.vm_network)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRoute:
+    """In the provider network: a prefix that hosts of a site reach by the router `next_hop`."""
+
+    name: str
+    site: str
+    prefix: Prefix | None = None
+    next_hop: Address | None = None
+    labels: Labels = ()
+
+    @property
+    def id(self) -> ObjectId:
+        return ObjectId("ProviderRoute", "", self.name)
+
+
+Object = (
+    Tenant
+    | LogicalNetwork
+    | NetworkSite
+    | Host
+    | IPPool
+    | MACPool
+    | VMNetwork
+    | VMSubnet
+    | Port
+    | CustomerRoute
+    | ProviderRoute
+)
 
 
 @dataclass(frozen=True)
@@ -233,6 +365,11 @@ class Intent:
     vm_networks: tuple[VMNetwork, ...] = ()
     vm_subnets: tuple[VMSubnet, ...] = ()
     ports: tuple[Port, ...] = ()
+    tenants: tuple[Tenant, ...] = ()
+    ip_pools: tuple[IPPool, ...] = ()
+    mac_pools: tuple[MACPool, ...] = ()
+    customer_routes: tuple[CustomerRoute, ...] = ()
+    provider_routes: tuple[ProviderRoute, ...] = ()
     sources: Mapping[ObjectId, Mapping[str, Location]] = field(
         default_factory=dict, compare=False, repr=False
     )
@@ -240,12 +377,17 @@ class Intent:
     @cached_property
     def by_id(self) -> dict[ObjectId, Object]:
         groups: tuple[Iterable[Object], ...] = (
+            self.tenants,
             self.logical_networks,
             self.sites,
+            self.provider_routes,
             self.hosts,
+            self.mac_pools,
             self.vm_networks,
             self.vm_subnets,
+            self.ip_pools,
             self.ports,
+            self.customer_routes,
         )
         return {item.id: item for group in groups for item in group}
 
@@ -266,6 +408,22 @@ class Intent:
         groups: dict[ObjectId, list[Port]] = {}
         for port in self.ports:
             groups.setdefault(port.subnet_id, []).append(port)
+        return groups
+
+    @cached_property
+    def ip_pools_by_place(self) -> dict[ObjectId, list[IPPool]]:
+        """NetworkSite or VMSubnet -> its pools."""
+        groups: dict[ObjectId, list[IPPool]] = {}
+        for pool in self.ip_pools:
+            place = ObjectId("NetworkSite", "", pool.site) if pool.site else pool.subnet_id
+            groups.setdefault(place, []).append(pool)
+        return groups
+
+    @cached_property
+    def subnets_by_network(self) -> dict[ObjectId, list[VMSubnet]]:
+        groups: dict[ObjectId, list[VMSubnet]] = {}
+        for subnet in self.vm_subnets:
+            groups.setdefault(subnet.network_id, []).append(subnet)
         return groups
 
     def site_of(self, host: Host) -> NetworkSite | None:
@@ -296,5 +454,10 @@ def intent_of(
         vm_networks=tuple(item for item in ordered if isinstance(item, VMNetwork)),
         vm_subnets=tuple(item for item in ordered if isinstance(item, VMSubnet)),
         ports=tuple(item for item in ordered if isinstance(item, Port)),
+        tenants=tuple(item for item in ordered if isinstance(item, Tenant)),
+        ip_pools=tuple(item for item in ordered if isinstance(item, IPPool)),
+        mac_pools=tuple(item for item in ordered if isinstance(item, MACPool)),
+        customer_routes=tuple(item for item in ordered if isinstance(item, CustomerRoute)),
+        provider_routes=tuple(item for item in ordered if isinstance(item, ProviderRoute)),
         sources=sources or {},
     )

@@ -3,12 +3,13 @@
 import re
 from ipaddress import ip_address, ip_network
 
-from policy.model import FIRST_VSID, LAST_VSID, ROUTER_MAC, Address, AddressRange, Mac, Prefix
+from policy.model import FIRST_VSID, LAST_VSID, ROUTER_MAC, Address, AddressRange, Mac, MacRange, Prefix
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}")
 _LABEL = re.compile(r"[A-Za-z0-9._-]{0,63}")
 _LABEL_KEY = re.compile(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_DNS_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _IFNAMSIZ = 16
 
 _NOT_UNICAST = [
@@ -126,6 +127,61 @@ def parse_label(text: str) -> str:
     if not _LABEL.fullmatch(text):
         raise ValueError(f"{text!r} is not a label: up to 63 letters, digits, '.', '_' or '-'")
     return text
+
+
+def parse_reserved(text: str) -> AddressRange:
+    """ADDRESS, or FIRST-LAST."""
+    if "-" in text:
+        return parse_range(text)
+    address = parse_address(text)
+    return AddressRange(address, address)
+
+
+def write_reserved(span: AddressRange) -> str:
+    return str(span.first) if span.first == span.last else str(span)
+
+
+def parse_mac_range(text: str) -> MacRange:
+    """FIRST-LAST, both included, the octets with ':' between them; all locally administered."""
+    first, dash, last = (part.strip() for part in text.partition("-"))
+    if not dash:
+        raise ValueError(f"{text!r} is not a range: FIRST-LAST")
+    span = MacRange(parse_mac(first), parse_mac(last))
+    if span.first > span.last:
+        raise ValueError(f"{text!r} ends before it begins")
+    if span.first[:2] != span.last[:2] or not int(span.first[:2], 16) & 2:
+        raise ValueError(f"{text!r} is not within the locally administered MACs of one first octet")
+    return span
+
+
+def parse_route_prefix(text: str) -> Prefix:
+    """Where a route leads: a prefix of unicast addresses, or all of them."""
+    prefix = parse_source(text)
+    if prefix.prefixlen:
+        for special, what in _NOT_UNICAST:
+            if prefix.overlaps(special):
+                raise ValueError(f"{text!r} can't be used: it holds {special}, {what}")
+    return prefix
+
+
+def parse_domain(text: str) -> str:
+    """A DNS name (RFC 1123 section 2.1)."""
+    if len(text) > 253 or not all(map(_DNS_LABEL.fullmatch, text.split("."))):
+        raise ValueError(f"{text!r} is not a DNS name")
+    return text.lower()
+
+
+def parse_text(text: str) -> str:
+    """Words for people: one line."""
+    if not text.isprintable() or len(text) > 250:
+        raise ValueError("not one line of up to 250 characters")
+    return text
+
+
+def check_metric(metric: int) -> int:
+    if not 0 <= metric <= 0xFFFF:
+        raise ValueError(f"{metric} is not a metric: 0..65535")
+    return metric
 
 
 def check_vsid(vsid: int) -> int:

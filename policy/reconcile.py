@@ -56,8 +56,9 @@ _ROUTE_RDID, _ROUTE_VSID, _ROUTE_LEN = slice(32, 36), slice(36, 40), slice(40, 4
 
 def rows_of(tables: Tables, ids: Ids) -> Rows:
     """What the core of the tables' host should have."""
-    kinds = (kind for kind in PUT_ORDER if kind is not RowKind.ROUTE)
-    return index({kind: pack_rows(kind, rows) for kind, rows in zip(kinds, tables.rows(ids), strict=True)})
+    return index(
+        {kind: pack_rows(kind, rows) for kind, rows in zip(PUT_ORDER, tables.rows(ids), strict=True)}
+    )
 
 
 def index(packed: Mapping[RowKind, bytes]) -> Rows:

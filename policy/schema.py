@@ -19,14 +19,19 @@ from policy.model import (
     NO_MAC,
     Attach,
     AttachKind,
+    CustomerRoute,
     Driver,
     Host,
+    IPPool,
     Labels,
     LogicalNetwork,
+    MACPool,
     NetworkSite,
     Object,
     Port,
+    ProviderRoute,
     SiteSubnet,
+    Tenant,
     Translation,
     Underlay,
     VMNetwork,
@@ -76,6 +81,18 @@ PREFIX = _text("prefix", notation.parse_prefix)
 SOURCE = _text("source prefix", notation.parse_source)
 RANGE = _text("range", notation.parse_range)
 MAC = _text("MAC", notation.parse_mac)
+ROUTE_PREFIX = _text("prefix", notation.parse_route_prefix)
+MAC_RANGE = _text("MAC range", notation.parse_mac_range)
+RESERVED = Scalar(
+    "address or range",
+    from_text(notation.parse_reserved),
+    notation.parse_reserved,
+    notation.write_reserved,
+    {"type": "string"},
+)
+DOMAIN = _text("domain", notation.parse_domain)
+TEXT = _text("text", notation.parse_text)
+METRIC = _number("metric", notation.check_metric)
 VSID = _number("VSID", notation.check_vsid)
 MTU = _number("MTU", _check_mtu)
 BOOLEAN = Scalar("boolean", boolean, bool, bool, {"type": "boolean"})
@@ -132,7 +149,8 @@ class Kind:
     model: type[Object]
     meaning: str
     fields: tuple[Field, ...] = ()
-    of_tenant: bool = False
+    of_tenant: bool | None = False
+    """None: it may be of a tenant, and has `tenant` all the same."""
 
     @property
     def name(self) -> str:
@@ -277,6 +295,11 @@ LOGICAL_NETWORK = Field(
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
+        Kind(
+            Tenant,
+            "Whom networks belong to. Once one is stated, every tenant has to be.",
+            (Field("description", TEXT, "Words for people.", "Blue Inc., contract 17", "", "none"),),
+        ),
         Kind(LogicalNetwork, "A provider network that sites and VM networks are part of."),
         Kind(
             NetworkSite,
@@ -326,6 +349,66 @@ KINDS: Mapping[str, Kind] = {
                     "of an unmanaged host: not known",
                     required=True,
                     condition="managed",
+                ),
+            ),
+        ),
+        Kind(
+            ProviderRoute,
+            "A way in the provider network besides a site's subnets and gateways.",
+            (
+                Field("site", NAME, "The site whose hosts have it.", "rack1", "", required=True),
+                Field("prefix", ROUTE_PREFIX, "Where it leads.", "192.168.80.0/22", required=True),
+                Field(
+                    "nextHop", ADDRESS, "The router, in a subnet of the site.", "192.168.77.2", required=True
+                ),
+            ),
+        ),
+        Kind(
+            IPPool,
+            "Addresses to be given out: of a site to hosts and rewrite ports, of a VM subnet to its ports.",
+            (
+                Field("site", NAME, "The site: for provider addresses.", "rack1", "", "it is a VM subnet's"),
+                Field(
+                    "vmSubnet",
+                    NAME,
+                    "The VM subnet, of the pool's tenant: for customer addresses.",
+                    "Blue_VMSubnet1",
+                    "",
+                    "it is a site's",
+                ),
+                Field("range", RANGE, "What may be given out.", "10.1.1.100-10.1.1.199", required=True),
+                Field(
+                    "reserved",
+                    RESERVED,
+                    "What of it may not: addresses and ranges.",
+                    "[10.1.1.100, 10.1.1.150-10.1.1.159]",
+                    (),
+                    "nothing",
+                    many=True,
+                ),
+                Field(
+                    "gateway",
+                    ADDRESS,
+                    "The gateway of those who get an address, for reference: it must be the subnet's.",
+                    "10.1.1.1",
+                    None,
+                    "the subnet's",
+                ),
+                Field("dnsServers", ADDRESS, "Their DNS servers.", "[10.1.1.53]", (), "none", many=True),
+                Field("dnsSuffix", DOMAIN, "Their DNS suffix.", "blue.example", "", "none"),
+            ),
+            of_tenant=None,
+        ),
+        Kind(
+            MACPool,
+            "MACs to be given out to ports; once there is one, from nowhere else.",
+            (
+                Field(
+                    "range",
+                    MAC_RANGE,
+                    "Locally administered MACs of one first octet.",
+                    '"02:1d:d8:00:00:00-02:1d:d8:ff:ff:ff"',
+                    required=True,
                 ),
             ),
         ),
@@ -423,6 +506,23 @@ KINDS: Mapping[str, Kind] = {
             ),
             of_tenant=True,
         ),
+        Kind(
+            CustomerRoute,
+            "A way inside a VM network: a prefix behind one of its ports, such as an appliance.",
+            (
+                Field("vmNetwork", NAME, "The VM network that has it.", "Blue_VMNet", "", required=True),
+                Field("prefix", ROUTE_PREFIX, "Where it leads.", "10.9.0.0/16", required=True),
+                Field(
+                    "nextHop",
+                    ADDRESS,
+                    "A customer address in a subnet of the VM network.",
+                    "10.1.1.10",
+                    required=True,
+                ),
+                Field("metric", METRIC, "Of several to one prefix the lowest counts.", "10", 0, "0"),
+            ),
+            of_tenant=True,
+        ),
     )
 }
 
@@ -455,7 +555,7 @@ def write_all(item: Object) -> dict[str, Plain]:
 
 
 def _make(kind: Kind, tenant: str, name: str, labels: Labels, values: Values) -> Object:
-    whose: Values = {"tenant": tenant} if kind.of_tenant else {}
+    whose: Values = {} if kind.of_tenant is False else {"tenant": tenant}
     return kind.model(name=name, labels=labels, **whose, **values)
 
 
@@ -563,12 +663,15 @@ def fields_of(path: str) -> tuple[Field, ...]:
     return field.type.fields if isinstance(field.type, Section) else ()
 
 
+_TENANT_WORDS = {True: "tenant, ", False: "", None: "tenant (of a tenant's), "}
+
+
 def explain(path: str) -> Iterator[str]:
     """What a kind or a field means, line by line, and what fields are in it. UnknownFieldError: none such."""
     kind, field = find(path)
     if field is None:
         yield f"{kind.name}: {kind.meaning}"
-        yield f"metadata: name{', tenant' if kind.of_tenant else ''}, labels"
+        yield f"metadata: name, {_TENANT_WORDS[kind.of_tenant]}labels"
     else:
         yield f"{path} ({field.type_name}{', required' if field.required else ''}): {field.meaning}"
         if field.when_left_out:
@@ -598,15 +701,16 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def _document_schema(kind: Kind) -> dict[str, Plain]:
     whose = ["name", *(["tenant"] if kind.of_tenant else [])]
+    may = ["name"] if kind.of_tenant is False else ["name", "tenant"]
     labels = {"type": "object", "additionalProperties": {"type": "string"}}
-    metadata = {**{part: dict(NAME.schema) for part in whose}, "labels": labels}
+    metadata = {**{part: dict(NAME.schema) for part in may}, "labels": labels}
     properties = {
         "apiVersion": {"const": API_VERSION},
         "kind": {"const": kind.name},
         "metadata": _object_schema(metadata, whose),
         "spec": _fields_schema(kind.fields),
     }
-    required = ["kind", "metadata", *(["spec"] if kind.fields else [])]
+    required = ["kind", "metadata", *(["spec"] if any(field.required for field in kind.fields) else [])]
     return {"description": kind.meaning, **_object_schema(properties, required)}
 
 

@@ -48,6 +48,16 @@ class Subnet(NamedTuple):
     gateways: tuple[Address, ...]
 
 
+class CustomerRoute(NamedTuple):
+    """The best way to a prefix inside a routing domain; vsid: the next hop's."""
+
+    routing_domain: str
+    prefix: Prefix
+    next_hop: Address
+    vsid: int
+    metric: int
+
+
 class ProviderRoute(NamedTuple):
     """Route in PA space; the unspecified next hop means on link."""
 
@@ -99,6 +109,7 @@ class Tables:
     provider_routes: tuple[ProviderRoute, ...]
     subnets: tuple[Subnet, ...]
     ports: tuple[LocalPort, ...]
+    customer_routes: tuple[CustomerRoute, ...] = ()
 
     @cached_property
     def ids(self) -> Ids:
@@ -143,6 +154,7 @@ class Tables:
                 for prefix in port.allowed_sources
             ),
             sorted(self._record_row(record, ids) for record in self.records),
+            sorted(_route_row(route, ids) for route in self.customer_routes),
         ]
 
     def view(self, generation: int = FIRST_GENERATION) -> dict[str, Any]:
@@ -153,7 +165,10 @@ class Tables:
             "providerAddresses": _sorted_view(map(_pa_view, self.provider_addresses)),
             "records": _sorted_view(map(_record_view, self.records)),
             "customerRoutes": _sorted_view(
-                _customer_route_view(subnet, prefix) for subnet in self.subnets for prefix in subnet.prefixes
+                [
+                    *(_on_link_view(subnet, prefix) for subnet in self.subnets for prefix in subnet.prefixes),
+                    *map(_customer_route_view, self.customer_routes),
+                ]
             ),
             "providerRoutes": _sorted_view(map(_provider_route_view, self.provider_routes)),
             "subnets": _sorted_view(map(_subnet_view, self.subnets)),
@@ -206,6 +221,17 @@ def _prefix_row(vsid: int, prefix: Prefix, gateway: Address) -> dp.PrefixRow:
     )
 
 
+def _route_row(route: CustomerRoute, ids: Ids) -> dp.RouteRow:
+    return dp.RouteRow(
+        prefix=dp.pack_address(route.prefix.network_address),
+        next_hop=dp.pack_address(route.next_hop),
+        rdid=ids.routing_domains[route.routing_domain],
+        vsid=route.vsid,
+        family=route.prefix.version,
+        prefix_len=route.prefix.prefixlen,
+    )
+
+
 def _source_row(port: int, prefix: Prefix) -> dp.SourceRow:
     return dp.SourceRow(dp.pack_address(prefix.network_address), port, prefix.version, prefix.prefixlen)
 
@@ -214,12 +240,21 @@ def _pa_view(pa: ProviderAddress) -> dict[str, Any]:
     return {"address": str(pa.address), "prefixLength": pa.prefix_length, "kind": pa.kind, "host": pa.host}
 
 
-def _customer_route_view(subnet: Subnet, prefix: Prefix) -> dict[str, Any]:
+def _on_link_view(subnet: Subnet, prefix: Prefix) -> dict[str, Any]:
     return {
         "routingDomain": subnet.routing_domain,
         "prefix": str(prefix),
         "nextHop": on_link(prefix),
         "metric": 0,
+    }
+
+
+def _customer_route_view(route: CustomerRoute) -> dict[str, Any]:
+    return {
+        "routingDomain": route.routing_domain,
+        "prefix": str(route.prefix),
+        "nextHop": str(route.next_hop),
+        "metric": route.metric,
     }
 
 

@@ -7,8 +7,9 @@ checked.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby, permutations
+from itertools import groupby, pairwise, permutations
 from operator import attrgetter
+from typing import NamedTuple
 
 from policy.errors import ObjectId, Problem
 from policy.model import (
@@ -16,17 +17,21 @@ from policy.model import (
     NVGRE_OVERHEAD,
     UNDERLAY_PORT,
     Address,
+    CustomerRoute,
     Host,
     Intent,
-    LogicalNetwork,
+    IPPool,
     NetworkSite,
     Policy,
     Port,
     Prefix,
+    ProviderRoute,
     Translation,
     VMNetwork,
     VMSubnet,
+    mac_value,
 )
+from policy.notation import write_reserved
 
 MAX_LOCAL_PORTS = 1023
 """Tenant ports of one host: DP_MAX_PORTS less the underlay."""
@@ -68,8 +73,23 @@ def references(item: object) -> Iterator[tuple[str, ObjectId]]:
         case Port():
             yield "spec.vmSubnet", item.subnet_id
             yield "spec.host", ObjectId("Host", "", item.host)
-        case LogicalNetwork():
+        case IPPool():
+            yield "spec.site", ObjectId("NetworkSite", "", item.site)
+            yield "spec.vmSubnet", item.subnet_id
+        case CustomerRoute():
+            yield "spec.vmNetwork", item.network_id
+        case ProviderRoute():
+            yield "spec.site", ObjectId("NetworkSite", "", item.site)
+        case _:
             pass
+
+
+def tenants_exist(intent: Intent) -> Problems:
+    """Where no Tenant is stated, tenants are whoever is named."""
+    known = {tenant.name for tenant in intent.tenants}
+    for item in intent.by_id.values() if known else ():
+        if item.id.tenant and item.id.tenant not in known:
+            yield intent.problem(item.id, "metadata.tenant", f"there is no Tenant {item.id.tenant}")
 
 
 def port_names_are_unique(intent: Intent) -> Problems:
@@ -157,6 +177,171 @@ def _stated_pas(intent: Intent) -> Iterator[tuple[ObjectId, Host | None, str, Ad
     for port in intent.ports:
         for index, pa in enumerate(port.provider_addresses):
             yield port.id, intent.host_by_name.get(port.host), f"spec.providerAddresses[{index}]", pa
+
+
+# ---- pools ---------------------------------------------------------------------------------------
+
+
+def ip_pools_have_one_place(intent: Intent) -> Problems:
+    for pool in intent.ip_pools:
+        if bool(pool.site) == bool(pool.vm_subnet):
+            found = "both" if pool.site else "neither"
+            yield intent.problem(pool.id, "spec", f"expected one of site and vmSubnet, not {found}")
+        elif pool.site and pool.tenant:
+            yield intent.problem(pool.id, "metadata.tenant", "a site's pool belongs to no tenant")
+        elif pool.vm_subnet and not pool.tenant:
+            yield intent.problem(pool.id, "metadata.tenant", "missing: the tenant of the VM subnet")
+
+
+def ip_pools_fit_their_place(intent: Intent) -> Problems:
+    """A pool's range lies in one subnet of its place, what is reserved in the range; the gateway is the
+    subnet's.
+    """
+    for pool in intent.ip_pools:
+        prefixes = _prefixes_of_place(intent, pool)
+        if pool.range is None or not prefixes or (pool.site and pool.vm_subnet):
+            continue
+        first, last = pool.range.first, pool.range.last
+        around = next((prefix for prefix in prefixes if first in prefix and last in prefix), None)
+        if around is None:
+            names = ", ".join(map(str, prefixes))
+            yield intent.problem(pool.id, "spec.range", f"{pool.range} is in none of {names}")
+        for index, reserved in enumerate(pool.reserved):
+            same_family = reserved.first.version == first.version
+            if not same_family or int(reserved.first) < int(first) or int(reserved.last) > int(last):
+                text = f"{write_reserved(reserved)} is not inside {pool.range}"
+                yield intent.problem(pool.id, f"spec.reserved[{index}]", text)
+        gateway = prefixes.get(around) if around else None
+        if pool.gateway and around and pool.gateway != gateway:
+            text = f"{pool.gateway} is not the gateway of {around}, {gateway or 'which has none'}"
+            yield intent.problem(pool.id, "spec.gateway", text)
+
+
+def pools_do_not_overlap(intent: Intent) -> Problems:
+    """In one place; nor do the inline pools of sites. MAC pools are all in one place."""
+    spans: dict[ObjectId, list[tuple[int, int, int, ObjectId, str]]] = {}
+    for pool in intent.ip_pools:
+        if pool.range is not None:
+            place = ObjectId("NetworkSite", "", pool.site) if pool.site else pool.subnet_id
+            span = (pool.range.first.version, int(pool.range.first), int(pool.range.last))
+            spans.setdefault(place, []).append((*span, pool.id, "spec.range"))
+    for site in intent.sites:
+        for index, subnet in enumerate(site.subnets):
+            if subnet.pa_pool:
+                span = (subnet.prefix.version, int(subnet.pa_pool.first), int(subnet.pa_pool.last))
+                spans.setdefault(site.id, []).append((*span, site.id, f"spec.subnets[{index}].paPool"))
+    for macs in intent.mac_pools:
+        if macs.range:
+            first, last = mac_value(macs.range.first), mac_value(macs.range.last)
+            spans.setdefault(_MACS, []).append((0, first, last, macs.id, "spec.range"))
+    for place_spans in spans.values():
+        for (version, _, end, owner, _), (other, begin, _, pool_id, path) in pairwise(sorted(place_spans)):
+            if version == other and begin <= end:
+                yield intent.problem(pool_id, path, f"overlaps the pool of {owner}")
+
+
+_MACS = ObjectId("", "", "")
+
+
+def _prefixes_of_place(intent: Intent, pool: IPPool) -> dict[Prefix, Address | None]:
+    """The prefixes of a pool's site or VM subnet, and their gateways; none where that is not there."""
+    if pool.site:
+        site = intent.site_by_name.get(pool.site)
+        return {subnet.prefix: subnet.gateway for subnet in site.subnets} if site else {}
+    subnet_of_pool = intent.subnet_by_id.get(pool.subnet_id)
+    if subnet_of_pool is None:
+        return {}
+    return {prefix: gateway_of(subnet_of_pool, prefix) for prefix in subnet_of_pool.prefixes}
+
+
+# ---- routes --------------------------------------------------------------------------------------
+
+
+def customer_routes_lead_somewhere(intent: Intent) -> Problems:
+    """The next hop is in a subnet of the VM network and no gateway; the prefix is not one on link there."""
+    for route in intent.customer_routes:
+        subnets = intent.subnets_by_network.get(route.network_id, [])
+        if route.prefix is None or route.next_hop is None or not subnets:
+            continue
+        home = next((subnet for subnet in subnets if subnet.prefix_of(route.next_hop)), None)
+        if route.prefix.version != route.next_hop.version:
+            yield intent.problem(route.id, "spec.nextHop", f"{route.next_hop} is of another family")
+        elif home is None:
+            text = f"{route.next_hop} is in no subnet of {route.network_id}"
+            yield intent.problem(route.id, "spec.nextHop", text)
+        elif misfit := _misfit_in(home, route.next_hop):
+            yield intent.problem(route.id, "spec.nextHop", misfit)
+        owner = next((subnet for subnet in subnets if route.prefix in subnet.prefixes), None)
+        if owner:
+            text = f"{route.prefix} is on link: it is a prefix of {owner.id}"
+            yield intent.problem(route.id, "spec.prefix", text)
+
+
+def customer_routes_are_unique(intent: Intent) -> Problems:
+    owners: dict[tuple[ObjectId, Prefix, int], ObjectId] = {}
+    for route in intent.customer_routes:
+        if route.prefix is None:
+            continue
+        first = owners.setdefault((route.network_id, route.prefix, route.metric), route.id)
+        if first != route.id:
+            text = f"{first} leads to {route.prefix} with metric {route.metric} already"
+            yield intent.problem(route.id, "spec.prefix", text)
+
+
+def provider_routes_lead_somewhere(intent: Intent) -> Problems:
+    """The next hop is on a subnet of the site; the prefix is neither one of those nor led to already."""
+    owners: dict[tuple[str, Prefix], ObjectId] = {}
+    for route in intent.provider_routes:
+        site = intent.site_by_name.get(route.site)
+        if site is None or not site.subnets or route.prefix is None or route.next_hop is None:
+            continue
+        if route.prefix.version != route.next_hop.version:
+            yield intent.problem(route.id, "spec.nextHop", f"{route.next_hop} is of another family")
+        elif site.subnet_of(route.next_hop) is None:
+            yield intent.problem(route.id, "spec.nextHop", f"{route.next_hop} is in no subnet of {site.id}")
+        if taken := _taken_at(site, route.prefix):
+            yield intent.problem(route.id, "spec.prefix", taken)
+        first = owners.setdefault((route.site, route.prefix), route.id)
+        if first != route.id:
+            yield intent.problem(route.id, "spec.prefix", f"{first} leads to {route.prefix} already")
+
+
+class Way(NamedTuple):
+    """A ProviderRoute of a site that states what it must."""
+
+    owner: ObjectId
+    prefix: Prefix
+    next_hop: Address
+
+
+def ways_of(intent: Intent, site: NetworkSite) -> list[Way]:
+    return [
+        Way(route.id, route.prefix, route.next_hop)
+        for route in intent.provider_routes
+        if route.site == site.name and route.prefix is not None and route.next_hop is not None
+    ]
+
+
+def way_to(intent: Intent, site: NetworkSite, address: Address) -> Way | None:
+    """The site's longest ProviderRoute to an address."""
+    ways = (way for way in ways_of(intent, site) if address in way.prefix)
+    return max(ways, key=lambda way: way.prefix.prefixlen, default=None)
+
+
+def _taken_at(site: NetworkSite, prefix: Prefix) -> str:
+    """Why a site has a way to the prefix already; "" if it has none."""
+    if any(prefix == subnet.prefix for subnet in site.subnets):
+        return f"{prefix} is on link at {site.id}"
+    gateways = [subnet.gateway for subnet in site.subnets if subnet.gateway]
+    if not prefix.prefixlen and any(gateway.version == prefix.version for gateway in gateways):
+        return f"the gateway of {site.id} is the way to {prefix}"
+    return ""
+
+
+def _misfit_in(subnet: VMSubnet, address: Address) -> str:
+    prefix = subnet.prefix_of(address)
+    assert prefix is not None
+    return _misfit(address, prefix, gateway_of(subnet, prefix))
 
 
 # ---- tenant networks -----------------------------------------------------------------------------
@@ -320,7 +505,7 @@ def peers_share_a_family(policy: Policy) -> Problems:
 
 
 def peers_are_routed(policy: Policy) -> Problems:
-    """The site of a managed host reaches PAs on other sites by a gateway of their family."""
+    """The site of a managed host reaches PAs on other sites by a gateway of their family, or by routes."""
     for (name, peer_name), rewrite_versions in _peers(policy).items():
         host, peer = policy.host_by_name[name], policy.host_by_name[peer_name]
         site = policy.site_by_name[host.site]
@@ -328,8 +513,16 @@ def peers_are_routed(policy: Policy) -> Problems:
             continue
         routed = {subnet.gateway.version for subnet in site.subnets if subnet.gateway}
         for version in sorted(({nvgre_family(host, peer)} | rewrite_versions) - routed - {0}):
+            if _has_ways(policy, site, policy.site_by_name[peer.site], version):
+                continue
             text = f"no IPv{version} gateway, by which {host.id} would reach {peer.id} on {peer.site}"
             yield policy.problem(site.id, "spec.subnets", text)
+
+
+def _has_ways(policy: Policy, site: NetworkSite, other: NetworkSite, version: int) -> bool:
+    """By ProviderRoutes to all of the other site's subnets of an IP version."""
+    prefixes = [subnet.prefix for subnet in other.subnets if subnet.prefix.version == version]
+    return all(way_to(policy, site, prefix.network_address) for prefix in prefixes)
 
 
 def _peers(policy: Policy) -> dict[tuple[str, str], set[int]]:
@@ -392,12 +585,19 @@ def _at(intent: Intent, subject: ObjectId) -> str:
 
 INTENT_RULES: tuple[Callable[[Intent], Problems], ...] = (
     references_exist,
+    tenants_exist,
     port_names_are_unique,
     site_subnets_do_not_overlap,
     site_subnet_addresses_fit,
     provider_addresses_are_on_site,
     provider_addresses_are_unique,
     underlay_macs_are_unique,
+    ip_pools_have_one_place,
+    ip_pools_fit_their_place,
+    pools_do_not_overlap,
+    provider_routes_lead_somewhere,
+    customer_routes_lead_somewhere,
+    customer_routes_are_unique,
     prefixes_do_not_overlap_in_a_vm_network,
     gateways_fit_their_prefixes,
     vsids_are_unique,

@@ -197,7 +197,7 @@ def test_get_names_and_labels(applied: Shell) -> None:
     assert applied("get", "port", "-l", "app=back", "-o", "json").stdout == "[]\n"
     assert applied("get", "host", "h1", "-o", "name").stdout == "host/h1\n"
     assert "there is no Host h9" in applied("get", "host", "h9", status=1).stderr
-    assert "'prot' is not a kind; kinds: LogicalNetwork" in applied("get", "prot", status=2).stderr
+    assert "'prot' is not a kind; kinds: Tenant, LogicalNetwork" in applied("get", "prot", status=2).stderr
 
 
 def test_describe(applied: Shell) -> None:

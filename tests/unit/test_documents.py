@@ -140,7 +140,7 @@ def test_every_example_reads(path: str, field: schema.Field) -> None:
 
 
 def test_explain_what_is_not_there() -> None:
-    with pytest.raises(schema.UnknownFieldError, match="'Prot' is not a kind; kinds: LogicalNetwork"):
+    with pytest.raises(schema.UnknownFieldError, match="'Prot' is not a kind; kinds: Tenant, LogicalNetwork"):
         list(schema.explain("Prot"))
     with pytest.raises(
         schema.UnknownFieldError, match=r"Port\.adress: no field 'adress'; fields there: vmSubnet"

@@ -51,7 +51,177 @@ metadata: {name: rack2}
 spec: {logicalNetwork: NET, subnets: [{prefix: 192.168.78.0/24}]}
 """
 
+POOL = """\
+kind: IPPool
+metadata: {name: pool, tenant: blue}
+spec: {vmSubnet: Blue1, range: 10.1.1.100-10.1.1.199, reserved: [10.1.1.150]}
+"""
+ROUTE = """\
+kind: CustomerRoute
+metadata: {name: route, tenant: blue}
+spec: {vmNetwork: Blue_VMNet, prefix: 10.9.0.0/16, nextHop: 10.1.1.10}
+"""
+PROVIDER_ROUTE = """\
+kind: ProviderRoute
+metadata: {name: way}
+spec: {site: rack1, prefix: 192.168.78.0/24, nextHop: 192.168.77.2}
+"""
+MACS = """\
+kind: MACPool
+metadata: {name: macs}
+spec: {range: "02:1d:d8:00:00:00-02:1d:d8:00:ff:ff"}
+"""
+TENANT = """\
+kind: Tenant
+metadata: {name: red}
+"""
+
+
+def added(document: str, *changes: tuple[str, str]) -> tuple[str, str]:
+    """One more document, made wrong."""
+    for before, after in changes:
+        assert before in document
+        document = document.replace(before, after, 1)
+    return before_first(document)
+
+
 CASES = [
+    case(
+        "ip_pools_have_one_place",
+        added(POOL, ("vmSubnet: Blue1", "site: rack1, vmSubnet: Blue1")),
+        "spec: {site: rack1, vmSubnet: Blue1",
+        "IPPool blue/pool: spec: expected one of site and vmSubnet, not both",
+    ),
+    case(
+        "ip_pools_have_one_place",
+        added(POOL, ("vmSubnet: Blue1, ", "")),
+        "spec: {range: 10.1.1.100",
+        "IPPool blue/pool: spec: expected one of site and vmSubnet, not neither",
+    ),
+    case(
+        "ip_pools_have_one_place",
+        added(
+            POOL,
+            ("vmSubnet: Blue1", "site: rack1"),
+            ("10.1.1.100-10.1.1.199", "192.168.77.10-192.168.77.20"),
+            (", reserved: [10.1.1.150]", ""),
+        ),
+        "{name: pool, tenant: blue}",
+        "IPPool blue/pool: metadata.tenant: a site's pool belongs to no tenant",
+    ),
+    case(
+        "ip_pools_fit_their_place",
+        added(POOL, ("10.1.1.199", "10.1.2.199")),
+        "10.1.2.199",
+        "IPPool blue/pool: spec.range: 10.1.1.100-10.1.2.199 is in none of 10.1.1.0/24, fd00:1:1::/64",
+    ),
+    case(
+        "ip_pools_fit_their_place",
+        added(POOL, ("[10.1.1.150]", "[10.1.1.150, 10.1.1.190-10.1.1.200]")),
+        "10.1.1.190-10.1.1.200",
+        "IPPool blue/pool: spec.reserved[1]: 10.1.1.190-10.1.1.200 is not inside 10.1.1.100-10.1.1.199",
+    ),
+    case(
+        "ip_pools_fit_their_place",
+        added(POOL, ("reserved: [10.1.1.150]}", "gateway: 10.1.1.2}")),
+        "gateway: 10.1.1.2",
+        "IPPool blue/pool: spec.gateway: 10.1.1.2 is not the gateway of 10.1.1.0/24, 10.1.1.1",
+    ),
+    case(
+        "pools_do_not_overlap",
+        added(
+            POOL
+            + "---\n"
+            + POOL.replace("pool", "pool2")
+            .replace("10.1.1.100", "10.1.1.199")
+            .replace("-10.1.1.199, reserved: [10.1.1.150]", "-10.1.1.220")
+        ),
+        "10.1.1.199-10.1.1.220",
+        "IPPool blue/pool2: spec.range: overlaps the pool of IPPool blue/pool",
+    ),
+    case(
+        "pools_do_not_overlap",
+        added(
+            "kind: IPPool\nmetadata: {name: more}\n"
+            "spec: {site: rack1, range: 192.168.77.250-192.168.77.252}\n"
+        ),
+        "192.168.77.250-192.168.77.252",
+        "IPPool more: spec.range: overlaps the pool of NetworkSite rack1",
+    ),
+    case(
+        "pools_do_not_overlap",
+        added(
+            MACS
+            + "---\n"
+            + MACS.replace("macs", "more")
+            .replace("02:1d:d8:00:00:00", "02:1d:d8:00:ff:ff")
+            .replace('02:1d:d8:00:ff:ff"', '02:1d:d8:01:00:00"')
+        ),
+        "02:1d:d8:00:ff:ff-02:1d:d8:01:00:00",
+        "MACPool more: spec.range: overlaps the pool of MACPool macs",
+    ),
+    case(
+        "provider_routes_lead_somewhere",
+        added(PROVIDER_ROUTE, ("192.168.77.2", "192.168.70.2")),
+        "192.168.70.2",
+        "ProviderRoute way: spec.nextHop: 192.168.70.2 is in no subnet of NetworkSite rack1",
+    ),
+    case(
+        "provider_routes_lead_somewhere",
+        added(PROVIDER_ROUTE, ("192.168.77.2", "fd77::2")),
+        "nextHop: fd77::2",
+        "ProviderRoute way: spec.nextHop: fd77::2 is of another family",
+    ),
+    case(
+        "provider_routes_lead_somewhere",
+        added(PROVIDER_ROUTE, ("192.168.78.0/24", "192.168.77.0/24")),
+        "prefix: 192.168.77.0/24, nextHop",
+        "ProviderRoute way: spec.prefix: 192.168.77.0/24 is on link at NetworkSite rack1",
+    ),
+    case(
+        "provider_routes_lead_somewhere",
+        added(PROVIDER_ROUTE, ("192.168.78.0/24", "0.0.0.0/0")),
+        "0.0.0.0/0",
+        "ProviderRoute way: spec.prefix: the gateway of NetworkSite rack1 is the way to 0.0.0.0/0",
+    ),
+    case(
+        "provider_routes_lead_somewhere",
+        added(PROVIDER_ROUTE + "---\n" + PROVIDER_ROUTE.replace("way", "way2").replace("77.2", "77.3")),
+        "192.168.77.3",
+        "ProviderRoute way2: spec.prefix: ProviderRoute way leads to 192.168.78.0/24 already",
+    ),
+    case(
+        "customer_routes_lead_somewhere",
+        added(ROUTE, ("nextHop: 10.1.1.10", "nextHop: 10.1.9.10")),
+        "10.1.9.10",
+        "CustomerRoute blue/route: spec.nextHop: 10.1.9.10 is in no subnet of VMNetwork blue/Blue_VMNet",
+    ),
+    case(
+        "customer_routes_lead_somewhere",
+        added(ROUTE, ("nextHop: 10.1.1.10", "nextHop: 10.1.1.1")),
+        "nextHop: 10.1.1.1",
+        "CustomerRoute blue/route: spec.nextHop: 10.1.1.1 is the gateway of 10.1.1.0/24",
+    ),
+    case(
+        "customer_routes_lead_somewhere",
+        added(ROUTE, ("nextHop: 10.1.1.10", 'nextHop: "fd00:1:1::10"')),
+        'nextHop: "fd00:1:1::10"',
+        "CustomerRoute blue/route: spec.nextHop: fd00:1:1::10 is of another family",
+    ),
+    case(
+        "customer_routes_lead_somewhere",
+        added(ROUTE, ("10.9.0.0/16", "10.1.2.0/24")),
+        "prefix: 10.1.2.0/24",
+        "CustomerRoute blue/route: spec.prefix: 10.1.2.0/24 is on link: it is a prefix of"
+        " VMSubnet blue/Blue2",
+    ),
+    case(
+        "customer_routes_are_unique",
+        added(ROUTE + "---\n" + ROUTE.replace("name: route", "name: route2").replace("1.10}", "1.11}")),
+        "nextHop: 10.1.1.11",
+        "CustomerRoute blue/route2: spec.prefix: CustomerRoute blue/route leads to 10.9.0.0/16 with metric 0"
+        " already",
+    ),
     case(
         "references_exist",
         ("logicalNetwork: fabric\n  subnets", "logicalNetwork: fabrik\n  subnets"),
@@ -376,8 +546,18 @@ def broken_rules(intent: Intent) -> set[str]:
 
 
 def test_every_rule_is_tested() -> None:
-    elsewhere = {"hosts_hold_their_ports"}
+    elsewhere = {"hosts_hold_their_ports", "tenants_exist"}
     assert {case.rule for case in CASES} | elsewhere == set(RULES)
+
+
+def test_tenants_are_implied_until_one_is_stated(tmp_path: Path) -> None:
+    assert "Tenant" not in {identity.kind for identity in load(BASE, tmp_path).by_id}
+    found = problems(TENANT + "---\n" + BASE, tmp_path)
+    at = line_of("{name: Blue_VMNet, tenant: blue}", TENANT + "---\n" + BASE)
+    assert f"net.yaml:{at}: VMNetwork blue/Blue_VMNet: metadata.tenant: there is no Tenant blue" in found
+    assert len(found) == BASE.count("tenant: blue")
+    blue = TENANT.replace("red", "blue")
+    assert [tenant.name for tenant in load(blue + "---\n" + BASE, tmp_path).tenants] == ["blue"]
 
 
 def test_port_name_in_two_tenants(tmp_path: Path) -> None:
