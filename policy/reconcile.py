@@ -16,7 +16,6 @@ from dataplane.tables import (
     NO_ADDRESS,
     ROW_FORMATS,
     Op,
-    PaKind,
     RecordType,
     RowKind,
     Section,
@@ -44,7 +43,7 @@ BATCH_ROWS = 1 << 16
 """Rows of a change set that is applied in place."""
 
 _SELF = SELF.to_bytes(4, "little")
-_PA_ADDRESS, _PA_HOST, _PA_FAMILY, _PA_KIND = slice(16), slice(16, 20), 20, 21
+_PA_ADDRESS, _PA_PREFIX_LEN = slice(16), 22
 _SUBNET_VSID, _SUBNET_RDID = slice(4), slice(4, 8)
 _PREFIX, _PREFIX_VSID, _PREFIX_LEN = slice(16), slice(32, 36), slice(36, 38)
 _PORT, _PORT_VSID = slice(4), slice(4, 8)
@@ -86,6 +85,8 @@ def pack(rows: Rows) -> dict[RowKind, bytes]:
 
 def canonical(kind: RowKind, row: bytes) -> bytes:
     """A row as the core exports it (dp_api.h): without what its tables don't keep."""
+    if kind is RowKind.PA:
+        return row[:_PA_PREFIX_LEN] + b"\0" + row[_PA_PREFIX_LEN + 1 :]
     if kind is not RowKind.RECORD:
         return row
     local = row[_HOST] == _SELF and row[_TRANSLATION] == Translation.NVGRE
@@ -93,23 +94,6 @@ def canonical(kind: RowKind, row: bytes) -> bytes:
     wildcard = row[_TYPE] == RecordType.GATEWAY_WILDCARD
     kept = RecordType.GATEWAY_WILDCARD if wildcard else RecordType.STATIC
     return row[_CA] + pa + row[32:51] + bytes((family, row[_TRANSLATION], kept)) + row[54:]
-
-
-def restore(rows: Rows) -> Rows:
-    """Exported rows as a core takes them: local records get back a PA of their own host."""
-    shared = {
-        row[_PA_FAMILY]: row[_PA_ADDRESS]
-        for row in rows[RowKind.PA].values()
-        if row[_PA_HOST] == _SELF and row[_PA_KIND] == PaKind.SHARED
-    }
-
-    def whole(row: bytes) -> bytes:
-        if row[_RECORD_PA_FAMILY]:
-            return row
-        family, pa = min(shared.items())
-        return row[_CA] + pa + row[32:51] + bytes((family,)) + row[52:]
-
-    return {**rows, RowKind.RECORD: {key: whole(row) for key, row in rows[RowKind.RECORD].items()}}
 
 
 # ---- what differs ------------------------------------------------------------------------------------------
