@@ -129,6 +129,10 @@ class Client:
         generation: int = self._call("apply", {}, change_set).header["result"]
         return generation
 
+    def generation(self) -> int:
+        """Of the last change set applied."""
+        return self.hello()["generation"]
+
     def rows(self, kind: RowKind) -> bytes:
         """All rows of a kind as the tables hold them, packed, in any order (`tables.unpack_rows`)."""
         return self._call("rows", {"kind": kind}).payload

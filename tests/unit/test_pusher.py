@@ -1,0 +1,179 @@
+"""Pushing tables into the real core: whatever dies when, the next push leads to what is wanted."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dataplane.client import ClientError, GoneError
+from dataplane.core import Config, Dataplane
+from dataplane.errors import ChangeSetError
+from dataplane.server import Kind
+from dataplane.tables import ChangeSet, Op, RowKind, Section
+from dataplane.views import Names, no_names
+from policy import manifest, reconcile
+from policy.allocator import allocate
+from policy.compiler import compile_host
+from policy.pusher import Pushed, Pusher, PushError
+from policy.reconcile import PUT_ORDER
+from policy.tables import SELF, Ids, Tables
+from tests.unit.intents import intents
+from tests.unit.manifests import EXAMPLE
+
+CONFIG = Config(SELF, bytes.fromhex("02150a000001"), (1, 2))
+CALLS_OF_A_PUSH = 20
+
+
+class Desk:
+    """The data-plane process as a client sees it, in this process. The call number `fatal` from now on is its
+    client's last: it dies before it, or when the reply is on its way.
+    """
+
+    def __init__(self, engine: Dataplane) -> None:
+        self.engine = engine
+        self.kept = no_names()
+        self.fatal: int | None = None
+        self.after = False
+        self.lies: set[RowKind] = set()
+        self.refused = 0
+
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        dies = self.fatal == 0
+        if self.fatal is not None:
+            self.fatal -= 1
+        if dies and not self.after:
+            raise GoneError("killed before the call")
+        yield
+        if dies:
+            raise GoneError("killed after the call")
+
+    def apply(self, change_set: bytes) -> int:
+        with self._call():
+            try:
+                self.engine.apply(change_set)
+            except ChangeSetError as error:
+                self.refused += 1
+                raise ClientError(str(error), Kind.CHANGE_SET) from None
+        return self.engine.generation
+
+    def rows(self, kind: RowKind) -> bytes:
+        with self._call():
+            return self.engine.rows(kind)
+
+    def digest(self) -> dict[RowKind, int]:
+        with self._call():
+            return {kind: self.engine.digest(kind) + (kind in self.lies) for kind in RowKind}
+
+    def names(self) -> Names:
+        with self._call():
+            return self.kept
+
+    def set_names(self, names: Names) -> None:
+        with self._call():
+            self.kept = names
+
+    def generation(self) -> int:
+        with self._call():
+            return self.engine.generation
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> list[Tables]:
+    return [
+        compile_host(allocate(intent), "h1") for intent in draw(st.lists(intents(), min_size=2, max_size=4))
+    ]
+
+
+def check(desk: Desk, tables: Tables) -> None:
+    """The core has just the rows of these tables, under the ids that the names say."""
+    names = desk.kept
+    ids = Ids(names["hosts"], names["routingDomains"], names["ports"])
+    wanted = reconcile.rows_of(tables, ids)
+    assert names["host"] == tables.host
+    held = reconcile.index({kind: desk.engine.rows(kind) for kind in PUT_ORDER})
+    assert reconcile.is_same(held, wanted)
+    assert ids.extend(tables) == ids, "no name of others is left"
+
+
+@settings(max_examples=40, deadline=None)
+@given(policies())
+def test_pushes_one_after_the_other(sequence: list[Tables]) -> None:
+    with Dataplane(CONFIG) as engine:
+        desk, pusher = Desk(engine), Pusher()
+        for tables in sequence:
+            pusher.push(desk, tables)
+            check(desk, tables)
+            assert pusher.is_in_place(desk)
+            generation = engine.generation
+            assert pusher.push(desk, tables) == Pushed(generation, 0, 0, "")
+            assert Pusher().push(desk, tables) == Pushed(generation, 0, 0, ""), "a new pusher finds it done"
+
+
+deaths_of_a_push = st.tuples(st.integers(0, CALLS_OF_A_PUSH), st.booleans())
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    policies(), st.lists(st.tuples(st.integers(0, CALLS_OF_A_PUSH), st.booleans()), min_size=1, max_size=6)
+)
+def test_whenever_it_dies_the_next_one_finishes(
+    sequence: list[Tables], deaths: list[tuple[int, bool]]
+) -> None:
+    with Dataplane(CONFIG) as engine:
+        desk = Desk(engine)
+        for number, (desk.fatal, desk.after) in enumerate(deaths):
+            try:
+                Pusher().push(desk, sequence[number % len(sequence)])
+            except GoneError:
+                continue
+        desk.fatal = None
+        Pusher().push(desk, sequence[-1])
+        check(desk, sequence[-1])
+
+
+@settings(max_examples=40, deadline=None)
+@given(policies(), st.data())
+def test_what_somebody_else_has_changed_is_repaired(sequence: list[Tables], data: st.DataObject) -> None:
+    with Dataplane(CONFIG) as engine:
+        desk, pusher = Desk(engine), Pusher()
+        pusher.push(desk, sequence[0])
+        held = reconcile.index({kind: engine.rows(kind) for kind in PUT_ORDER})
+        records = list(held[RowKind.RECORD].values())
+        if not records:
+            return
+        gone = Section(RowKind.RECORD, Op.DEL, data.draw(st.sampled_from(records)))
+        engine.apply(ChangeSet(engine.generation + 1, (gone,)).encode())
+        assert not pusher.is_in_place(desk)
+        pusher.forget()
+        assert pusher.push(desk, sequence[0]).put == 1
+        check(desk, sequence[0])
+
+
+@settings(max_examples=40, deadline=None)
+@given(policies(), st.sampled_from(RowKind))
+def test_what_can_not_be_verified_is_taken_back(sequence: list[Tables], kind: RowKind) -> None:
+    with Dataplane(CONFIG) as engine:
+        desk, pusher = Desk(engine), Pusher()
+        pusher.push(desk, sequence[0])
+        names = desk.kept
+        desk.lies = {kind}
+        with pytest.raises(PushError, match=f"rows of {kind.name.lower().replace('_', ' ')} differ"):
+            pusher.push(desk, sequence[1])
+        desk.lies = set()
+        assert desk.kept == names
+        check(desk, sequence[0])
+        pusher.push(desk, sequence[1])
+        check(desk, sequence[1])
+
+
+def test_what_the_core_refuses_every_way_says_why() -> None:
+    class Refusing(Desk):
+        def apply(self, change_set: bytes) -> int:
+            raise ClientError("section 0, row 0: no", Kind.CHANGE_SET)
+
+    tables = compile_host(manifest.load([EXAMPLE]), "h1")
+    with Dataplane(CONFIG) as engine, pytest.raises(PushError, match="section 0, row 0: no"):
+        Pusher().push(Refusing(engine), tables)
