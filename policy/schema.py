@@ -686,6 +686,44 @@ def explain(path: str) -> Iterator[str]:
             yield f"    left out: {each.when_left_out}"
 
 
+def reference() -> Iterator[str]:
+    """All kinds and fields in Markdown, line by line: docs/manifests.md."""
+    yield "# Manifests"
+    yield ""
+    yield "Made by `isolane explain -o markdown`. Every document has `apiVersion: isolane/v1` (may be left"
+    yield "out), `kind`, `metadata: {name, tenant, labels}` and `spec`. (kind, tenant, name) is unique, Port"
+    yield "names over all tenants. *Left out* says what holds when a field is not stated."
+    for kind in KINDS.values():
+        yield from ("", f"## {kind.name}", "", kind.meaning)
+        owner = {True: "Of a tenant.", False: "Of the fabric.", None: "Of the fabric, or of a tenant."}
+        yield from ("", owner[kind.of_tenant])
+        if kind.fields:
+            yield from (
+                "",
+                "| field | type | meaning | left out | example |",
+                "| --- | --- | --- | --- | --- |",
+            )
+            yield from _reference_rows("", kind.fields)
+
+
+def _reference_rows(path: str, fields: tuple[Field, ...]) -> Iterator[str]:
+    for field in fields:
+        name = f"{path}{field.name}"
+        left_out = field.when_left_out or "an error"
+        if field.required and field.when_left_out:
+            left_out = f"an error; {field.when_left_out}"
+        cells = [
+            f"`{name}`",
+            field.type_name,
+            field.meaning,
+            left_out,
+            f"`{field.example}`" if field.example else "",
+        ]
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        if isinstance(field.type, Section):
+            yield from _reference_rows(f"{name}{'[]' if field.many else ''}.", field.type.fields)
+
+
 # ---- JSON Schema -------------------------------------------------------------------------------------------
 
 

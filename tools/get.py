@@ -82,7 +82,7 @@ def _table(items: list["Object"]) -> Iterator[str]:
     for item in items:
         kind = schema.KINDS[item.id.kind]
         spec = schema.write_all(item)
-        whose = {"tenant": item.id.tenant} if kind.of_tenant else {}
+        whose = {} if kind.of_tenant is False else {"tenant": item.id.tenant}
         rows.append({**whose, "name": item.id.name, **spec})
     return columns(rows)
 
@@ -160,11 +160,12 @@ class _Path(click.ParamType[str]):
 
 @click.command("explain", short_help="What kinds and fields mean.")
 @click.argument("path", metavar="[KIND[.FIELD…]]", type=_Path(), required=False)
-@output_option("table", "json")
+@output_option("table", "json", "markdown")
 def explain(path: str | None, output: str) -> None:
     """Print what a kind or field of manifests means, what it is when left out, and what fields are in it.
 
-    With -o json: the JSON Schema of the kind, or of all kinds, for editors.
+    With -o json: the JSON Schema of the kind, or of all kinds, for editors. With -o markdown: the reference
+    of all kinds.
 
     \b
     Examples:
@@ -177,6 +178,8 @@ def explain(path: str | None, output: str) -> None:
         kind = schema.find(path)[0] if path else None
         if output == "json":
             click.echo(json.dumps(schema.json_schema(kind.name if kind else None), indent=2))
+        elif output == "markdown":
+            click.echo("\n".join(schema.reference()))
         elif path:
             click.echo("\n".join(schema.explain(path)))
         else:

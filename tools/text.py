@@ -18,7 +18,7 @@ def columns(rows: list[dict[str, Any]]) -> Iterator[str]:
 def cell(value: object) -> str:
     """A value as a person writes it: a dash for nothing, lists and the fields of objects with commas."""
     match value:
-        case None:
+        case None | "":
             return "-"
         case bool():
             return "yes" if value else "no"

@@ -1,6 +1,8 @@
 """The commands on intent, as an operator types them."""
 
 import json
+import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from policy import intent
 from policy.store import open_store
-from tests.native import BIN
+from tests.native import BIN, ROOT
 from tests.unit.manifests import EXAMPLE
 from tools.cli import COMMANDS, main
 
@@ -226,6 +228,29 @@ def test_explain(shell: Shell) -> None:
     assert json.loads(shell("explain", "port", "-o", "json").stdout)["properties"]["kind"] == {
         "const": "Port"
     }
+
+
+def test_the_manifest_reference_is_up_to_date(shell: Shell) -> None:
+    assert shell("explain", "-o", "markdown").stdout == (ROOT / "docs" / "manifests.md").read_text()
+
+
+# ---- the walk-through ----------------------------------------------------------------------------
+
+
+def test_the_walkthrough(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command of docs/walkthrough.md, in order, and what it says that they print."""
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / "docs" / "walkthrough.md").read_text()
+    blocks = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) > 5
+    for block in blocks:
+        for step in re.split(r"^# ", block, flags=re.MULTILINE)[1:]:
+            command, _, printed = step.partition("\n")
+            assert command.startswith("isolane ")
+            result = CliRunner().invoke(main, shlex.split(command)[1:], env={"ISOLANE_STORE": shell.location})
+            parts = (r"\s+".join(map(re.escape, part.split())) for part in printed.split("…"))
+            expected = ".*".join(parts)
+            assert re.fullmatch(expected, result.output.strip(), re.DOTALL), (command, result.output)
 
 
 # ---- all commands --------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from tools.text import columns, words
 def test_columns_line_up_under_words() -> None:
     rows = [
         {"name": "a", "providerAddresses": ["10.0.0.1", "fd00::1"], "mtu": 1500, "managed": True},
-        {"name": "longer", "providerAddresses": [], "mtu": None, "managed": False},
+        {"name": "longer", "providerAddresses": [], "mtu": "", "managed": False},
     ]
     assert list(columns(rows)) == [
         "NAME    PROVIDER ADDRESSES  MTU   MANAGED",
