@@ -5,6 +5,9 @@ import os
 import socket
 from collections.abc import Sequence
 
+_PATIENCE = 1.0
+"""Seconds; a manager that reads nothing for longer holds up nobody."""
+
 
 def notify(*assignments: str, fds: Sequence[int] = ()) -> None:
     """Sends lines like READY=1, and descriptors for FDSTORE=1. A failure is systemd's to notice."""
@@ -12,6 +15,7 @@ def notify(*assignments: str, fds: Sequence[int] = ()) -> None:
     if not address:
         return
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
+        to.settimeout(_PATIENCE)
         to.connect(address.replace("@", "\0", 1) if address.startswith("@") else address)
         socket.send_fds(to, ["\n".join(assignments).encode()], fds)
 

@@ -1,23 +1,25 @@
 """The data-plane process: owns the core, its workers and its ports' descriptors, and does what clients ask.
 
 It opens no device and knows no policy but rows: an agent hands over descriptors, change sets and names. When
-the agent goes, everything forwards on; its successor takes descriptors back by take().
+the agent goes, everything forwards on; its successor takes descriptors back by take(). Under systemd ports
+outlive the process too.
 """
 
 import json
 import os
 import signal
 import socket
+import sys
 import threading
 import time
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from ipaddress import ip_address
 from typing import Any
 
-from dataplane import server, views, wire
+from dataplane import fdstore, server, views, wire
 from dataplane._ffi import lib
 from dataplane.core import UNDERLAY, Config, Dataplane, Neighbour, NeighbourState
 from dataplane.errors import ChangeSetError, DataplaneError, HostError
@@ -38,6 +40,7 @@ def run(instance: str, listener: socket.socket, config: Config, stop: Set[signal
         dataplane.start()
         service = Service(instance, dataplane)
         try:
+            service.resume(fdstore.recover())
             with server.answering(listener, service.methods):
                 notify("READY=1")
                 _wait(service, stop)
@@ -98,6 +101,19 @@ class Service:
                 wire.close_all(handover.fds)
             self._ports.clear()
 
+    def resume(self, kept: Mapping[int, Handover]) -> None:
+        """Attach what an earlier process of this instance had; tables come from the agent."""
+        with self._engine() as engine:
+            for port, handover in kept.items():
+                try:
+                    engine.attach(port, handover.config)
+                except DataplaneError as error:
+                    print(f"{handover.config.name}: {error}", file=sys.stderr)
+                    wire.close_all(handover.fds)
+                    fdstore.forget(port, len(handover.fds))
+                else:
+                    self._ports[port] = handover
+
     def answers(self, seconds: float) -> bool:
         """Whether the engine was free within this time."""
         if not self._lock.acquire(timeout=seconds):
@@ -144,6 +160,7 @@ class Service:
                     raise RequestError(f"port {other} is named {present.config.name} already")
             engine.attach(port, handover.config)
             self._ports[port] = handover
+            fdstore.keep(port, handover)
 
     def take(self, port: int) -> Reply:
         """Duplicates: ours forward on, whatever becomes of the reply."""
@@ -162,6 +179,7 @@ class Service:
             handover = self._handover(port)
             engine.detach(port)
             del self._ports[port]
+            fdstore.forget(port, len(handover.fds))
             wire.close_all(handover.fds)
 
     def _handover(self, port: int) -> Handover:
@@ -178,11 +196,11 @@ class Service:
 
     def rows(self, kind: int) -> Reply:
         with self._engine() as engine:
-            return Reply(payload=engine.rows(RowKind(kind)))  # type: ignore[attr-defined,unused-ignore]
+            return Reply(payload=engine.rows(RowKind(kind)))
 
     def digest(self) -> dict[str, int]:
         with self._engine() as engine:
-            return {kind.name: engine.digest(kind) for kind in RowKind}  # type: ignore[attr-defined,unused-ignore]
+            return {kind.name: engine.digest(kind) for kind in RowKind}
 
     def set_names(self, payload: bytes) -> None:
         names = views.decode_names(payload)
@@ -245,7 +263,7 @@ class Service:
                 },
                 "providerAddresses": [
                     str(unpack_address(row.address, row.family))
-                    for row in views.own_addresses(engine.rows(RowKind.PA))  # type: ignore[attr-defined,unused-ignore]
+                    for row in views.own_addresses(engine.rows(RowKind.PA))
                 ],
                 "tables": asdict(engine.table_stats()),
             }
@@ -253,7 +271,7 @@ class Service:
     def ports(self) -> list[dict[str, Any]]:
         """The tenant ports that policy or a device is there for."""
         with self._engine() as engine:
-            rows = unpack_rows(RowKind.PORT, engine.rows(RowKind.PORT))  # type: ignore[attr-defined,unused-ignore]
+            rows = unpack_rows(RowKind.PORT, engine.rows(RowKind.PORT))
             policies = {row.port: row for row in rows if isinstance(row, PortRow)}
             names = views.by_id(self._names["ports"])
             ids = (policies.keys() | self._ports.keys()) - {UNDERLAY}

@@ -1,10 +1,12 @@
 """`isolane dataplane`: packets flow on, whichever of the process and its clients dies, and when."""
 
+import fcntl
 import os
 import select
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -331,6 +333,101 @@ def test_a_data_plane_killed_is_followed_by_another(
         attach(successor, name, device)
     push(successor, tables)
     flow.wait()
+
+
+class Systemd:
+    """The service manager as this process sees it: notifications, and a store of descriptors."""
+
+    def __init__(self, stack: ExitStack, path: Path) -> None:
+        self._socket = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        self._socket.bind(str(path))
+        self.environment = {"NOTIFY_SOCKET": str(path)}
+        self.said: list[str] = []
+        self.kept: dict[str, int] = {}
+        thread = threading.Thread(target=self._run)
+        thread.start()
+        stack.callback(thread.join)
+        stack.callback(self._end, path)
+        stack.callback(lambda: wire.close_all(list(self.kept.values())))
+
+    def _end(self, path: Path) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
+            to.sendto(b"END=1", str(path))
+
+    def _run(self) -> None:
+        while "END=1" not in self.said:
+            data, fds, _, _ = socket.recv_fds(self._socket, 4096, 10)
+            said = data.decode().splitlines()
+            fields = dict(line.split("=", 1) for line in said)
+            if "FDSTORE" in fields:
+                (self.kept[fields["FDNAME"]],) = fds
+            elif "FDSTOREREMOVE" in fields:
+                fd = self.kept.pop(fields["FDNAME"], None)
+                wire.close_all([] if fd is None else [fd])
+            self.said += said
+
+    @contextmanager
+    def restarted(self, instance: str) -> Iterator[subprocess.Popen[bytes]]:
+        """The process again, with all that was kept from descriptor 3 on."""
+        moved = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for fd in self.kept.values()]
+        program = (
+            "import os, sys\n"
+            "moved = [int(fd) for fd in sys.argv[2:]]\n"
+            "for place, fd in enumerate(moved, start=3): os.dup2(fd, place)\n"
+            "os.environ['LISTEN_PID'] = str(os.getpid())\n"
+            f"os.execv(sys.argv[1], [sys.argv[1], 'dataplane', '--instance', '{instance}'])\n"
+        )
+        names = {"LISTEN_FDS": str(len(moved)), "LISTEN_FDNAMES": ":".join(self.kept)}
+        command = [sys.executable, "-c", program, str(BIN / "isolane"), *map(str, moved)]
+        environ = {**os.environ, **self.environment, **names}
+        with subprocess.Popen(command, env=environ, pass_fds=moved) as process:
+            wire.close_all(moved)
+            try:
+                yield process
+            finally:
+                process.kill()
+
+
+def test_systemd_keeps_ports_over_the_death_of_all(
+    instance: str, vms: dict[str, str], tables: Tables, cleanup: ExitStack, tmp_path: Path
+) -> None:
+    systemd = Systemd(cleanup, tmp_path / "notify")
+    process = cleanup.enter_context(running(instance, **systemd.environment, WATCHDOG_USEC="60000"))
+    connect(instance).close()
+    wait_until(lambda: systemd.said.count("WATCHDOG=1") > 2, "no sign of life")
+    assert systemd.said[0] == "READY=1"
+
+    def agent() -> None:
+        client = Client(instance)
+        for name in IDS:
+            attach(client, name, open_vm(name, vms[name]))
+        push(client, tables)
+        device = open_vm("one", vms["three"])
+        client.attach(3, device.port_config("three"))
+        client.detach(3)
+
+    vms["three"] = vms["one"].removesuffix("one") + "three"
+    netns.create(vms["three"])
+    killed(agent)
+    flow = Flow(cleanup, vms)
+    flow.wait()
+    wait_until(
+        lambda: systemd.kept.keys() == {f"port-{port}.{key}" for port in (1, 2) for key in ("0", "state")}
+    )
+    process.kill()
+    process.wait()
+    os.close(systemd.kept.pop("port-2.0"))  # lost on the way: the port is given up
+    systemd.kept["port-2.1"] = os.dup(0)
+
+    cleanup.enter_context(systemd.restarted(instance))
+    client = cleanup.enter_context(connect(instance))
+    assert [port["name"] for port in client.hello()["ports"]] == ["one"]
+    wait_until(lambda: systemd.kept.keys() == {"port-1.0", "port-1.state"})
+    push(client, tables)
+    attach(client, "two", cleanup.enter_context(open_vm("two", vms["two"])))
+    flow.wait()
+    os.kill(client.hello()["pid"], signal.SIGTERM)
+    wait_until(lambda: "STOPPING=1" in systemd.said)
 
 
 def test_an_apply_refused_says_which_row(instance: str, tables: Tables, cleanup: ExitStack) -> None:
