@@ -4,14 +4,16 @@ whole and committed in one transaction with the grants that go with it, or not a
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import count
 from typing import Any
 
-from policy import documents, grants, pools, validate
+from policy import documents, events, grants, pools, validate
 from policy.errors import ManifestError, ObjectId, PolicyError, Problem
+from policy.events import Event
 from policy.model import Intent, Labels, Object, Policy, intent_of
 from policy.store import ConflictError, Snapshot, Store
 
@@ -59,20 +61,33 @@ class Plan:
 Change = Callable[[Snapshot], Plan]
 
 
-def commit(store: Store, change: Change) -> tuple[int, Plan]:
-    """Plan and commit; when somebody else was faster, plan again. The revision after it, and the plan.
+def commit(store: Store, change: Change, source: str = "apply") -> tuple[int, Plan]:
+    """Plan and commit; when somebody else was faster, plan again. The revision that has it, and the plan.
 
     ManifestError, ReferencedError, NotFoundError: the plan's; ConflictError: others were faster every time.
     """
     for attempt in count(1):
-        plan = change(store.snapshot(*SCOPE))
+        snapshot = store.snapshot(*SCOPE, events.PREFIX)
+        plan = change(snapshot)
+        if not plan.changes and not plan.puts:
+            return plan.revision, plan  # holds that have ended can wait for a change
         try:
             unchanged = dict.fromkeys(SCOPE, plan.revision)
-            return store.commit(plan.puts, plan.deletes, unchanged=unchanged), plan
+            key, value = events.item(_event(plan, source))
+            deletes = [*plan.deletes, *events.outdated(snapshot.items)]
+            return store.commit({**plan.puts, key: value}, deletes, unchanged=unchanged), plan
         except ConflictError:
             if attempt == _ATTEMPTS:
                 raise
     raise AssertionError("count() goes on")
+
+
+def _event(plan: Plan, source: str) -> Event:
+    changed = [(identity, outcome) for identity, outcome in plan.outcomes if outcome is not Outcome.UNCHANGED]
+    counts = Counter(str(outcome) for _, outcome in changed)
+    text = ", ".join(f"{number} {outcome}" for outcome, number in counts.items()) or "grants renewed"
+    named = tuple(str(identity) for identity, _ in changed[: events.NAMED])
+    return Event(time.time(), source, text, dict(counts), named)
 
 
 # ---- changes -----------------------------------------------------------------------------------------------
@@ -168,7 +183,7 @@ def _plan(
         policy=policy,
         revision=snapshot.revision,
         puts={key: value for key, value in items.items() if snapshot.items.get(key) != value},
-        deletes=tuple(key for key in snapshot.items if key not in items),
+        deletes=tuple(key for key in snapshot.items if key not in items and key.startswith(SCOPE)),
     )
 
 

@@ -28,6 +28,15 @@ _NOT_UNICAST = [
     )
 ]
 
+_NOT_UNICAST_VALUES = {
+    version: [
+        (int(prefix.network_address), int(prefix.broadcast_address), what)
+        for prefix, what in _NOT_UNICAST
+        if prefix.version == version
+    ]
+    for version in (4, 6)
+}
+
 
 def parse_name(text: str) -> str:
     """A name of an object or a network namespace: it becomes part of file and namespace names."""
@@ -55,8 +64,9 @@ def parse_address(text: str) -> Address:
         raise ValueError(f"{text!r} is not an IPv4 or IPv6 address") from None
     if "%" in text:
         raise ValueError(f"{text!r} has a zone, which means nothing here")
-    for special, what in _NOT_UNICAST:
-        if address in special:
+    value = int(address)
+    for first, last, what in _NOT_UNICAST_VALUES[address.version]:
+        if first <= value <= last:
             raise ValueError(f"{text!r} can't be used: {what}")
     return address
 

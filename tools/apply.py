@@ -173,5 +173,5 @@ def delete(kind: str | None, names: tuple[str, ...], files: list[Path], location
             assert kind is not None
             stored = documents.intent_from(store.snapshot(documents.PREFIX).items)
             identities = [intent.find(stored, kind, name) for name in names]
-        _, plan = intent.commit(store, intent.delete(identities, cascade))
+        _, plan = intent.commit(store, intent.delete(identities, cascade), "delete")
     _print_outcomes(plan)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -92,17 +93,17 @@ def _table(items: list["Object"]) -> Iterator[str]:
 @click.argument("name", shell_complete=complete_name)
 @store_option
 def describe(kind: str, name: str, location: str) -> None:
-    """Print an object, what it was given, what refers to it, and which hosts have applied it.
+    """Print an object, what it was given, what refers to it, which hosts have applied it, and its events.
 
     \b
     Example:
       isolane describe port blue/web
     """
-    from policy import documents, intent, schema
+    from policy import documents, events, intent, schema
     from tools.text import cell, words
 
     with opened(location) as store:
-        snapshot = store.snapshot(*intent.SCOPE, intent.HOST_PREFIX)
+        snapshot = store.snapshot(*intent.SCOPE, intent.HOST_PREFIX, events.PREFIX)
     policy = intent.policy_of(snapshot)
     identity = intent.find(policy, kind, name)
     item = policy.by_id[identity]
@@ -119,6 +120,10 @@ def describe(kind: str, name: str, location: str) -> None:
         click.echo(f"used by: {referrer}")
     for line in _host_lines(policy, snapshot, revision):
         click.echo(line)
+    for event in events.read(snapshot.items):
+        if event.is_about(str(identity)):
+            when = datetime.fromtimestamp(event.time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            click.echo(f"event {when}: {event.source}: {event.text}")
 
 
 def _host_lines(policy: "Policy", snapshot: "Snapshot", revision: int) -> Iterator[str]:

@@ -218,7 +218,8 @@ def test_describe(applied: Shell) -> None:
     store.close()
     lines = applied("describe", "vmsubnet", "Red_VMSubnet1").stdout.splitlines()
     assert "used by: Port red/red-web" in lines
-    assert lines[-2:] == ["host h1: behind, at revision 0", "host h2: failed: u2: is down"]
+    assert lines[-3:-1] == ["host h1: behind, at revision 0", "host h2: failed: u2: is down"]
+    assert re.fullmatch(r"event \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ: apply: 17 created", lines[-1])
 
 
 def test_explain(shell: Shell) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from random import Random
@@ -10,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policy import documents, intent, manifest
+from policy import documents, events, intent, manifest
 from policy.errors import ManifestError, ObjectId
+from policy.grants import HOLD_SECONDS, decode
 from policy.intent import NotAppliedError, NotFoundError, Outcome, ReferencedError
 from policy.model import Intent, Port, VMSubnet, intent_of
 from policy.store import ConflictError, Snapshot
@@ -125,6 +127,19 @@ def test_a_problem_in_what_is_stored_already_says_so(store: MemoryStore) -> None
     assert "store: Port blue/blue-web: spec.addresses[0]: 10.1.1.10 is in no prefix of" in str(caught.value)
 
 
+def test_what_changes_nothing_makes_no_revision_when_a_hold_has_ended(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intent.commit(store, intent.delete([WEB]))
+    later = time.time() + 10 * HOLD_SECONDS
+    monkeypatch.setattr(time, "time", lambda: later)
+    rest = intent_of(item for item in example().by_id.values() if item.id != WEB)
+    assert intent.commit(store, intent.apply(rest))[0] == 2
+    intent.commit(store, intent.apply(intent_of([Port("blue", "new", "Blue_VMSubnet1", "h1")])))
+    held = [grant for grant in decode(store.snapshot("grant/").items).values() if grant.held_until]
+    assert not held, "the next change takes them along"
+
+
 # ---- prune and delete ----------------------------------------------------------------------------
 
 
@@ -172,6 +187,33 @@ def test_delete_what_is_not_there(store: MemoryStore) -> None:
     with pytest.raises(NotFoundError, match="there is no Port blue/none"):
         intent.commit(store, intent.delete([ObjectId("Port", "blue", "none"), WEB]))
     assert WEB in stored(store).by_id
+
+
+# ---- events --------------------------------------------------------------------------------------
+
+
+def test_every_change_is_one_event_in_its_own_commit(store: MemoryStore) -> None:
+    intent.commit(store, intent.delete([WEB]), "delete")
+    intent.commit(store, intent.apply(intent_of([example().by_id[WEB]])))
+    intent.commit(store, intent.apply(example()))
+    found = events.read(store.snapshot(events.PREFIX).items)
+    assert [(event.source, event.text) for event in found] == [
+        ("apply", "17 created"),
+        ("delete", "1 deleted"),
+        ("apply", "1 created"),
+    ]
+    assert [event.is_about(str(WEB)) for event in found] == [True, True, True]
+    assert found[1].objects == (str(WEB),) and found[0].counts == {"created": 17}
+    assert store.snapshot().revision == 3
+
+
+def test_the_newest_events_are_kept(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "KEPT", 3)
+    for number in range(5):
+        port = Port("blue", f"p{number}", "Blue_VMSubnet1", "h1")
+        intent.commit(store, intent.apply(intent_of([port])))
+    found = events.read(store.snapshot(events.PREFIX).items)
+    assert [event.objects[0] for event in found] == [f"Port blue/p{number}" for number in (2, 3, 4)]
 
 
 # ---- names ---------------------------------------------------------------------------------------

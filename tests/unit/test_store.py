@@ -394,6 +394,16 @@ def test_commits_of_other_processes_are_seen(tmp_path: Path) -> None:
     store.close()
 
 
+def test_many_processes_make_one_store(tmp_path: Path) -> None:
+    writers = [start_writer(tmp_path / "store.db", str(number), 3) for number in range(6)]
+    outputs = [writer.communicate(timeout=PATIENCE * 3)[0] for writer in writers]
+    assert [writer.returncode for writer in writers] == [0] * 6
+    assert outputs == ["0\n1\n2\n"] * 6
+    store = SqliteStore(tmp_path / "store.db")
+    assert store.snapshot().revision == 18
+    store.close()
+
+
 def test_a_writer_killed_at_any_moment(tmp_path: Path) -> None:
     """What it was told is committed is there; what it was not told is there whole, or not at all."""
     path = tmp_path / "store.db"
