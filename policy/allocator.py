@@ -133,7 +133,7 @@ def _with_vsids(
     vsids = book.claim("vsid", _VSID, claims, (subnet.vsid for subnet in subnets if subnet.vsid))
     for subnet in subnets:
         if not subnet.vsid and str(subnet.id) not in vsids:
-            text = f"left out, but the pool of VSIDs {book.why_not}"
+            text = "left out, but the pool of VSIDs is used up"
             problems.append(intent.problem(subnet.id, "spec.vsid", text))
     return tuple(replace(subnet, vsid=subnet.vsid or vsids.get(str(subnet.id), 0)) for subnet in subnets)
 
@@ -155,7 +155,7 @@ def _with_addresses(intent: Intent, book: Book, problems: list[Problem]) -> list
                     address = _address(prefix.version, values[port.name])
                     granted[port.id] = (*granted.get(port.id, ()), address)
                 else:
-                    text = f"left out, but {prefix} {book.why_not}"
+                    text = f"left out, but {prefix} is used up"
                     problems.append(intent.problem(port.id, "spec.addresses", text))
     return [replace(port, addresses=port.addresses or granted.get(port.id, ())) for port in intent.ports]
 
@@ -183,7 +183,7 @@ def _with_macs(
     macs = book.claim("mac", _MAC, claims, map(mac_value, stated))
     for port in ports:
         if not port.mac and port.name not in macs:
-            text = f"left out, but the pool of MACs {book.why_not}"
+            text = "left out, but the pool of MACs is used up"
             problems.append(intent.problem(port.id, "spec.mac", text))
     return tuple(replace(port, mac=_mac(macs[port.name])) if port.name in macs else port for port in ports)
 
@@ -296,7 +296,7 @@ def _grant(
         value = values.get(request.name)
         if value is None:
             pools = " and ".join(str(pool.stated) for pool in request.pools)
-            text = f"left out, but {pools} of {request.site.id} {book.why_not}"
+            text = f"left out, but {pools} of {request.site.id} is used up"
             problems.append(intent.problem(request.owner, "spec.providerAddresses", text))
         else:
             granted[request.owner] = (*granted.get(request.owner, ()), _address(request.version, value))

@@ -1,6 +1,7 @@
 """Objects as documents: what the store keeps of them and what `get -o yaml` prints. Pure.
 
-A document says what was stated, not what was allocated, and leaves out what says the same when left out.
+A document says what was stated, and leaves out what says the same when left out. Beside it the store keeps
+what the object was given, so that whoever reads a document knows all of the object.
 """
 
 import json
@@ -9,7 +10,7 @@ from typing import Any
 
 from policy import schema
 from policy.errors import Location, ManifestError, ObjectId, Problem
-from policy.model import Intent, Object, intent_of
+from policy.model import Intent, Object, Policy, intent_of
 from policy.schema import API_VERSION, KINDS
 
 PREFIX = "intent/"
@@ -41,21 +42,27 @@ def id_of(key: str) -> ObjectId:
     return ObjectId(*key.removeprefix(PREFIX).split("/"))
 
 
-def dump(item: Object) -> bytes:
-    """The value under the object's key: equal objects have equal ones."""
+def dump(item: Object, complete: Object | None = None) -> bytes:
+    """The value under the object's key: equal objects have equal ones. complete: with all that was given."""
     stored: dict[str, Any] = {"spec": schema.write(item)}
     if item.labels:
         stored["labels"] = dict(item.labels)
+    if complete is not None and complete != item:
+        given = schema.write(complete)
+        stored["given"] = {field: value for field, value in given.items() if field not in stored["spec"]}
     return json.dumps(stored, separators=(",", ":"), sort_keys=True).encode()
 
 
-def load(key: str, value: bytes) -> Object:
-    """The inverse of key_of and dump. ManifestError: not what dump makes."""
+def load(key: str, value: bytes, complete: bool = False) -> Object:
+    """The inverse of key_of and dump: what was stated, or with all that was given. ManifestError: not what
+    dump makes.
+    """
     kind, tenant, name = identity = id_of(key)
     try:
         stored = json.loads(value)
         labels = tuple(sorted(stored.get("labels", {}).items()))
-        return schema.parse(KINDS[kind], tenant, name, labels, stored["spec"])
+        given = stored.get("given", {}) if complete else {}
+        return schema.parse(KINDS[kind], tenant, name, labels, {**stored["spec"], **given})
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         text = f"not what isolane stores: {error}"
         raise ManifestError([Problem(str(identity), "", text, Location(STORE, 0))]) from None
@@ -63,10 +70,22 @@ def load(key: str, value: bytes) -> Object:
 
 def intent_from(items: Mapping[str, bytes]) -> Intent:
     """The intent of a store's items; those with other keys are passed over. ManifestError: see load."""
-    objects = [load(key, value) for key, value in items.items() if key.startswith(PREFIX)]
+    return _intent_from(items, complete=False)
+
+
+def policy_from(items: Mapping[str, bytes]) -> Policy:
+    """The complete policy of a store's items, like intent_from."""
+    return Policy(_intent_from(items, complete=True))
+
+
+def _intent_from(items: Mapping[str, bytes], complete: bool) -> Intent:
+    objects = [load(key, value, complete) for key, value in items.items() if key.startswith(PREFIX)]
     return intent_of(objects, {item.id: {"": Location(STORE, 0)} for item in objects})
 
 
-def items_of(objects: Iterable[Object]) -> dict[str, bytes]:
-    """The inverse of intent_from."""
-    return {key_of(item.id): dump(item) for item in objects}
+def items_of(
+    objects: Iterable[Object], complete: Mapping[ObjectId, Object] | None = None
+) -> dict[str, bytes]:
+    """The inverse of intent_from, and of policy_from with the complete objects."""
+    completed = complete or {}
+    return {key_of(item.id): dump(item, completed.get(item.id)) for item in objects}

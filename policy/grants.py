@@ -97,13 +97,12 @@ class Book:
     """The grants of before, and those that hold now.
 
     Every value that is wanted is told to the book by `state` or `claim`; `close` holds down what nobody has
-    wanted again. fresh: whether new grants are made; else a claim without one is not met.
+    wanted again.
     """
 
-    def __init__(self, grants: Grants | None = None, now: float = 0.0, fresh: bool = True) -> None:
+    def __init__(self, grants: Grants | None = None, now: float = 0.0) -> None:
         self._before = grants or {}
         self._now = now
-        self._fresh = fresh
         self._granted: dict[Value, Grant] = {}
         self._values: dict[tuple[str, str, str], Value] = {}
         self._reserved: dict[str, list[str]] = {}
@@ -112,11 +111,6 @@ class Book:
             if grant.held_until is None or grant.held_until > now:
                 self._reserved.setdefault(value.pool, []).append(value.text)
         self.conflicts: list[Conflict] = []
-
-    @property
-    def why_not(self) -> str:
-        """Why a claim was not met."""
-        return "is used up" if self._fresh else "has nothing granted for it"
 
     def state(self, value: Value, owner: str, purpose: str) -> None:
         """The owner says that it has this value. It has, also when it was given to somebody else: who wants
@@ -133,10 +127,9 @@ class Book:
         used = set(taken)
         wanted = {claim.name: claim for claim in claims}
         granted = dict(self._keep(pool, notation, wanted.values(), used))
-        if self._fresh:
-            used |= {notation.value(text) for text in self._reserved.get(pool, ())}
-            missing = {name: claim.ranges for name, claim in wanted.items() if name not in granted}
-            granted |= spread(missing, used.union(granted.values()))
+        used |= {notation.value(text) for text in self._reserved.get(pool, ())}
+        missing = {name: claim.ranges for name, claim in wanted.items() if name not in granted}
+        granted |= spread(missing, used.union(granted.values()))
         for name, number in granted.items():
             claim = wanted[name]
             self._granted[Value(pool, notation.text(number))] = Grant(claim.owner, claim.purpose)

@@ -175,7 +175,7 @@ def _plan(
     problems: list[Problem],
 ) -> Plan:
     policy, granted = _complete(after, grants.decode(snapshot.items), problems)
-    items = {**documents.items_of(after.by_id.values()), **grants.encode(granted)}
+    items = {**documents.items_of(after.by_id.values(), policy.by_id), **grants.encode(granted)}
     return Plan(
         outcomes=tuple(outcomes),
         before=before,
@@ -200,11 +200,6 @@ def _complete(
 
 
 # ---- looking -----------------------------------------------------------------------------------------------
-
-
-def policy_of(snapshot: Snapshot) -> Policy:
-    """The complete policy in a snapshot of SCOPE. ManifestError: the store holds what nobody committed."""
-    return pools.resolve(documents.intent_from(snapshot.items), grants.decode(snapshot.items))
 
 
 def find(intent: Intent, kind: str, name: str) -> ObjectId:

@@ -1,7 +1,7 @@
 """Intent and the grants of before -> the complete policy, and the grants to remember with it. Pure.
 
-Whoever writes intent completes it and writes both in one transaction; whoever reads it resolves it. Between
-the two nothing can be granted twice or get lost: grants are nowhere but in the store.
+Whoever writes intent completes it and writes both in one transaction: nothing can be granted twice or get
+lost in between.
 """
 
 from policy import allocator
@@ -17,8 +17,3 @@ def complete(intent: Intent, grants: Grants, now: float) -> tuple[Policy, dict[V
     """
     book = Book(grants, now)
     return allocator.allocate(intent, book), book.close()
-
-
-def resolve(intent: Intent, grants: Grants) -> Policy:
-    """The policy that was completed with these grants. ManifestError: something has not been granted."""
-    return allocator.allocate(intent, Book(grants, fresh=False))

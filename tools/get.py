@@ -34,11 +34,11 @@ def get(
       isolane get ports --tenant blue
       isolane get vmsubnet Blue_VMSubnet1 -o yaml
     """
-    from policy import intent
+    from policy import documents, intent
 
     with opened(location) as store:
-        snapshot = store.snapshot(*intent.SCOPE)
-    policy = intent.policy_of(snapshot)
+        snapshot = store.snapshot(documents.PREFIX)
+    policy = documents.policy_from(snapshot.items)
     found = intent.selected(policy, kind, tenant, labels)
     if name is not None:
         wanted = intent.find(policy, kind, name)
@@ -103,8 +103,8 @@ def describe(kind: str, name: str, location: str) -> None:
     from tools.text import cell, words
 
     with opened(location) as store:
-        snapshot = store.snapshot(*intent.SCOPE, intent.HOST_PREFIX, events.PREFIX)
-    policy = intent.policy_of(snapshot)
+        snapshot = store.snapshot(documents.PREFIX, intent.HOST_PREFIX, events.PREFIX)
+    policy = documents.policy_from(snapshot.items)
     identity = intent.find(policy, kind, name)
     item = policy.by_id[identity]
     revision = snapshot.revisions[documents.key_of(identity)]

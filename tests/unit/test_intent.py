@@ -67,7 +67,7 @@ def test_apply_leaves_alone_what_is_not_stated(store: MemoryStore) -> None:
     assert set(plan.puts) - {documents.key_of(port.id)} == {
         key for key in plan.puts if key.startswith("grant/")
     }, "nothing else is written"
-    policy = intent.policy_of(store.snapshot(*intent.SCOPE))
+    policy = documents.policy_from(store.snapshot(documents.PREFIX).items)
     given_addresses = policy.by_id[port.id].addresses  # type: ignore[union-attr]
     assert [address.version for address in given_addresses] == [4, 6]
 
@@ -77,7 +77,7 @@ def test_apply_leaves_alone_what_is_not_stated(store: MemoryStore) -> None:
 def test_any_policy_is_what_every_reader_resolves(stated: Intent) -> None:
     store = MemoryStore()
     _, plan = intent.commit(store, intent.apply(stated))
-    assert intent.policy_of(store.snapshot(*intent.SCOPE)) == plan.policy
+    assert documents.policy_from(store.snapshot(documents.PREFIX).items) == plan.policy
     assert not intent.apply(stated)(store.snapshot(*intent.SCOPE)).changes
 
 
@@ -275,7 +275,7 @@ def test_many_writers_at_once_get_addresses_of_their_own(store: MemoryStore) -> 
         thread.start()
     for thread in threads:
         thread.join()
-    ports = intent.policy_of(store.snapshot(*intent.SCOPE)).ports
+    ports = documents.policy_from(store.snapshot(documents.PREFIX).items).ports
     blue = [address for port in ports if port.tenant == "blue" for address in port.addresses]
     assert len(set(blue)) == len(blue) == 2 * 11
 
@@ -289,7 +289,7 @@ def say(store: MemoryStore, host: str, revision: int, state: str = "applied", *p
 
 
 def wait(store: MemoryStore, revision: int, seconds: float = 20) -> None:
-    policy = intent.policy_of(store.snapshot(*intent.SCOPE))
+    policy = documents.policy_from(store.snapshot(documents.PREFIX).items)
     intent.wait_applied(store, policy, revision, seconds, lambda _: None)
 
 
