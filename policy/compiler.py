@@ -6,7 +6,18 @@ A host gets every record of every VM network that has a port on it, and nothing 
 from ipaddress import ip_address, ip_network
 
 from policy.errors import ManifestError, ObjectId, UnknownHostError
-from policy.model import Address, Host, Mac, NetworkSite, Policy, Port, Prefix, Translation, VMSubnet
+from policy.model import (
+    Address,
+    Host,
+    LookupRecord,
+    Mac,
+    NetworkSite,
+    Policy,
+    Port,
+    Prefix,
+    Translation,
+    VMSubnet,
+)
 from policy.tables import (
     CustomerRoute,
     LocalPort,
@@ -24,12 +35,16 @@ _DEFAULT_ROUTE = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
 def compile_host(policy: Policy, name: str) -> Tables:
     """The tables of managed host `name`. UnknownHostError: there is none."""
-    host = managed_host(policy, name)
+    managed_host(policy, name)
+    endpoints = policy.endpoint_by_name
+    host = endpoints[name]
     local = [port for port in policy.ports if port.host == name]
     domains = {policy.subnet_by_id[port.subnet_id].network_id for port in local}
     subnets = [subnet for subnet in policy.vm_subnets if subnet.network_id in domains]
     members = [(subnet, port) for subnet in subnets for port in policy.ports_by_subnet.get(subnet.id, ())]
-    hosts = {host.name: host} | {port.host: policy.host_by_name[port.host] for _, port in members}
+    raw = [(subnet, record) for subnet in subnets for record in policy.records_by_subnet.get(subnet.id, ())]
+    hosts = {each: endpoints[each] for each in (name, *(port.host for _, port in members))}
+    hosts |= {record.host: endpoints[record.host] for _, record in raw}
     return Tables(
         host=name,
         provider_addresses=tuple(
@@ -37,17 +52,21 @@ def compile_host(policy: Policy, name: str) -> Tables:
                 [
                     *(pa for peer in hosts.values() for pa in _shared_pas(policy, peer)),
                     *(pa for _, port in members for pa in _rewrite_pas(policy, port)),
+                    *(pa for _, record in raw for pa in _raw_pas(policy, record)),
                 ],
                 key=lambda pa: _address_key(pa.address),
             )
         ),
         records=tuple(
             sorted(
-                (
-                    record
-                    for subnet, port in members
-                    for record in _records(host, hosts[port.host], subnet, port)
-                ),
+                [
+                    *(
+                        record
+                        for subnet, port in members
+                        for record in _records(host, hosts[port.host], subnet, port)
+                    ),
+                    *(_raw_record(host, hosts[record.host], record) for _, record in raw),
+                ],
                 key=lambda record: (record.vsid, _address_key(record.customer_address)),
             )
         ),
@@ -114,6 +133,14 @@ def _rewrite_pas(policy: Policy, port: Port) -> list[ProviderAddress]:
     ]
 
 
+def _raw_pas(policy: Policy, record: LookupRecord) -> list[ProviderAddress]:
+    pa = record.provider_address
+    if record.rule is not Translation.REWRITE or pa is None:
+        return []
+    site = policy.site_by_name[policy.host_by_name[record.host].site]
+    return [ProviderAddress(pa, _prefix_length(site, pa), "rewrite", record.host)]
+
+
 def _prefix_length(site: NetworkSite, pa: Address) -> int:
     return next(subnet.prefix.prefixlen for subnet in site.subnets if pa in subnet.prefix)
 
@@ -123,13 +150,32 @@ def _records(host: Host, owner: Host, subnet: VMSubnet, port: Port) -> list[Reco
     if subnet.translation is Translation.REWRITE:
         pas = port.provider_addresses
     else:
-        shared = owner.shared_pa(nvgre_family(host, owner))
-        assert shared is not None, "validate.peers_share_a_family"
-        pas = (shared,) * len(port.addresses)
+        pas = (_shared_pa(host, owner),) * len(port.addresses)
     return [
         Record(subnet.vsid, ca, port.mac, pa, subnet.translation, owner.name, port.name)
         for ca, pa in zip(port.addresses, pas, strict=True)
     ]
+
+
+def _raw_record(host: Host, owner: Host, record: LookupRecord) -> Record:
+    """As stated; where it names no PA, with that of a port's record."""
+    assert record.customer_address is not None, "schema: it is required"
+    return Record(
+        record.virtual_subnet_id,
+        record.customer_address,
+        record.mac_address,
+        record.provider_address or _shared_pa(host, owner),
+        record.rule,
+        record.host,
+        record.port,
+        record.type,
+    )
+
+
+def _shared_pa(host: Host, owner: Host) -> Address:
+    shared = owner.shared_pa(nvgre_family(host, owner))
+    assert shared is not None, "validate.peers_share_a_family"
+    return shared
 
 
 def _customer_routes(policy: Policy, domains: set[ObjectId]) -> tuple[CustomerRoute, ...]:

@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any, Literal, NamedTuple
 
 from dataplane import tables as dp
-from policy.model import Address, Mac, Prefix, Translation
+from policy.model import Address, Mac, Prefix, RecordType, Translation
 
 FIRST_GENERATION = 1
 """The generation of a core to which these tables were the first change set."""
@@ -28,7 +28,10 @@ class ProviderAddress(NamedTuple):
 
 
 class Record(NamedTuple):
-    """(VSID, CA) -> MAC, PA, host, translation. PA: the CA's own under rewrite, else the host's."""
+    """(VSID, CA) -> MAC, PA, host, translation, type. PA: the CA's own under rewrite, else the host's.
+
+    port: "" where the VM is known by no Port. customer_address: unspecified for a gateway-wildcard.
+    """
 
     vsid: int
     customer_address: Address
@@ -37,6 +40,7 @@ class Record(NamedTuple):
     translation: Translation
     host: str
     port: str
+    type: RecordType = RecordType.STATIC
 
 
 class Subnet(NamedTuple):
@@ -185,7 +189,7 @@ class Tables:
             family=record.customer_address.version,
             pa_family=record.provider_address.version,
             translation=dp.Translation[record.translation.name],
-            type=dp.RecordType.STATIC,
+            type=dp.RecordType[record.type.name],
         )
 
 
@@ -278,7 +282,7 @@ def _record_view(record: Record) -> dict[str, Any]:
         "macAddress": record.mac,
         "providerAddress": str(record.provider_address),
         "translation": str(record.translation),
-        "type": "static",
+        "type": str(record.type),
         "host": record.host,
         "port": record.port,
     }

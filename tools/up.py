@@ -161,7 +161,7 @@ def tenant_mtu(policy: "Policy") -> int:
     """
     from policy.model import NVGRE_OVERHEAD
 
-    family = 4 if all(host.shared_pa(4) for host in policy.hosts) else 6
+    family = 4 if all(host.shared_pa(4) for host in policy.endpoint_by_name.values()) else 6
     underlay = min(host.underlay.mtu for host in policy.hosts)
     room = underlay - NVGRE_OVERHEAD[family]
     return room if underlay >= _JUMBO else min(room, _ETHERNET_MTU)
