@@ -4,9 +4,11 @@ A host gets every record of every VM network that has a port on it, and nothing 
 """
 
 from ipaddress import ip_address, ip_network
+from typing import NamedTuple
 
 from policy.errors import ManifestError, ObjectId, UnknownHostError
 from policy.model import (
+    NVGRE_OVERHEAD,
     Address,
     Host,
     LookupRecord,
@@ -30,21 +32,36 @@ from policy.tables import (
 )
 from policy.validate import nvgre_family, way_to, ways_of
 
+_ETHERNET_MTU = 1500
+_JUMBO = 2000
+"""Underlay MTU from which on VMs get all of it; below, the extra room is there for the tunnel."""
+
 _DEFAULT_ROUTE = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
 
-def compile_host(policy: Policy, name: str) -> Tables:
-    """The tables of managed host `name`. UnknownHostError: there is none."""
+class Presence(NamedTuple):
+    """What a host's tables are about: the VM networks that have a port there, and the hosts that have a port
+    or a record in those networks.
+    """
+
+    networks: frozenset[ObjectId]
+    hosts: frozenset[str]
+
+
+def compile_host(policy: Policy, name: str, presence: Presence | None = None) -> Tables:
+    """The tables of managed host `name`. UnknownHostError: there is none.
+
+    presence: if it does not follow from the policy, which then is a part of a larger one.
+    """
     managed_host(policy, name)
     endpoints = policy.endpoint_by_name
     host = endpoints[name]
+    networks, present = presence or presence_of(policy, name)
     local = [port for port in policy.ports if port.host == name]
-    domains = {policy.subnet_by_id[port.subnet_id].network_id for port in local}
-    subnets = [subnet for subnet in policy.vm_subnets if subnet.network_id in domains]
+    subnets = [subnet for subnet in policy.vm_subnets if subnet.network_id in networks]
     members = [(subnet, port) for subnet in subnets for port in policy.ports_by_subnet.get(subnet.id, ())]
     raw = [(subnet, record) for subnet in subnets for record in policy.records_by_subnet.get(subnet.id, ())]
-    hosts = {each: endpoints[each] for each in (name, *(port.host for _, port in members))}
-    hosts |= {record.host: endpoints[record.host] for _, record in raw}
+    hosts = {each: endpoint for each, endpoint in endpoints.items() if each in present}
     return Tables(
         host=name,
         provider_addresses=tuple(
@@ -83,8 +100,39 @@ def compile_host(policy: Policy, name: str) -> Tables:
                 for port in local
             )
         ),
-        customer_routes=_customer_routes(policy, domains),
+        customer_routes=_customer_routes(policy, networks),
     )
+
+
+def presence_of(policy: Policy, name: str) -> Presence:
+    networks = frozenset(
+        policy.subnet_by_id[port.subnet_id].network_id for port in policy.ports if port.host == name
+    )
+    subnets = [subnet.id for subnet in policy.vm_subnets if subnet.network_id in networks]
+    homes = {port.host for subnet in subnets for port in policy.ports_by_subnet.get(subnet, ())}
+    raw = {record.host for subnet in subnets for record in policy.records_by_subnet.get(subnet, ())}
+    return Presence(networks, frozenset({name} | homes | raw))
+
+
+def own_pas(policy: Policy, name: str) -> list[Address]:
+    """The PAs of host `name`, which answers for them: its shared ones, and those of its rewrite ports and
+    records.
+    """
+    ports = [pa for port in policy.ports if port.host == name for pa in port.provider_addresses]
+    raw = [pa.address for each in policy.lookup_records if each.host == name for pa in _raw_pas(policy, each)]
+    return [*policy.endpoint_by_name[name].provider_addresses, *ports, *raw]
+
+
+def tenant_mtu(policy: Policy) -> int:
+    """The largest IP packet of a VM that crosses the provider network whole, whatever its translation and the
+    two hosts.
+
+    1500 where the provider network has room for more but no jumbo frames: what VMs expect of an Ethernet.
+    """
+    family = 4 if all(host.shared_pa(4) for host in policy.endpoint_by_name.values()) else 6
+    underlay = min(host.underlay.mtu for host in policy.hosts)
+    room = underlay - NVGRE_OVERHEAD[family]
+    return room if underlay >= _JUMBO else min(room, _ETHERNET_MTU)
 
 
 def next_hop_macs(policy: Policy, tables: Tables) -> dict[Address, Mac]:
@@ -178,11 +226,11 @@ def _shared_pa(host: Host, owner: Host) -> Address:
     return shared
 
 
-def _customer_routes(policy: Policy, domains: set[ObjectId]) -> tuple[CustomerRoute, ...]:
+def _customer_routes(policy: Policy, networks: frozenset[ObjectId]) -> tuple[CustomerRoute, ...]:
     """Of several to one prefix the one with the lowest metric."""
     best: dict[tuple[ObjectId, Prefix], CustomerRoute] = {}
     for route in policy.customer_routes:
-        if route.network_id not in domains or route.prefix is None or route.next_hop is None:
+        if route.network_id not in networks or route.prefix is None or route.next_hop is None:
             continue
         subnets = policy.subnets_by_network[route.network_id]
         vsid = next(subnet.vsid for subnet in subnets if subnet.prefix_of(route.next_hop))
