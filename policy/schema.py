@@ -604,7 +604,7 @@ KINDS: Mapping[str, Kind] = {
                     "The Port of that host behind which the address is, in the same VM subnet.",
                     "blue-web",
                     "",
-                    "of a host that isolane runs on an error; of others the VM is not known by a Port",
+                    "on a host that isolane runs on an error; elsewhere the VM is known by no Port",
                 ),
                 Field(
                     "providerAddress",

@@ -504,18 +504,30 @@ def unmanaged_hosts_have_no_rewrite_ports(intent: Intent) -> Problems:
 
 def hosts_are_on_the_logical_network(intent: Intent) -> Problems:
     known = {network.name for network in intent.logical_networks}
-    placed = [(port.id, intent.subnet_by_id.get(port.subnet_id), port.host) for port in intent.ports]
-    placed += [(record.id, intent.subnet_of(record), record.host) for record in intent.lookup_records]
-    for owner, subnet, host_name in placed:
-        network = intent.by_id.get(subnet.network_id) if subnet else None
-        host = intent.host_by_name.get(host_name)
-        site = intent.site_of(host) if host else None
-        if not isinstance(network, VMNetwork) or host is None or site is None:
-            continue
-        wanted, found = network.logical_network, site.logical_network
-        if wanted != found and {wanted, found} <= known:
-            text = f"{host.id} is on {found}, but {network.id} on {wanted}"
-            yield intent.problem(owner, "spec.host", text)
+    for port in intent.ports:
+        subnet = intent.subnet_by_id.get(port.subnet_id)
+        if text := _off_the_network(intent, known, subnet, port.host):
+            yield intent.problem(port.id, "spec.host", text)
+
+
+def hosts_of_records_are_on_the_logical_network(intent: Intent) -> Problems:
+    known = {network.name for network in intent.logical_networks}
+    for record in intent.lookup_records:
+        if text := _off_the_network(intent, known, intent.subnet_of(record), record.host):
+            yield intent.problem(record.id, "spec.host", text)
+
+
+def _off_the_network(intent: Intent, known: set[str], subnet: VMSubnet | None, host_name: str) -> str:
+    """Why a host can't have what is in the subnet; "" if it can, or if that can't be said."""
+    network = intent.by_id.get(subnet.network_id) if subnet else None
+    host = intent.host_by_name.get(host_name)
+    site = intent.site_of(host) if host else None
+    if not isinstance(network, VMNetwork) or host is None or site is None:
+        return ""
+    wanted, found = network.logical_network, site.logical_network
+    if wanted == found or not {wanted, found} <= known:
+        return ""
+    return f"{host.id} is on {found}, but {network.id} on {wanted}"
 
 
 def devices_are_used_once(intent: Intent) -> Problems:
@@ -668,10 +680,11 @@ def rewrite_records_have_a_pa_of_their_own(intent: Intent) -> Problems:
 
 def nvgre_records_lead_to_their_host(intent: Intent) -> Problems:
     """A stated PA is a shared one of the record's host, as far as the host's are known."""
-    owners = {pa: owner for owner, _, _, pa in _stated_pas(intent)}
-    for record in intent.lookup_records:
+    leading = [record for record in intent.lookup_records if record.rule is Translation.NVGRE]
+    owners = {pa: owner for owner, _, _, pa in _stated_pas(intent)} if leading else {}
+    for record in leading:
         pa, host = record.provider_address, intent.endpoint_by_name.get(record.host)
-        if pa is None or host is None or record.rule is not Translation.NVGRE:
+        if pa is None or host is None:
             continue
         if pa not in host.provider_addresses and not _gets_shared_pas(intent, record.host):
             whose = f" but of {owners[pa]}{_at(intent, owners[pa])}" if pa in owners else ""
@@ -719,7 +732,7 @@ def underlay_mtus_carry_ipv6(policy: Policy) -> Problems:
 def peers_share_a_family(policy: Policy) -> Problems:
     for one, other in sorted({tuple(sorted(pair)) for pair in _peers(policy)}):
         if not nvgre_family(policy.endpoint_by_name[one], policy.endpoint_by_name[other]):
-            text = f"Host {one} and Host {other} have ports in one VM network, but no PAs of one family"
+            text = f"Host {one} and Host {other} are in one VM network, but have no PAs of one family"
             yield policy.problem(ObjectId("Host", "", other), "spec.providerAddresses", text)
 
 
@@ -868,6 +881,7 @@ INTENT_RULES: tuple[Callable[[Intent], Problems], ...] = (
     hosts_are_on_the_logical_network,
     devices_are_used_once,
     hosts_hold_their_ports,
+    hosts_of_records_are_on_the_logical_network,
     records_are_in_a_subnet_of_their_tenant,
     record_types_are_supported,
     record_addresses_fit_their_type,
@@ -882,7 +896,7 @@ POLICY_RULES: tuple[Callable[[Policy], Problems], ...] = (
     peers_share_a_family,
     peers_are_routed,
     peers_have_the_family_of_stated_pas,
-    hosts_are_on_the_logical_network,
+    hosts_of_records_are_on_the_logical_network,
     customer_routes_name_the_subnet_of_their_next_hop,
     records_are_in_a_subnet_of_their_tenant,
     record_addresses_fit_their_type,

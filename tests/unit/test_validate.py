@@ -546,9 +546,9 @@ CASES = [
         (OVS_PA, 'providerAddresses: ["fd77::9"]'),
         "fd77::9",
         "Host ovs1: spec.providerAddresses:"
-        " Host h1 and Host ovs1 have ports in one VM network, but no PAs of one family",
+        " Host h1 and Host ovs1 are in one VM network, but have no PAs of one family",
         "Host ovs1: spec.providerAddresses:"
-        " Host h2 and Host ovs1 have ports in one VM network, but no PAs of one family",
+        " Host h2 and Host ovs1 are in one VM network, but have no PAs of one family",
     ),
     case(
         "peers_are_routed",
@@ -789,7 +789,7 @@ CASES = [
         " IPv6 provider address",
     ),
     case(
-        "hosts_are_on_the_logical_network",
+        "hosts_of_records_are_on_the_logical_network",
         [
             before_first(
                 "kind: LogicalNetwork\nmetadata: {name: other}\n---\n"
