@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -204,6 +205,30 @@ def test_addresses_come_and_go() -> None:
         pas.replace([])
         assert run_program(fd, frame) == UNSPEC
         os.close(fd)
+
+
+def test_a_map_is_read_back_and_goes_on() -> None:
+    """More rows than are read at a time, of both families and roles, with addresses that differ in family
+    alone.
+    """
+    pas = [make(number) for number in range(1, 5000) for make in (IPv4Address, IPv6Address)]
+    hops = [make(number) for number in range(6000, 9000) for make in (IPv4Address, IPv6Address)]
+    with bpf.PaMap() as first:
+        with bpf.PaMap(os.dup(first.fd)) as empty:
+            assert empty.addresses == frozenset()
+        first.replace(pas, hops)
+        with bpf.PaMap(os.dup(first.fd)) as second:
+            assert second.addresses == frozenset(pas)
+            assert second._roles == first._roles
+            second.replace(hops[:10], pas[:10])
+            with bpf.PaMap(os.dup(first.fd)) as third:
+                assert third._roles == second._roles
+                assert third.addresses == frozenset(hops[:10])
+
+
+def test_what_is_no_map_of_pas_is_refused() -> None:
+    with Path(os.devnull).open("rb") as null, pytest.raises(OSError, match=r"Errno"):
+        bpf.PaMap(null.fileno())
 
 
 # ---- on a device -------------------------------------------------------------------------------------------
