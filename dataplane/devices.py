@@ -103,15 +103,16 @@ class Device:
         return Handover(self.port_config(port_name), dict(self.held), note)
 
     def is_present(self) -> bool:
-        """Whether the VM's device is still there, in the namespace of that name: neither has been removed,
-        also if others took their names.
+        """Whether the device is still there, in the namespace of that name; not so if only others of their
+        names are.
         """
         with self._errors():
             return self._read_device() is not None and links.find_at(self.place) is not None
 
     def resize(self, mac: str, mtu: int) -> Self:
         """Gives the VM's device another MAC and MTU; the core learns of it when it attaches the result, which
-        takes this one's place. A device of the host stays as it is and so may take less.
+        takes this one's place. A device of the host stays as it is and so may take less; an underlay has to
+        be as it says.
         """
         with self._errors():
             link, reads = links.find_at(self.place), self._read_device()
@@ -124,11 +125,11 @@ class Device:
                     _check_underlay(link, mac.lower(), mtu)
                     mac = link.mac
                 case Opening.VETH:
-                    netns.call(None, links.set_mtu, reads, max(mtu, link.mtu))
-                    self._set_up(mac, mtu)  # never larger than the host end, which drops what is
-                    netns.call(None, links.set_mtu, reads, mtu)
+                    netns.call(None, _set_mtu, reads, max(mtu, link.mtu))
+                    self._set(mac, mtu)  # never larger than the host end, which drops what is
+                    netns.call(None, _set_mtu, reads, mtu)
                 case Opening.TAP:
-                    self._set_up(mac, mtu)
+                    self._set(mac, mtu)
         return replace(self, mac=mac.lower(), mtu=mtu)
 
     def release(self) -> None:
@@ -160,8 +161,8 @@ class Device:
             return None
         return ifreq[:16].rstrip(b"\0").decode()
 
-    def _set_up(self, mac: str, mtu: int) -> None:
-        netns.call(self.place.namespace, links.set_up, self.place.index, address=mac, mtu=mtu)
+    def _set(self, mac: str, mtu: int) -> None:
+        netns.call(self.place.namespace, links.set_link, self.place.index, address=mac, mtu=mtu)
 
 
 @dataclass(frozen=True)
@@ -183,8 +184,10 @@ class Underlay(Device):
 
 
 def adopt(handover: Handover) -> Device:
-    """The device whose handover() this was: an Underlay if that was one. Nothing of it is touched, nor looked
-    at, so ask is_present(). The descriptors are its own; with DeviceError they are closed.
+    """The device whose handover() this was, an Underlay if that was one. Call it in the host's namespace.
+
+    Nothing of the device is touched or looked at: is_present() tells whether it is there. The descriptors are
+    the device's own from now on; with DeviceError they are closed.
     """
     config, held = handover.config, handover.held
     undo = Undo(fds=(*held.values(), *config.fds))
@@ -248,7 +251,8 @@ def _open_tap(undo: Undo, namespace: str | None, name: str, mac: str, mtu: int, 
             ip.link("set", index=place.index, ifalias=ALIAS)
             fcntl.ioctl(undo.fds[0], _TUNSETPERSIST, 1)
         undo.add("remove", *astuple(place))
-    links.set_up(place.index, address=mac, mtu=mtu, txqlen=TX_QUEUE_LEN)
+    links.set_link(place.index, address=mac, mtu=mtu, txqlen=TX_QUEUE_LEN)
+    links.set_link(place.index, state="up")
     return place
 
 
@@ -298,7 +302,8 @@ def _set_up_vm_end(name: str, mac: str, mtu: int) -> int:
     ethtool.switch(name, segmentation - _SAID_BY_VNET_HDR | {"tx-gso-list"}, False)
     with IPRoute() as ip:
         index = links.get(ip, name).index
-    links.set_up(index, address=mac, mtu=mtu)
+    links.set_link(index, address=mac, mtu=mtu)
+    links.set_link(index, state="up")
     return index
 
 
@@ -307,7 +312,7 @@ def _open_host_end(undo: Undo, host_end: str, mtu: int, queues: int) -> tuple[in
         link = links.get(ip, host_end)
         _silence(undo, ip, link)
     undo.add("remove", *astuple(_place(link)))  # on close first of all: silent to the end
-    links.set_up(link.index, mtu=mtu)
+    links.set_link(link.index, mtu=mtu, state="up")
     return undo.own(*packet_socket.open_queues(host_end, queues, None))
 
 
@@ -333,6 +338,11 @@ def _open_existing(undo: Undo, name: str, queues: int) -> Link:
     for fd in undo.own(*packet_socket.open_queues(name, queues, None)):
         packet_socket.take_every_mac(fd, link.index)
     return link
+
+
+def _set_mtu(name: str, mtu: int) -> None:
+    with IPRoute() as ip:
+        ip.link("set", index=links.get(ip, name).index, mtu=mtu)
 
 
 def _silence(undo: Undo, ip: IPRoute, link: Link) -> None:

@@ -124,15 +124,9 @@ def set_state(name: str, state: str) -> None:
         ip.link("set", index=get(ip, name).index, state=state)
 
 
-def set_mtu(name: str, mtu: int) -> None:
-    with IPRoute() as ip:
-        ip.link("set", index=get(ip, name).index, mtu=mtu)
-
-
-def set_up(index: int, **settings: object) -> None:
+def set_link(index: int, **settings: object) -> None:
     with IPRoute() as ip:
         ip.link("set", index=index, **settings)
-        ip.link("set", index=index, state="up")
 
 
 def remove_if_ours(namespace: str | None, identity: int, index: int) -> None:

@@ -367,6 +367,7 @@ def test_the_underlay_is_adopted_and_given_back(provider: World, cleanup: ExitSt
     underlay = adopt_underlay(provider, opened)
     assert underlay.pas.addresses == {PA4, OTHER6}
     netns.call(provider.host, underlay.serve, [PA4, OTHER6], [HOP])
+    assert provider.state() == during, "a group that was joined already needs nothing"
     frames.wait()
     frames.stop()
     mark = udp4_frame(0, frames.sent).replace(PA4.packed, IPv4Address("10.9.9.9").packed)
