@@ -1,7 +1,7 @@
 """From stored Port documents to packed rows, a hundred thousand at a time.
 
-Ports on other hosts are nearly all that the tables of a host hold, so their rows are not made object by object
-but column by column. They say what compiler.compile_host says of the same ports, in canonical form.
+Ports on other hosts are nearly all that the tables of a host hold, so their rows are not made object by
+object but column by column. They say what compiler.compile_host says of the same ports, in canonical form.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,15 +29,15 @@ _Octets = npt.NDArray[np.uint8]
 class _Given(msgspec.Struct, frozen=True, gc=False):
     addresses: Texts = ()
     mac: str = ""
-    providerAddresses: Texts = ()  # noqa: N815  as it is stored
+    providerAddresses: Texts = ()
 
 
 class _Spec(msgspec.Struct, frozen=True, gc=False):
-    vmSubnet: str  # noqa: N815
+    vmSubnet: str
     host: str
     addresses: Texts = ()
     mac: str = ""
-    providerAddresses: Texts = ()  # noqa: N815
+    providerAddresses: Texts = ()
 
 
 class _Document(msgspec.Struct, frozen=True, gc=False):
@@ -95,7 +95,7 @@ class PortRows:
 
 
 def rows_of(tenants: Mapping[str, Iterable[bytes]], places: Places) -> PortRows:
-    """tenants: their Port documents. Ports of own, and of subnets that are not in the places, are left out."""
+    """tenants: their Port documents. Left out: those on the places' own host, and in subnets not there."""
     parts = [
         _rows_of_part(part, places.subnets[tenant], places)
         for tenant, values in tenants.items()

@@ -5,7 +5,7 @@ The packed form is the change set that brings an empty core to this state; its r
 sorted by their fields. In it hosts, routing domains and this host's ports have ids (`Ids`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
@@ -91,6 +91,22 @@ class Ids:
     hosts: dict[str, int]
     routing_domains: dict[str, int]
     ports: dict[str, int]
+
+    def unite(self, other: "Ids") -> "Ids":
+        """All of both; they agree where they name the same."""
+        return Ids(
+            self.hosts | other.hosts,
+            self.routing_domains | other.routing_domains,
+            self.ports | other.ports,
+        )
+
+    def only(self, hosts: Set[str], routing_domains: Set[str], ports: Set[str]) -> "Ids":
+        """Of these names."""
+        return Ids(
+            {name: number for name, number in self.hosts.items() if name in hosts},
+            {name: number for name, number in self.routing_domains.items() if name in routing_domains},
+            {name: number for name, number in self.ports.items() if name in ports},
+        )
 
     def extend(self, tables: "Tables") -> "Ids":
         """Of these tables: names that are known keep their ids, new ones get ids that none here has, so that
