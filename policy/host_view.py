@@ -19,7 +19,7 @@ from policy import compiler, documents, port_rows, reconcile
 from policy.compiler import Presence
 from policy.errors import ObjectId
 from policy.model import CustomerRoute, Host, Object, Policy, Port, ProviderAddress, VMSubnet, intent_of
-from policy.reconcile import PUT_ORDER, Rows
+from policy.reconcile import PUT_ORDER, Packed, Rows
 from policy.tables import SELF, Ids
 
 MAX_AFFECTED = 4_096
@@ -30,9 +30,6 @@ _FOR_ALL = ("NetworkSite", "ProviderRoute", "LookupRecord", "ProviderAddress")
 
 K = TypeVar("K")
 V = TypeVar("V")
-
-Packed = Mapping[RowKind, bytes]
-"""By kind, rows in canonical form (dp_api.h), in any order."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +51,11 @@ class Step:
     before: Rows
     after: Rows
     ids: Ids
+
+    @cached_property
+    def digests(self) -> dict[RowKind, int]:
+        """By what the change alters those of all rows, mod 2^64."""
+        return {kind: _digest(kind, self.after) - _digest(kind, self.before) for kind in PUT_ORDER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +269,10 @@ class HostView:
         for port in part.ports:
             if part.subnet_by_id[port.subnet_id].network_id in networks:
                 self._homes[port.host] += sign
+
+
+def _digest(kind: RowKind, rows: Rows) -> int:
+    return dp.digest(kind, b"".join(reconcile.canonical(kind, row) for row in rows[kind].values()))
 
 
 def _mention(name: str) -> bytes:
