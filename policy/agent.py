@@ -208,6 +208,8 @@ class Agent:
                 self._work()
         finally:
             if self._options.remove:
+                if self._client is None:
+                    self._connect()  # what an agent before this one opened
                 self._attachments.close()
             else:
                 self._attachments.release()

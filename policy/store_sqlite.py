@@ -59,6 +59,12 @@ COMMIT;
 """
 
 
+def remove(path: Path) -> None:
+    """A store that nobody uses, with all its files; none is no error."""
+    for suffix in ("", "-wal", "-shm", "-bell"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
 class SqliteStore:
     """UnavailableError: the file can't be used, and why."""
 

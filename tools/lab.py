@@ -49,9 +49,8 @@ def up(
     """
     from policy import manifest
 
-    paths = [path.resolve() for path in files]
+    paths = list(files)
     policy = manifest.load(paths)
-    options = [word for path in paths for word in ("-f", str(path))] + ["--workers", str(workers)]
     if not policy.hosts:
         raise LabError(f"no Host in {', '.join(map(str, paths))}")
     _check_one_network(policy)
@@ -61,7 +60,8 @@ def up(
         try:
             state.namespaces = _free_namespaces(policy, prefix)
             state.save()
-            state.status = _build(policy, options, state, progress)
+            _apply(paths, state)
+            state.status = _build(policy, workers, state, progress)
             state.save()
         except BaseException:
             progress("cleaning up")
@@ -126,7 +126,19 @@ def _free_namespaces(policy: "Policy", prefix: str) -> list[str]:
     return names
 
 
-def _build(policy: "Policy", options: list[str], state: State, progress: Progress) -> dict[str, Any]:
+def _apply(files: list[Path], state: State) -> None:
+    """Into the store that all hosts of the lab follow."""
+    from policy import intent, manifest
+    from policy.store import open_store
+
+    store = open_store(str(state.store))
+    try:
+        intent.commit(store, intent.apply(*manifest.read(files)))
+    finally:
+        store.close()
+
+
+def _build(policy: "Policy", workers: int, state: State, progress: Progress) -> dict[str, Any]:
     from dataplane import links
     from dataplane.client import ClientError
     from dataplane.links import DeviceError
@@ -135,7 +147,7 @@ def _build(policy: "Policy", options: list[str], state: State, progress: Progres
         with links.errors("lab"):
             progress(f"{len(state.namespaces)} namespaces")
             underlays = _wire(policy, state)
-        _start_hosts(policy, options, state, progress)
+        _start_hosts(policy, workers, state, progress)
         with links.errors("lab"):
             _configure_vms(policy, state.prefix)
         progress("waiting for duplicate address detection")
@@ -166,11 +178,11 @@ def _wire(policy: "Policy", state: State) -> dict[str, "Link"]:
     return underlays
 
 
-def _start_hosts(policy: "Policy", options: list[str], state: State, progress: Progress) -> None:
+def _start_hosts(policy: "Policy", workers: int, state: State, progress: Progress) -> None:
     managed = [host.name for host in policy.hosts if host.managed]
     progress(f"starting {', '.join(managed)}")
     with contextlib.ExitStack() as stack:
-        waiting = {_start_host(host, options, state, stack): host for host in managed}
+        waiting = {_start_host(host, workers, state, stack): host for host in managed}
         end = time.monotonic() + READY_SECONDS
         while waiting:
             _stop_if_interrupted()
@@ -190,7 +202,7 @@ def _is_ready(peer: int) -> bool:
     return False
 
 
-def _start_host(host: str, options: list[str], state: State, stack: contextlib.ExitStack) -> int:
+def _start_host(host: str, workers: int, state: State, stack: contextlib.ExitStack) -> int:
     """Run `isolane up` in the host's namespace; the descriptor gets a line when it is ready and ends when it
     dies. It makes nothing before the state has it.
     """
@@ -200,7 +212,8 @@ def _start_host(host: str, options: list[str], state: State, stack: contextlib.E
     stack.enter_context(ours)
     instance = state.prefix + host
     program = Path(sysconfig.get_path("scripts"), "isolane")
-    command = [sys.executable, str(program), "up", "--host", host, "--instance", instance, *options]
+    command = [sys.executable, str(program), "up", "--store", str(state.store), "--host", host]
+    command += ["--instance", instance, "--workers", str(workers)]
     command += ["--netns-prefix", state.prefix, "--ready-fd", str(theirs.fileno())]
     with state.log(host).open("wb") as log, theirs:
         process = netns.call(
