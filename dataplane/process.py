@@ -111,7 +111,8 @@ class Service:
                 try:
                     engine.attach(port, handover.config)
                 except DataplaneError as error:
-                    print(f"{handover.config.name}: {error}", file=sys.stderr)
+                    told = {"event": "port given up", "port": handover.config.name, "problem": str(error)}
+                    print(json.dumps(told), file=sys.stderr)
                     wire.close_all(handover.fds)
                     fdstore.forget(port, len(handover.fds))
                 else:

@@ -6,6 +6,7 @@ synchronous=FULL: what `commit` has returned survives a power failure. A commit 
 watches wake; they look once a second besides, for a writer may die between the two.
 """
 
+import errno
 import os
 import sqlite3
 import threading
@@ -141,7 +142,7 @@ class SqliteStore:
     def _open(self) -> sqlite3.Connection:
         with self._errors():
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            _create(self._path)
             connection = sqlite3.connect(
                 self._path, timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False
             )
@@ -237,6 +238,19 @@ class SqliteWatch:
             if changes or revision == newest:
                 self._read.append(Batch(revision, changes))
         self._since = newest
+
+
+def _create(path: Path) -> None:
+    """With its mode, if there is none. One that is there is not opened here: to close a descriptor of it
+    would take away the locks of every other connection in this process (fcntl(2)).
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    with _creating, suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+
+_creating = threading.Lock()
 
 
 # ---- steps of a transaction --------------------------------------------------------------------------------

@@ -394,6 +394,20 @@ def test_commits_of_other_processes_are_seen(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_watch_goes_on_when_others_of_its_process_and_of_another_come_and_go(tmp_path: Path) -> None:
+    """SQLite's locks are the process's: whoever closed a descriptor of the file took them away from all."""
+    path = tmp_path / "store.db"
+    store = SqliteStore(path)
+    with store.watch(0) as watch:
+        for number in range(3):
+            SqliteStore(path).close()
+            writer = start_writer(path, str(number), 1)
+            assert writer.communicate(timeout=PATIENCE)[0] == "0\n"
+            found = watch.next(PATIENCE)
+            assert found is not None and found.revision == number + 1
+    store.close()
+
+
 def test_many_processes_make_one_store(tmp_path: Path) -> None:
     writers = [start_writer(tmp_path / "store.db", str(number), 3) for number in range(6)]
     outputs = [writer.communicate(timeout=PATIENCE * 3)[0] for writer in writers]
