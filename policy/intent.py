@@ -22,6 +22,8 @@ SCOPE = (documents.PREFIX, grants.PREFIX)
 
 _ATTEMPTS = 20
 _PROGRESS_SECONDS = 2.0
+_RECOVERY_SECONDS = 3.0
+"""A host that has failed may get over it: a device that another host has yet to let go, say."""
 
 
 class ReferencedError(PolicyError):
@@ -255,39 +257,47 @@ def host_states(snapshot: Snapshot) -> dict[str, dict[str, Any]]:
 def wait_applied(
     store: Store, policy: Policy, revision: int, seconds: float, progress: Callable[[list[str]], None]
 ) -> None:
-    """Until every host that isolane runs on has applied this revision. NotAppliedError: one has not.
+    """Until every host that isolane runs on has applied this revision. NotAppliedError: one has not, after
+    `seconds`, or sooner where it has failed and does not get over it.
 
     progress: is told from time to time who is behind.
     """
     behind = {host.name for host in policy.hosts if host.managed}
     snapshot = store.snapshot(HOST_PREFIX)
-    end = time.monotonic() + seconds
+    now = time.monotonic()
+    end, give_up, told = now + seconds, now + seconds, now + _PROGRESS_SECONDS
     states = host_states(snapshot)
     with store.watch(snapshot.revision, HOST_PREFIX) as watch:
         while True:
-            _check_none_failed(states, behind, revision)
             behind = {host for host in behind if not _has_applied(states.get(host), revision)}
             if not behind:
                 return
-            left = end - time.monotonic()
-            if left <= 0:
-                raise NotAppliedError(f"not applied after {seconds:.0f} s by: {', '.join(sorted(behind))}")
-            batch = watch.next(min(left, _PROGRESS_SECONDS))
-            if batch is None:
+            failed = {host for host in behind if _has_failed(states.get(host), revision)}
+            now = time.monotonic()
+            give_up = min(give_up, now + _RECOVERY_SECONDS) if failed else end
+            if now >= min(end, give_up):
+                raise NotAppliedError("\n".join(_why_not(states, behind, failed, seconds)))
+            if now >= told:
                 progress(sorted(behind))
+                told = now + _PROGRESS_SECONDS
+            batch = watch.next(min(end, give_up, told) - now)
             for key, value in batch.changes if batch else ():
                 states[key.removeprefix(HOST_PREFIX)] = json.loads(value) if value is not None else {}
+
+
+def _why_not(
+    states: Mapping[str, dict[str, Any]], behind: set[str], failed: set[str], seconds: float
+) -> Iterator[str]:
+    for host in sorted(failed):
+        yield f"host {host}: {'; '.join(states[host]['problems'])}"
+    if silent := behind - failed:
+        when = "yet" if failed else f"after {seconds:.0f} s"
+        yield f"not applied {when} by: {', '.join(sorted(silent))}"
 
 
 def _has_applied(state: dict[str, Any] | None, revision: int) -> bool:
     return state is not None and state.get("state") == APPLIED and state["revision"] >= revision
 
 
-def _check_none_failed(states: dict[str, dict[str, Any]], hosts: set[str], revision: int) -> None:
-    failed = [
-        f"host {host}: {'; '.join(state['problems'])}"
-        for host, state in sorted(states.items())
-        if host in hosts and state and state["state"] == FAILED and state["revision"] >= revision
-    ]
-    if failed:
-        raise NotAppliedError("\n".join(failed))
+def _has_failed(state: dict[str, Any] | None, revision: int) -> bool:
+    return state is not None and state.get("state") == FAILED and state["revision"] >= revision
