@@ -215,19 +215,24 @@ class _Supervisor:
                     self._spawn(child)
 
     def end(self) -> None:
-        """One that has died meanwhile is started once more: it has to remove what it made."""
+        """One that has died, or dies meanwhile, is started once more: it has to remove what it made."""
         while self._children:
             child = self._children[-1]
-            if child.process is None:
+            if not self._finish(child):
                 self._spawn(child)
-            assert child.process is not None
-            child.process.terminate()
-            try:
-                child.process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                child.process.kill()
-            self._reap(child)
+                self._finish(child)
             self._children.pop()
+
+    def _finish(self, child: _Child) -> bool:
+        """Whether it ended as it should."""
+        if child.process is None:
+            return False
+        child.process.terminate()
+        try:
+            child.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.process.kill()
+        return self._reap(child) == 0
 
     def _wait(self, end: float | None) -> Collection[int]:
         """What has happened: the descriptors of ended children, of the stop; notifications are taken."""
