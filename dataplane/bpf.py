@@ -11,19 +11,21 @@ import enum
 import ipaddress
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Self
 
 _SYS_BPF = 321  # x86-64
-_MAP_CREATE, _PROG_LOAD, _MAP_UPDATE_BATCH, _MAP_DELETE_BATCH = 0, 5, 26, 27
+_MAP_CREATE, _PROG_LOAD, _MAP_LOOKUP_BATCH, _MAP_UPDATE_BATCH, _MAP_DELETE_BATCH = 0, 5, 24, 26, 27
 _MAP_TYPE_HASH = 1
 _F_NO_PREALLOC = 1
 _PSEUDO_MAP_FD = 1
 _LICENSE = b"Apache-2.0"
 _LOG_SIZE = 64 * 1024
-_KEY_SIZE = 20
+_KEY = struct.Struct("=B3x16s")
 _MAX_ROWS = 1 << 20  # as many as the core has neighbours
+_READ_ROWS = 4096  # at a time; more than ever share a bucket
+_BATCH = struct.Struct("=QQQQIIQQ")  # where from, where to go on, keys, values, count, map, flags, flags
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -50,8 +52,9 @@ class Program:
     map_loads: tuple[int, ...] = field(default=())  # instructions that want the descriptor of the map
 
 
-def _bpf(command: int, attributes: bytes) -> int:
-    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+def _bpf(command: int, attributes: bytearray) -> int:
+    """The kernel may write into the attributes, also when it fails."""
+    buffer = (ctypes.c_char * len(attributes)).from_buffer(attributes)
     result: int = _libc.syscall(_SYS_BPF, command, buffer, len(attributes))
     if result < 0:
         code = ctypes.get_errno()
@@ -61,7 +64,17 @@ def _bpf(command: int, attributes: bytes) -> int:
 
 def _map_key(address: Address) -> bytes:
     """struct address of pa_filter.bpf.c."""
-    return struct.pack("=B3x16s", address.version, address.packed)
+    return _KEY.pack(address.version, address.packed)
+
+
+def _address(version: int, packed: bytes) -> Address:
+    """Of a key. ValueError: it is another map's."""
+    match version:
+        case 4:
+            return ipaddress.IPv4Address(packed[:4])
+        case 6:
+            return ipaddress.IPv6Address(packed)
+    raise ValueError(f"an address of version {version}")
 
 
 class PaMap:
@@ -69,14 +82,12 @@ class PaMap:
     a PA before it is announced.
     """
 
-    def __init__(self) -> None:
-        self.fd = _bpf(
-            _MAP_CREATE,
-            struct.pack(
-                "=IIIIIII16s", _MAP_TYPE_HASH, _KEY_SIZE, 1, _MAX_ROWS, _F_NO_PREALLOC, 0, 0, b"isolane_pas"
-            ),
-        )
-        self._roles: dict[Address, Role] = {}
+    def __init__(self, fd: int | None = None) -> None:
+        """fd: of such a map, which goes on as it is; else a new one is made. With ValueError and OSError it
+        stays the caller's.
+        """
+        self._roles: dict[Address, Role] = {} if fd is None else dict(_read_rows(fd))
+        self.fd = _make_map() if fd is None else fd
 
     @property
     def addresses(self) -> frozenset[Address]:
@@ -95,10 +106,10 @@ class PaMap:
         """A batch command on all rows, of which deleting looks at the keys only."""
         if not rows:
             return
-        keys = ctypes.create_string_buffer(b"".join(map(_map_key, rows)), len(rows) * _KEY_SIZE)
+        keys = ctypes.create_string_buffer(b"".join(map(_map_key, rows)), len(rows) * _KEY.size)
         values = ctypes.create_string_buffer(bytes(rows.values()), len(rows))
         where = ctypes.addressof(keys), ctypes.addressof(values)
-        _bpf(command, struct.pack("=16xQQIIQQ", *where, len(rows), self.fd, 0, 0))
+        _bpf(command, bytearray(_BATCH.pack(0, 0, *where, len(rows), self.fd, 0, 0)))
 
     def close(self) -> None:
         os.close(self.fd)
@@ -108,6 +119,31 @@ class PaMap:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _make_map() -> int:
+    attributes = struct.pack(
+        "=IIIIIII16s", _MAP_TYPE_HASH, _KEY.size, 1, _MAX_ROWS, _F_NO_PREALLOC, 0, 0, b"isolane_pas"
+    )
+    return _bpf(_MAP_CREATE, bytearray(attributes))
+
+
+def _read_rows(fd: int) -> Iterator[tuple[Address, Role]]:
+    """What a map holds that nobody changes meanwhile."""
+    keys = ctypes.create_string_buffer(_READ_ROWS * _KEY.size)
+    values = ctypes.create_string_buffer(_READ_ROWS)
+    place = ctypes.create_string_buffer(4)
+    where, start, more = [ctypes.addressof(each) for each in (place, keys, values)], 0, True
+    while more:
+        attributes = bytearray(_BATCH.pack(start, *where, _READ_ROWS, fd, 0, 0))
+        try:
+            _bpf(_MAP_LOOKUP_BATCH, attributes)
+        except FileNotFoundError:  # these are the last
+            more = False
+        count = _BATCH.unpack(attributes)[4]
+        for key, value in zip(_KEY.iter_unpack(keys.raw), values.raw[:count], strict=False):
+            yield _address(*key), Role(value)
+        start = where[0]
 
 
 def _place_map(program: Program, map_fd: int) -> bytes:
@@ -153,4 +189,4 @@ def _load(program: Program, code: bytes, log: ctypes.Array[ctypes.c_char] | None
         0,
         program.name.encode(),
     )
-    return _bpf(_PROG_LOAD, attributes)
+    return _bpf(_PROG_LOAD, bytearray(attributes))

@@ -50,6 +50,7 @@ class Hello(TypedDict):
     version: str
     instance: str
     generation: int
+    workers: int
     ports: list[PortSummary]
 
 
@@ -149,6 +150,10 @@ class Client:
         """What set_names() said last; all empty before."""
         names: Names = json.loads(self._call("names", {}).payload)
         return names
+
+    def report(self, report: Mapping[str, Any]) -> None:
+        """What an agent says of itself, for status()."""
+        self.call("report", report=report)
 
     # ---- neighbours of the underlay
 

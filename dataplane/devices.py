@@ -2,21 +2,26 @@
 
 Every open_… function returns a Device (the underlay: an Underlay) with one non-blocking descriptor a queue,
 all of which carry the 10-byte virtio_net_hdr in host order. close() undoes what the open_… function changed.
-A TAP, a veth pair and the BPF drops outlive a crash of the process and are taken over by the next open_…;
-until then nothing of the host answers.
+
+A Device can outlive its process: handover() is all of it, for the data-plane process to keep, and adopt()
+makes it a Device again, by a later process and without touching what packets flow through. Of one that no
+process keeps, a TAP, a veth pair and the BPF drops stay when the process crashes and are taken over by the
+next open_…; until then nothing of the host answers.
 
 A namespace is a name under /run/netns, or None: the process's own, which is the host's. No function leaves
 the caller's thread in another one. Any thread may call, one at a time a device. Errors: DeviceError, in words
 for the host's operator.
 """
 
+import enum
 import fcntl
 import hashlib
 import os
 import socket
 import struct
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, astuple, dataclass, field, replace
 from ipaddress import IPv6Address, ip_address
 from typing import Self
 
@@ -24,12 +29,15 @@ from pyroute2 import IPRoute
 
 from dataplane import bpf, bpf_programs, ethtool, links, netns, packet_socket
 from dataplane.core import Offload, PortConfig, PortKind
-from dataplane.links import ALIAS, DeviceError, Link, Undo
+from dataplane.groups import Groups, joining_socket, solicited_node
+from dataplane.handover import Handover
+from dataplane.links import ALIAS, DeviceError, Link, Place, Undo
 
 TX_QUEUE_LEN = 4096
 """Packets that a TAP holds for us; of the default 1000 a burst of small packets loses some."""
 
 _TUNSETIFF, _TUNSETPERSIST, _TUNSETOFFLOAD, _TUNSETVNETHDRSZ = 0x400454CA, 0x400454CB, 0x400454D0, 0x400454D8
+_TUNGETIFF = 0x800454D2
 _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR, _IFF_MULTI_QUEUE, _IFF_TUN_EXCL = 0x0002, 0x1000, 0x4000, 0x0100, 0x8000
 _TUN_F_CSUM, _TUN_F_TSO4, _TUN_F_TSO6, _TUN_F_TSO_ECN = 1, 2, 4, 8
 _VNET_HDR_SIZE = 10
@@ -38,31 +46,100 @@ _ALL_OFFLOADS = Offload.CSUM | Offload.TSO4 | Offload.TSO6
 _SAID_BY_VNET_HDR = frozenset(
     ("tx-generic-segmentation", "tx-tcp-segmentation", "tx-tcp6-segmentation", "tx-tcp-ecn-segmentation")
 )
+_NOT_OURS = "its device was not handed over by this version of isolane"
 _ALL_NODES_MAC = bytes.fromhex("333300000001")
 _RECEIVE_MERGING = ("rx-gro", "rx-gro-hw", "rx-gro-list", "rx-lro", "rx-udp-gro-forwarding")
 
 
+class Opening(enum.StrEnum):
+    """The way a device was opened."""
+
+    TAP = "tap"
+    VETH = "veth"
+    EXISTING = "device"
+    UNDERLAY = "underlay"
+
+    def words(self, name: str, namespace: str | None) -> str:
+        words = f"{'TAP' if self is Opening.TAP else self} {name}"
+        return words if namespace is None else f"{words} in namespace {namespace}"
+
+
 @dataclass(frozen=True)
 class Device:
-    """An open device. Close it after the core has detached it: the descriptors go with it.
+    """An open device. Close or release it after the core has detached it or has descriptors of its own: these
+    go with it. Nothing else can be asked of it then.
 
-    mac: of the VM, or the underlay device's own; mtu: largest IP packet in bytes; offloads: what may be sent
-    to it.
+    place: of the VM's device, or of the underlay; mac: of the VM, or the underlay's own; mtu: largest IP
+    packet in bytes; fds: one a queue; undo: owns all descriptors; held: those that live on with the port
+    besides the queues'; offloads: what may be sent to it.
     """
 
     name: str
-    kind: PortKind
+    opening: Opening
+    place: Place
     mac: str
     mtu: int
     fds: tuple[int, ...]
-    offloads: Offload
     undo: Undo
+    held: Mapping[str, int] = field(default_factory=dict)
+    offloads: Offload = _ALL_OFFLOADS
+
+    @property
+    def kind(self) -> PortKind:
+        return PortKind.TAP if self.opening is Opening.TAP else PortKind.PACKET
 
     def port_config(self, port_name: str) -> PortConfig:
         mac = bytes.fromhex(self.mac.replace(":", ""))
         return PortConfig(port_name, self.kind, mac, self.mtu, self.offloads, self.fds)
 
+    def handover(self, port_name: str) -> Handover:
+        """All that adopt() needs, in any process; the descriptors stay this device's, so duplicate them."""
+        note = {
+            "device": self.name,
+            "opening": str(self.opening),
+            **asdict(self.place),
+            "undo": [list(step) for step in self.undo.steps],
+        }
+        return Handover(self.port_config(port_name), dict(self.held), note)
+
+    def is_present(self) -> bool:
+        """Whether the device is still there, in the namespace of that name; not so if only others of their
+        names are.
+        """
+        with self._errors():
+            return self._read_device() is not None and links.find_at(self.place) is not None
+
+    def resize(self, mac: str, mtu: int) -> Self:
+        """Gives the VM's device another MAC and MTU; the core learns of it when it attaches the result, which
+        takes this one's place. A device of the host stays as it is and so may take less; an underlay has to
+        be as it says.
+        """
+        with self._errors():
+            link, reads = links.find_at(self.place), self._read_device()
+            if link is None or reads is None:
+                raise DeviceError("no such device")
+            match self.opening:
+                case Opening.EXISTING:
+                    mtu = min(mtu, link.mtu)
+                case Opening.UNDERLAY:
+                    _check_underlay(link, mac.lower(), mtu)
+                    mac = link.mac
+                case Opening.VETH:
+                    netns.call(None, _set_mtu, reads, max(mtu, link.mtu))
+                    self._set(mac, mtu)  # never larger than the host end, which drops what is
+                    netns.call(None, _set_mtu, reads, mtu)
+                case Opening.TAP:
+                    self._set(mac, mtu)
+        return replace(self, mac=mac.lower(), mtu=mtu)
+
+    def release(self) -> None:
+        """Closes this process's descriptors and leaves everything else as it is."""
+        self.undo.release()
+
     def close(self) -> None:
+        """Undoes what open_… changed, in this process or an earlier one, unless the device has gone."""
+        if self.undo.fds and self._read_device() is None:
+            self.undo.steps.clear()  # what has its name now is another's
         self.undo.close()
 
     def __enter__(self) -> Self:
@@ -71,6 +148,22 @@ class Device:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _errors(self) -> AbstractContextManager[None]:
+        return links.errors(self.opening.words(self.name, self.place.namespace))
+
+    def _read_device(self) -> str | None:
+        """The name of the device that the queues are of; None: it has gone."""
+        if self.kind is PortKind.PACKET:
+            return packet_socket.device_of(self.fds[0])
+        try:
+            ifreq = fcntl.ioctl(self.fds[0], _TUNGETIFF, bytes(40))
+        except OSError:
+            return None
+        return ifreq[:16].rstrip(b"\0").decode()
+
+    def _set(self, mac: str, mtu: int) -> None:
+        netns.call(self.place.namespace, links.set_link, self.place.index, address=mac, mtu=mtu)
+
 
 @dataclass(frozen=True)
 class Underlay(Device):
@@ -78,16 +171,65 @@ class Underlay(Device):
     provider next hops it listens to.
     """
 
-    pas: bpf.PaMap
-    groups: "_Groups"
+    pas: bpf.PaMap = field(kw_only=True)
+    groups: Groups = field(kw_only=True)
 
     def serve(self, pas: Iterable[bpf.Address], next_hops: Iterable[bpf.Address] = ()) -> None:
         """Take frames for exactly these PAs from now on and keep them from the host; take what exactly these
-        next hops say about their MACs, which the host sees too. Call before PAs are announced.
+        next hops say about their MACs, which the host sees too. Call before PAs are announced. DeviceError:
+        nothing is another than it was.
         """
         wanted = frozenset(pas)
+        if new := wanted - self.pas.addresses:
+            with self._errors(), IPRoute() as ip:
+                _check_pas(ip, new)
         self.pas.replace(wanted, next_hops)
         self.groups.replace({solicited_node(a) for a in wanted if isinstance(a, IPv6Address)})
+
+
+def adopt(handover: Handover) -> Device:
+    """The device whose handover() this was, an Underlay if that was one. Call it in the host's namespace.
+
+    Nothing of the device is touched or looked at: is_present() tells whether it is there. The descriptors are
+    the device's own from now on; with DeviceError they are closed.
+    """
+    config, held = handover.config, handover.held
+    undo = Undo(fds=(*held.values(), *config.fds))
+    try:
+        with links.errors(f"port {config.name}"):
+            return _adopt(config, held, handover.note, undo)
+    except BaseException:
+        undo.release()
+        raise
+
+
+def _adopt(config: PortConfig, held: Mapping[str, int], note: object, undo: Undo) -> Device:
+    match note:
+        case {
+            "device": str(name),
+            "opening": "tap" | "veth" | "device" | "underlay" as opening,
+            "namespace": str() | None as namespace,
+            "identity": int(identity),
+            "index": int(index),
+            "undo": list(steps),
+        } if config.fds:
+            place = Place(namespace, identity, index)
+        case _:
+            raise DeviceError(_NOT_OURS)
+    try:
+        undo.steps = links.checked(steps)
+        mac, fds = config.mac.hex(":"), tuple(config.fds)
+        device = Device(name, Opening(opening), place, mac, config.mtu, fds, undo, held, config.offloads)
+        if device.kind is not config.kind:
+            raise ValueError(f"a {opening} that is no {device.kind.name.lower()} port")
+        if device.opening is not Opening.UNDERLAY:
+            return device
+        if "lock" not in held or "pas" not in held:
+            raise ValueError("an underlay without its lock or its map")
+        groups = Groups(index, fds[0], held.get("groups"), used=True)
+        return Underlay(**vars(device), pas=bpf.PaMap(held["pas"]), groups=groups)
+    except ValueError as error:
+        raise DeviceError(f"{_NOT_OURS}: {error}") from None
 
 
 # ---- TAP ---------------------------------------------------------------------------------------------------
@@ -95,37 +237,35 @@ class Underlay(Device):
 
 def open_tap(name: str, *, namespace: str | None, mac: str, mtu: int, queues: int = 1) -> Device:
     """A TAP in the VM's namespace: made, or taken over if it is persistent and nobody holds a queue of it."""
-    with links.errors(f"TAP {_where(name, namespace)}"), Undo() as undo:
-        fds = netns.call(namespace, _open_tap, undo, namespace, name, mac, mtu, queues)
-        return Device(name, PortKind.TAP, mac.lower(), mtu, fds, _ALL_OFFLOADS, undo.pop_all())
+    with links.errors(Opening.TAP.words(name, namespace)), Undo() as undo:
+        place = netns.call(namespace, _open_tap, undo, namespace, name, mac, mtu, queues)
+        fds = tuple(undo.fds)
+        return Device(name, Opening.TAP, place, mac.lower(), mtu, fds, undo.pop_all())
 
 
-def _open_tap(
-    undo: Undo, namespace: str | None, name: str, mac: str, mtu: int, queues: int
-) -> tuple[int, ...]:
+def _open_tap(undo: Undo, namespace: str | None, name: str, mac: str, mtu: int, queues: int) -> Place:
     with IPRoute() as ip:
         present = links.find(ip, name)
         if present is not None and present.tap_queues:
             raise DeviceError("a process holds it already")
-        fds = tuple(_open_tap_queue(undo, name, present is None and queue == 0) for queue in range(queues))
-        index = links.get(ip, name).index
+        for queue in range(queues):
+            _open_tap_queue(undo, name, present is None and queue == 0)
+        place = Place(namespace, netns.identity(None), links.get(ip, name).index)
         if present is None:
-            ip.link("set", index=index, ifalias=ALIAS)
-            fcntl.ioctl(fds[0], _TUNSETPERSIST, 1)
-        undo.quietly(namespace, links.remove_if_ours, name)
-        ip.link("set", index=index, address=mac, mtu=mtu, txqlen=TX_QUEUE_LEN)
-        ip.link("set", index=index, state="up")
-    return fds
+            ip.link("set", index=place.index, ifalias=ALIAS)
+            fcntl.ioctl(undo.fds[0], _TUNSETPERSIST, 1)
+        undo.add("remove", *astuple(place))
+    links.set_link(place.index, address=mac, mtu=mtu, txqlen=TX_QUEUE_LEN)
+    links.set_link(place.index, state="up")
+    return place
 
 
-def _open_tap_queue(undo: Undo, name: str, new: bool) -> int:
-    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    undo.callback(os.close, fd)
+def _open_tap_queue(undo: Undo, name: str, new: bool) -> None:
+    (fd,) = undo.own(os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
     flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR | _IFF_MULTI_QUEUE | (_IFF_TUN_EXCL if new else 0)
     fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
     fcntl.ioctl(fd, _TUNSETVNETHDRSZ, struct.pack("=i", _VNET_HDR_SIZE))
     fcntl.ioctl(fd, _TUNSETOFFLOAD, _TUN_F_CSUM | _TUN_F_TSO4 | _TUN_F_TSO6 | _TUN_F_TSO_ECN)
-    return fd
 
 
 # ---- veth and existing devices -----------------------------------------------------------------------------
@@ -136,11 +276,12 @@ def open_veth(name: str, *, namespace: str, mac: str, mtu: int, queues: int = 1)
     AF_PACKET.
     """
     host_end = host_end_name(name, namespace)
-    with links.errors(f"veth {_where(name, namespace)}"), Undo() as undo:
+    with links.errors(Opening.VETH.words(name, namespace)), Undo() as undo:
         netns.call(None, _make_veth, undo, host_end, name, namespace)
-        netns.call(namespace, _set_up_vm_end, name, mac, mtu)
+        index = netns.call(namespace, _set_up_vm_end, name, mac, mtu)
+        place = Place(namespace, netns.identity(namespace), index)
         fds = netns.call(None, _open_host_end, undo, host_end, mtu, queues)
-        return Device(name, PortKind.PACKET, mac.lower(), mtu, fds, _ALL_OFFLOADS, undo.pop_all())
+        return Device(name, Opening.VETH, place, mac.lower(), mtu, fds, undo.pop_all())
 
 
 def host_end_name(name: str, namespace: str) -> str:
@@ -154,38 +295,40 @@ def _make_veth(undo: Undo, host_end: str, name: str, namespace: str) -> None:
             peer = {"ifname": name, "net_ns_fd": str(netns.path(namespace))}
             ip.link("add", ifname=host_end, kind="veth", peer=peer)
             ip.link("set", index=links.get(ip, host_end).index, ifalias=ALIAS)
-        undo.quietly(None, links.remove_if_ours, host_end)
+        undo.add("remove", *astuple(_place(links.get(ip, host_end))))
 
 
-def _set_up_vm_end(name: str, mac: str, mtu: int) -> None:
-    """What a virtio_net_hdr can't say (UDP, SCTP and tunnel super-packets) the VM's kernel has to segment
-    itself.
+def _set_up_vm_end(name: str, mac: str, mtu: int) -> int:
+    """Its index. What a virtio_net_hdr can't say (UDP, SCTP and tunnel super-packets) the VM's kernel has to
+    segment itself.
     """
     segmentation = {feature for feature in ethtool.active(name) if feature.endswith("-segmentation")}
     ethtool.switch(name, segmentation - _SAID_BY_VNET_HDR | {"tx-gso-list"}, False)
     with IPRoute() as ip:
         index = links.get(ip, name).index
-        ip.link("set", index=index, address=mac, mtu=mtu)
-        ip.link("set", index=index, state="up")
+    links.set_link(index, address=mac, mtu=mtu)
+    links.set_link(index, state="up")
+    return index
 
 
 def _open_host_end(undo: Undo, host_end: str, mtu: int, queues: int) -> tuple[int, ...]:
     with IPRoute() as ip:
         link = links.get(ip, host_end)
         _silence(undo, ip, link)
-        undo.quietly(None, links.remove_if_ours, host_end)  # on close first of all: silent to the end
-        ip.link("set", index=link.index, mtu=mtu, state="up")
-        return packet_socket.open_queues(undo, host_end, queues, None)
+    undo.add("remove", *astuple(_place(link)))  # on close first of all: silent to the end
+    links.set_link(link.index, mtu=mtu, state="up")
+    return undo.own(*packet_socket.open_queues(host_end, queues, None))
 
 
 def open_existing(name: str, *, mac: str, mtu: int, queues: int = 1) -> Device:
     """A device of the host that leads to a VM. It is silenced, and given back as it was on close()."""
-    with links.errors(f"device {name}"), Undo() as undo:
-        fds, mtu = netns.call(None, _open_existing, undo, name, mtu, queues)
-        return Device(name, PortKind.PACKET, mac.lower(), mtu, fds, _ALL_OFFLOADS, undo.pop_all())
+    with links.errors(Opening.EXISTING.words(name, None)), Undo() as undo:
+        link = netns.call(None, _open_existing, undo, name, queues)
+        mtu, fds = min(mtu, link.mtu), tuple(undo.fds)
+        return Device(name, Opening.EXISTING, _place(link), mac.lower(), mtu, fds, undo.pop_all())
 
 
-def _open_existing(undo: Undo, name: str, mtu: int, queues: int) -> tuple[tuple[int, ...], int]:
+def _open_existing(undo: Undo, name: str, queues: int) -> Link:
     with IPRoute() as ip:
         link = links.get(ip, name)
         if link.flags & links.IFF_LOOPBACK:
@@ -194,23 +337,28 @@ def _open_existing(undo: Undo, name: str, mtu: int, queues: int) -> tuple[tuple[
             raise DeviceError(f"the host has address {addresses[0]} on it; there must be none")
         _silence(undo, ip, link)
         if not link.up:
-            undo.quietly(None, links.set_state, name, "down")
+            undo.add("state", name, "down")
             ip.link("set", index=link.index, state="up")
-        fds = packet_socket.open_queues(undo, name, queues, None)
-        for fd in fds:
-            packet_socket.take_every_mac(fd, link.index)
-    return fds, min(mtu, link.mtu)
+    for fd in undo.own(*packet_socket.open_queues(name, queues, None)):
+        packet_socket.take_every_mac(fd, link.index)
+    return link
+
+
+def _set_mtu(name: str, mtu: int) -> None:
+    with IPRoute() as ip:
+        ip.link("set", index=links.get(ip, name).index, mtu=mtu)
 
 
 def _silence(undo: Undo, ip: IPRoute, link: Link) -> None:
     """Nothing of the host answers on this device: no IPv6, no ARP, every frame dropped before the stack."""
-    links.set_sysctl(undo, f"ipv6/conf/{link.name}/disable_ipv6", "1")
-    links.set_sysctl(undo, f"ipv4/conf/{link.name}/arp_ignore", "8")
+    undo.set_sysctl(f"ipv6/conf/{link.name}/disable_ipv6", "1")
+    undo.set_sysctl(f"ipv4/conf/{link.name}/arp_ignore", "8")
     links.drop_at_ingress(undo, ip, link, bpf_programs.DROP)
 
 
-def _where(name: str, namespace: str | None) -> str:
-    return name if namespace is None else f"{name} in namespace {namespace}"
+def _place(link: Link) -> Place:
+    """Of a device in the host's namespace."""
+    return Place(None, netns.identity(None), link.index)
 
 
 # ---- underlay ----------------------------------------------------------------------------------------------
@@ -224,7 +372,7 @@ def open_underlay(
     mac, mtu: the manifest's; the device must have this MAC ("" for any) and at least this MTU.
     pas: kept from the host without a gap if a process that crashed had them; serve() names them again.
     """
-    with links.errors(f"underlay {name}"), Undo() as undo:
+    with links.errors(Opening.UNDERLAY.words(name, None)), Undo() as undo:
         return netns.call(None, _open_underlay, undo, name, mac.lower(), mtu, queues, frozenset(pas))
 
 
@@ -235,21 +383,26 @@ def _open_underlay(
         link = links.get(ip, name)
         _check_underlay(link, mac, mtu)
         _check_pas(ip, kept)
-        _lock(undo, link)
+        (lock,) = undo.own(_lock(link))
         merging = ethtool.switch(name, _RECEIVE_MERGING, False)
-        undo.quietly(None, ethtool.switch, name, merging, True)
-        pas = undo.enter_context(bpf.PaMap())
+        undo.add("features", name, sorted(merging), True)
+        pas = bpf.PaMap()
+        undo.own(pas.fd)
         pas.replace(kept)
         links.drop_at_ingress(undo, ip, link, bpf_programs.DIVERT, pas)
-        accept = bpf.load(bpf_programs.ACCEPT, pas)
-        try:
-            fds = packet_socket.open_queues(undo, name, queues, accept)
-        finally:
-            os.close(accept)
-        packet_socket.take_group(fds[0], link.index, _ALL_NODES_MAC)  # the host's IPv6 may be off
-        groups = _Groups(undo, link.index, fds[0])
-        device = (name, PortKind.PACKET, link.mac, mtu, fds, _ALL_OFFLOADS)
-        return Underlay(*device, undo.pop_all(), pas, groups)
+    accept = bpf.load(bpf_programs.ACCEPT, pas)
+    try:
+        fds = undo.own(*packet_socket.open_queues(name, queues, accept))
+    finally:
+        os.close(accept)
+    packet_socket.take_group(fds[0], link.index, _ALL_NODES_MAC)  # the host's IPv6 may be off
+    held = {"lock": lock, "pas": pas.fd}
+    joining = joining_socket()
+    if joining is not None:
+        (held["groups"],) = undo.own(joining)
+    groups = Groups(link.index, fds[0], joining)
+    device = (name, Opening.UNDERLAY, _place(link), link.mac, mtu, fds)
+    return Underlay(*device, undo.pop_all(), held, pas=pas, groups=groups)
 
 
 def _check_underlay(link: Link, mac: str, mtu: int) -> None:
@@ -269,56 +422,13 @@ def _check_pas(ip: IPRoute, pas: frozenset[bpf.Address]) -> None:
             raise DeviceError(f"provider address {address} is an address of this host already")
 
 
-def _lock(undo: Undo, link: Link) -> None:
-    """One data plane a device: an abstract socket name lives as long as its process, in its network
+def _lock(link: Link) -> int:
+    """One data plane a device: an abstract socket name lives as long as a descriptor of it, in its network
     namespace.
     """
-    lock = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC))
-    try:
-        lock.bind(f"\0isolane-underlay-{link.index}")
-    except OSError:
-        raise DeviceError("another isolane uses it") from None
-
-
-def solicited_node(address: IPv6Address) -> IPv6Address:
-    """The multicast group of an address's neighbour solicitations (RFC 4291 section 2.7.1)."""
-    return IPv6Address(IPv6Address("ff02::1:ff00:0").packed[:13] + address.packed[13:])
-
-
-class _Groups:
-    """The underlay's solicited-node groups.
-
-    The host's IPv6 joins them: that sets the device's filter and speaks MLD to snooping switches, while the
-    ingress drop keeps the solicitations from it. Where it can't (IPv6 off, too many groups) the device takes
-    all multicast instead.
-    """
-
-    def __init__(self, undo: Undo, index: int, packet_fd: int) -> None:
-        self._index = index
-        self._packet_fd = packet_fd
-        self._joined: set[IPv6Address] = set()
-        self._socket: socket.socket | None = None
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as lock:
         try:
-            opened = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        except OSError:  # a kernel without IPv6
-            return
-        self._socket = undo.enter_context(opened)
-
-    def replace(self, groups: set[IPv6Address]) -> None:
-        for group in groups - self._joined:
-            if not self._set(socket.IPV6_JOIN_GROUP, group):
-                packet_socket.take_every_group(self._packet_fd, self._index)
-        for group in self._joined - groups:
-            self._set(socket.IPV6_LEAVE_GROUP, group)
-        self._joined = groups
-
-    def _set(self, option: int, group: IPv6Address) -> bool:
-        if self._socket is None:
-            return False
-        try:
-            self._socket.setsockopt(
-                socket.IPPROTO_IPV6, option, group.packed + struct.pack("=I", self._index)
-            )
+            lock.bind(f"\0isolane-underlay-{link.index}")
         except OSError:
-            return False
-        return True
+            raise DeviceError("another isolane uses it") from None
+        return lock.detach()

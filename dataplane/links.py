@@ -1,14 +1,15 @@
 """A host's network devices by netlink, and what isolane changes on them. Works in the calling thread's
 namespace.
 
-What is changed is noted on an Undo stack as it happens; closing the stack puts it back, in the opposite order
-and from any thread. A device or namespace that has gone meanwhile needs no undoing.
+What is changed is noted on an Undo as it happens, which puts it back or hands it on to another process. A
+device or namespace that has gone meanwhile needs no undoing.
 """
 
 import contextlib
 import errno
+import inspect
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from dataplane import bpf, netns
+from dataplane import bpf, ethtool, netns
 
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8
 ALIAS = "isolane"
@@ -44,17 +45,6 @@ def errors(what: str) -> Iterator[None]:
         raise DeviceError(f"{what}: {error}") from None
 
 
-class Undo(contextlib.ExitStack):
-    def quietly(self, namespace: str | None, step: Callable[..., object], *args: object) -> None:
-        """On close, run a step in a namespace unless what it is about has gone."""
-
-        def run() -> None:
-            with contextlib.suppress(OSError, NetlinkError, DeviceError):
-                netns.call(namespace, step, *args)
-
-        self.callback(run)
-
-
 @dataclass(frozen=True)
 class Link:
     name: str
@@ -70,15 +60,43 @@ class Link:
         return bool(self.flags & IFF_UP)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Of a device, for as long as it exists: names may come to mean others."""
+
+    namespace: str | None
+    identity: int
+    """As netns.identity() tells it."""
+    index: int
+
+
 def find(ip: IPRoute, name: str) -> Link | None:
+    return _find(ip, ifname=name)
+
+
+def find_at(place: Place) -> Link | None:
     try:
-        message: Any = ip.link("get", ifname=name)[0]
+        if netns.identity(place.namespace) != place.identity:
+            return None
+        return netns.call(place.namespace, _find_index, place.index)
+    except FileNotFoundError:
+        return None
+
+
+def _find_index(index: int) -> Link | None:
+    with IPRoute() as ip:
+        return _find(ip, index=index)
+
+
+def _find(ip: IPRoute, **which: object) -> Link | None:
+    try:
+        message: Any = ip.link("get", **which)[0]
     except NetlinkError as error:
         if error.args[0] == errno.ENODEV:
             return None
         raise
     return Link(
-        name=name,
+        name=message.get_attr("IFLA_IFNAME"),
         index=message["index"],
         mac=message.get_attr("IFLA_ADDRESS"),
         mtu=message.get_attr("IFLA_MTU"),
@@ -106,11 +124,21 @@ def set_state(name: str, state: str) -> None:
         ip.link("set", index=get(ip, name).index, state=state)
 
 
-def remove_if_ours(name: str) -> None:
+def set_link(index: int, **settings: object) -> None:
     with IPRoute() as ip:
-        link = get(ip, name)
-        if link.alias == ALIAS:
-            ip.link("del", index=link.index)
+        ip.link("set", index=index, **settings)
+
+
+def remove_if_ours(namespace: str | None, identity: int, index: int) -> None:
+    """The device at a Place."""
+    link = find_at(Place(namespace, identity, index))
+    if link is not None and link.alias == ALIAS:
+        netns.call(namespace, _remove, index)
+
+
+def _remove(index: int) -> None:
+    with IPRoute() as ip:
+        ip.link("del", index=index)
 
 
 def write_sysctl(name: str, value: str) -> str | None:
@@ -126,14 +154,8 @@ def write_sysctl(name: str, value: str) -> str | None:
     return before
 
 
-def set_sysctl(undo: Undo, name: str, value: str) -> None:
-    before = write_sysctl(name, value)
-    if before is not None:
-        undo.quietly(None, write_sysctl, name, before)
-
-
 def drop_at_ingress(
-    undo: Undo, ip: IPRoute, link: Link, program: bpf.Program, pas: bpf.PaMap | None = None
+    undo: "Undo", ip: IPRoute, link: Link, program: bpf.Program, pas: bpf.PaMap | None = None
 ) -> None:
     """Run a program on every frame that comes in, after packet sockets have seen it and before the host's
     stack does.
@@ -141,7 +163,7 @@ def drop_at_ingress(
     It stays when this process dies; where an earlier one left its own, that is replaced in one step.
     """
     ip.tc("replace", "clsact", link.index)  # one that is there stays as it is
-    undo.quietly(None, _remove_drop, link.name)
+    undo.add("drop", link.name)
     fd = bpf.load(program, pas)
     try:
         ip.tc(
@@ -166,3 +188,82 @@ def _remove_drop(name: str) -> None:
         ip.tc("del-filter", "bpf", index, _HANDLE, parent=_INGRESS, prio=_PRIORITY)
         if not any(ip.get_filters(index=index, parent=parent) for parent in (_INGRESS, _EGRESS)):
             ip.tc("del", "clsact", index)
+
+
+# ---- undoing -----------------------------------------------------------------------------------------------
+
+_STEPS: dict[str, Callable[..., object]] = {
+    "remove": remove_if_ours,
+    "state": set_state,
+    "sysctl": write_sysctl,
+    "features": ethtool.switch,
+    "drop": _remove_drop,
+}
+
+Step = list[Any]
+"""The name of a step and its arguments: what JSON can say, so that another process can take it."""
+
+
+class Undo:
+    """The steps that put back what was changed, and the descriptors that were opened, to close after them.
+
+    Steps are taken last first, in the caller's namespace and whatever fails; descriptors are closed last
+    first. One thread at a time.
+    """
+
+    def __init__(self, fds: Iterable[int] = ()) -> None:
+        self.steps: list[Step] = []
+        self.fds = list(fds)
+
+    def add(self, name: str, *arguments: object) -> None:
+        self.steps.append([name, *arguments])
+
+    def own(self, *fds: int) -> tuple[int, ...]:
+        self.fds += fds
+        return fds
+
+    def set_sysctl(self, name: str, value: str) -> None:
+        before = write_sysctl(name, value)
+        if before is not None:
+            self.add("sysctl", name, before)
+
+    def pop_all(self) -> "Undo":
+        """Another that has all, so that this one does nothing."""
+        other = Undo()
+        other.steps, other.fds, self.steps, self.fds = self.steps, self.fds, [], []
+        return other
+
+    def release(self) -> None:
+        """Closes the descriptors and leaves the rest as it is."""
+        self.steps.clear()
+        while self.fds:
+            os.close(self.fds.pop())
+
+    def close(self) -> None:
+        while self.steps:
+            name, *arguments = self.steps.pop()
+            with contextlib.suppress(OSError, NetlinkError, DeviceError):
+                netns.call(None, _STEPS[name], *arguments)
+        self.release()
+
+    def __enter__(self) -> "Undo":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def checked(steps: Iterable[object]) -> list[Step]:
+    """As they are; ValueError: no such step, or not with such arguments."""
+    return [_checked(step) for step in steps]
+
+
+def _checked(step: object) -> Step:
+    match step:
+        case [str(name), *arguments] if name in _STEPS:
+            try:
+                inspect.signature(_STEPS[name]).bind(*arguments)
+            except TypeError as error:
+                raise ValueError(f"step {name}: {error}") from None
+            return [name, *arguments]
+    raise ValueError(f"unknown step {step}")

@@ -55,6 +55,14 @@ def path(name: str) -> Path:
     return DIRECTORY / name
 
 
+def identity(name: str | None) -> int:
+    """Tells a namespace, as long as it exists, from a later one of the same name; None is the caller's own.
+
+    Raises FileNotFoundError if there is no such namespace.
+    """
+    return (Path("/proc/thread-self/ns/net") if name is None else path(name)).stat().st_ino
+
+
 def call(name: str | None, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run `function` inside namespace `name` and return its result; None is the caller's own namespace.
 

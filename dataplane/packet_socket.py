@@ -6,9 +6,7 @@ import ctypes
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
-
-from dataplane.links import Undo
+from contextlib import ExitStack, contextmanager
 
 BUFFER = 8 << 20
 """Socket buffers in bytes, either way. The kernel counts a 64 KiB packet for more than 64 KiB."""
@@ -22,22 +20,40 @@ _SO_ATTACH_FILTER, _SO_DETACH_FILTER, _SO_ATTACH_BPF = 26, 27, 50
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 
 
-def open_queues(undo: Undo, device: str, queues: int, accept: int | None) -> tuple[int, ...]:
+def open_queues(device: str, queues: int, accept: int | None) -> tuple[int, ...]:
     """Descriptors of sockets that share a device's frames by flow and see those that `accept`, a BPF program,
-    lets in. The device is up: on one that is down the first read of each fails.
+    lets in; the caller's to close. The device is up: on one that is down the first read of each fails.
 
     PACKET_QDISC_BYPASS stays off: it would lose super-packets whenever a device has no TSO, and hide what we
     send from tcpdump and from the operator's egress filters.
     """
-    sockets = [_open(undo, device) for _ in range(queues)]
-    if queues > 1:
-        _fan_out(sockets)
-    for opened in sockets:  # not before: outside the fanout each would get its own copy of every frame
-        if accept is None:
-            opened.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
-        else:
-            opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_BPF, accept)
-    return tuple(opened.fileno() for opened in sockets)
+    with ExitStack() as stack:
+        sockets = [_open(stack, device) for _ in range(queues)]
+        if queues > 1:
+            _fan_out(sockets)
+        for opened in sockets:  # not before: outside the fanout each would get its own copy of every frame
+            if accept is None:
+                opened.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+            else:
+                opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_BPF, accept)
+        return tuple(opened.detach() for opened in sockets)
+
+
+def device_of(fd: int) -> str | None:
+    """The name that a socket's device has now; None: it was removed, or moved to another namespace."""
+    with borrowed(fd) as opened:
+        name: str = opened.getsockname()[0]
+    return name or None
+
+
+@contextmanager
+def borrowed(fd: int) -> Iterator[socket.socket]:
+    """A socket by its descriptor, which stays open."""
+    opened = socket.socket(fileno=fd)
+    try:
+        yield opened
+    finally:
+        opened.detach()
 
 
 def take_every_mac(fd: int, index: int) -> None:
@@ -55,10 +71,10 @@ def take_every_group(fd: int, index: int) -> None:
     _join(fd, index, _MR_ALLMULTI)
 
 
-def _open(undo: Undo, device: str) -> socket.socket:
+def _open(stack: ExitStack, device: str) -> socket.socket:
     """Of protocol 0 a socket sees nothing before it is bound; its filter lets nothing in afterwards."""
     kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-    opened = undo.enter_context(socket.socket(socket.AF_PACKET, kind, 0))
+    opened = stack.enter_context(socket.socket(socket.AF_PACKET, kind, 0))
     for option in (_VNET_HDR, _AUXDATA, _IGNORE_OUTGOING):
         opened.setsockopt(_SOL_PACKET, option, 1)
     for option in (_SO_RCVBUFFORCE, _SO_SNDBUFFORCE):
@@ -86,7 +102,6 @@ def _fan_out(sockets: list[socket.socket]) -> None:
 
 
 def _join(fd: int, index: int, membership: int, mac: bytes = b"") -> None:
-    with socket.socket(fileno=fd) as opened:
-        request = struct.pack("=IHH8s", index, membership, len(mac), mac)
+    request = struct.pack("=IHH8s", index, membership, len(mac), mac)
+    with borrowed(fd) as opened:
         opened.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, request)
-        opened.detach()

@@ -38,7 +38,7 @@ def run(instance: str, listener: socket.socket, config: Config, stop: Set[signal
     """Serve an instance until one of the signals, which are blocked, comes. HostError: see Dataplane."""
     with Dataplane(config) as dataplane:
         dataplane.start()
-        service = Service(instance, dataplane)
+        service = Service(instance, dataplane, config.workers)
         try:
             service.resume(fdstore.recover())
             with server.answering(listener, service.methods):
@@ -63,8 +63,10 @@ def _wait(service: "Service", stop: Set[signal.Signals]) -> None:
 class Service:
     """The methods that clients call. Any thread may, one is in the engine at a time."""
 
-    def __init__(self, instance: str, dataplane: Dataplane) -> None:
+    def __init__(self, instance: str, dataplane: Dataplane, workers: int) -> None:
         self._instance = instance
+        self._workers = workers
+        self._report: dict[str, Any] = {}
         self._dataplane = dataplane
         self._ports: dict[int, Handover] = {}
         self._names = views.no_names()
@@ -83,6 +85,7 @@ class Service:
             self.digest,
             self.set_names,
             self.names,
+            self.report,
             self.announce,
             self.neighbours,
             self.ping_pa,
@@ -140,6 +143,7 @@ class Service:
                 "version": _version(),
                 "instance": self._instance,
                 "generation": engine.generation,
+                "workers": self._workers,
                 "ports": [
                     {"id": port, **config_document(handover.config), "queues": len(handover.config.fds)}
                     for port, handover in sorted(self._ports.items())
@@ -211,6 +215,11 @@ class Service:
         with self._engine():
             return Reply(payload=json.dumps(self._names).encode())
 
+    def report(self, report: dict[str, Any]) -> None:
+        """What the agent says of itself, for `status`."""
+        with self._engine():
+            self._report = report
+
     # ---- neighbours of the underlay
 
     def announce(self) -> None:
@@ -266,6 +275,7 @@ class Service:
                     for row in views.own_addresses(engine.rows(RowKind.PA))
                 ],
                 "tables": asdict(engine.table_stats()),
+                "agent": self._report,
             }
 
     def ports(self) -> list[dict[str, Any]]:

@@ -245,14 +245,19 @@ def _mix(words: _Words) -> _Words:
     return words ^ words >> np.uint64(31)
 
 
+def hashes(kind: RowKind, packed: bytes) -> npt.NDArray[np.uint64]:
+    """Of each row (dp_api.h, dp_digest)."""
+    words = np.frombuffer(packed, "<u8").reshape(-1, ROW_FORMATS[kind].size // 8)
+    found: _Words = np.full(len(words), kind, np.uint64)
+    for column in words.T:
+        found = _mix(found ^ column)
+    return found
+
+
 def digest(kind: RowKind, packed: bytes) -> int:
     """Of rows in canonical form, whatever their order: what `Dataplane.digest` says when the tables hold just
     these (dp_api.h, dp_digest)."""
-    words = np.frombuffer(packed, "<u8").reshape(-1, ROW_FORMATS[kind].size // 8)
-    hashes: _Words = np.full(len(words), kind, np.uint64)
-    for column in words.T:
-        hashes = _mix(hashes ^ column)
-    return int(hashes.sum(dtype=np.uint64))
+    return int(hashes(kind, packed).sum(dtype=np.uint64))
 
 
 @dataclass(frozen=True, slots=True)

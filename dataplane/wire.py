@@ -16,8 +16,8 @@ from typing import Any
 
 MAX_HEADER = 16 << 20
 """Bytes; the counters of 100,000 subnets are about 12 MiB of JSON."""
-MAX_PAYLOAD = 64 << 20
-"""Bytes; a million rows of 64 bytes fit."""
+MAX_PAYLOAD = 256 << 20
+"""Bytes; a million rows of 64 bytes fit, and a million that they replace."""
 MAX_FDS = 32
 
 _PREFIX = struct.Struct("!IIHxx")

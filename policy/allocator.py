@@ -52,6 +52,7 @@ def allocate(intent: Intent, book: Book | None = None) -> Policy:
     subnets = [replace(subnet, gateways=_gateways(subnet)) for subnet in intent.vm_subnets]
     problems: list[Problem] = []
     filled = replace(intent, vm_subnets=_with_vsids(intent, subnets, book, problems))
+    _state_raw(filled, book)
     filled = replace(
         filled, ports=_with_macs(filled, _with_addresses(filled, book, problems), book, problems)
     )
@@ -83,6 +84,21 @@ def _state(intent: Intent, book: Book) -> None:
             subnet_of_pa = site.subnet_of(pa)
             assert subnet_of_pa, "validate.provider_addresses_are_on_site"
             book.state(_pa_value(site, pa), str(host.id), str(subnet_of_pa.prefix))
+
+
+def _state_raw(intent: Intent, book: Book) -> None:
+    """Of LookupRecords and ProviderAddresses; of the intent with all VSIDs, by which records name subnets."""
+    for record in intent.lookup_records:
+        subnet, ca, pa = intent.subnet_of(record), record.customer_address, record.provider_address
+        if subnet and ca and not ca.is_unspecified:
+            book.state(_ca_value(subnet, ca), str(record.id), str(subnet.prefix_of(ca)))
+        if pa and record.rule is Translation.REWRITE:
+            book.state(_pa_value(_site(intent, record.host), pa), str(record.id), str(ca))
+    for each in intent.provider_addresses:
+        site, pa = _site(intent, each.host), each.provider_address
+        subnet_of_pa = site.subnet_of(pa) if pa else None
+        if pa and subnet_of_pa:
+            book.state(_pa_value(site, pa), str(each.id), str(subnet_of_pa.prefix))
 
 
 def _conflict(intent: Intent, value: Value, owner: str, stated_by: str) -> Problem:
@@ -140,8 +156,10 @@ def _with_addresses(intent: Intent, book: Book, problems: list[Problem]) -> list
     for subnet in intent.vm_subnets:
         ports = intent.ports_by_subnet.get(subnet.id, [])
         bare = [port for port in ports if not port.addresses]
+        raw = [record.customer_address for record in intent.records_by_subnet.get(subnet.id, ())]
         for prefix, gateway in zip(subnet.prefixes, subnet.gateways, strict=True):
             taken = [gateway, *(address for port in ports for address in port.addresses if address in prefix)]
+            taken += [address for address in raw if address and address in prefix]
             ranges = _ca_ranges(intent, subnet, prefix)
             claims = [Claim(str(port.id), str(prefix), port.name, ranges) for port in bare]
             pool = _ca_pool(subnet, prefix.version)
@@ -173,6 +191,7 @@ def _with_macs(
         ROUTER_MAC,
         *(port.mac for port in ports if port.mac),
         *(host.underlay.mac for host in intent.hosts if host.underlay.mac),
+        *(each.mac_address for each in intent.lookup_records if each.mac_address and not each.port),
     ]
     ranges = [pool.range.values() for pool in intent.mac_pools if pool.range] or [_LOCAL_MACS]
     claims = [Claim(str(port.id), "", port.name, ranges) for port in ports if not port.mac]
@@ -231,7 +250,7 @@ def _with_shared_pas(intent: Intent, book: Book, problems: list[Problem]) -> tup
         pools = [
             (subnet.prefix, there) for subnet in site.subnets if (there := _site_pools(intent, site, subnet))
         ]
-        if not pools:
+        if not pools and not intent.endpoint_by_name[host.name].provider_addresses:
             text = f"left out, but no subnet of {site.id} has a paPool"
             problems.append(intent.problem(host.id, "spec.providerAddresses", text))
         requests += [_Request(host.id, str(prefix), site, prefix.version, there) for prefix, there in pools]
@@ -310,6 +329,9 @@ def _taken_pas(intent: Intent) -> Iterator[Address]:
         yield from host.provider_addresses
     for port in intent.ports:
         yield from port.provider_addresses
+    raw = [each.provider_address for each in intent.provider_addresses]
+    raw += [record.provider_address for record in intent.lookup_records]
+    yield from (pa for pa in raw if pa is not None)
 
 
 # ---- values --------------------------------------------------------------------------------------

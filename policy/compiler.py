@@ -4,9 +4,22 @@ A host gets every record of every VM network that has a port on it, and nothing 
 """
 
 from ipaddress import ip_address, ip_network
+from typing import NamedTuple
 
 from policy.errors import ManifestError, ObjectId, UnknownHostError
-from policy.model import Address, Host, Mac, NetworkSite, Policy, Port, Prefix, Translation, VMSubnet
+from policy.model import (
+    NVGRE_OVERHEAD,
+    Address,
+    Host,
+    LookupRecord,
+    Mac,
+    NetworkSite,
+    Policy,
+    Port,
+    Prefix,
+    Translation,
+    VMSubnet,
+)
 from policy.tables import (
     CustomerRoute,
     LocalPort,
@@ -19,17 +32,36 @@ from policy.tables import (
 )
 from policy.validate import nvgre_family, way_to, ways_of
 
+_ETHERNET_MTU = 1500
+_JUMBO = 2000
+"""Underlay MTU from which on VMs get all of it; below, the extra room is there for the tunnel."""
+
 _DEFAULT_ROUTE = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
 
-def compile_host(policy: Policy, name: str) -> Tables:
-    """The tables of managed host `name`. UnknownHostError: there is none."""
-    host = managed_host(policy, name)
+class Presence(NamedTuple):
+    """What a host's tables are about: the VM networks that have a port there, and the hosts that have a port
+    or a record in those networks.
+    """
+
+    networks: frozenset[ObjectId]
+    hosts: frozenset[str]
+
+
+def compile_host(policy: Policy, name: str, presence: Presence | None = None) -> Tables:
+    """The tables of managed host `name`. UnknownHostError: there is none.
+
+    presence: if it does not follow from the policy, which then is a part of a larger one.
+    """
+    managed_host(policy, name)
+    endpoints = policy.endpoint_by_name
+    host = endpoints[name]
+    networks, present = presence or presence_of(policy, name)
     local = [port for port in policy.ports if port.host == name]
-    domains = {policy.subnet_by_id[port.subnet_id].network_id for port in local}
-    subnets = [subnet for subnet in policy.vm_subnets if subnet.network_id in domains]
+    subnets = [subnet for subnet in policy.vm_subnets if subnet.network_id in networks]
     members = [(subnet, port) for subnet in subnets for port in policy.ports_by_subnet.get(subnet.id, ())]
-    hosts = {host.name: host} | {port.host: policy.host_by_name[port.host] for _, port in members}
+    raw = [(subnet, record) for subnet in subnets for record in policy.records_by_subnet.get(subnet.id, ())]
+    hosts = {each: endpoint for each, endpoint in endpoints.items() if each in present}
     return Tables(
         host=name,
         provider_addresses=tuple(
@@ -37,17 +69,21 @@ def compile_host(policy: Policy, name: str) -> Tables:
                 [
                     *(pa for peer in hosts.values() for pa in _shared_pas(policy, peer)),
                     *(pa for _, port in members for pa in _rewrite_pas(policy, port)),
+                    *(pa for _, record in raw for pa in _raw_pas(policy, record)),
                 ],
                 key=lambda pa: _address_key(pa.address),
             )
         ),
         records=tuple(
             sorted(
-                (
-                    record
-                    for subnet, port in members
-                    for record in _records(host, hosts[port.host], subnet, port)
-                ),
+                [
+                    *(
+                        record
+                        for subnet, port in members
+                        for record in _records(host, hosts[port.host], subnet, port)
+                    ),
+                    *(_raw_record(host, hosts[record.host], record) for _, record in raw),
+                ],
                 key=lambda record: (record.vsid, _address_key(record.customer_address)),
             )
         ),
@@ -64,8 +100,39 @@ def compile_host(policy: Policy, name: str) -> Tables:
                 for port in local
             )
         ),
-        customer_routes=_customer_routes(policy, domains),
+        customer_routes=_customer_routes(policy, networks),
     )
+
+
+def presence_of(policy: Policy, name: str) -> Presence:
+    networks = frozenset(
+        policy.subnet_by_id[port.subnet_id].network_id for port in policy.ports if port.host == name
+    )
+    subnets = [subnet.id for subnet in policy.vm_subnets if subnet.network_id in networks]
+    homes = {port.host for subnet in subnets for port in policy.ports_by_subnet.get(subnet, ())}
+    raw = {record.host for subnet in subnets for record in policy.records_by_subnet.get(subnet, ())}
+    return Presence(networks, frozenset({name} | homes | raw))
+
+
+def own_pas(policy: Policy, name: str) -> list[Address]:
+    """The PAs of host `name`, which answers for them: its shared ones, and those of its rewrite ports and
+    records.
+    """
+    ports = [pa for port in policy.ports if port.host == name for pa in port.provider_addresses]
+    raw = [pa.address for each in policy.lookup_records if each.host == name for pa in _raw_pas(policy, each)]
+    return [*policy.endpoint_by_name[name].provider_addresses, *ports, *raw]
+
+
+def tenant_mtu(policy: Policy) -> int:
+    """The largest IP packet of a VM that crosses the provider network whole, whatever its translation and the
+    two hosts.
+
+    1500 where the provider network has room for more but no jumbo frames: what VMs expect of an Ethernet.
+    """
+    family = 4 if all(host.shared_pa(4) for host in policy.endpoint_by_name.values()) else 6
+    underlay = min(host.underlay.mtu for host in policy.hosts)
+    room = underlay - NVGRE_OVERHEAD[family]
+    return room if underlay >= _JUMBO else min(room, _ETHERNET_MTU)
 
 
 def next_hop_macs(policy: Policy, tables: Tables) -> dict[Address, Mac]:
@@ -114,6 +181,14 @@ def _rewrite_pas(policy: Policy, port: Port) -> list[ProviderAddress]:
     ]
 
 
+def _raw_pas(policy: Policy, record: LookupRecord) -> list[ProviderAddress]:
+    pa = record.provider_address
+    if record.rule is not Translation.REWRITE or pa is None:
+        return []
+    site = policy.site_by_name[policy.host_by_name[record.host].site]
+    return [ProviderAddress(pa, _prefix_length(site, pa), "rewrite", record.host)]
+
+
 def _prefix_length(site: NetworkSite, pa: Address) -> int:
     return next(subnet.prefix.prefixlen for subnet in site.subnets if pa in subnet.prefix)
 
@@ -123,20 +198,39 @@ def _records(host: Host, owner: Host, subnet: VMSubnet, port: Port) -> list[Reco
     if subnet.translation is Translation.REWRITE:
         pas = port.provider_addresses
     else:
-        shared = owner.shared_pa(nvgre_family(host, owner))
-        assert shared is not None, "validate.peers_share_a_family"
-        pas = (shared,) * len(port.addresses)
+        pas = (_shared_pa(host, owner),) * len(port.addresses)
     return [
         Record(subnet.vsid, ca, port.mac, pa, subnet.translation, owner.name, port.name)
         for ca, pa in zip(port.addresses, pas, strict=True)
     ]
 
 
-def _customer_routes(policy: Policy, domains: set[ObjectId]) -> tuple[CustomerRoute, ...]:
+def _raw_record(host: Host, owner: Host, record: LookupRecord) -> Record:
+    """As stated; where it names no PA, with that of a port's record."""
+    assert record.customer_address is not None, "schema: it is required"
+    return Record(
+        record.virtual_subnet_id,
+        record.customer_address,
+        record.mac_address,
+        record.provider_address or _shared_pa(host, owner),
+        record.rule,
+        record.host,
+        record.port,
+        record.type,
+    )
+
+
+def _shared_pa(host: Host, owner: Host) -> Address:
+    shared = owner.shared_pa(nvgre_family(host, owner))
+    assert shared is not None, "validate.peers_share_a_family"
+    return shared
+
+
+def _customer_routes(policy: Policy, networks: frozenset[ObjectId]) -> tuple[CustomerRoute, ...]:
     """Of several to one prefix the one with the lowest metric."""
     best: dict[tuple[ObjectId, Prefix], CustomerRoute] = {}
     for route in policy.customer_routes:
-        if route.network_id not in domains or route.prefix is None or route.next_hop is None:
+        if route.network_id not in networks or route.prefix is None or route.next_hop is None:
             continue
         subnets = policy.subnets_by_network[route.network_id]
         vsid = next(subnet.vsid for subnet in subnets if subnet.prefix_of(route.next_hop))

@@ -155,9 +155,10 @@ def delete(identities: Iterable[ObjectId], cascade: bool = False) -> Change:
     def whole(snapshot: Snapshot) -> Plan:
         before = documents.intent_from(snapshot.items)
         _check_found(wanted - before.by_id.keys())
-        gone = with_referrers(before, wanted)
+        complete = documents.policy_from(snapshot.items)  # VSIDs that were given, too, are referred to
+        gone = with_referrers(complete, wanted)
         if gone != wanted and not cascade:
-            raise ReferencedError("\n".join(_still_referenced(before, wanted)))
+            raise ReferencedError("\n".join(_still_referenced(complete, wanted)))
         after = intent_of((item for item in before.by_id.values() if item.id not in gone), before.sources)
         named = [(item.id, Outcome.DELETED) for item in reversed(before.by_id.values()) if item.id in gone]
         return _plan(snapshot, before, after, named, [])
@@ -186,7 +187,7 @@ def with_referrers(intent: Intent, identities: Iterable[ObjectId]) -> set[Object
     """These objects, what refers to them, what refers to that, and so on."""
     referrers: dict[ObjectId, list[ObjectId]] = {}
     for item in intent.by_id.values():
-        for _, target in validate.references(item):
+        for _, target in validate.references_in(intent, item):
             referrers.setdefault(target, []).append(item.id)
     found: set[ObjectId] = set()
     waiting = list(identities)
@@ -200,7 +201,7 @@ def with_referrers(intent: Intent, identities: Iterable[ObjectId]) -> set[Object
 
 def _still_referenced(intent: Intent, identities: set[ObjectId]) -> Iterator[str]:
     for item in intent.by_id.values():
-        for path, target in validate.references(item):
+        for path, target in validate.references_in(intent, item):
             if target in identities and item.id not in identities:
                 yield f"{target} is still referred to by {item.id}: {path}"
 
@@ -219,6 +220,7 @@ def _plan(
     outcomes: list[tuple[ObjectId, Outcome]],
     problems: list[Problem],
 ) -> Plan:
+    problems = [*problems, *validate.check_change(before, after)]
     policy, granted = _complete(after, grants.decode(snapshot.items), problems)
     items = {
         **documents.items_of(after.by_id.values(), policy.by_id),

@@ -19,8 +19,6 @@ from policy.schema import API_VERSION, KINDS, NAME
 STDIN = Path("-")
 """Stands for standard input among files."""
 
-PLANNED_KINDS = frozenset({"LookupRecord", "ProviderAddress"})
-
 
 def load(files: Iterable[Path]) -> Policy:
     """The policy that the manifests state, complete. ManifestError: all that is wrong with them."""
@@ -101,8 +99,7 @@ def _identity(document: Document, root: Fields, kind: str) -> tuple[ObjectId, La
 def _kind(text: str) -> str:
     if text in KINDS:
         return text
-    what = "is not supported yet" if text in PLANNED_KINDS else "is not a kind"
-    raise ValueError(f"{text!r} {what}; supported: {', '.join(KINDS)}")
+    raise ValueError(f"{text!r} is not a kind; supported: {', '.join(KINDS)}")
 
 
 def _api_version(text: str) -> str:

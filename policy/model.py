@@ -7,7 +7,7 @@ order.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -42,6 +42,20 @@ class Translation(StrEnum):
 
     NVGRE = "nvgre"
     REWRITE = "rewrite"
+
+
+class RecordType(StrEnum):
+    """What a lookup record is for."""
+
+    STATIC = "static"
+    DYNAMIC = "dynamic"
+    GATEWAY_WILDCARD = "gateway-wildcard"
+    L2ONLY = "l2only"
+
+    @property
+    def is_of_no_address(self) -> bool:
+        """Whether its customer address is 0.0.0.0 or ::."""
+        return self in (RecordType.GATEWAY_WILDCARD, RecordType.L2ONLY)
 
 
 class Driver(StrEnum):
@@ -314,6 +328,7 @@ class CustomerRoute:
     prefix: Prefix | None = None
     next_hop: Address | None = None
     metric: int = 0
+    virtual_subnet_id: int = 0
     labels: Labels = ()
 
     @property
@@ -326,6 +341,54 @@ class CustomerRoute:
 
 
 @dataclass(frozen=True, slots=True)
+class LookupRecord:
+    """(VSID, CA) -> MAC, PA, host, as HNV states it: for a CA that is no Port's own address.
+
+    `port`: the port of `host` behind which the CA is; hosts that isolane runs on know no other place for it.
+    `provider_address`: None for the shared one of the host that ports' records have.
+    """
+
+    tenant: str
+    name: str
+    virtual_subnet_id: int = 0
+    customer_address: Address | None = None
+    mac_address: Mac = NO_MAC
+    host: str = ""
+    port: str = ""
+    provider_address: Address | None = None
+    rule: Translation = Translation.NVGRE
+    type: RecordType = RecordType.STATIC
+    customer_id: str = ""
+    context: str = ""
+    vm_name: str = ""
+    labels: Labels = ()
+
+    @property
+    def id(self) -> ObjectId:
+        return ObjectId("LookupRecord", self.tenant, self.name)
+
+    @property
+    def port_id(self) -> ObjectId:
+        return ObjectId("Port", self.tenant, self.port)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderAddress:
+    """One more shared PA of a host: it counts like one of the host's `provider_addresses`."""
+
+    name: str
+    host: str
+    provider_address: Address | None = None
+    prefix_length: int = 0
+    mac_address: Mac = NO_MAC
+    labels: Labels = ()
+
+    @property
+    def id(self) -> ObjectId:
+        return ObjectId("ProviderAddress", "", self.name)
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderRoute:
     """In the provider network: a prefix that hosts of a site reach by the router `next_hop`."""
 
@@ -333,6 +396,7 @@ class ProviderRoute:
     site: str
     prefix: Prefix | None = None
     next_hop: Address | None = None
+    metric: int = 0
     labels: Labels = ()
 
     @property
@@ -352,6 +416,8 @@ Object = (
     | Port
     | CustomerRoute
     | ProviderRoute
+    | LookupRecord
+    | ProviderAddress
 )
 
 
@@ -370,6 +436,8 @@ class Intent:
     mac_pools: tuple[MACPool, ...] = ()
     customer_routes: tuple[CustomerRoute, ...] = ()
     provider_routes: tuple[ProviderRoute, ...] = ()
+    lookup_records: tuple[LookupRecord, ...] = ()
+    provider_addresses: tuple[ProviderAddress, ...] = ()
     sources: Mapping[ObjectId, Mapping[str, Location]] = field(
         default_factory=dict, compare=False, repr=False
     )
@@ -388,12 +456,14 @@ class Intent:
             self.sites,
             self.provider_routes,
             self.hosts,
+            self.provider_addresses,
             self.mac_pools,
             self.vm_networks,
             self.vm_subnets,
             self.ip_pools,
             self.ports,
             self.customer_routes,
+            self.lookup_records,
         )
         return {item.id: item for group in groups for item in group}
 
@@ -404,6 +474,37 @@ class Intent:
     @cached_property
     def host_by_name(self) -> dict[str, Host]:
         return {host.name: host for host in self.hosts}
+
+    @cached_property
+    def endpoint_by_name(self) -> dict[str, Host]:
+        """The hosts with all of their shared PAs: their own, then those of ProviderAddresses."""
+        more: dict[str, list[Address]] = {}
+        for each in self.provider_addresses:
+            if each.provider_address is not None:
+                more.setdefault(each.host, []).append(each.provider_address)
+        return {
+            host.name: replace(host, provider_addresses=(*host.provider_addresses, *more[host.name]))
+            if host.name in more
+            else host
+            for host in self.hosts
+        }
+
+    @cached_property
+    def subnet_by_vsid(self) -> dict[int, VMSubnet]:
+        return {subnet.vsid: subnet for subnet in self.vm_subnets if subnet.vsid}
+
+    def subnet_of(self, record: LookupRecord) -> VMSubnet | None:
+        """The subnet of its own tenant that a record is in; None also where its VSID is not given out yet."""
+        subnet = self.subnet_by_vsid.get(record.virtual_subnet_id)
+        return subnet if subnet and subnet.tenant == record.tenant else None
+
+    @cached_property
+    def records_by_subnet(self) -> dict[ObjectId, list[LookupRecord]]:
+        groups: dict[ObjectId, list[LookupRecord]] = {}
+        for record in self.lookup_records:
+            if subnet := self.subnet_of(record):
+                groups.setdefault(subnet.id, []).append(record)
+        return groups
 
     @cached_property
     def subnet_by_id(self) -> dict[ObjectId, VMSubnet]:
@@ -465,5 +566,7 @@ def intent_of(
         mac_pools=tuple(item for item in ordered if isinstance(item, MACPool)),
         customer_routes=tuple(item for item in ordered if isinstance(item, CustomerRoute)),
         provider_routes=tuple(item for item in ordered if isinstance(item, ProviderRoute)),
+        lookup_records=tuple(item for item in ordered if isinstance(item, LookupRecord)),
+        provider_addresses=tuple(item for item in ordered if isinstance(item, ProviderAddress)),
         sources=sources or {},
     )

@@ -71,6 +71,11 @@ def parse_address(text: str) -> Address:
     return address
 
 
+def parse_record_address(text: str) -> Address:
+    """A customer address, or 0.0.0.0 and ::, which stand for those that have no record of their own."""
+    return ip_address(text) if text in ("0.0.0.0", "::") else parse_address(text)
+
+
 def parse_source(text: str) -> Prefix:
     """A prefix of source addresses, 0.0.0.0/0 and ::/0 included."""
     address, slash, length = text.partition("/")
@@ -192,6 +197,12 @@ def check_metric(metric: int) -> int:
     if not 0 <= metric <= 0xFFFF:
         raise ValueError(f"{metric} is not a metric: 0..65535")
     return metric
+
+
+def check_prefix_length(length: int) -> int:
+    if not 0 < length < 128:
+        raise ValueError(f"{length} is not a prefix length: 1..127")
+    return length
 
 
 def check_vsid(vsid: int) -> int:

@@ -1,20 +1,26 @@
-"""Brings a core's rows to what the tables of its host say, and knows that they are there.
+"""Brings a core's rows to what a host's view of the intent says, and knows that they are there.
 
 What the core holds is found out from the core itself, so that a new pusher changes only what differs, in
 whatever state the one before it died. A push that fails is taken back and says why.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from dataplane import tables as dp
 from dataplane.client import ClientError
 from dataplane.server import Kind
 from dataplane.tables import ChangeSet, Op, RowKind, Section
 from dataplane.views import Names
 from policy import reconcile
-from policy.reconcile import PUT_ORDER, Rows
-from policy.tables import Ids, Tables
+from policy.host_view import Step, Whole
+from policy.reconcile import PUT_ORDER, Packed
+from policy.tables import SELF, Ids
+
+FIRST_ROWS = 1 << 20
+"""Rows of a change set into an empty core: 64 MiB."""
+
+_MASK = (1 << 64) - 1
 
 
 class Core(Protocol):
@@ -42,74 +48,124 @@ class Pushed:
     way: str
 
 
+def known_ids(core: Core, host: str) -> Ids:
+    """What the rows in a core are called, for a view of the host that goes on from there."""
+    names = core.names()
+    if names["host"] != host:
+        return Ids({host: SELF}, {}, {})
+    return _ids(names)
+
+
 class Pusher:
-    """One thread at a time. ClientError, which every method may raise: call `forget` before the next push."""
+    """One thread at a time. ClientError, which every method may raise: make a new one for the next push.
 
-    def __init__(self) -> None:
-        self._held: Rows | None = None
-        self._ids: Ids | None = None
+    host: whose tables they are.
+    """
 
-    def forget(self) -> None:
-        """The core may be another one now, or somebody else may have changed it: ask it."""
-        self._held = self._ids = None
+    def __init__(self, core: Core, host: str) -> None:
+        self._core = core
+        self._host = host
+        self._names: Names | None = None
+        self._digests: dict[RowKind, int] | None = None
+        self._generation = 0
 
-    def push(self, core: Core, tables: Tables) -> Pushed:
+    def push(self, whole: Whole) -> Pushed:
         """Afterwards the core has these rows and no others. PushError: it has those of before."""
-        before = self._known_ids(core, tables)
-        ids = before.extend(tables)
-        wanted = reconcile.rows_of(tables, ids)
-        held = self._held_rows(core, wanted)
-        self.forget()
-        core.set_names(_names(tables.host, before, ids))
-        try:
-            pushed = _push(core, held, wanted)
-            _verify(core, wanted)
-        except PushError as error:
-            _take_back(core, held, error)
-            core.set_names(_names(tables.host, before))
-            raise
-        core.set_names(_names(tables.host, ids))
-        self._held, self._ids = wanted, ids
+        core = self._core
+        self._digests = None
+        self._generation = core.generation()
+        before = core.names()
+        pushed = Pushed(self._generation, 0, 0, "")
+        if core.digest() != whole.digests:
+            held = _read(core)
+            self._say(_names(self._host, _ids(before), whole.ids))
+            try:
+                pushed = self._replace(held, whole.rows)
+                self._verify(whole.digests)
+            except PushError as error:
+                self._take_back(held, error)
+                self._say(before)
+                raise
+        self._say(_names(self._host, whole.ids))
+        self._digests = dict(whole.digests)
         return pushed
 
-    def is_in_place(self, core: Core) -> bool:
-        """Whether the core still holds what was pushed last."""
-        return self._held is not None and core.digest() == _digests(self._held)
+    def push_step(self, step: Step, ids: Ids) -> Pushed:
+        """After `push`, and in the order of the view's changes. ids: what is left of the step's afterwards.
 
-    def _known_ids(self, core: Core, tables: Tables) -> Ids:
-        if self._ids is not None:
-            return self._ids
-        names = core.names()
-        if not names["hosts"]:
-            return tables.ids
-        return Ids(names["hosts"], names["routingDomains"], names["ports"])
-
-    def _held_rows(self, core: Core, wanted: Rows) -> Rows:
-        if self._held is not None:
-            return self._held
-        return wanted if core.digest() == _digests(wanted) else _read(core)
-
-
-def _push(core: Core, held: Rows, wanted: Rows) -> Pushed:
-    """In place, else beside, else anew."""
-    change_sets = reconcile.in_place(held, wanted)
-    if not change_sets:
-        return Pushed(core.generation(), 0, 0, "")
-    try:
+        PushError: what the core holds then is for a `push` of all rows to find out.
+        """
+        if self._digests is None:
+            raise PushError("what the core holds is not known")
+        digests = {kind: value + step.digests[kind] & _MASK for kind, value in self._digests.items()}
+        self._digests = None
+        change_sets = reconcile.in_place(step.before, step.after)
+        self._say(_names(self._host, step.ids))
         for change_set in change_sets:
-            generation = _apply(core, change_set)
-        return _pushed(generation, "in place", *change_sets)
-    except PushError:
-        held = _read(core)
-    try:
-        change_set = reconcile.beside(held, wanted)
-        return _pushed(_apply(core, change_set, atomic=True), "beside", change_set)
-    except PushError:
-        change_set = reconcile.anew(held, wanted)
-        return _pushed(_apply(core, change_set, atomic=True), "anew", change_set)
+            self._apply(change_set)
+        if change_sets:
+            self._verify(digests)
+        self._say(_names(self._host, ids))
+        self._digests = digests
+        return _pushed(self._generation, "in place" if change_sets else "", change_sets)
+
+    def is_in_place(self) -> bool:
+        """Whether the core still holds what was pushed last."""
+        return self._digests is not None and self._core.digest() == self._digests
+
+    def _say(self, names: Names) -> None:
+        if names != self._names:
+            self._core.set_names(names)
+            self._names = names
+
+    def _replace(self, held: Packed, wanted: Packed) -> Pushed:
+        """In place, else beside, else anew."""
+        try:
+            if any(held.values()):
+                change_sets = reconcile.in_place(*reconcile.differing(held, wanted))
+            else:
+                change_sets = reconcile.from_nothing(wanted, FIRST_ROWS)
+            for change_set in change_sets:
+                self._apply(change_set)
+            return _pushed(self._generation, "in place", change_sets)
+        except PushError:
+            now, all_wanted = reconcile.index(_read(self._core)), reconcile.index(wanted)
+        try:
+            return self._in_one("beside", reconcile.beside(now, all_wanted))
+        except PushError:
+            return self._in_one("anew", reconcile.anew(now, all_wanted))
+
+    def _in_one(self, way: str, change_set: tuple[Section, ...]) -> Pushed:
+        self._apply(change_set, atomic=True)
+        return _pushed(self._generation, way, [change_set])
+
+    def _apply(self, sections: tuple[Section, ...], atomic: bool = False) -> None:
+        """PushError: the core refuses them."""
+        try:
+            self._generation = self._core.apply(ChangeSet(self._generation + 1, sections, atomic).encode())
+        except ClientError as error:
+            if error.kind != Kind.CHANGE_SET:
+                raise
+            raise PushError(str(error)) from error
+
+    def _verify(self, expected: dict[RowKind, int]) -> None:
+        found = self._core.digest()
+        wrong = [kind.name.lower().replace("_", " ") for kind in PUT_ORDER if found[kind] != expected[kind]]
+        if wrong:
+            raise PushError(f"the core does not hold what it took: rows of {', '.join(wrong)} differ")
+
+    def _take_back(self, held: Packed, error: PushError) -> None:
+        """The core took these rows before, so it takes them again."""
+        now, before = reconcile.index(_read(self._core)), reconcile.index(held)
+        if reconcile.is_same(now, before):
+            return
+        try:
+            self._apply(reconcile.anew(now, before), atomic=True)
+        except PushError as second:
+            raise PushError(f"{error}; and it does not take back what it held before: {second}") from error
 
 
-def _pushed(generation: int, way: str, *change_sets: tuple[Section, ...]) -> Pushed:
+def _pushed(generation: int, way: str, change_sets: Sequence[tuple[Section, ...]]) -> Pushed:
     counts = {
         op: sum(len(section) for sections in change_sets for section in sections if section.op is op)
         for op in Op
@@ -117,52 +173,22 @@ def _pushed(generation: int, way: str, *change_sets: tuple[Section, ...]) -> Pus
     return Pushed(generation, counts[Op.PUT], counts[Op.DEL], way)
 
 
-def _apply(core: Core, sections: tuple[Section, ...], atomic: bool = False) -> int:
-    """PushError: the core refuses them."""
-    try:
-        return core.apply(ChangeSet(core.generation() + 1, sections, atomic).encode())
-    except ClientError as error:
-        if error.kind != Kind.CHANGE_SET:
-            raise
-        raise PushError(str(error)) from error
+def _read(core: Core) -> Packed:
+    return {kind: core.rows(kind) for kind in PUT_ORDER}
 
 
-def _verify(core: Core, wanted: Rows) -> None:
-    found, expected = core.digest(), _digests(wanted)
-    wrong = [kind.name.lower().replace("_", " ") for kind in PUT_ORDER if found[kind] != expected[kind]]
-    if wrong:
-        raise PushError(f"the core does not hold what it took: rows of {', '.join(wrong)} differ")
-
-
-def _take_back(core: Core, held: Rows, error: PushError) -> None:
-    """The core took these rows before, so it takes them again."""
-    now = _read(core)
-    if reconcile.is_same(now, held):
-        return
-    try:
-        _apply(core, reconcile.anew(now, held), atomic=True)
-    except PushError as second:
-        raise PushError(f"{error}; and it does not take back what it held before: {second}") from error
-
-
-def _read(core: Core) -> Rows:
-    return reconcile.index({kind: core.rows(kind) for kind in PUT_ORDER})
-
-
-def _digests(rows: Rows) -> dict[RowKind, int]:
-    return {
-        kind: dp.digest(kind, b"".join(reconcile.canonical(kind, row) for row in rows[kind].values()))
-        for kind in PUT_ORDER
-    }
+def _ids(names: Names) -> Ids:
+    return Ids(names["hosts"], names["routingDomains"], names["ports"])
 
 
 def _names(host: str, *ids: Ids) -> Names:
     """Of one or several; what an id is called last counts."""
-    hosts: dict[str, int] = {}
-    domains: dict[str, int] = {}
-    ports: dict[str, int] = {}
+    found = Ids({}, {}, {})
     for each in ids:
-        hosts |= each.hosts
-        domains |= each.routing_domains
-        ports |= each.ports
-    return {"host": host, "hosts": hosts, "routingDomains": domains, "ports": ports}
+        found = found.unite(each)
+    return {
+        "host": host,
+        "hosts": found.hosts,
+        "routingDomains": found.routing_domains,
+        "ports": found.ports,
+    }

@@ -1,6 +1,6 @@
 """From the rows that a core has to the rows that it should have: the change sets that lead there. Pure.
 
-Three ways, to be tried in this order; the core takes each change set whole or not at all:
+Three ways from one to another, to be tried in this order; the core takes each change set whole or not at all:
 
 in_place   what differs, put before what refers to it, then what is gone, the other way round. Every packet
            finds the old or the new row at every step, so a long list may be cut into several change sets.
@@ -12,6 +12,9 @@ anew       everything goes and comes back, in one change set that is built besid
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 
+import numpy as np
+
+from dataplane import tables as dp
 from dataplane.tables import (
     NO_ADDRESS,
     ROW_FORMATS,
@@ -26,6 +29,9 @@ from policy.tables import SELF, Ids, Tables
 
 Rows = Mapping[RowKind, Mapping[bytes, bytes]]
 """By kind and key; a row is its packed struct, its key the fields that the core tells rows apart by."""
+
+Packed = Mapping[RowKind, bytes]
+"""By kind, packed rows in canonical form, in any order: for a million of them."""
 
 PUT_ORDER = (
     RowKind.PA,
@@ -60,10 +66,11 @@ def rows_of(tables: Tables, ids: Ids) -> Rows:
     )
 
 
-def index(packed: Mapping[RowKind, bytes]) -> Rows:
-    """Packed rows in any order, such as a core exports, by their keys."""
+def index(packed: Packed, subnets: bytes | None = None) -> Rows:
+    """Packed rows by their keys. subnets: the rows of all subnets, if packed may lack some."""
     split = {kind: list(_split(kind, packed.get(kind, b""))) for kind in PUT_ORDER}
-    rdids = {row[_SUBNET_VSID]: row[_SUBNET_RDID] for row in split[RowKind.SUBNET]}
+    known = split[RowKind.SUBNET] if subnets is None else _split(RowKind.SUBNET, subnets)
+    rdids = {row[_SUBNET_VSID]: row[_SUBNET_RDID] for row in known}
     return {
         RowKind.PA: {row[_PA_ADDRESS] + row[20:21]: row for row in split[RowKind.PA]},
         RowKind.PROVIDER_ROUTE: {row[:16] + row[32:34]: row for row in split[RowKind.PROVIDER_ROUTE]},
@@ -101,6 +108,36 @@ def canonical(kind: RowKind, row: bytes) -> bytes:
 
 def is_same(old: Rows, new: Rows) -> bool:
     return not any(True for _ in _puts(old, new)) and not any(True for _ in _deletes(old, new))
+
+
+def differing(old: Packed, new: Packed) -> tuple[Rows, Rows]:
+    """The rows that only one of the two has."""
+    parts = {kind: _only(kind, old.get(kind, b""), new.get(kind, b"")) for kind in PUT_ORDER}
+    before = {kind: part for kind, (part, _) in parts.items()}
+    after = {kind: part for kind, (_, part) in parts.items()}
+    return index(before, old.get(RowKind.SUBNET, b"")), index(after, new.get(RowKind.SUBNET, b""))
+
+
+def _only(kind: RowKind, old: bytes, new: bytes) -> tuple[bytes, bytes]:
+    """What is in one of the two, by 64-bit hashes. Two rows of one hash, one of them in each, would be taken
+    for the same; the digest that is compared afterwards could not tell them apart either.
+    """
+    one, other = dp.hashes(kind, old), dp.hashes(kind, new)
+    row = f"V{ROW_FORMATS[kind].size}"
+    return (
+        np.frombuffer(old, row)[~np.isin(one, other)].tobytes(),
+        np.frombuffer(new, row)[~np.isin(other, one)].tobytes(),
+    )
+
+
+def from_nothing(new: Packed, batch: int) -> list[tuple[Section, ...]]:
+    """The sections of each change set that brings an empty core there. batch: rows of one."""
+    return [
+        (Section(kind, Op.PUT, new[kind][at : at + size * batch]),)
+        for kind in PUT_ORDER
+        for size in (ROW_FORMATS[kind].size,)
+        for at in range(0, len(new.get(kind, b"")), size * batch)
+    ]
 
 
 def in_place(old: Rows, new: Rows, batch: int = BATCH_ROWS) -> list[tuple[Section, ...]]:

@@ -25,11 +25,14 @@ from policy.model import (
     IPPool,
     Labels,
     LogicalNetwork,
+    LookupRecord,
     MACPool,
     NetworkSite,
     Object,
     Port,
+    ProviderAddress,
     ProviderRoute,
+    RecordType,
     SiteSubnet,
     Tenant,
     Translation,
@@ -77,6 +80,7 @@ def _number(name: str, check: Callable[[int], int]) -> Scalar:
 NAME = _text("name", notation.parse_name)
 INTERFACE = _text("interface", notation.parse_interface)
 ADDRESS = _text("address", notation.parse_address)
+RECORD_ADDRESS = _text("address", notation.parse_record_address)
 PREFIX = _text("prefix", notation.parse_prefix)
 SOURCE = _text("source prefix", notation.parse_source)
 RANGE = _text("range", notation.parse_range)
@@ -93,6 +97,7 @@ RESERVED = Scalar(
 DOMAIN = _text("domain", notation.parse_domain)
 TEXT = _text("text", notation.parse_text)
 METRIC = _number("metric", notation.check_metric)
+PREFIX_LENGTH = _number("prefix length", notation.check_prefix_length)
 VSID = _number("VSID", notation.check_vsid)
 MTU = _number("MTU", _check_mtu)
 BOOLEAN = Scalar("boolean", boolean, bool, bool, {"type": "boolean"})
@@ -361,6 +366,37 @@ KINDS: Mapping[str, Kind] = {
                 Field(
                     "nextHop", ADDRESS, "The router, in a subnet of the site.", "192.168.77.2", required=True
                 ),
+                Field("metric", METRIC, "Of several to one prefix the lowest counts.", "10", 0, "0"),
+            ),
+        ),
+        Kind(
+            ProviderAddress,
+            "HNV's own object: one more shared provider address of a host, beside its `providerAddresses`.",
+            (
+                Field(
+                    "providerAddress",
+                    ADDRESS,
+                    "The address, in a subnet of the host's site.",
+                    "192.168.77.120",
+                    required=True,
+                ),
+                Field("host", NAME, "The host that has it.", "h1", "", required=True),
+                Field(
+                    "prefixLength",
+                    PREFIX_LENGTH,
+                    "That of the site's subnet: it must be the same.",
+                    "24",
+                    0,
+                    "that of the site's subnet",
+                ),
+                Field(
+                    "macAddress",
+                    MAC,
+                    "The MAC of the host's underlay, which all its addresses share: it must be the same.",
+                    '"02:00:00:00:77:01"',
+                    NO_MAC,
+                    "that of the host's underlay",
+                ),
             ),
         ),
         Kind(
@@ -520,6 +556,87 @@ KINDS: Mapping[str, Kind] = {
                     required=True,
                 ),
                 Field("metric", METRIC, "Of several to one prefix the lowest counts.", "10", 0, "0"),
+                Field(
+                    "virtualSubnetId",
+                    VSID,
+                    "The VSID of the VM subnet that the next hop is in: it must be the same.",
+                    "5001",
+                    0,
+                    "that of the next hop's VM subnet",
+                ),
+            ),
+            of_tenant=True,
+        ),
+        Kind(
+            LookupRecord,
+            "HNV's own object: where a customer address is that is no Port's own, such as a VM of a foreign "
+            "host, one more address of a port, or a gateway to everything else. Its virtualSubnetId, "
+            "customerAddress, macAddress and type stay as they are: to change one, delete it first.",
+            (
+                Field(
+                    "virtualSubnetId",
+                    VSID,
+                    "The VSID that a VM subnet of the record's tenant states or was given.",
+                    "5001",
+                    0,
+                    required=True,
+                ),
+                Field(
+                    "customerAddress",
+                    RECORD_ADDRESS,
+                    "The customer address, in a prefix of the subnet; of a gateway-wildcard 0.0.0.0 or ::, "
+                    "for all addresses of that family that have no record.",
+                    "10.1.1.30",
+                    required=True,
+                ),
+                Field(
+                    "macAddress",
+                    MAC,
+                    "The VM's MAC: that of its port. Records of one host may share it.",
+                    '"02:bb:00:00:00:30"',
+                    NO_MAC,
+                    required=True,
+                ),
+                Field("host", NAME, "The host its VM runs on.", "ovs1", "", required=True),
+                Field(
+                    "port",
+                    NAME,
+                    "The Port of that host behind which the address is, in the same VM subnet.",
+                    "blue-web",
+                    "",
+                    "on a host that isolane runs on an error; elsewhere the VM is known by no Port",
+                ),
+                Field(
+                    "providerAddress",
+                    ADDRESS,
+                    "Under nvgre a shared provider address of the host, under rewrite one of its own.",
+                    "192.168.77.9",
+                    None,
+                    "under nvgre the host's, of a family that the sender has; under rewrite an error",
+                ),
+                Field(
+                    "rule",
+                    _choice(Translation),
+                    "How its packets cross the provider network: HNV's TranslationMethodEncap is nvgre, "
+                    "TranslationMethodNat is rewrite.",
+                    "rewrite",
+                    Translation.NVGRE,
+                    "nvgre",
+                    decisive=True,
+                ),
+                Field(
+                    "type",
+                    _choice(RecordType),
+                    "What it is for: an address that is known (static) or was learned (dynamic), or all that "
+                    "have no record (gateway-wildcard). l2only is not supported yet.",
+                    "gateway-wildcard",
+                    RecordType.STATIC,
+                    "static",
+                    decisive=True,
+                ),
+                Field("customerId", TEXT, "HNV's CustomerID: words for people.", "contract 17", "", "none"),
+                Field("context", TEXT, "HNV's Context: words for people.", "imported", "", "none"),
+                Field("vmName", TEXT, "HNV's VMName: words for people.", "blue-db", "", "none"),
             ),
             of_tenant=True,
         ),

@@ -103,15 +103,18 @@ class Scope:
                     self.complete[identity] = self.after[identity] = item
                     waiting |= {target for _, target in validate.references(item)}
 
-    def _need_all(self, kind: str, tenant: str | None = None, to: Collection[ObjectId] = ()) -> None:
-        """All of a kind, of a tenant if one is given, that refer to one of `to`, if any are given."""
-        prefix = documents.key_of(ObjectId(kind, tenant or "", "")) if tenant is not None else ""
-        for key, value in self._reading.under(prefix or f"{documents.PREFIX}{kind}/").items():
-            if to and not any(f'"{target.name}"'.encode() in value for target in to):
+    def _all(self, kind: str, tenant: str = "", to: ObjectId | None = None) -> Iterator[Object]:
+        """All that the store has of a kind, complete; those of a tenant that refer to an object."""
+        prefix = f"{documents.PREFIX}{kind}/{tenant}/" if to else f"{documents.PREFIX}{kind}/"
+        for key, value in self._reading.under(prefix).items():
+            if to and f'"{to.name}"'.encode() not in value:
                 continue  # no need to read all of it
             item = documents.load(key, value, complete=True)
-            if not to or any(target in to for _, target in validate.references(item)):
-                self._need([item.id])
+            if to is None or any(target == to for _, target in validate.references(item)):
+                yield item
+
+    def _need_all(self, kind: str) -> None:
+        self._need([item.id for item in self._all(kind)])
 
     # ---- what a change of an object concerns
 
@@ -157,8 +160,9 @@ class Scope:
                 pass
 
     def _look_around_network(self, network: ObjectId) -> None:
-        for kind in ("VMSubnet", "CustomerRoute"):
-            self._need_all(kind, network.tenant, [network])
+        """Rules on routes hold for VSIDs that are stated first, then for those that were given."""
+        self._activate([subnet.id for subnet in self._all("VMSubnet", network.tenant, network)])
+        self._need([route.id for route in self._all("CustomerRoute", network.tenant, network)])
 
     def _look_into(self, subnet: ObjectId) -> None:
         """Its ports may be given other values, from its pools."""

@@ -42,7 +42,8 @@ def plan(
     scope = Scope(reading, stated.by_id, gone)
     scope.find()
     intent = intent_of(scope.after.values(), _sources(scope, stated))
-    if found := [*problems, *validate.check_intent(intent)]:
+    change = validate.check_change(intent_of(scope.stored.values()), intent)
+    if found := [*problems, *change, *validate.check_intent(intent)]:
         raise ManifestError(found)
     before = _grants_before(reading, scope)
     policy, granted = pools.complete(intent, before, now, Outside(reading, scope.active, now))

@@ -5,14 +5,14 @@ The packed form is the change set that brings an empty core to this state; its r
 sorted by their fields. In it hosts, routing domains and this host's ports have ids (`Ids`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
 from typing import Any, Literal, NamedTuple
 
 from dataplane import tables as dp
-from policy.model import Address, Mac, Prefix, Translation
+from policy.model import Address, Mac, Prefix, RecordType, Translation
 
 FIRST_GENERATION = 1
 """The generation of a core to which these tables were the first change set."""
@@ -28,7 +28,10 @@ class ProviderAddress(NamedTuple):
 
 
 class Record(NamedTuple):
-    """(VSID, CA) -> MAC, PA, host, translation. PA: the CA's own under rewrite, else the host's."""
+    """(VSID, CA) -> MAC, PA, host, translation, type. PA: the CA's own under rewrite, else the host's.
+
+    port: "" where the VM is known by no Port. customer_address: unspecified for a gateway-wildcard.
+    """
 
     vsid: int
     customer_address: Address
@@ -37,6 +40,7 @@ class Record(NamedTuple):
     translation: Translation
     host: str
     port: str
+    type: RecordType = RecordType.STATIC
 
 
 class Subnet(NamedTuple):
@@ -87,6 +91,22 @@ class Ids:
     hosts: dict[str, int]
     routing_domains: dict[str, int]
     ports: dict[str, int]
+
+    def unite(self, other: "Ids") -> "Ids":
+        """All of both; they agree where they name the same."""
+        return Ids(
+            self.hosts | other.hosts,
+            self.routing_domains | other.routing_domains,
+            self.ports | other.ports,
+        )
+
+    def only(self, hosts: Set[str], routing_domains: Set[str], ports: Set[str]) -> "Ids":
+        """Of these names."""
+        return Ids(
+            {name: number for name, number in self.hosts.items() if name in hosts},
+            {name: number for name, number in self.routing_domains.items() if name in routing_domains},
+            {name: number for name, number in self.ports.items() if name in ports},
+        )
 
     def extend(self, tables: "Tables") -> "Ids":
         """Of these tables: names that are known keep their ids, new ones get ids that none here has, so that
@@ -185,7 +205,7 @@ class Tables:
             family=record.customer_address.version,
             pa_family=record.provider_address.version,
             translation=dp.Translation[record.translation.name],
-            type=dp.RecordType.STATIC,
+            type=dp.RecordType[record.type.name],
         )
 
 
@@ -278,7 +298,7 @@ def _record_view(record: Record) -> dict[str, Any]:
         "macAddress": record.mac,
         "providerAddress": str(record.provider_address),
         "translation": str(record.translation),
-        "type": "static",
+        "type": str(record.type),
         "host": record.host,
         "port": record.port,
     }

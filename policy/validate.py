@@ -21,11 +21,14 @@ from policy.model import (
     Host,
     Intent,
     IPPool,
+    LookupRecord,
     NetworkSite,
     Policy,
     Port,
     Prefix,
+    ProviderAddress,
     ProviderRoute,
+    RecordType,
     Translation,
     VMNetwork,
     VMSubnet,
@@ -47,6 +50,11 @@ def check_intent(intent: Intent) -> list[Problem]:
 
 def check_policy(policy: Policy) -> list[Problem]:
     return [problem for rule in POLICY_RULES for problem in rule(policy)]
+
+
+def check_change(before: Intent, after: Intent) -> list[Problem]:
+    """What is wrong with the way from one intent to the next; both are as stated."""
+    return [problem for rule in CHANGE_RULES for problem in rule(before, after)]
 
 
 # ---- references ----------------------------------------------------------------------------------
@@ -80,8 +88,20 @@ def references(item: object) -> Iterator[tuple[str, ObjectId]]:
             yield "spec.vmNetwork", item.network_id
         case ProviderRoute():
             yield "spec.site", ObjectId("NetworkSite", "", item.site)
+        case ProviderAddress():
+            yield "spec.host", ObjectId("Host", "", item.host)
+        case LookupRecord():
+            yield "spec.host", ObjectId("Host", "", item.host)
+            yield "spec.port", item.port_id
         case _:
             pass
+
+
+def references_in(intent: Intent, item: object) -> Iterator[tuple[str, ObjectId]]:
+    """Like references, and what an object names by a value of it that `intent` knows: a VSID."""
+    yield from references(item)
+    if isinstance(item, LookupRecord) and (subnet := intent.subnet_of(item)):
+        yield "spec.virtualSubnetId", subnet.id
 
 
 def tenants_exist(intent: Intent) -> Problems:
@@ -155,7 +175,8 @@ def provider_addresses_are_unique(intent: Intent) -> Problems:
     owners: dict[Address, ObjectId] = {}
     for owner, _, path, pa in _stated_pas(intent):
         if pa in owners:
-            yield intent.problem(owner, path, f"{pa} is a provider address of {owners[pa]} already")
+            text = f"{pa} is a provider address of {owners[pa]}{_at(intent, owners[pa])} already"
+            yield intent.problem(owner, path, text)
         owners.setdefault(pa, owner)
 
 
@@ -177,6 +198,29 @@ def _stated_pas(intent: Intent) -> Iterator[tuple[ObjectId, Host | None, str, Ad
     for port in intent.ports:
         for index, pa in enumerate(port.provider_addresses):
             yield port.id, intent.host_by_name.get(port.host), f"spec.providerAddresses[{index}]", pa
+    for each in intent.provider_addresses:
+        if each.provider_address is not None:
+            home = intent.host_by_name.get(each.host)
+            yield each.id, home, "spec.providerAddress", each.provider_address
+    for record in intent.lookup_records:
+        if record.provider_address is not None and record.rule is Translation.REWRITE:
+            home = intent.host_by_name.get(record.host)
+            yield record.id, home, "spec.providerAddress", record.provider_address
+
+
+def provider_address_objects_fit_their_host(intent: Intent) -> Problems:
+    """What a ProviderAddress says of its subnet and of its device is so."""
+    for each in intent.provider_addresses:
+        host = intent.host_by_name.get(each.host)
+        site = intent.site_of(host) if host else None
+        subnet = site.subnet_of(each.provider_address) if site and each.provider_address else None
+        if site and subnet and each.prefix_length not in (0, subnet.prefix.prefixlen):
+            text = f"{each.prefix_length} is not the prefix length of {subnet.prefix} of {site.id}"
+            yield intent.problem(each.id, "spec.prefixLength", text)
+        if host and each.mac_address and each.mac_address != host.underlay.mac:
+            stated = host.underlay.mac or "which states none"
+            text = f"{each.mac_address} is not the underlay MAC of {host.id}, {stated}"
+            yield intent.problem(each.id, "spec.macAddress", text)
 
 
 # ---- pools ---------------------------------------------------------------------------------------
@@ -288,9 +332,20 @@ def customer_routes_are_unique(intent: Intent) -> Problems:
             yield intent.problem(route.id, "spec.prefix", text)
 
 
+def customer_routes_name_the_subnet_of_their_next_hop(intent: Intent) -> Problems:
+    """Where they state a VSID."""
+    for route in intent.customer_routes:
+        subnets = intent.subnets_by_network.get(route.network_id, [])
+        hop, vsid = route.next_hop, route.virtual_subnet_id
+        home = next((subnet for subnet in subnets if hop and subnet.prefix_of(hop)), None)
+        if home and home.vsid and vsid and home.vsid != vsid:
+            text = f"{hop} is in {home.id}{_at(intent, home.id)} with VSID {home.vsid}, not {vsid}"
+            yield intent.problem(route.id, "spec.virtualSubnetId", text)
+
+
 def provider_routes_lead_somewhere(intent: Intent) -> Problems:
     """The next hop is on a subnet of the site; the prefix is neither one of those nor led to already."""
-    owners: dict[tuple[str, Prefix], ObjectId] = {}
+    owners: dict[tuple[str, Prefix, int], ObjectId] = {}
     for route in intent.provider_routes:
         site = intent.site_by_name.get(route.site)
         if site is None or not site.subnets or route.prefix is None or route.next_hop is None:
@@ -301,9 +356,10 @@ def provider_routes_lead_somewhere(intent: Intent) -> Problems:
             yield intent.problem(route.id, "spec.nextHop", f"{route.next_hop} is in no subnet of {site.id}")
         if taken := _taken_at(site, route.prefix):
             yield intent.problem(route.id, "spec.prefix", taken)
-        first = owners.setdefault((route.site, route.prefix), route.id)
+        first = owners.setdefault((route.site, route.prefix, route.metric), route.id)
         if first != route.id:
-            yield intent.problem(route.id, "spec.prefix", f"{first} leads to {route.prefix} already")
+            text = f"{first} leads to {route.prefix} with metric {route.metric} already"
+            yield intent.problem(route.id, "spec.prefix", text)
 
 
 class Way(NamedTuple):
@@ -315,11 +371,12 @@ class Way(NamedTuple):
 
 
 def ways_of(intent: Intent, site: NetworkSite) -> list[Way]:
-    return [
-        Way(route.id, route.prefix, route.next_hop)
-        for route in intent.provider_routes
-        if route.site == site.name and route.prefix is not None and route.next_hop is not None
-    ]
+    """Of several to one prefix the one with the lowest metric."""
+    ways: dict[Prefix, Way] = {}
+    for route in sorted(intent.provider_routes, key=lambda route: route.metric):
+        if route.site == site.name and route.prefix is not None and route.next_hop is not None:
+            ways.setdefault(route.prefix, Way(route.id, route.prefix, route.next_hop))
+    return list(ways.values())
 
 
 def way_to(intent: Intent, site: NetworkSite, address: Address) -> Way | None:
@@ -449,15 +506,28 @@ def hosts_are_on_the_logical_network(intent: Intent) -> Problems:
     known = {network.name for network in intent.logical_networks}
     for port in intent.ports:
         subnet = intent.subnet_by_id.get(port.subnet_id)
-        network = intent.by_id.get(subnet.network_id) if subnet else None
-        host = intent.host_by_name.get(port.host)
-        site = intent.site_of(host) if host else None
-        if not isinstance(network, VMNetwork) or host is None or site is None:
-            continue
-        wanted, found = network.logical_network, site.logical_network
-        if wanted != found and {wanted, found} <= known:
-            text = f"{host.id} is on {found}, but {network.id} on {wanted}"
+        if text := _off_the_network(intent, known, subnet, port.host):
             yield intent.problem(port.id, "spec.host", text)
+
+
+def hosts_of_records_are_on_the_logical_network(intent: Intent) -> Problems:
+    known = {network.name for network in intent.logical_networks}
+    for record in intent.lookup_records:
+        if text := _off_the_network(intent, known, intent.subnet_of(record), record.host):
+            yield intent.problem(record.id, "spec.host", text)
+
+
+def _off_the_network(intent: Intent, known: set[str], subnet: VMSubnet | None, host_name: str) -> str:
+    """Why a host can't have what is in the subnet; "" if it can, or if that can't be said."""
+    network = intent.by_id.get(subnet.network_id) if subnet else None
+    host = intent.host_by_name.get(host_name)
+    site = intent.site_of(host) if host else None
+    if not isinstance(network, VMNetwork) or host is None or site is None:
+        return ""
+    wanted, found = network.logical_network, site.logical_network
+    if wanted == found or not {wanted, found} <= known:
+        return ""
+    return f"{host.id} is on {found}, but {network.id} on {wanted}"
 
 
 def devices_are_used_once(intent: Intent) -> Problems:
@@ -483,12 +553,174 @@ def hosts_hold_their_ports(intent: Intent) -> Problems:
             yield intent.problem(port.id, "spec.host", text)
 
 
+# ---- lookup records ------------------------------------------------------------------------------
+#
+# Those that look at what others may have been given hold for what is stated, and once more for the policy.
+
+
+def records_are_in_a_subnet_of_their_tenant(intent: Intent) -> Problems:
+    """By a VSID that is stated or was given; which ones will be is not known before."""
+    waiting = {subnet.tenant for subnet in intent.vm_subnets if not subnet.vsid}
+    for record in intent.lookup_records:
+        vsid = record.virtual_subnet_id
+        owner = intent.subnet_by_vsid.get(vsid)
+        if owner and owner.tenant != record.tenant:
+            text = f"{vsid} is the VSID of {owner.id}{_at(intent, owner.id)}, of another tenant"
+            yield intent.problem(record.id, "spec.virtualSubnetId", text)
+        elif vsid and not owner and record.tenant not in waiting:
+            text = f"no VMSubnet of tenant {record.tenant} has VSID {vsid}"
+            yield intent.problem(record.id, "spec.virtualSubnetId", text)
+
+
+def record_types_are_supported(intent: Intent) -> Problems:
+    for record in intent.lookup_records:
+        if record.type is RecordType.L2ONLY:
+            text = "l2only records, of VMs whose addresses are still to be learned, are not supported yet"
+            yield intent.problem(record.id, "spec.type", text)
+
+
+def record_addresses_fit_their_type(intent: Intent) -> Problems:
+    """0.0.0.0 or :: if it stands for many; else one that a port of the subnet could have."""
+    path = "spec.customerAddress"
+    for record in intent.lookup_records:
+        address, subnet = record.customer_address, intent.subnet_of(record)
+        if address is None:
+            continue
+        if record.type.is_of_no_address:
+            if not address.is_unspecified:
+                text = f"{address}: that of a {record.type} record is 0.0.0.0 or ::"
+                yield intent.problem(record.id, path, text)
+        elif address.is_unspecified:
+            text = f"{address}: that of a {record.type} record is an address of its own"
+            yield intent.problem(record.id, path, text)
+        elif subnet and subnet.prefixes:
+            prefix = subnet.prefix_of(address)
+            if prefix is None:
+                yield intent.problem(record.id, path, f"{address} is in no prefix of {subnet.id}")
+            elif misfit := _misfit(address, prefix, gateway_of(subnet, prefix)):
+                yield intent.problem(record.id, path, misfit)
+
+
+def records_are_unique_in_a_subnet(intent: Intent) -> Problems:
+    """One record for each customer address, and none for what a Port has by itself."""
+    for subnet, records in intent.records_by_subnet.items():
+        ports = intent.ports_by_subnet.get(subnet, ())
+        owners = {address: port.id for port in ports for address in port.addresses}
+        for record in records:
+            address = record.customer_address
+            if address is None:
+                continue
+            first = owners.setdefault(address, record.id)
+            if first != record.id:
+                what = "an address" if first.kind == "Port" else "the customer address"
+                text = f"{address} is {what} of {first}{_at(intent, first)} already"
+                yield intent.problem(record.id, "spec.customerAddress", text)
+
+
+def record_macs_are_unique_in_a_subnet(intent: Intent) -> Problems:
+    """A VM with several addresses has a record for each: those of one MAC are on one host, of one port."""
+    for subnet, records in intent.records_by_subnet.items():
+        ports = intent.ports_by_subnet.get(subnet, ())
+        owners = {port.mac: (port.id, port.host, port.name) for port in ports if port.mac}
+        for record in records:
+            mac, host, port = record.mac_address, record.host, record.port
+            if not mac or not host:
+                continue
+            first, *place = owners.setdefault(mac, (record.id, host, port))
+            # a record that names the port of this MAC, on another host, is told so by another rule
+            same = port == place[1] if first.kind == "Port" else [host, port] == place
+            if not same:
+                text = f"{mac} is the MAC of {first}{_at(intent, first)} already"
+                yield intent.problem(record.id, "spec.macAddress", text)
+
+
+def records_are_where_their_port_is(intent: Intent) -> Problems:
+    """On its host, in its subnet, with its MAC; on a host that isolane runs on there is no other place."""
+    for record in intent.lookup_records:
+        host, port = intent.host_by_name.get(record.host), intent.by_id.get(record.port_id)
+        stated = "spec.port" in intent.sources.get(record.id, {})
+        if host and host.managed and not record.port and not stated:
+            text = f"missing: {host.id} is managed, and knows addresses behind its ports only"
+            yield intent.problem(record.id, "spec.port", text)
+        if not isinstance(port, Port):
+            continue
+        where = f"{port.id}{_at(intent, port.id)}"
+        if host and port.host != record.host:
+            text = f"{where} is on Host {port.host}, not on {host.id}"
+            yield intent.problem(record.id, "spec.host", text)
+        subnet = intent.subnet_of(record)
+        if subnet and port.subnet_id != subnet.id:
+            text = f"{where} is in VMSubnet {port.subnet_id.qualified_name}, not in {subnet.id}"
+            yield intent.problem(record.id, "spec.virtualSubnetId", text)
+        if port.mac and record.mac_address and port.mac != record.mac_address:
+            text = f"{where} has MAC {port.mac}, not {record.mac_address}"
+            yield intent.problem(record.id, "spec.macAddress", text)
+
+
+def rewrite_records_have_a_pa_of_their_own(intent: Intent) -> Problems:
+    """Of the CA's family, on a host that rewrites; a gateway-wildcard has no address to rewrite."""
+    for record in intent.lookup_records:
+        host = intent.host_by_name.get(record.host)
+        ca, pa = record.customer_address, record.provider_address
+        if record.rule is not Translation.REWRITE:
+            continue
+        if record.type.is_of_no_address:
+            text = f"a {record.type} record has no address that could be rewritten: nvgre"
+            yield intent.problem(record.id, "spec.rule", text)
+        elif "spec.providerAddress" not in intent.sources.get(record.id, {}) and pa is None:
+            text = "missing: under rewrite each customer address has one of its own"
+            yield intent.problem(record.id, "spec.providerAddress", text)
+        elif pa and ca and pa.version != ca.version:
+            text = f"{pa} is not of the family of {ca}, which rewrite can't change"
+            yield intent.problem(record.id, "spec.providerAddress", text)
+        if host and not host.managed:
+            text = f"{host.id} is unmanaged and speaks NVGRE only, but the record is carried by rewrite"
+            yield intent.problem(record.id, "spec.host", text)
+
+
+def nvgre_records_lead_to_their_host(intent: Intent) -> Problems:
+    """A stated PA is a shared one of the record's host, as far as the host's are known."""
+    leading = [record for record in intent.lookup_records if record.rule is Translation.NVGRE]
+    owners = {pa: owner for owner, _, _, pa in _stated_pas(intent)} if leading else {}
+    for record in leading:
+        pa, host = record.provider_address, intent.endpoint_by_name.get(record.host)
+        if pa is None or host is None:
+            continue
+        if pa not in host.provider_addresses and not _gets_shared_pas(intent, record.host):
+            whose = f" but of {owners[pa]}{_at(intent, owners[pa])}" if pa in owners else ""
+            text = f"{pa} is no shared provider address of {host.id}{_at(intent, host.id)}{whose}"
+            yield intent.problem(record.id, "spec.providerAddress", text)
+
+
+def _gets_shared_pas(intent: Intent, host_name: str) -> bool:
+    """Whether a host states no PA and is going to be given some."""
+    host = intent.host_by_name[host_name]
+    site = intent.site_of(host)
+    if host.provider_addresses or site is None:
+        return False
+    return site.id in intent.ip_pools_by_place or any(subnet.pa_pool for subnet in site.subnets)
+
+
+def records_keep_what_identifies_them(before: Intent, after: Intent) -> Problems:
+    """As in HNV, where a record's VSID, CA, MAC and type are immutable."""
+    immutable = ("virtualSubnetId", "customerAddress", "macAddress", "type")
+    fixed = attrgetter("virtual_subnet_id", "customer_address", "mac_address", "type")
+    for record in after.lookup_records:
+        old = before.by_id.get(record.id)
+        if not isinstance(old, LookupRecord):
+            continue
+        for name, was, is_now in zip(immutable, fixed(old), fixed(record), strict=True):
+            if was != is_now:
+                text = f"{was} can't be changed to {is_now}: delete the record first"
+                yield after.problem(record.id, f"spec.{name}", text)
+
+
 # ---- what depends on allocated addresses ---------------------------------------------------------
 
 
 def underlay_mtus_carry_ipv6(policy: Policy) -> Problems:
     """Every underlay carries an NVGRE packet around an IPv6 packet of the least MTU there is."""
-    for host in policy.hosts:
+    for host in policy.endpoint_by_name.values():
         least = IPV6_MIN_MTU + max(NVGRE_OVERHEAD[pa.version] for pa in host.provider_addresses)
         if host.underlay.mtu < least:
             text = (
@@ -499,15 +731,15 @@ def underlay_mtus_carry_ipv6(policy: Policy) -> Problems:
 
 def peers_share_a_family(policy: Policy) -> Problems:
     for one, other in sorted({tuple(sorted(pair)) for pair in _peers(policy)}):
-        if not nvgre_family(policy.host_by_name[one], policy.host_by_name[other]):
-            text = f"Host {one} and Host {other} have ports in one VM network, but no PAs of one family"
+        if not nvgre_family(policy.endpoint_by_name[one], policy.endpoint_by_name[other]):
+            text = f"Host {one} and Host {other} are in one VM network, but have no PAs of one family"
             yield policy.problem(ObjectId("Host", "", other), "spec.providerAddresses", text)
 
 
 def peers_are_routed(policy: Policy) -> Problems:
     """The site of a managed host reaches PAs on other sites by a gateway of their family, or by routes."""
     for (name, peer_name), rewrite_versions in _peers(policy).items():
-        host, peer = policy.host_by_name[name], policy.host_by_name[peer_name]
+        host, peer = policy.endpoint_by_name[name], policy.endpoint_by_name[peer_name]
         site = policy.site_by_name[host.site]
         if peer.site == host.site or not host.managed:
             continue
@@ -519,6 +751,27 @@ def peers_are_routed(policy: Policy) -> Problems:
             yield policy.problem(site.id, "spec.subnets", text)
 
 
+def peers_have_the_family_of_stated_pas(policy: Policy) -> Problems:
+    """Whoever sends to a record's stated PA has a shared one of its family to send from."""
+    hosts = _hosts_of_networks(policy)
+    for record, subnet in _leading_records(policy):
+        assert record.provider_address is not None
+        version = record.provider_address.version
+        for name in sorted(hosts[subnet.network_id].keys() - {record.host}):
+            peer = policy.endpoint_by_name[name]
+            if peer.managed and all(pa.version != version for pa in peer.provider_addresses):
+                text = f"{peer.id} is in {subnet.network_id} too, but has no IPv{version} provider address"
+                yield policy.problem(record.id, "spec.providerAddress", text)
+
+
+def _leading_records(policy: Policy) -> Iterator[tuple[LookupRecord, VMSubnet]]:
+    """The records that say by which shared PA their host is to be reached, and the subnets they are in."""
+    for record in policy.lookup_records:
+        subnet = policy.subnet_of(record)
+        if subnet and record.provider_address is not None and record.rule is Translation.NVGRE:
+            yield record, subnet
+
+
 def _has_ways(policy: Policy, site: NetworkSite, other: NetworkSite, version: int) -> bool:
     """By ProviderRoutes to all of the other site's subnets of an IP version."""
     prefixes = [subnet.prefix for subnet in other.subnets if subnet.prefix.version == version]
@@ -526,11 +779,10 @@ def _has_ways(policy: Policy, site: NetworkSite, other: NetworkSite, version: in
 
 
 def _peers(policy: Policy) -> dict[tuple[str, str], set[int]]:
-    """(host, another with ports in the same VM network) -> IP versions of rewrite between them."""
-    networks: dict[ObjectId, dict[str, set[int]]] = {}
-    for port in policy.ports:
-        hosts = networks.setdefault(policy.subnet_by_id[port.subnet_id].network_id, {})
-        hosts.setdefault(port.host, set()).update(pa.version for pa in port.provider_addresses)
+    """(host, another with ports or records in the same VM network) -> IP versions of rewrite between them,
+    and of the PAs that records of the other state.
+    """
+    networks = _hosts_of_networks(policy)
     pairs: dict[tuple[str, str], set[int]] = {}
     for network, hosts in networks.items():
         others = policy.elsewhere.get(network, {})
@@ -540,7 +792,25 @@ def _peers(policy: Policy) -> dict[tuple[str, str], set[int]]:
         for host, peer in product(hosts, others.keys() - hosts.keys()):
             pairs.setdefault((host, peer), set()).update(everywhere[host] & everywhere[peer])
             pairs.setdefault((peer, host), set()).update(everywhere[host] & everywhere[peer])
+    for record, subnet in _leading_records(policy):
+        assert record.provider_address is not None
+        for host in networks[subnet.network_id].keys() - {record.host}:
+            pairs[host, record.host].add(record.provider_address.version)
     return pairs
+
+
+def _hosts_of_networks(policy: Policy) -> dict[ObjectId, dict[str, set[int]]]:
+    """VM network -> hosts in it -> IP versions of their rewrite PAs there."""
+    networks: dict[ObjectId, dict[str, set[int]]] = {}
+    for port in policy.ports:
+        hosts = networks.setdefault(policy.subnet_by_id[port.subnet_id].network_id, {})
+        hosts.setdefault(port.host, set()).update(pa.version for pa in port.provider_addresses)
+    for record in policy.lookup_records:
+        if subnet := policy.subnet_of(record):
+            versions = networks.setdefault(subnet.network_id, {}).setdefault(record.host, set())
+            if record.rule is Translation.REWRITE and record.provider_address is not None:
+                versions.add(record.provider_address.version)
+    return networks
 
 
 def nvgre_family(host: Host, peer: Host) -> int:
@@ -596,6 +866,7 @@ INTENT_RULES: tuple[Callable[[Intent], Problems], ...] = (
     site_subnet_addresses_fit,
     provider_addresses_are_on_site,
     provider_addresses_are_unique,
+    provider_address_objects_fit_their_host,
     underlay_macs_are_unique,
     ip_pools_have_one_place,
     ip_pools_fit_their_place,
@@ -603,6 +874,7 @@ INTENT_RULES: tuple[Callable[[Intent], Problems], ...] = (
     provider_routes_lead_somewhere,
     customer_routes_lead_somewhere,
     customer_routes_are_unique,
+    customer_routes_name_the_subnet_of_their_next_hop,
     prefixes_do_not_overlap_in_a_vm_network,
     gateways_fit_their_prefixes,
     vsids_are_unique,
@@ -614,9 +886,28 @@ INTENT_RULES: tuple[Callable[[Intent], Problems], ...] = (
     hosts_are_on_the_logical_network,
     devices_are_used_once,
     hosts_hold_their_ports,
+    hosts_of_records_are_on_the_logical_network,
+    records_are_in_a_subnet_of_their_tenant,
+    record_types_are_supported,
+    record_addresses_fit_their_type,
+    records_are_unique_in_a_subnet,
+    record_macs_are_unique_in_a_subnet,
+    records_are_where_their_port_is,
+    rewrite_records_have_a_pa_of_their_own,
+    nvgre_records_lead_to_their_host,
 )
 POLICY_RULES: tuple[Callable[[Policy], Problems], ...] = (
     underlay_mtus_carry_ipv6,
     peers_share_a_family,
     peers_are_routed,
+    peers_have_the_family_of_stated_pas,
+    hosts_of_records_are_on_the_logical_network,
+    customer_routes_name_the_subnet_of_their_next_hop,
+    records_are_in_a_subnet_of_their_tenant,
+    record_addresses_fit_their_type,
+    records_are_unique_in_a_subnet,
+    record_macs_are_unique_in_a_subnet,
+    records_are_where_their_port_is,
+    nvgre_records_lead_to_their_host,
 )
+CHANGE_RULES: tuple[Callable[[Intent, Intent], Problems], ...] = (records_keep_what_identifies_them,)

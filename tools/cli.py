@@ -11,6 +11,7 @@ import click
 from policy.errors import PolicyError
 
 COMMANDS = {
+    "agent": "tools.agent:command",
     "apply": "tools.apply:apply",
     "bench": "tools.bench:command",
     "check": "tools.apply:check",

@@ -24,7 +24,7 @@ from tools.processes import stop_signals
 
 if TYPE_CHECKING:
     from dataplane.links import Link
-    from policy.model import Host, Policy, Port
+    from policy.model import Address, Host, Policy, Port
 
 DEFAULT_PREFIX = "isl-"
 FABRIC = "fabric"
@@ -88,13 +88,26 @@ def status(prefix: str = DEFAULT_PREFIX) -> dict[str, Any]:
 
 def _check_one_network(policy: "Policy") -> None:
     """A lab is one bridge without a router: every PA must be on link for every host that isolane runs on."""
-    pas = [(pa, port.host) for port in policy.ports for pa in port.provider_addresses]
-    pas += [(pa, host.name) for host in policy.hosts for pa in host.provider_addresses]
+    pas = _provider_addresses(policy)
     for host in policy.hosts:
         site = policy.site_by_name[host.site]
         far = next(((pa, owner) for pa, owner in pas if host.managed and site.subnet_of(pa) is None), None)
         if far:
             raise LabError(f"host {host.name} has no way to {far[0]} of host {far[1]}: a lab has no router")
+
+
+def _provider_addresses(policy: "Policy") -> list[tuple["Address", str]]:
+    """All there are, and whose: shared ones, then those under rewrite."""
+    from policy.model import Translation
+
+    hosts = policy.endpoint_by_name.values()
+    pas = [(pa, host.name) for host in hosts for pa in host.provider_addresses]
+    pas += [(pa, port.host) for port in policy.ports for pa in port.provider_addresses]
+    return pas + [
+        (record.provider_address, record.host)
+        for record in policy.lookup_records
+        if record.provider_address and record.rule is Translation.REWRITE
+    ]
 
 
 def _free_namespaces(policy: "Policy", prefix: str) -> list[str]:
@@ -261,8 +274,7 @@ def _resolve(policy: "Policy", state: State) -> None:
     from dataplane.client import Client
 
     managed = {host.name for host in policy.hosts if host.managed}
-    pas = [(pa, host.name) for host in policy.hosts for pa in host.provider_addresses]
-    pas += [(pa, port.host) for port in policy.ports for pa in port.provider_addresses]
+    pas = _provider_addresses(policy)
     for process in state.processes:
         with Client(process.instance) as client:
             for pa, owner in pas:
@@ -276,7 +288,7 @@ def _status(policy: "Policy", prefix: str, underlays: dict[str, "Link"]) -> dict
         "prefix": prefix,
         "hosts": [
             _host_view(host, prefix, underlays[host.name])
-            for host in sorted(policy.hosts, key=attrgetter("name"))
+            for host in sorted(policy.endpoint_by_name.values(), key=attrgetter("name"))
         ],
         "ports": [_port_view(port, prefix, policy) for port in sorted(policy.ports, key=attrgetter("name"))],
     }

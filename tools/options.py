@@ -101,7 +101,8 @@ class KindArgument(click.ParamType[str]):
         from policy.schema import KINDS
 
         for kind in KINDS:
-            if value.lower() in (kind.lower(), f"{kind.lower()}s"):
+            plural = f"{kind}es" if kind.endswith("s") else f"{kind}s"
+            if value.lower() in (kind.lower(), plural.lower()):
                 return kind
         raise click.BadParameter(f"{value!r} is not a kind; kinds: {', '.join(KINDS)}")
 

@@ -181,8 +181,8 @@ class Run:
 
     def _links(self) -> "dict[str, tuple[Mac, int]]":
         """Port name -> MAC and MTU."""
+        from policy.compiler import tenant_mtu
         from policy.model import UNDERLAY_PORT
-        from tools.up import tenant_mtu
 
         underlay = self.policy.host_by_name[self.tables.host].underlay
         mtu = tenant_mtu(self.policy)

@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 SPIN_US = 20
 """How long an idle worker polls before it blocks."""
 
-_ETHERNET_MTU = 1500
-_JUMBO = 2000
-"""Underlay MTU from which on VMs get all of it; below, the extra room is there for the tunnel."""
-
 
 @click.command("up", short_help="Run the data plane of this host.")
 @click.option(
@@ -106,7 +102,7 @@ def _start(
     )
     stack.callback(underlay.close)
     ports = {
-        port.name: _open_port(port, port.attach, tenant_mtu(policy), workers, netns_prefix, stack)
+        port.name: _open_port(port, port.attach, compiler.tenant_mtu(policy), workers, netns_prefix, stack)
         for port in policy.ports
         if port.host == host_name and port.attach
     }
@@ -151,17 +147,3 @@ def _open_port(
             device = devices.open_existing(attach.device, mac=port.mac, mtu=mtu, queues=queues)
     stack.callback(device.close)
     return device
-
-
-def tenant_mtu(policy: "Policy") -> int:
-    """The largest IP packet of a VM that crosses the provider network whole, whatever its translation and the
-    two hosts.
-
-    1500 where the provider network has room for more but no jumbo frames: what VMs expect of an Ethernet.
-    """
-    from policy.model import NVGRE_OVERHEAD
-
-    family = 4 if all(host.shared_pa(4) for host in policy.hosts) else 6
-    underlay = min(host.underlay.mtu for host in policy.hosts)
-    room = underlay - NVGRE_OVERHEAD[family]
-    return room if underlay >= _JUMBO else min(room, _ETHERNET_MTU)

@@ -19,6 +19,7 @@ from pyroute2 import IPRoute
 from dataplane import devices, ethtool, links, netns
 from dataplane.core import PortKind
 from dataplane.devices import Device
+from dataplane.groups import solicited_node
 from dataplane.links import DeviceError, Link
 from tests.netns.labs import wait_until
 from tests.netns.wires import one_cpu, wait_for_carrier
@@ -306,7 +307,7 @@ def test_veth_is_silent_to_the_end(make_namespace: MakeNamespace, monkeypatch: p
     host, vm = make_namespace("host"), make_namespace("vm")
     host_end = devices.host_end_name("eth0", vm)
     left: list[Link | None] = []
-    monkeypatch.setattr(links, "_remove_drop", lambda name: left.append(link_of(host, name)))
+    monkeypatch.setitem(links._STEPS, "drop", lambda name: left.append(link_of(host, name)))
     device = netns.call(host, devices.open_veth, "eth0", namespace=vm, mac=MACS[0], mtu=1500)
     assert drops(host, host_end) == ["isolane_drop"]
     netns.call(host, device.close)
@@ -612,7 +613,7 @@ def test_solicitations_for_a_pa_reach_the_data_plane(provider: tuple[str, str], 
     host, outside = provider
     underlay = open_underlay(host, cleanup)
     groups = ("cat", "/proc/net/igmp6")
-    group = devices.solicited_node(PA6).packed.hex()
+    group = solicited_node(PA6).packed.hex()
     assert group not in run(host, *groups).stdout
     underlay.serve([PA6])
     assert group in run(host, *groups).stdout, "the host's IPv6 speaks MLD for it"

@@ -8,8 +8,10 @@ import shutil
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -206,6 +208,30 @@ def test_addresses_come_and_go() -> None:
         os.close(fd)
 
 
+def test_a_map_is_read_back_and_goes_on() -> None:
+    """More rows than are read at a time, of both families and roles, with addresses that differ in family
+    alone.
+    """
+    pas = [make(number) for number in range(1, 5000) for make in (IPv4Address, IPv6Address)]
+    hops = [make(number) for number in range(6000, 9000) for make in (IPv4Address, IPv6Address)]
+    with bpf.PaMap() as first:
+        with bpf.PaMap(os.dup(first.fd)) as empty:
+            assert empty.addresses == frozenset()
+        first.replace(pas, hops)
+        with bpf.PaMap(os.dup(first.fd)) as second:
+            assert second.addresses == frozenset(pas)
+            assert second._roles == first._roles
+            second.replace(hops[:10], pas[:10])
+            with bpf.PaMap(os.dup(first.fd)) as third:
+                assert third._roles == second._roles
+                assert third.addresses == frozenset(hops[:10])
+
+
+def test_what_is_no_map_of_pas_is_refused() -> None:
+    with Path(os.devnull).open("rb") as null, pytest.raises(OSError, match=r"Errno"):
+        bpf.PaMap(null.fileno())
+
+
 # ---- on a device -------------------------------------------------------------------------------------------
 
 
@@ -214,21 +240,21 @@ class Wire:
     drop.
     """
 
-    def __init__(self, undo: links.Undo) -> None:
+    def __init__(self, undo: links.Undo, stack: ExitStack) -> None:
         with IPRoute() as ip, bpf.PaMap() as pas:
             pas.replace(PAS, HOPS)
             ip.link("add", ifname="a", kind="veth", peer={"ifname": "b"})
             for name in ("a", "b"):
-                links.set_sysctl(undo, f"ipv6/conf/{name}/disable_ipv6", "1")
+                undo.set_sysctl(f"ipv6/conf/{name}/disable_ipv6", "1")
                 links.set_state(name, "up")
             wait_for_carrier(None, "a")
             links.drop_at_ingress(undo, ip, links.get(ip, "b"), bpf_programs.DIVERT, pas)
             accept = bpf.load(bpf_programs.ACCEPT, pas)
-            (self.taken,) = packet_socket.open_queues(undo, "b", 1, accept)
+            (self.taken,) = undo.own(*packet_socket.open_queues("b", 1, accept))
             os.close(accept)
-        self.sender = undo.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
+        self.sender = stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
         self.sender.bind(("a", 0))
-        self.host = [undo.enter_context(self._by_protocol(p)) for p in (0x0800, 0x0806, 0x86DD)]
+        self.host = [stack.enter_context(self._by_protocol(p)) for p in (0x0800, 0x0806, 0x86DD)]
 
     @staticmethod
     def _by_protocol(protocol: int) -> socket.socket:
@@ -259,8 +285,8 @@ def _until(opened: socket.socket, mark: bytes) -> Iterator[bytes]:
 
 @pytest.fixture
 def wire(make_namespace: Callable[[str], str]) -> Iterator[Wire]:
-    with one_cpu(), links.Undo() as undo:
-        yield netns.call(make_namespace("wire"), Wire, undo)
+    with one_cpu(), links.Undo() as undo, ExitStack() as stack:
+        yield netns.call(make_namespace("wire"), Wire, undo, stack)
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,10 @@ def test_nothing_of_a_vm_network_without_a_port_here(intent: Intent, host: str) 
     elsewhere = [port for port in policy.ports if policy.subnet_by_id[port.subnet_id].network_id not in here]
     addresses = {row["address"] for row in view["providerAddresses"]}
     assert not addresses & {str(pa) for port in elsewhere for pa in port.provider_addresses}
+    foreign = [record for record in policy.lookup_records if policy.subnet_of(record) not in subnets]
+    assert not addresses & {str(record.provider_address) for record in foreign if record.port}
     members = {port.host for subnet in subnets for port in policy.ports_by_subnet.get(subnet.id, ())}
+    members |= {record.host for subnet in subnets for record in policy.records_by_subnet.get(subnet.id, ())}
     assert {row["host"] for row in view["providerAddresses"]} == members | {host}
 
 
@@ -80,7 +83,8 @@ def test_other_vm_networks_make_no_difference(intent: Intent, host: str) -> None
     here = domains_of(policy, host)
     subnets = tuple(subnet for subnet in policy.vm_subnets if subnet.network_id in here)
     ports = tuple(port for port in policy.ports if policy.subnet_by_id[port.subnet_id].network_id in here)
-    alone = Policy(replace(policy, vm_subnets=subnets, ports=ports))
+    records = tuple(record for record in policy.lookup_records if policy.subnet_of(record) in subnets)
+    alone = Policy(replace(policy, vm_subnets=subnets, ports=ports, lookup_records=records))
     assert compile_host(policy, host) == compile_host(alone, host)
     assert compile_host(policy, host).change_set() == compile_host(alone, host).change_set()
 
@@ -89,18 +93,28 @@ def test_other_vm_networks_make_no_difference(intent: Intent, host: str) -> None
 def test_every_record_of_a_vm_network_with_a_port_here(intent: Intent, host: str) -> None:
     policy = allocate(intent)
     here = domains_of(policy, host)
-    me = policy.host_by_name[host]
+
+    def shared(name: str) -> str:
+        """The lowest of the family that both have, of a ProviderAddress or the host itself."""
+        mine, theirs = (
+            {
+                *policy.host_by_name[each].provider_addresses,
+                *(more.provider_address for more in policy.provider_addresses if more.host == each),
+            }
+            for each in (host, name)
+        )
+        both = {pa.version for pa in mine if pa} & {pa.version for pa in theirs if pa}
+        family = 4 if 4 in both else 6
+        return str(min(pa for pa in theirs if pa and pa.version == family))  # type: ignore[type-var]
+
     expected = []
     for port in policy.ports:
         subnet = policy.subnet_by_id[port.subnet_id]
         if subnet.network_id not in here:
             continue
-        peer = policy.host_by_name[port.host]
-        both = {pa.version for pa in me.provider_addresses} & {pa.version for pa in peer.provider_addresses}
-        (shared,) = (pa for pa in peer.provider_addresses if pa.version == (4 if 4 in both else 6))
         for index, address in enumerate(port.addresses):
             rewrite = subnet.translation is Translation.REWRITE
-            pa = port.provider_addresses[index] if rewrite else shared
+            pa = port.provider_addresses[index] if rewrite else shared(port.host)
             expected.append(
                 {
                     "virtualSubnetId": subnet.vsid,
@@ -111,6 +125,21 @@ def test_every_record_of_a_vm_network_with_a_port_here(intent: Intent, host: str
                     "type": "static",
                     "host": port.host,
                     "port": port.name,
+                }
+            )
+    for record in policy.lookup_records:
+        home = policy.subnet_of(record)
+        if home and home.network_id in here:
+            expected.append(
+                {
+                    "virtualSubnetId": record.virtual_subnet_id,
+                    "customerAddress": str(record.customer_address),
+                    "macAddress": record.mac_address,
+                    "providerAddress": str(record.provider_address or shared(record.host)),
+                    "translation": str(record.rule),
+                    "type": str(record.type),
+                    "host": record.host,
+                    "port": record.port,
                 }
             )
     expected.sort(key=lambda row: (row["virtualSubnetId"], row["customerAddress"]))
@@ -270,7 +299,7 @@ def unpacked_view(tables: Tables) -> Iterator[tuple[str, list[tuple[Any, ...]]]]
                 row.mac.hex(":"),
                 text(row.provider_address, row.pa_family),
                 {1: "nvgre", 2: "rewrite"}[row.translation],
-                {1: "static"}[row.type],
+                {1: "static", 2: "dynamic", 4: "gateway-wildcard"}[row.type],
                 host[row.host],
             )
             for row in rows[dp.RowKind.RECORD]

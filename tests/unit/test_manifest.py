@@ -29,8 +29,8 @@ from policy.model import (
 from tests.unit.manifests import BASE, EXAMPLE, edited, load, problems
 
 KINDS = (
-    "Tenant, LogicalNetwork, NetworkSite, Host, ProviderRoute, IPPool, MACPool, VMNetwork, VMSubnet, Port,"
-    " CustomerRoute"
+    "Tenant, LogicalNetwork, NetworkSite, Host, ProviderRoute, ProviderAddress, IPPool, MACPool, VMNetwork,"
+    " VMSubnet, Port, CustomerRoute, LookupRecord"
 )
 WEB_MAC = 'mac: "02:bb:00:00:00:10"'
 WEB_CA = 'addresses: [10.1.1.10, "fd00:1:1::10"]'
@@ -94,11 +94,6 @@ MALFORMED = [
         ("kind: LogicalNetwork", "kind: LogicalNetwerk\n---\nkind: LogicalNetwork"),
         "Netwerk",
         f"kind: 'LogicalNetwerk' is not a kind; supported: {KINDS}",
-    ),
-    (
-        ("kind: LogicalNetwork", "kind: LookupRecord\n---\nkind: LogicalNetwork"),
-        "LookupRecord",
-        f"kind: 'LookupRecord' is not supported yet; supported: {KINDS}",
     ),
     (("kind: LogicalNetwork", "spec: {}\n---\nkind: LogicalNetwork"), "spec: {}", "kind: missing"),
     (("kind: LogicalNetwork", "- 1\n---\nkind: LogicalNetwork"), "- 1", "expected a mapping, not a list"),
@@ -444,14 +439,14 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
         edited(("vsid: 5001", "vsid: 1"), ("site: rack1\n  managed", "site: rack9\n  managed")), tmp_path, "a"
     )
     two = write(
-        "kind: LookupRecord\nmetadata: {name: blue}\n---\nkind: Host\nmetadata: {name: h9}\n", tmp_path, "b"
+        "kind: Lookup\nmetadata: {name: blue}\n---\nkind: Host\nmetadata: {name: h9}\n", tmp_path, "b"
     )
     with pytest.raises(ManifestError) as caught:
         manifest.load([two, one])
     assert [str(problem).replace(f"{tmp_path}/", "") for problem in caught.value.problems] == [
         "a:33: Host ovs1: spec.site: there is no NetworkSite rack9",
         "a:47: VMSubnet blue/Blue1: spec.vsid: 1 is not a VSID: 4096..16777214",
-        f"b:1: kind: 'LookupRecord' is not supported yet; supported: {KINDS}",
+        f"b:1: kind: 'Lookup' is not a kind; supported: {KINDS}",
         "b:4: Host h9: spec: missing",
     ]
 

@@ -16,11 +16,13 @@ from policy.model import (
     Host,
     Intent,
     LogicalNetwork,
+    LookupRecord,
     Mac,
     NetworkSite,
     Object,
     Policy,
     Port,
+    ProviderAddress,
     SiteSubnet,
     Translation,
     Underlay,
@@ -39,6 +41,7 @@ REWRITE = VMSubnet(
 )
 NVGRE = VMSubnet("blue", "nvgre", "net", (ip_network("10.1.2.0/29"),))
 HOSTS = [Host(name, "rack1", underlay=Underlay("u1")) for name in ("h1", "h2")]
+FOREIGN = Host("ovs1", "rack1", (ip_address("192.168.77.200"),), managed=False)
 NUMBERS = Notation(str, int)
 
 
@@ -149,13 +152,22 @@ names = st.sampled_from("abcdefgh")
 stated_addresses = st.sampled_from([(), (), (), ("2",), ("3",), ("5",)])
 
 
+def stated_by(item: Object) -> tuple[object, ...]:
+    match item:
+        case LookupRecord():
+            return (item.customer_address,)
+        case ProviderAddress():
+            return (item.provider_address,)
+    return tuple(getattr(item, "addresses", ()))
+
+
 class Histories(RuleBasedStateMachine):
     """Two writers over one store, each of which may stop for good between any two of its steps."""
 
     def __init__(self) -> None:
         super().__init__()
         self.store = MemoryStore()
-        first = intent_of([*FABRIC, REWRITE, NVGRE, *HOSTS])
+        first = intent_of([*FABRIC, REWRITE, NVGRE, *HOSTS, FOREIGN])
         policy, grants = pools.complete(first, {}, 0)
         self.store.commit({**documents.items_of(first.by_id.values(), policy.by_id), **encode(grants)})
         self.now = 0.0
@@ -198,7 +210,7 @@ class Histories(RuleBasedStateMachine):
             if now is None:
                 assert grant.held_until is not None and grant.held_until <= self.now
             elif now.owner != grant.owner:
-                stated = getattr(objects[now.owner], "addresses", ())
+                stated = stated_by(objects[now.owner])
                 early = self.now < self.released.get(value, self.now) + HOLD_SECONDS
                 assert value.text in map(str, stated) or not early
 
@@ -212,6 +224,17 @@ class Histories(RuleBasedStateMachine):
         third = 1 if subnet == "rewrite" else 2
         addresses = tuple(ip_address(f"10.1.{third}.{last}") for last in stated)
         new = port(name, vm_subnet=subnet, host=host, addresses=addresses)
+        self.change([item for item in self.objects() if item.id != new.id] + [new])
+
+    @rule(name=names, last=st.integers(2, 6))
+    def put_record(self, name: str, last: int) -> None:
+        mac = Mac(f"02:cc:00:00:00:{ord(name):02x}")
+        new = LookupRecord("blue", name, 5001, ip_address(f"10.1.1.{last}"), mac, "ovs1")
+        self.change([item for item in self.objects() if item.id != new.id] + [new])
+
+    @rule(name=names, host=st.sampled_from(["h1", "ovs1"]), last=st.integers(1, 12))
+    def put_provider_address(self, name: str, host: str, last: int) -> None:
+        new = ProviderAddress(name, host, ip_address(f"192.168.77.{last}"))
         self.change([item for item in self.objects() if item.id != new.id] + [new])
 
     @rule(name=names)
@@ -250,6 +273,8 @@ class Histories(RuleBasedStateMachine):
         for each in policy.ports:
             given = (*each.addresses, *each.provider_addresses)
             assert {(str(address), str(each.id)) for address in given} <= granted
+        for raw in (*policy.lookup_records, *policy.provider_addresses):
+            assert {(str(address), str(raw.id)) for address in stated_by(raw)} <= granted
 
     @invariant()
     def nothing_leaks(self) -> None:

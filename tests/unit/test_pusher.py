@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from dataplane.client import ClientError, GoneError
@@ -13,14 +13,17 @@ from dataplane.errors import ChangeSetError
 from dataplane.server import Kind
 from dataplane.tables import ChangeSet, Op, RowKind, Section
 from dataplane.views import Names, no_names
-from policy import manifest, reconcile
+from policy import documents, manifest, reconcile
 from policy.allocator import allocate
 from policy.compiler import compile_host
-from policy.pusher import Pushed, Pusher, PushError
+from policy.host_view import HostView, Whole
+from policy.model import Policy
+from policy.pusher import Pushed, Pusher, PushError, known_ids
 from policy.reconcile import PUT_ORDER
-from policy.tables import SELF, Ids, Tables
+from policy.tables import SELF, Ids
 from tests.unit.intents import intents
 from tests.unit.manifests import EXAMPLE
+from tests.unit.test_host_view import histories
 
 CONFIG = Config(SELF, bytes.fromhex("02150a000001"), (1, 2))
 CALLS_OF_A_PUSH = 20
@@ -80,16 +83,23 @@ class Desk:
             return self.engine.generation
 
 
-@st.composite
-def policies(draw: st.DrawFn) -> list[Tables]:
-    return [
-        compile_host(allocate(intent), "h1") for intent in draw(st.lists(intents(), min_size=2, max_size=4))
-    ]
+HERE = "h1"
+policies = st.lists(intents(), min_size=2, max_size=4).map(lambda found: list(map(allocate, found)))
 
 
-def check(desk: Desk, tables: Tables) -> None:
-    """The core has just the rows of these tables, under the ids that the names say."""
+def whole(desk: Desk, policy: Policy) -> Whole:
+    return HostView(HERE, documents.items_of(policy.by_id.values()), known_ids(desk, HERE)).whole()
+
+
+def push(desk: Desk, policy: Policy) -> Pushed:
+    """By a new pusher."""
+    return Pusher(desk, HERE).push(whole(desk, policy))
+
+
+def check(desk: Desk, policy: Policy) -> None:
+    """The core has just the rows of this policy, under the ids that the names say."""
     names = desk.kept
+    tables = compile_host(policy, HERE)
     ids = Ids(names["hosts"], names["routingDomains"], names["ports"])
     wanted = reconcile.rows_of(tables, ids)
     assert names["host"] == tables.host
@@ -99,73 +109,124 @@ def check(desk: Desk, tables: Tables) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(policies())
-def test_pushes_one_after_the_other(sequence: list[Tables]) -> None:
+@given(policies)
+def test_pushes_one_after_the_other(sequence: list[Policy]) -> None:
     with Dataplane(CONFIG) as engine:
-        desk, pusher = Desk(engine), Pusher()
-        for tables in sequence:
-            pusher.push(desk, tables)
-            check(desk, tables)
-            assert pusher.is_in_place(desk)
+        desk = Desk(engine)
+        for policy in sequence:
+            pusher = Pusher(desk, HERE)
+            wanted = whole(desk, policy)
+            pusher.push(wanted)
+            check(desk, policy)
+            assert pusher.is_in_place()
             generation = engine.generation
-            assert pusher.push(desk, tables) == Pushed(generation, 0, 0, "")
-            assert Pusher().push(desk, tables) == Pushed(generation, 0, 0, ""), "a new pusher finds it done"
+            assert pusher.push(wanted) == Pushed(generation, 0, 0, "")
+            assert push(desk, policy) == Pushed(generation, 0, 0, ""), "a new pusher finds it done"
+
+
+@settings(max_examples=60, deadline=None)
+@given(histories())
+def test_step_by_step(sequence: list[Policy]) -> None:
+    """A step that the core refuses is followed by all rows."""
+    with Dataplane(CONFIG) as engine:
+        desk = Desk(engine)
+        before: dict[str, bytes] = {}
+        view, pusher = HostView(HERE, before), Pusher(desk, HERE)
+        pusher.push(view.whole())
+        for policy in sequence:
+            after = documents.items_of(policy.by_id.values())
+            changes: dict[str, bytes | None] = {**dict.fromkeys(before.keys() - after.keys()), **after}
+            before = after
+            step = view.change(changes)
+            try:
+                if step is None:
+                    raise PushError("it is about all rows")
+                pusher.push_step(step, view.ids)
+            except PushError:
+                pusher.push(view.whole())
+            else:
+                event("step")
+            if HERE in policy.host_by_name:
+                check(desk, policy)
+            assert pusher.is_in_place()
+
+
+def test_a_step_that_can_not_be_verified_needs_all_rows() -> None:
+    policy = manifest.load([EXAMPLE])
+    items = documents.items_of(policy.by_id.values())
+    with Dataplane(CONFIG) as engine:
+        desk = Desk(engine)
+        view, pusher = HostView(HERE, items), Pusher(desk, HERE)
+        with pytest.raises(PushError, match="not known"):
+            step = view.change({})
+            assert step
+            pusher.push_step(step, view.ids)
+        pusher.push(view.whole())
+        key = next(key for key in items if key.startswith("intent/Port/red/"))
+        step = view.change({key: None})
+        assert step
+        desk.lies = {RowKind.RECORD}
+        with pytest.raises(PushError, match="rows of record differ"):
+            pusher.push_step(step, view.ids)
+        assert not pusher.is_in_place()
+        desk.lies = set()
+        pusher.push(view.whole())
+        assert pusher.is_in_place()
 
 
 deaths_of_a_push = st.tuples(st.integers(0, CALLS_OF_A_PUSH), st.booleans())
 
 
 @settings(max_examples=150, deadline=None)
-@given(
-    policies(), st.lists(st.tuples(st.integers(0, CALLS_OF_A_PUSH), st.booleans()), min_size=1, max_size=6)
-)
+@given(policies, st.lists(deaths_of_a_push, min_size=1, max_size=6))
 def test_whenever_it_dies_the_next_one_finishes(
-    sequence: list[Tables], deaths: list[tuple[int, bool]]
+    sequence: list[Policy], deaths: list[tuple[int, bool]]
 ) -> None:
     with Dataplane(CONFIG) as engine:
         desk = Desk(engine)
         for number, (desk.fatal, desk.after) in enumerate(deaths):
             try:
-                Pusher().push(desk, sequence[number % len(sequence)])
+                push(desk, sequence[number % len(sequence)])
             except GoneError:
                 continue
         desk.fatal = None
-        Pusher().push(desk, sequence[-1])
+        push(desk, sequence[-1])
         check(desk, sequence[-1])
 
 
 @settings(max_examples=40, deadline=None)
-@given(policies(), st.data())
-def test_what_somebody_else_has_changed_is_repaired(sequence: list[Tables], data: st.DataObject) -> None:
+@given(policies, st.data())
+def test_what_somebody_else_has_changed_is_repaired(sequence: list[Policy], data: st.DataObject) -> None:
     with Dataplane(CONFIG) as engine:
-        desk, pusher = Desk(engine), Pusher()
-        pusher.push(desk, sequence[0])
+        desk = Desk(engine)
+        pusher = Pusher(desk, HERE)
+        wanted = whole(desk, sequence[0])
+        pusher.push(wanted)
         held = reconcile.index({kind: engine.rows(kind) for kind in PUT_ORDER})
         records = list(held[RowKind.RECORD].values())
         if not records:
             return
         gone = Section(RowKind.RECORD, Op.DEL, data.draw(st.sampled_from(records)))
         engine.apply(ChangeSet(engine.generation + 1, (gone,)).encode())
-        assert not pusher.is_in_place(desk)
-        pusher.forget()
-        assert pusher.push(desk, sequence[0]).put == 1
+        assert not pusher.is_in_place()
+        assert pusher.push(wanted).put == 1
         check(desk, sequence[0])
 
 
 @settings(max_examples=40, deadline=None)
-@given(policies(), st.sampled_from(RowKind))
-def test_what_can_not_be_verified_is_taken_back(sequence: list[Tables], kind: RowKind) -> None:
+@given(policies, st.sampled_from(RowKind))
+def test_what_can_not_be_verified_is_taken_back(sequence: list[Policy], kind: RowKind) -> None:
     with Dataplane(CONFIG) as engine:
-        desk, pusher = Desk(engine), Pusher()
-        pusher.push(desk, sequence[0])
+        desk = Desk(engine)
+        push(desk, sequence[0])
         names = desk.kept
         desk.lies = {kind}
         with pytest.raises(PushError, match=f"rows of {kind.name.lower().replace('_', ' ')} differ"):
-            pusher.push(desk, sequence[1])
+            push(desk, sequence[1])
         desk.lies = set()
         assert desk.kept == names
         check(desk, sequence[0])
-        pusher.push(desk, sequence[1])
+        push(desk, sequence[1])
         check(desk, sequence[1])
 
 
@@ -174,6 +235,5 @@ def test_what_the_core_refuses_every_way_says_why() -> None:
         def apply(self, change_set: bytes) -> int:
             raise ClientError("section 0, row 0: no", Kind.CHANGE_SET)
 
-    tables = compile_host(manifest.load([EXAMPLE]), "h1")
     with Dataplane(CONFIG) as engine, pytest.raises(PushError, match="section 0, row 0: no"):
-        Pusher().push(Refusing(engine), tables)
+        push(Refusing(engine), manifest.load([EXAMPLE]))

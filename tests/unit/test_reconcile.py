@@ -46,7 +46,9 @@ def _ids(draw: st.DrawFn, ids: Ids) -> Ids:
 
 @st.composite
 def _edited(draw: st.DrawFn, intent: Intent) -> Intent:
-    """Some ports are gone, some are on another host, swap their addresses or have another MAC."""
+    """Some ports are gone, some are on another host, swap their addresses or have another MAC; records behind
+    those go too, and some of the others.
+    """
     ports: list[Port] = []
     for port in intent.ports:
         match draw(st.sampled_from(["keep", "keep", "remove", "move", "mac"])):
@@ -56,7 +58,11 @@ def _edited(draw: st.DrawFn, intent: Intent) -> Intent:
                 ports.append(replace(port, host=draw(st.sampled_from(HOSTS[:3])), provider_addresses=()))
             case "mac":
                 ports.append(replace(port, mac=""))  # type: ignore[arg-type]
-    return replace(intent, ports=tuple(ports))
+    kept = {port.name for port in ports if port in intent.ports} | {""}
+    records = tuple(
+        record for record in intent.lookup_records if record.port in kept and draw(st.integers(0, 3))
+    )
+    return replace(intent, ports=tuple(ports), lookup_records=records)
 
 
 class Core:

@@ -192,7 +192,8 @@ def routes(draw: st.DrawFn) -> CustomerRoute:
     prefix = draw(st.sampled_from(["10.66.0.0/16", "10.1.0.0/29", "fd66::/32"]))
     name = draw(st.sampled_from(["r", "r2"]))
     network = draw(st.sampled_from(["net", "net", "net2"]))
-    return CustomerRoute(draw(TENANTS), name, network, ip_network(prefix), ip_address(hop))
+    vsid = draw(st.sampled_from([0, 0, 5015, 5016, 5001]))
+    return CustomerRoute(draw(TENANTS), name, network, ip_network(prefix), ip_address(hop), 0, vsid)
 
 
 @st.composite
@@ -272,7 +273,7 @@ def fitting_change(seed: int) -> Callable[[Intent, Policy], Change]:
         random = Random(seed)
         if not there.vm_subnets or not there.hosts:
             return intent.apply(Intent())
-        objects: list[Object] = []
+        objects: list[Any] = []
         for _ in range(random.choice([1, 1, 2, 4])):
             if stated.ports and random.random() < 0.4:
                 objects.append(near(there, stated, random))
@@ -293,6 +294,7 @@ def fitting_change(seed: int) -> Callable[[Intent, Policy], Change]:
                             subnet.vm_network,
                             ip_network("10.77.0.0/16"),
                             subnet.prefixes[0].network_address + 3,
+                            virtual_subnet_id=random.choice([0, *[each.vsid for each in there.vm_subnets]]),
                         ),
                         IPPool(
                             "fit",

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from policy import manifest
+from policy.compiler import tenant_mtu
 from policy.model import Policy
 from tools.processes import stop_signals
-from tools.up import tenant_mtu
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "blue-red.yaml"
 

@@ -79,10 +79,48 @@ metadata: {name: red}
 
 def added(document: str, *changes: tuple[str, str]) -> tuple[str, str]:
     """One more document, made wrong."""
+    return before_first(changed(document, *changes))
+
+
+def changed(document: str, *changes: tuple[str, str]) -> str:
     for before, after in changes:
         assert before in document
         document = document.replace(before, after, 1)
-    return before_first(document)
+    return document
+
+
+RECORD = """\
+kind: LookupRecord
+metadata: {name: far, tenant: blue}
+spec: {virtualSubnetId: 5002, customerAddress: 10.1.2.30, macAddress: "02:bb:00:00:00:30", host: ovs1}
+"""
+SHARED = """\
+kind: ProviderAddress
+metadata: {name: more}
+spec: {providerAddress: 192.168.77.120, host: ovs1, prefixLength: 24, macAddress: "02:00:00:00:77:09"}
+"""
+BEHIND_WEB = (
+    ("5002", "5001"),
+    ("10.1.2.30", "10.1.1.30"),
+    ("00:00:30", "00:00:10"),
+    ("host: ovs1", "host: h1, port: web"),
+)
+RED_SUBNET = """\
+kind: VMNetwork
+metadata: {name: Net, tenant: red}
+spec: {logicalNetwork: fabric}
+---
+kind: VMSubnet
+metadata: {name: Red1, tenant: red}
+spec: {vmNetwork: Net, prefixes: [10.1.1.0/24], vsid: 6001}
+---
+"""
+
+
+def at_the_end(document: str, *changes: tuple[str, str]) -> tuple[str, str]:
+    """Like added, below all others, which stay on their lines."""
+    last = "allowedSources: [10.9.0.0/16]\n"
+    return last, f"{last}---\n{changed(document, *changes)}"
 
 
 CASES = [
@@ -188,7 +226,7 @@ CASES = [
         "provider_routes_lead_somewhere",
         added(PROVIDER_ROUTE + "---\n" + PROVIDER_ROUTE.replace("way", "way2").replace("77.2", "77.3")),
         "192.168.77.3",
-        "ProviderRoute way2: spec.prefix: ProviderRoute way leads to 192.168.78.0/24 already",
+        "ProviderRoute way2: spec.prefix: ProviderRoute way leads to 192.168.78.0/24 with metric 0 already",
     ),
     case(
         "customer_routes_lead_somewhere",
@@ -323,13 +361,15 @@ CASES = [
         "provider_addresses_are_unique",
         (H2_PA, H1_PA + " # twice"),
         "# twice",
-        "Host h2: spec.providerAddresses[0]: 192.168.77.101 is a provider address of Host h1 already",
+        "Host h2: spec.providerAddresses[0]: 192.168.77.101 is a provider address of Host h1"
+        " at net.yaml:17 already",
     ),
     case(
         "provider_addresses_are_unique",
         (WEB_PA, 'providerAddresses: [192.168.77.9, "fd77::110"]'),
         "192.168.77.9,",
-        "Port blue/web: spec.providerAddresses[0]: 192.168.77.9 is a provider address of Host ovs1 already",
+        "Port blue/web: spec.providerAddresses[0]: 192.168.77.9 is a provider address of Host ovs1"
+        " at net.yaml:31 already",
     ),
     case(
         "underlay_macs_are_unique",
@@ -506,9 +546,9 @@ CASES = [
         (OVS_PA, 'providerAddresses: ["fd77::9"]'),
         "fd77::9",
         "Host ovs1: spec.providerAddresses:"
-        " Host h1 and Host ovs1 have ports in one VM network, but no PAs of one family",
+        " Host h1 and Host ovs1 are in one VM network, but have no PAs of one family",
         "Host ovs1: spec.providerAddresses:"
-        " Host h2 and Host ovs1 have ports in one VM network, but no PAs of one family",
+        " Host h2 and Host ovs1 are in one VM network, but have no PAs of one family",
     ),
     case(
         "peers_are_routed",
@@ -520,6 +560,248 @@ CASES = [
         "subnets:\n    - prefix",
         "NetworkSite rack1: spec.subnets: no IPv4 gateway, by which Host h1 would reach Host ovs1 on rack2",
         "NetworkSite rack1: spec.subnets: no IPv4 gateway, by which Host h2 would reach Host ovs1 on rack2",
+    ),
+    case(
+        "references_exist",
+        at_the_end(SHARED, ("host: ovs1", "host: h9")),
+        "host: h9",
+        "ProviderAddress more: spec.host: there is no Host h9",
+    ),
+    case(
+        "provider_addresses_are_on_site",
+        at_the_end(SHARED, ("77.120", "79.120")),
+        "192.168.79.120",
+        "ProviderAddress more: spec.providerAddress: 192.168.79.120 is in no subnet of NetworkSite rack1,"
+        " where Host ovs1 is",
+    ),
+    case(
+        "provider_addresses_are_unique",
+        at_the_end(SHARED, ("77.120", "77.110")),
+        "192.168.77.110, host",
+        "ProviderAddress more: spec.providerAddress: 192.168.77.110 is a provider address of Port blue/web"
+        " at net.yaml:59 already",
+    ),
+    case(
+        "provider_addresses_are_unique",
+        at_the_end(
+            RECORD, *BEHIND_WEB, ("port: web", "port: web, rule: rewrite, providerAddress: 192.168.77.101")
+        ),
+        "rule: rewrite",
+        "LookupRecord blue/far: spec.providerAddress: 192.168.77.101 is a provider address of Host h1"
+        " at net.yaml:17 already",
+    ),
+    case(
+        "provider_address_objects_fit_their_host",
+        at_the_end(SHARED, ("prefixLength: 24", "prefixLength: 25")),
+        "prefixLength: 25",
+        "ProviderAddress more: spec.prefixLength: 25 is not the prefix length of 192.168.77.0/24"
+        " of NetworkSite rack1",
+    ),
+    case(
+        "provider_address_objects_fit_their_host",
+        at_the_end(SHARED, ("77:09", "77:08")),
+        "77:08",
+        "ProviderAddress more: spec.macAddress: 02:00:00:00:77:08 is not the underlay MAC of Host ovs1,"
+        " 02:00:00:00:77:09",
+    ),
+    case(
+        "customer_routes_name_the_subnet_of_their_next_hop",
+        at_the_end(ROUTE, ("10.1.1.10}", "10.1.1.10, virtualSubnetId: 5002}")),
+        "virtualSubnetId",
+        "CustomerRoute blue/route: spec.virtualSubnetId: 10.1.1.10 is in VMSubnet blue/Blue1 at net.yaml:43"
+        " with VSID 5001, not 5002",
+    ),
+    case(
+        "records_are_in_a_subnet_of_their_tenant",
+        at_the_end(RECORD, ("5002", "5009")),
+        "5009",
+        "LookupRecord blue/far: spec.virtualSubnetId: no VMSubnet of tenant blue has VSID 5009",
+    ),
+    case(
+        "records_are_in_a_subnet_of_their_tenant",
+        [("vsid: 5002", "translation: nvgre"), at_the_end(RECORD, ("5002", "4099"))],
+        "4099",
+        "LookupRecord blue/far: spec.virtualSubnetId: no VMSubnet of tenant blue has VSID 4099",
+    ),
+    case(
+        "records_are_in_a_subnet_of_their_tenant",
+        at_the_end(RED_SUBNET + RECORD, ("Id: 5002", "Id: 6001"), ("10.1.2.30", "10.1.1.30")),
+        "virtualSubnetId: 6001",
+        "LookupRecord blue/far: spec.virtualSubnetId: 6001 is the VSID of VMSubnet red/Red1 at net.yaml:91,"
+        " of another tenant",
+    ),
+    case(
+        "record_types_are_supported",
+        at_the_end(RECORD, ("10.1.2.30", "0.0.0.0"), ("ovs1}", "ovs1, type: l2only}")),
+        "l2only",
+        "LookupRecord blue/far: spec.type: l2only records, of VMs whose addresses are still to be learned,"
+        " are not supported yet",
+    ),
+    case(
+        "record_addresses_fit_their_type",
+        at_the_end(RECORD, ("ovs1}", "ovs1, type: gateway-wildcard}")),
+        "gateway-wildcard",
+        "LookupRecord blue/far: spec.customerAddress: 10.1.2.30: that of a gateway-wildcard record is"
+        " 0.0.0.0 or ::",
+    ),
+    case(
+        "record_addresses_fit_their_type",
+        at_the_end(RECORD, ("10.1.2.30", '"::"'), ("ovs1}", "ovs1, type: dynamic}")),
+        "dynamic",
+        "LookupRecord blue/far: spec.customerAddress: ::: that of a dynamic record is an address of its own",
+    ),
+    case(
+        "record_addresses_fit_their_type",
+        at_the_end(RECORD, ("10.1.2.30", "10.1.1.30")),
+        "10.1.1.30",
+        "LookupRecord blue/far: spec.customerAddress: 10.1.1.30 is in no prefix of VMSubnet blue/Blue2",
+    ),
+    case(
+        "record_addresses_fit_their_type",
+        at_the_end(RECORD, ("10.1.2.30", "10.1.2.254")),
+        "10.1.2.254, mac",
+        "LookupRecord blue/far: spec.customerAddress: 10.1.2.254 is the gateway of 10.1.2.0/24",
+    ),
+    case(
+        "records_are_unique_in_a_subnet",
+        at_the_end(RECORD, ("10.1.2.30", "10.1.2.20")),
+        "10.1.2.20, mac",
+        "LookupRecord blue/far: spec.customerAddress: 10.1.2.20 is an address of Port blue/db"
+        " at net.yaml:78 already",
+    ),
+    case(
+        "records_are_unique_in_a_subnet",
+        at_the_end(f"{RECORD}---\n{RECORD.replace('far', 'far2').replace('ovs1}', 'ovs1} # 2')}"),
+        " # 2",
+        "LookupRecord blue/far2: spec.customerAddress: 10.1.2.30 is the customer address of LookupRecord"
+        " blue/far at net.yaml:87 already",
+    ),
+    case(
+        "record_macs_are_unique_in_a_subnet",
+        at_the_end(RECORD, ("00:00:30", "00:01:20")),
+        "10.1.2.30",
+        "LookupRecord blue/far: spec.macAddress: 02:bb:00:00:01:20 is the MAC of Port blue/db"
+        " at net.yaml:78 already",
+    ),
+    case(
+        "record_macs_are_unique_in_a_subnet",
+        [
+            before_first(
+                'kind: Host\nmetadata: {name: ovs2}\nspec: {site: rack1, managed: false,'
+                " providerAddresses: [192.168.77.8]}\n"
+            ),
+            at_the_end(
+                f"{RECORD}---\n"
+                + changed(RECORD, ("far", "far2"), ("10.1.2.30", "10.1.2.31"), ("ovs1", "ovs2"))
+            ),
+        ],
+        "10.1.2.31",
+        "LookupRecord blue/far2: spec.macAddress: 02:bb:00:00:00:30 is the MAC of LookupRecord blue/far"
+        " at net.yaml:91 already",
+    ),
+    case(
+        "records_are_where_their_port_is",
+        at_the_end(RECORD, ("host: ovs1", "host: h1")),
+        "10.1.2.30",
+        "LookupRecord blue/far: spec.port: missing: Host h1 is managed, and knows addresses behind its"
+        " ports only",
+    ),
+    case(
+        "records_are_where_their_port_is",
+        at_the_end(RECORD, *BEHIND_WEB, ("host: h1", "host: h2")),
+        "host: h2, port: web",
+        "LookupRecord blue/far: spec.host: Port blue/web at net.yaml:59 is on Host h1, not on Host h2",
+    ),
+    case(
+        "records_are_where_their_port_is",
+        at_the_end(RECORD, *BEHIND_WEB[2:]),
+        "10.1.2.30",
+        "LookupRecord blue/far: spec.virtualSubnetId: Port blue/web at net.yaml:59 is in VMSubnet blue/Blue1,"
+        " not in VMSubnet blue/Blue2",
+    ),
+    case(
+        "records_are_where_their_port_is",
+        at_the_end(RECORD, *BEHIND_WEB, ("bb:00:00:00:10", "bb:00:00:00:11")),
+        "10.1.1.30",
+        "LookupRecord blue/far: spec.macAddress: Port blue/web at net.yaml:59 has MAC 02:bb:00:00:00:10,"
+        " not 02:bb:00:00:00:11",
+    ),
+    case(
+        "rewrite_records_have_a_pa_of_their_own",
+        at_the_end(RECORD, *BEHIND_WEB, ("web}", "web, rule: rewrite}")),
+        "10.1.1.30",
+        "LookupRecord blue/far: spec.providerAddress: missing: under rewrite each customer address has one"
+        " of its own",
+    ),
+    case(
+        "rewrite_records_have_a_pa_of_their_own",
+        at_the_end(RECORD, *BEHIND_WEB, ("web}", 'web, rule: rewrite, providerAddress: "fd77::30"}')),
+        "10.1.1.30",
+        "LookupRecord blue/far: spec.providerAddress: fd77::30 is not of the family of 10.1.1.30, which"
+        " rewrite can't change",
+    ),
+    case(
+        "rewrite_records_have_a_pa_of_their_own",
+        at_the_end(
+            RECORD,
+            *BEHIND_WEB,
+            ("10.1.1.30", "0.0.0.0"),
+            ("web}", "web, type: gateway-wildcard, rule: rewrite}"),
+        ),
+        "rule: rewrite",
+        "LookupRecord blue/far: spec.rule: a gateway-wildcard record has no address that could be rewritten:"
+        " nvgre",
+    ),
+    case(
+        "rewrite_records_have_a_pa_of_their_own",
+        at_the_end(RECORD, ("ovs1}", "ovs1, rule: rewrite, providerAddress: 192.168.77.30}")),
+        "rule: rewrite",
+        "LookupRecord blue/far: spec.host: Host ovs1 is unmanaged and speaks NVGRE only, but the record is"
+        " carried by rewrite",
+    ),
+    case(
+        "nvgre_records_lead_to_their_host",
+        at_the_end(RECORD, ("ovs1}", "ovs1, providerAddress: 192.168.77.101}")),
+        "host: ovs1, provider",
+        "LookupRecord blue/far: spec.providerAddress: 192.168.77.101 is no shared provider address of"
+        " Host ovs1 at net.yaml:31 but of Host h1 at net.yaml:17",
+    ),
+    case(
+        "nvgre_records_lead_to_their_host",
+        [
+            ("  providerAddresses: [192.168.77.101]\n", ""),
+            at_the_end(RECORD, *BEHIND_WEB, ("web}", "web, providerAddress: 192.168.77.3}")),
+        ],
+        "192.168.77.3}",
+        "LookupRecord blue/far: spec.providerAddress: 192.168.77.3 is no shared provider address of"
+        " Host h1 at net.yaml:17",
+    ),
+    case(
+        "peers_have_the_family_of_stated_pas",
+        [
+            (OVS_PA, 'providerAddresses: [192.168.77.9, "fd77::9"]'),
+            at_the_end(RECORD, ("ovs1}", 'ovs1, providerAddress: "fd77::9"}')),
+        ],
+        "10.1.2.30",
+        "LookupRecord blue/far: spec.providerAddress: Host h1 is in VMNetwork blue/Blue_VMNet too, but has no"
+        " IPv6 provider address",
+        "LookupRecord blue/far: spec.providerAddress: Host h2 is in VMNetwork blue/Blue_VMNet too, but has no"
+        " IPv6 provider address",
+    ),
+    case(
+        "hosts_of_records_are_on_the_logical_network",
+        [
+            before_first(
+                "kind: LogicalNetwork\nmetadata: {name: other}\n---\n"
+                + RACK2.replace("NET", "other")
+                + "---\nkind: Host\nmetadata: {name: ovs2}\nspec: {site: rack2, managed: false,"
+                " providerAddresses: [192.168.78.9]}\n"
+            ),
+            at_the_end(RECORD, ("ovs1", "ovs2")),
+        ],
+        "host: ovs2",
+        "LookupRecord blue/far: spec.host: Host ovs2 is on other, but"
+        " VMNetwork blue/Blue_VMNet on fabric",
     ),
 ]
 

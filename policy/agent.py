@@ -1,0 +1,502 @@
+"""The agent of one host: what the store says becomes so in the host's data plane, and stays so.
+
+One thread does all the work, from one queue of what has happened: changes of the store, the end of the data
+plane, a signal to stop. Others only wait for those. The store may be out of reach and the data plane may come
+and go: what packets are forwarded by stays until there is something newer.
+"""
+
+import gc
+import json
+import os
+import queue
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import structlog
+
+from dataplane.client import Client, ClientError, GoneError
+from dataplane.notify import notify, watchdog_seconds
+from policy import documents, events, intent
+from policy.attachments import UNDERLAY_ID, Attachments, wanted_of
+from policy.compiler import own_pas
+from policy.errors import PolicyError
+from policy.events import Event
+from policy.host_view import HostView, Step
+from policy.pusher import Pushed, Pusher, PushError, known_ids
+from policy.store import Batch, CompactedError, Snapshot, Store, StoreError, UnavailableError
+from policy.tables import Ids
+
+RESYNC_SECONDS = 60.0
+"""How often what is there is compared with what should be, unasked."""
+
+FIRST_RETRY, LAST_RETRY = 0.5, 30.0
+"""Seconds: each retry waits twice as long as the one before."""
+
+_CONNECT_SECONDS = 0.02
+_LOOK_SECONDS = 1.0
+_BACKLOG = 256
+
+log = structlog.get_logger()
+
+
+class AgentError(PolicyError):
+    """Whoever started the agent must act."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A signal asks for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataplaneGone:
+    """The connection of that number has ended."""
+
+    connection: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreState:
+    """problem: why the store can't be used; "" once it can again."""
+
+    problem: str
+
+
+Happening = Snapshot | Batch | StoreState | DataplaneGone | Stop
+Happenings = queue.Queue[Happening]
+
+
+@dataclass(frozen=True)
+class Options:
+    """netns_prefix: goes before every attach.netns. remove: on Stop take all devices away, else leave them to
+    the data plane. strict: AgentError when not everything could be done at the start.
+    """
+
+    host: str
+    instance: str
+    netns_prefix: str = ""
+    remove: bool = False
+    strict: bool = False
+    resync: float = RESYNC_SECONDS
+
+
+@dataclass
+class _Backoff:
+    seconds: float = FIRST_RETRY
+    due: float = field(default_factory=time.monotonic)
+
+    def again(self) -> None:
+        self.due = time.monotonic() + self.seconds
+        self.seconds = min(2 * self.seconds, LAST_RETRY)
+
+
+def run(
+    open_store: Callable[[], Store], options: Options, stop: Set[signal.Signals], ready: Callable[[], None]
+) -> None:
+    """Follow the store until one of the signals, which are blocked, comes. ready: is called once, when the
+    data plane first has what the store says.
+
+    AgentError: another agent runs for this instance, or as options.strict says.
+    """
+    with _alone(options.instance):
+        happenings: Happenings = queue.Queue(_BACKLOG)
+        for body, name in (
+            (lambda: _await_stop(stop, happenings), "stop"),
+            (lambda: follow(open_store, happenings), "store"),
+        ):
+            threading.Thread(target=body, name=name, daemon=True).start()
+        Agent(open_store, options, happenings, ready).run()
+
+
+@contextmanager
+def _alone(instance: str) -> Iterator[None]:
+    """An abstract socket's name goes with its process."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as lock:
+        try:
+            lock.bind(f"\0isolane-agent-{instance}")
+        except OSError:
+            raise AgentError(f"an agent of instance {instance} is running already") from None
+        yield
+
+
+# ---- what happens ------------------------------------------------------------------------------------------
+
+
+def _await_stop(stop: Set[signal.Signals], happenings: Happenings) -> None:
+    signal.sigwait(stop)
+    happenings.put(Stop())
+
+
+def follow(open_store: Callable[[], Store], happenings: Happenings) -> None:
+    """A snapshot of the intent, then every commit to it; another one when what came since is forgotten."""
+    since: int | None = None
+    retry = _Backoff()
+    while True:
+        try:
+            store = open_store()
+            try:
+                if since is None:
+                    snapshot = store.snapshot(documents.PREFIX)
+                    since = snapshot.revision
+                    happenings.put(snapshot)
+                    del snapshot  # as large as the intent
+                with store.watch(since, documents.PREFIX) as watch:
+                    happenings.put(StoreState(""))
+                    retry = _Backoff()
+                    while True:
+                        batch = watch.next(_LOOK_SECONDS)
+                        if batch is not None:
+                            since = batch.revision
+                            if batch.changes:
+                                happenings.put(batch)
+            finally:
+                store.close()
+        except CompactedError:
+            since = None
+        except UnavailableError as error:
+            happenings.put(StoreState(str(error)))
+            time.sleep(retry.seconds)  # on a thread of its own: nobody waits
+            retry.again()
+
+
+def _await_end(client: Client, connection: int, happenings: Happenings) -> None:
+    """client: a connection on which nothing is asked."""
+    select.select([client], [], [])
+    client.close()
+    happenings.put(DataplaneGone(connection))
+
+
+# ---- what is done ------------------------------------------------------------------------------------------
+
+
+class Agent:
+    def __init__(
+        self,
+        open_store: Callable[[], Store],
+        options: Options,
+        happenings: Happenings,
+        ready: Callable[[], None],
+    ) -> None:
+        self._options = options
+        self._happenings = happenings
+        self._ready: Callable[[], None] | None = ready
+        self._telling = _Telling(open_store, options.host)
+        self._store_problem = ""
+        self._view: HostView | None = None
+        self._revision = 0
+        self._client: Client | None = None
+        self._connection = 0
+        self._pusher: Pusher | None = None
+        self._ids: Ids | None = None  # of the rows and ports that the data plane had
+        self._attachments = Attachments()
+        self._attached: object = None  # the policy that devices were last made by
+        self._is_pushed = False  # the rows are those of the view
+        self._problems: list[str] = []
+        self._retry = _Backoff()
+        self._resync = time.monotonic() + options.resync
+
+    def run(self) -> None:
+        try:
+            while not self._take_all(self._next()):
+                self._work()
+        finally:
+            if self._options.remove:
+                self._attachments.close()
+            else:
+                self._attachments.release()
+
+    def _next(self) -> list[Happening]:
+        """What has happened, at once or after a wait until something is due."""
+        due = self._resync
+        if self._client is None:
+            due = time.monotonic() + _CONNECT_SECONDS
+        elif self._problems:
+            due = min(due, self._retry.due)
+        limit = watchdog_seconds()
+        patience = min(due - time.monotonic(), limit / 3 if limit else due)
+        found: list[Happening] = []
+        with suppress(queue.Empty):
+            found.append(self._happenings.get(timeout=max(patience, 0.001)))
+            while True:
+                found.append(self._happenings.get_nowait())
+        if limit:
+            notify("WATCHDOG=1")
+        return found
+
+    def _take_all(self, found: list[Happening]) -> bool:
+        """Whether to stop."""
+        changes: dict[str, bytes | None] = {}
+        for each in found:
+            match each:
+                case Snapshot():
+                    changes.clear()
+                    self._load(each)
+                case Batch():
+                    changes |= {change.key: change.value for change in each.changes}
+                    self._revision = each.revision
+                case StoreState():
+                    self._take_store_state(each.problem)
+                case DataplaneGone():
+                    if each.connection == self._connection:
+                        self._lose_dataplane("it ended")
+                case Stop():
+                    return True
+        if changes:
+            self._change(changes)
+        return False
+
+    def _take_store_state(self, problem: str) -> None:
+        if problem == self._store_problem:
+            return
+        if problem:
+            log.warning("store unavailable", problem=problem)
+        else:
+            log.info("store available again")
+        self._store_problem = problem
+        self._report()
+
+    def _work(self) -> None:
+        """What is due, if it can be done."""
+        if (self._client is None and not self._connect()) or self._view is None:
+            return
+        if time.monotonic() >= self._resync:
+            self._check()
+        if self._problems and time.monotonic() < self._retry.due:
+            return
+        if not self._is_pushed:
+            self._push_all()
+        elif self._attached is not self._view.policy:
+            self._attach_again()
+
+    # ---- the intent
+
+    def _load(self, snapshot: Snapshot) -> None:
+        begun = time.monotonic()
+        self._view = HostView(self._options.host, snapshot.items, self._ids)
+        self._revision = snapshot.revision
+        self._is_pushed = False
+        self._retry = _Backoff()
+        gc.collect()
+        gc.freeze()  # a million objects that stay are nothing for a collection to look at again
+        seconds = round(time.monotonic() - begun, 6)
+        log.info("loaded", revision=snapshot.revision, objects=len(snapshot.items), seconds=seconds)
+        if not self._view.is_managed:
+            log.warning("no such host, or not one that isolane runs on", host=self._options.host)
+
+    def _change(self, changes: Mapping[str, bytes | None]) -> None:
+        """A few rows at once where that is possible, else all of them next."""
+        assert self._view is not None, "a snapshot comes first"
+        begun = time.monotonic()
+        step = self._view.change(changes)
+        self._retry = _Backoff()
+        if step is None or not self._is_pushed or self._pusher is None:
+            self._is_pushed = False
+            return
+        try:
+            self._push_step(self._view, self._pusher, step, begun)
+        except PushError as error:
+            log.info("all rows are pushed", why=str(error))
+            self._is_pushed = False
+        except GoneError as error:
+            self._lose_dataplane(str(error))
+
+    # ---- the data plane
+
+    def _connect(self) -> bool:
+        try:
+            client, idle = Client(self._options.instance), Client(self._options.instance)
+            self._attachments.connect(client)
+            self._know_ids(client)
+        except GoneError:
+            return False
+        except ClientError as error:
+            raise AgentError(str(error)) from None
+        self._client, self._pusher = client, Pusher(client, self._options.host)
+        self._is_pushed, self._attached = False, None
+        self._problems, self._retry = [], _Backoff()
+        arguments = (idle, self._connection, self._happenings)
+        threading.Thread(target=_await_end, args=arguments, name="dataplane", daemon=True).start()
+        log.info("connected", instance=self._options.instance, ports=len(self._attachments.names))
+        return True
+
+    def _know_ids(self, client: Client) -> None:
+        """A data plane that has rows says what is called what there; a new one goes by our ids, if we have
+        some, or by those of ports that it was given back.
+        """
+        ids = known_ids(client, self._options.host)
+        if self._view is not None and not ids.routing_domains:
+            return
+        for port in client.hello()["ports"]:
+            if port["id"] != UNDERLAY_ID:
+                ids.ports.setdefault(port["name"], port["id"])
+        self._ids = ids
+        if self._view is not None:
+            self._view.ids = ids
+
+    def _lose_dataplane(self, why: str) -> None:
+        if self._client is not None:
+            log.warning("the data plane has gone", why=why)
+            self._client.close()
+            self._client = self._pusher = None
+            self._connection += 1
+
+    # ---- pushing
+
+    def _push_step(self, view: HostView, pusher: Pusher, step: Step, begun: float) -> None:
+        concerns_devices = view.policy is not self._attached
+        if concerns_devices:
+            self._attachments.serve(view.policy, view.host, held=True)
+        pushed = pusher.push_step(step, view.ids)
+        if concerns_devices:
+            self._attach()
+        self._tell(pushed, begun)
+
+    def _push_all(self) -> None:
+        view, pusher = self._view, self._pusher
+        assert view is not None and pusher is not None
+        begun = time.monotonic()
+        try:
+            self._attachments.serve(view.policy, view.host, held=True)
+            pushed = pusher.push(view.whole())
+            self._is_pushed = True
+            self._attach()
+        except PushError as error:
+            self._fail([str(error)], None)
+        except GoneError as error:
+            self._lose_dataplane(str(error))
+        else:
+            self._tell(pushed, begun)
+
+    def _attach_again(self) -> None:
+        begun = time.monotonic()
+        try:
+            self._attach()
+        except GoneError as error:
+            self._lose_dataplane(str(error))
+        else:
+            self._tell(None, begun)
+
+    def _attach(self) -> None:
+        """Devices as the view says; those that can't be are problems, to be tried again."""
+        view = self._view
+        assert view is not None and self._client is not None
+        self._attached = None
+        pas = own_pas(view.policy, view.host) if view.is_managed else []
+        wanted = wanted_of(view.policy, view.host, view.ids.ports, self._options.netns_prefix)
+        is_new = self._attachments.sync(wanted, pas)
+        if self._attachments.serve(view.policy, view.host, held=False) or is_new:
+            self._client.announce()
+        if not self._attachments.problems:
+            self._attached = view.policy
+
+    def _check(self) -> None:
+        """Repair what others have done."""
+        assert self._pusher is not None
+        self._resync = time.monotonic() + self._options.resync
+        try:
+            if self._is_pushed and not self._pusher.is_in_place():
+                log.warning("the data plane has not the rows it was given: pushing them again")
+                self._is_pushed = False
+            if not self._attachments.check():
+                log.warning("a device has gone: opening it again")
+                self._attached = None
+        except GoneError as error:
+            self._lose_dataplane(str(error))
+
+    # ---- telling
+
+    def _tell(self, pushed: Pushed | None, begun: float) -> None:
+        if pushed is not None and pushed.way:
+            seconds = round(time.monotonic() - begun, 6)
+            log.info("applied", revision=self._revision, **asdict(pushed), seconds=seconds)
+        if problems := list(self._attachments.problems.values()):
+            self._fail(problems, pushed)
+            return
+        self._problems = []
+        self._publish(intent.APPLIED, pushed)
+        if self._ready is not None:
+            self._ready()
+            self._ready = None
+
+    def _fail(self, problems: list[str], pushed: Pushed | None) -> None:
+        if self._options.strict and self._ready is not None:
+            raise AgentError("\n".join(problems))
+        if problems != self._problems:
+            log.error("failed", revision=self._revision, problems=problems)
+            self._retry = _Backoff()
+        self._problems = problems
+        self._retry.again()
+        self._publish(intent.FAILED, pushed)
+
+    def _publish(self, state: str, pushed: Pushed | None) -> None:
+        self._report()
+        self._telling.tell(self._revision, state, self._problems, pushed)
+
+    def _report(self) -> None:
+        """To the data plane, for `isolane node status`."""
+        report = {
+            "pid": os.getpid(),
+            "revision": self._revision,
+            "state": intent.FAILED if self._problems else intent.APPLIED,
+            "problems": self._problems,
+            "store": self._store_problem or "available",
+        }
+        try:
+            if self._client is not None:
+                self._client.report(report)
+        except GoneError as error:
+            self._lose_dataplane(str(error))
+
+
+class _Telling:
+    """Says in the store what has become of the intent on this host; what a store that can't be had was not
+    told comes with the next news.
+    """
+
+    def __init__(self, open_store: Callable[[], Store], host: str) -> None:
+        self._open_store = open_store
+        self._host = host
+        self._store: Store | None = None
+        self._said: dict[str, Any] = {}
+
+    def tell(self, revision: int, state: str, problems: list[str], pushed: Pushed | None) -> None:
+        document = {
+            "revision": revision,
+            "state": state,
+            "problems": problems,
+            "generation": pushed.generation if pushed else self._said.get("generation", 0),
+        }
+        if document == self._said:
+            return
+        try:
+            self._store = self._store or self._open_store()
+            self._store.commit(*self._changes(document, pushed))
+            self._said = document
+        except StoreError as error:
+            log.warning("can't tell the store", problem=str(error))
+            if self._store is not None:
+                self._store.close()
+                self._store = None
+
+    def _changes(self, document: dict[str, Any], pushed: Pushed | None) -> tuple[dict[str, bytes], list[str]]:
+        now = time.time()
+        puts = {intent.HOST_PREFIX + self._host: json.dumps({**document, "time": now}).encode()}
+        failed = document["state"] == intent.FAILED
+        if not failed and (pushed is None or not pushed.way):
+            return puts, []
+        what = "; ".join(document["problems"]) if failed else ""
+        counts = {}
+        if pushed is not None and not failed:
+            what = f"{pushed.put} put, {pushed.deleted} deleted, {pushed.way}"
+            counts = {"put": pushed.put, "deleted": pushed.deleted}
+        text = f"{document['state']} revision {document['revision']}: {what}"
+        key, value = events.item(Event(now, f"host {self._host}", text, counts))
+        assert self._store is not None
+        return {**puts, key: value}, events.outdated(self._store.snapshot(events.PREFIX).items)

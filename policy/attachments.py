@@ -1,0 +1,262 @@
+"""The devices of a host's ports and its underlay: opened here, handed over to the data plane, kept open in
+both processes, so that either can die.
+
+What cannot be done now is a problem in words for the operator; the rest is done all the same.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from dataplane import devices
+from dataplane.bpf import Address
+from dataplane.client import Client, ClientError
+from dataplane.devices import Device, Opening, Underlay
+from dataplane.links import DeviceError
+from dataplane.server import Kind
+from policy.compiler import own_pas, tenant_mtu
+from policy.model import UNDERLAY_PORT, Attach, AttachKind, Driver, Mac, Policy
+
+UNDERLAY_ID = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A port that is to have a device. attach: None for the underlay."""
+
+    id: int
+    name: str
+    attach: Attach | None
+    device: str
+    mac: Mac
+    mtu: int
+    driver: Driver = Driver.AUTO
+
+    @property
+    def opening(self) -> Opening:
+        return Opening(str(self.attach.kind)) if self.attach else Opening.UNDERLAY
+
+    @property
+    def namespace(self) -> str | None:
+        return (self.attach.netns if self.attach else "") or None
+
+
+@dataclass(slots=True)
+class _Attached:
+    id: int
+    device: Device
+
+
+def wanted_of(policy: Policy, host: str, ids: dict[str, int], netns_prefix: str = "") -> dict[str, Wanted]:
+    """By port name. netns_prefix: goes before every attach.netns."""
+    owner = policy.host_by_name.get(host)
+    if owner is None or not owner.managed:
+        return {}
+    mtu = tenant_mtu(policy)
+    found = {
+        UNDERLAY_PORT: Wanted(
+            UNDERLAY_ID,
+            UNDERLAY_PORT,
+            None,
+            owner.underlay.interface,
+            owner.underlay.mac,
+            owner.underlay.mtu,
+            owner.underlay.driver,
+        )
+    }
+    for port in policy.ports:
+        if port.host == host and port.attach:
+            namespace = netns_prefix + port.attach.netns if port.attach.netns else ""
+            attach = Attach(port.attach.kind, port.attach.device, namespace)
+            found[port.name] = Wanted(ids[port.name], port.name, attach, attach.device, port.mac, mtu)
+    return found
+
+
+class Attachments:
+    """One thread at a time, in the host's namespace. ClientError: the data plane has gone; connect again."""
+
+    def __init__(self) -> None:
+        self._attached: dict[str, _Attached] = {}
+        self._client: Client | None = None
+        self._queues = 1
+        self.problems: dict[str, str] = {}
+        """By port name, why it has no device."""
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._attached)
+
+    def connect(self, client: Client) -> None:
+        """Take up with a data plane: what it has and we don't is taken back from it, what we have and it
+        doesn't is handed over.
+        """
+        hello = client.hello()
+        self._client, self._queues = client, hello["workers"]
+        there = {port["name"]: port["id"] for port in hello["ports"]}
+        for name, number in there.items():
+            if name in self._attached:
+                self._attached[name].id = number
+                continue
+            try:
+                self._attached[name] = _Attached(number, devices.adopt(client.take(number)))
+            except DeviceError:  # of another make: its port is opened anew
+                client.detach(number)
+        for name, attached in self._attached.items():
+            if name not in there:
+                client.attach(attached.id, *attached.device.handover(name))
+
+    def serve(self, policy: Policy, host: str, held: bool) -> bool:
+        """Take frames for the host's PAs; held: for those of before too, until the tables are without them.
+        Whether there are new ones, to be announced.
+        """
+        underlay = self._underlay()
+        if underlay is None:
+            return False
+        pas = set(own_pas(policy, host)) if host in policy.host_by_name else set()
+        before = underlay.pas.addresses
+        hops = self._next_hops()
+        wanted = before | pas if held else pas
+        with self._problem(UNDERLAY_PORT):
+            underlay.serve(wanted, hops)
+        return bool(pas - before)
+
+    def sync(self, wanted: dict[str, Wanted], pas: list[Address]) -> bool:
+        """Every port that is wanted gets its device, and nothing else has one. Whether the underlay is new.
+
+        pas: the host's, for a new underlay.
+        """
+        self.problems.clear()
+        for name in self.names:
+            attached = self._attached[name]
+            if name not in wanted or not self._can_stay(wanted[name], attached):
+                self._remove(name)
+            elif len(attached.device.fds) != self._queues:
+                self._let_go(name)
+        new_underlay = False
+        for name, each in wanted.items():
+            with self._problem(name):
+                if name not in self._attached:
+                    self._open(each, pas)
+                    new_underlay |= name == UNDERLAY_PORT
+                else:
+                    self._adapt(each, self._attached[name])
+        return new_underlay
+
+    def check(self) -> bool:
+        """Whether every device is still there."""
+        try:
+            return all(attached.device.is_present() for attached in self._attached.values())
+        except DeviceError:
+            return False
+
+    def release(self) -> None:
+        """Leave everything to the data plane."""
+        for attached in self._attached.values():
+            attached.device.release()
+        self._attached.clear()
+
+    def close(self) -> None:
+        """Remove all devices; the data plane may have gone."""
+        for name in self.names:
+            try:
+                self._remove(name)
+            except ClientError:
+                self._client = None
+                self._attached.pop(name).device.close()
+
+    # ---- one port
+
+    def _can_stay(self, wanted: Wanted, there: _Attached) -> bool:
+        device = there.device
+        try:
+            return (
+                there.id == wanted.id
+                and (device.opening, device.name) == (wanted.opening, wanted.device)
+                and device.place.namespace == wanted.namespace
+                and device.is_present()
+            )
+        except DeviceError:
+            return False
+
+    def _remove(self, name: str) -> None:
+        attached = self._attached[name]
+        if self._client is not None:
+            self._client.detach(attached.id)
+        del self._attached[name]
+        attached.device.close()
+
+    def _let_go(self, name: str) -> None:
+        """To be opened again with another number of queues; a TAP or veth stays meanwhile."""
+        attached = self._attached.pop(name)
+        assert self._client is not None, "connect() comes first"
+        self._client.detach(attached.id)
+        if attached.device.opening in (Opening.TAP, Opening.VETH):
+            attached.device.release()
+        else:
+            attached.device.close()
+
+    def _open(self, wanted: Wanted, pas: list[Address]) -> None:
+        assert self._client is not None, "connect() comes first"
+        device = _open(wanted, self._queues, pas)
+        try:
+            self._client.attach(wanted.id, *device.handover(wanted.name))
+        except BaseException:
+            device.close()
+            raise
+        self._attached[wanted.name] = _Attached(wanted.id, device)
+
+    def _adapt(self, wanted: Wanted, there: _Attached) -> None:
+        """To another MAC or MTU."""
+        assert self._client is not None, "connect() comes first"
+        if (there.device.mac, there.device.mtu) == (wanted.mac or there.device.mac, wanted.mtu):
+            return
+        resized = there.device.resize(wanted.mac or there.device.mac, wanted.mtu)
+        if (resized.mac, resized.mtu) != (there.device.mac, there.device.mtu):
+            self._client.detach(there.id)
+            there.device = resized
+            self._client.attach(there.id, *resized.handover(wanted.name))
+
+    @contextmanager
+    def _problem(self, name: str) -> Iterator[None]:
+        """What is the host's operator's to mend is noted; a data plane that has gone is not."""
+        try:
+            yield
+        except DeviceError as error:
+            self.problems[name] = str(error)
+        except ClientError as error:
+            if error.kind not in (Kind.HOST, Kind.REQUEST):
+                raise
+            self.problems[name] = f"port {name}: {error}"
+
+    def _underlay(self) -> Underlay | None:
+        attached = self._attached.get(UNDERLAY_PORT)
+        return attached.device if attached and isinstance(attached.device, Underlay) else None
+
+    def _next_hops(self) -> list[Address]:
+        assert self._client is not None, "connect() comes first"
+        return [ip_address(each["address"]) for each in self._client.neighbours()]
+
+
+def _open(wanted: Wanted, queues: int, pas: list[Address]) -> Device:
+    """DeviceError."""
+    attach = wanted.attach
+    if attach is None:
+        if wanted.driver is Driver.AFXDP:
+            raise DeviceError(f"underlay {wanted.device}: driver afxdp is not supported yet")
+        return devices.open_underlay(
+            wanted.device, mac=wanted.mac, mtu=wanted.mtu, queues=queues, pas=pas
+        )
+    match attach.kind:
+        case AttachKind.TAP:
+            where = wanted.namespace
+            return devices.open_tap(
+                attach.device, namespace=where, mac=wanted.mac, mtu=wanted.mtu, queues=queues
+            )
+        case AttachKind.VETH:
+            where = attach.netns
+            return devices.open_veth(
+                attach.device, namespace=where, mac=wanted.mac, mtu=wanted.mtu, queues=queues
+            )
+        case AttachKind.DEVICE:
+            return devices.open_existing(attach.device, mac=wanted.mac, mtu=wanted.mtu, queues=queues)

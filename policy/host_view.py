@@ -1,0 +1,305 @@
+"""What one host needs to know of the intent, kept up to date change by change: the rows of its tables.
+
+It knows every object of the store. Ports, of which there may be a million, it keeps as their documents; the
+rest is parsed. A change of a few objects is compiled from just those objects, and what they have to do with,
+before and after it; a large one asks for all rows anew. Pure; one thread at a time.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+
+from dataplane import tables as dp
+from dataplane.tables import RowKind
+from policy import compiler, documents, port_rows, reconcile
+from policy.compiler import Presence
+from policy.errors import ObjectId
+from policy.model import CustomerRoute, Host, Object, Policy, Port, ProviderAddress, VMSubnet, intent_of
+from policy.reconcile import PUT_ORDER, Packed, Rows
+from policy.tables import SELF, Ids
+
+MAX_AFFECTED = 4_096
+"""Ports; beyond it all rows made anew take no longer."""
+
+_FOR_ALL = ("NetworkSite", "ProviderRoute", "LookupRecord", "ProviderAddress")
+"""Kinds that seldom change: all rows are made anew."""
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class Whole:
+    """All rows of a host's tables, and the ids in them."""
+
+    rows: Packed
+    ids: Ids
+
+    @cached_property
+    def digests(self) -> dict[RowKind, int]:
+        return {kind: dp.digest(kind, packed) for kind, packed in self.rows.items()}
+
+
+@dataclass(frozen=True)
+class Step:
+    """The rows that a change is about, before and after it: others stay. ids: of both."""
+
+    before: Rows
+    after: Rows
+    ids: Ids
+
+    @cached_property
+    def digests(self) -> dict[RowKind, int]:
+        """By what the change alters those of all rows, mod 2^64."""
+        return {kind: _digest(kind, self.after) - _digest(kind, self.before) for kind in PUT_ORDER}
+
+
+@dataclass(frozen=True, slots=True)
+class _Affected:
+    """What is another than it was, before and after; of ports, by tenant and name, the documents."""
+
+    ports: dict[tuple[str, str], tuple[bytes | None, bytes | None]]
+    before: dict[ObjectId, Object]
+    after: dict[ObjectId, Object]
+
+    def has(self, *kinds: str) -> bool:
+        return any(identity.kind in kinds for identity in (*self.before, *self.after))
+
+
+class HostView:
+    def __init__(self, host: str, items: Mapping[str, bytes], ids: Ids | None = None) -> None:
+        """items: of the store, with the prefix of documents. ids: what a core has names for already.
+
+        ManifestError: the store holds what nobody committed.
+        """
+        self.host = host
+        self.ids = ids or Ids({host: SELF}, {}, {})
+        self._id = ObjectId("Host", "", host)
+        self._ports: dict[str, dict[str, bytes]] = {}
+        self._others: dict[str, dict[ObjectId, Object]] = defaultdict(dict)
+        for key, value in items.items():
+            identity = kind, tenant, name = documents.id_of(key)
+            if kind == "Port":
+                self._ports.setdefault(tenant, {})[name] = value
+            else:
+                self._others[kind][identity] = documents.load(key, value, complete=True)
+        self._local = {port.id: port for port in self._ports_on(host)}
+        self._homes: Counter[str] = Counter()
+        self._policy: Policy | None = None
+
+    # ---- what there is
+
+    @property
+    def policy(self) -> Policy:
+        """All but the ports of other hosts."""
+        if self._policy is None:
+            others = (item for group in self._others.values() for item in group.values())
+            self._policy = Policy(intent_of([*others, *self._local.values()]))
+        return self._policy
+
+    @property
+    def is_managed(self) -> bool:
+        """Whether there is such a host and isolane runs on it."""
+        host = self._others["Host"].get(self._id)
+        return isinstance(host, Host) and host.managed
+
+    @property
+    def local_ports(self) -> Collection[Port]:
+        return self._local.values()
+
+    def whole(self) -> Whole:
+        """All rows. None at all while the host is not in the intent: nothing may be left of what it had."""
+        if not self.is_managed:
+            self.ids = Ids({self.host: SELF}, {}, {})
+            return Whole(dict.fromkeys(PUT_ORDER, b""), self.ids)
+        networks = self._networks()
+        endpoints = self.policy.endpoint_by_name
+        subnets = [subnet for subnet in self.policy.vm_subnets if subnet.network_id in networks]
+        places = port_rows.Places(subnets, endpoints.values(), endpoints[self.host])
+        tenants = {tenant: self._ports.get(tenant, {}).values() for _, tenant, _ in networks}
+        remote = port_rows.rows_of(tenants, places)
+        self._homes = Counter(dict(zip(places.host_names, remote.homes.tolist(), strict=True)))
+        self._homes[self.host] += len(self._local)
+        tables = compiler.compile_host(self.policy, self.host, self._presence(networks))
+        self.ids = self.ids.extend(tables)
+        numbers = [self.ids.hosts.get(name, 0) for name in places.host_names]
+        remote.number(np.array(numbers, np.uint32))
+        more = {RowKind.RECORD: remote.records.tobytes(), RowKind.PA: remote.pas.tobytes()}
+        return Whole(
+            {
+                kind: _canonical(kind, rows) + more.get(kind, b"")
+                for kind, rows in zip(PUT_ORDER, tables.rows(self.ids), strict=True)
+            },
+            self.ids,
+        )
+
+    def _networks(self) -> frozenset[ObjectId]:
+        """That have a port here."""
+        subnets = (self._others["VMSubnet"][port.subnet_id] for port in self._local.values())
+        return frozenset(subnet.network_id for subnet in subnets if isinstance(subnet, VMSubnet))
+
+    def _presence(self, networks: frozenset[ObjectId]) -> Presence:
+        records: set[str] = set()
+        if self._others["LookupRecord"]:
+            by_subnet = self.policy.records_by_subnet
+            subnets = (subnet for subnet in self.policy.vm_subnets if subnet.network_id in networks)
+            records = {record.host for subnet in subnets for record in by_subnet.get(subnet.id, ())}
+        return Presence(networks, frozenset({self.host, *+self._homes, *records}))
+
+    def _ports_on(self, host: str) -> Iterator[Port]:
+        mention = _mention(host)
+        for tenant, ports in self._ports.items():
+            for name, document in ports.items():
+                if mention in document and port_rows.home(document)[1] == host:
+                    yield _load_port(tenant, name, document)
+
+    # ---- what changes
+
+    def change(self, changes: Mapping[str, bytes | None]) -> Step | None:
+        """Take over what has changed in the store, key by key. None: ask for the whole."""
+        before = self._presence(self._networks()) if self.is_managed else None
+        affected = self._take(changes)
+        if before is None or self._concerns_all(affected):
+            return None
+        networks = self._networks()
+        flipped = before.networks ^ networks
+        if flipped and self._others["LookupRecord"]:
+            return None
+        self._add_dependents(affected, flipped)
+        if len(affected.ports) > MAX_AFFECTED:
+            return None
+        then, now = self._parts(affected, flipped)
+        self._count(then, before.networks, -1)
+        self._count(now, networks, +1)
+        old = compiler.compile_host(then, self.host, before)
+        after = self._presence(networks)
+        new = compiler.compile_host(now, self.host, after)
+        ids = self.ids.unite(self.ids.extend(new))
+        self.ids = ids.only(
+            after.hosts,
+            {network.qualified_name for network in networks},
+            {port.name for port in self._local.values()},
+        )
+        return Step(reconcile.rows_of(old, ids), reconcile.rows_of(new, ids), ids)
+
+    def _take(self, changes: Mapping[str, bytes | None]) -> _Affected:
+        affected = _Affected({}, {}, {})
+        for key, value in changes.items():
+            identity = documents.id_of(key)
+            if identity.kind == "Port":
+                ports = self._ports.setdefault(identity.tenant, {})
+                affected.ports[identity.tenant, identity.name] = ports.get(identity.name), value
+                _set(ports, identity.name, value)
+                self._take_local(identity, value)
+                continue
+            there = self._others[identity.kind]
+            item = None if value is None else documents.load(key, value, complete=True)
+            if identity in there:
+                affected.before[identity] = there[identity]
+            if item is not None:
+                affected.after[identity] = item
+            _set(there, identity, item)
+            self._policy = None
+        return affected
+
+    def _take_local(self, identity: ObjectId, document: bytes | None) -> None:
+        port = None
+        if document is not None and port_rows.home(document)[1] == self.host:
+            port = _load_port(identity.tenant, identity.name, document)
+        if port != self._local.get(identity):
+            _set(self._local, identity, port)
+            self._policy = None
+
+    def _concerns_all(self, affected: _Affected) -> bool:
+        own = self._id in affected.before or self._id in affected.after
+        more = bool(self._others["LookupRecord"]) and affected.has("Host", "VMSubnet")
+        return own or more or affected.has(*_FOR_ALL)
+
+    def _add_dependents(self, affected: _Affected, flipped: Collection[ObjectId]) -> None:
+        """Ports that are as they were, but whose rows are not."""
+        subnets = {item.id for item in affected.before.values() if isinstance(item, VMSubnet)}
+        subnets |= {subnet.id for subnet in self._subnets_of(flipped)}
+        hosts = {item.name for item in affected.before.values() if isinstance(item, Host)}
+        mentions = [_mention(name) for name in (*hosts, *(subnet.name for subnet in subnets))]
+        for tenant in self._ports if hosts else {identity.tenant for identity in subnets}:
+            for name, document in self._ports.get(tenant, {}).items():
+                if not any(mention in document for mention in mentions):
+                    continue
+                subnet, host = port_rows.home(document)
+                if host in hosts or ObjectId("VMSubnet", tenant, subnet) in subnets:
+                    affected.ports.setdefault((tenant, name), (document, document))
+                    if len(affected.ports) > MAX_AFFECTED:
+                        return
+
+    def _parts(self, affected: _Affected, flipped: Collection[ObjectId]) -> tuple[Policy, Policy]:
+        """Of the intent before and after: what is affected, and what that has to do with."""
+        then = [_load_port(*key, each) for key, (each, _) in affected.ports.items() if each is not None]
+        now = [_load_port(*key, each) for key, (_, each) in affected.ports.items() if each is not None]
+        objects = [*affected.before.values(), *affected.after.values()]
+        networks = {item.network_id for item in objects if isinstance(item, VMSubnet | CustomerRoute)}
+        subnets = {port.subnet_id for port in (*then, *now)}
+        subnets |= {subnet.id for subnet in self._subnets_of({*networks, *flipped})}
+        hosts = {self._id, *(ObjectId("Host", "", port.host) for port in (*then, *now))}
+        hosts |= {item.id for item in objects if isinstance(item, Host)}
+        around = [
+            *(self._others["VMSubnet"].get(each) for each in subnets),
+            *(self._others["Host"].get(each) for each in hosts),
+            *self._others["NetworkSite"].values(),
+            *(item for item in self._others["ProviderAddress"].values() if _is_on(item, hosts)),
+            *(item for item in self._others["CustomerRoute"].values() if _is_in(item, {*networks, *flipped})),
+        ]
+        changed = {*affected.before, *affected.after}
+        same = [item for item in around if item is not None and item.id not in changed]
+        return (
+            Policy(intent_of([*same, *affected.before.values(), *then])),
+            Policy(intent_of([*same, *affected.after.values(), *now])),
+        )
+
+    def _subnets_of(self, networks: Collection[ObjectId]) -> Iterator[VMSubnet]:
+        if networks:
+            for subnet in self._others["VMSubnet"].values():
+                if isinstance(subnet, VMSubnet) and subnet.network_id in networks:
+                    yield subnet
+
+    def _count(self, part: Policy, networks: Collection[ObjectId], sign: int) -> None:
+        for port in part.ports:
+            if part.subnet_by_id[port.subnet_id].network_id in networks:
+                self._homes[port.host] += sign
+
+
+def _digest(kind: RowKind, rows: Rows) -> int:
+    return dp.digest(kind, b"".join(reconcile.canonical(kind, row) for row in rows[kind].values()))
+
+
+def _mention(name: str) -> bytes:
+    """What a document that names it has in it: a quick look before it is decoded."""
+    return f':"{name}"'.encode()
+
+
+def _load_port(tenant: str, name: str, document: bytes) -> Port:
+    port = documents.load(documents.key_of(ObjectId("Port", tenant, name)), document, complete=True)
+    assert isinstance(port, Port)
+    return port
+
+
+def _is_on(item: Object, hosts: Collection[ObjectId]) -> bool:
+    return isinstance(item, ProviderAddress) and ObjectId("Host", "", item.host) in hosts
+
+
+def _is_in(item: Object, networks: Collection[ObjectId]) -> bool:
+    return isinstance(item, CustomerRoute) and item.network_id in networks
+
+
+def _set(there: dict[K, V], key: K, value: V | None) -> None:
+    if value is None:
+        there.pop(key, None)
+    else:
+        there[key] = value
+
+
+def _canonical(kind: RowKind, rows: Sequence[dp.Row]) -> bytes:
+    return dp.canonical(kind, dp.as_array(kind, dp.pack_rows(kind, rows)), SELF).tobytes()

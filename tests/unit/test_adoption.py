@@ -1,0 +1,145 @@
+"""What adopts a device refuses what it can't have handed over; undoing is data. No device is needed."""
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dataplane import devices, links
+from dataplane.core import PortConfig, PortKind
+from dataplane.handover import Handover
+from dataplane.links import DeviceError, Undo
+
+NOTE: dict[str, Any] = {
+    "device": "eth0",
+    "opening": "tap",
+    "namespace": None,
+    "identity": 1,
+    "index": 2,
+    "undo": [["remove", None, 1, 2]],
+}
+HELD = ("lock", "pas", "groups")
+
+
+def a_handover(note: object, kind: PortKind = PortKind.TAP, queues: int = 2) -> Handover:
+    fds = [os.open(os.devnull, os.O_RDONLY) for _ in range(queues + len(HELD))]
+    config = PortConfig("web", kind, bytes(6), 1500, fds=tuple(fds[:queues]))
+    return Handover(config, dict(zip(HELD, fds[queues:], strict=True)), note)
+
+
+def are_open(fds: tuple[int, ...]) -> set[bool]:
+    def is_open(fd: int) -> bool:
+        try:
+            os.fstat(fd)
+        except OSError:
+            return False
+        return True
+
+    return {is_open(fd) for fd in fds}
+
+
+def test_a_device_of_one_process_is_that_of_another() -> None:
+    handover = a_handover(NOTE)
+    device = devices.adopt(handover)
+    assert (device.name, device.mac, device.mtu, len(device.fds)) == ("eth0", "00:00:00:00:00:00", 1500, 2)
+    again = device.handover("web")
+    assert json.loads(json.dumps(again.encode())) == handover.encode()
+    assert again.fds == handover.fds
+    assert are_open(handover.fds) == {True}
+    device.release()
+    assert are_open(handover.fds) == {False}
+    device.release()
+    device.close()
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        None,
+        [],
+        {},
+        {**NOTE, "device": None},
+        {**NOTE, "opening": "vhost"},
+        {**NOTE, "opening": "veth"},
+        {**NOTE, "namespace": 3},
+        {**NOTE, "identity": "1"},
+        {**NOTE, "index": None},
+        {**NOTE, "undo": None},
+        {**NOTE, "undo": ["remove"]},
+        {**NOTE, "undo": [["remove"]]},
+        {**NOTE, "undo": [[]]},
+        {**NOTE, "undo": [["format", "/dev/sda"]]},
+        {**NOTE, "undo": [[["drop"], "eth0"]]},
+        {key: value for key, value in NOTE.items() if key != "undo"},
+    ],
+)
+def test_a_note_of_an_unknown_shape_is_refused(note: object) -> None:
+    handover = a_handover(note)
+    with pytest.raises(DeviceError, match=r"^port web: its device was not handed over by this version of "):
+        devices.adopt(handover)
+    assert are_open(handover.fds) == {False}
+
+
+def test_a_port_without_queues_is_refused() -> None:
+    handover = a_handover(NOTE, queues=0)
+    with pytest.raises(DeviceError):
+        devices.adopt(handover)
+    assert are_open(handover.fds) == {False}
+
+
+@pytest.mark.parametrize("missing", [(), ("lock",), ("pas",)])
+def test_an_underlay_needs_its_lock_and_its_map(missing: tuple[str, ...]) -> None:
+    """What is called its map may be none, too."""
+    whole = a_handover({**NOTE, "opening": "underlay"}, PortKind.PACKET)
+    held = {name: fd for name, fd in whole.held.items() if name not in missing}
+    with pytest.raises(DeviceError, match=r"^port web: "):
+        devices.adopt(Handover(whole.config, held, whole.note))
+    for name in missing:
+        os.close(whole.held[name])
+    assert are_open(whole.fds) == {False}
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The steps that were taken, of which those that are called `fail` do."""
+    taken: list[str] = []
+
+    def step(name: str) -> Callable[[str], None]:
+        def take(argument: str) -> None:
+            taken.append(f"{name} {argument}")
+            if name == "fail":
+                raise OSError
+
+        return take
+
+    monkeypatch.setattr(links, "_STEPS", {name: step(name) for name in ("fail", "put")})
+    return taken
+
+
+def test_steps_are_taken_last_first_whatever_fails(taken: list[str]) -> None:
+    fd = os.open(os.devnull, os.O_RDONLY)
+    with Undo() as undo:
+        undo.own(fd)
+        undo.add("put", "a")
+        undo.add("fail", "b")
+        undo.add("put", "c")
+    assert taken == ["put c", "fail b", "put a"]
+    assert are_open((fd,)) == {False}
+    undo.close()
+    assert len(taken) == 3
+
+
+def test_what_was_opened_is_undone_later(taken: list[str]) -> None:
+    with Undo() as undo:
+        undo.add("put", "a")
+        kept = undo.pop_all()
+    assert taken == []
+    later = Undo()
+    later.steps = links.checked(json.loads(json.dumps(kept.steps)))
+    later.close()
+    assert taken == ["put a"]
+    kept.release()
+    kept.close()
+    assert taken == ["put a"], "what was released is another's to undo"

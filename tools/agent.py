@@ -1,0 +1,69 @@
+"""`isolane agent`: the process that knows policy, apart from the one that forwards packets."""
+
+import os
+import signal
+import socket
+import sys
+
+import click
+
+from policy.store import open_store
+from tools.options import store_option
+from tools.processes import check_instance, stop_signals
+
+
+@click.command("agent", short_help="Make the store's intent so on this host.")
+@store_option
+@click.option("--host", help="Name of the Host to be.  [default: the machine's host name]")
+@click.option(
+    "--instance", callback=check_instance, help="The data plane's name.  [default: the host's name]"
+)
+@click.option(
+    "--resync",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    help="How often what is there is compared with what should be.",
+)
+@click.option("--netns-prefix", default="", hidden=True, help="Goes before every attach.netns (isolane lab).")
+@click.option(
+    "--supervised",
+    is_flag=True,
+    hidden=True,
+    help="By `isolane up`: what can't be done at the start ends it, and it removes devices at the end.",
+)
+def command(
+    location: str, host: str | None, instance: str | None, resync: float, netns_prefix: str, supervised: bool
+) -> None:
+    """Follow the store and make what it says so in the data plane of this host, until SIGTERM or Ctrl-C.
+
+    It opens devices, compiles tables for this host only, pushes what differs, verifies that it is there, and
+    repairs what others have changed. Packets need it for nothing: whenever it ends, what it has done stays,
+    and its successor goes on from there. Needs root.
+
+    \b
+    Example:
+      isolane agent --host h1
+    """
+    if os.geteuid() != 0:
+        raise click.ClickException("an agent opens network devices: run it as root")
+    stop = stop_signals()
+    signal.pthread_sigmask(signal.SIG_BLOCK, stop)  # they wait until all is up, and while it goes
+    from dataplane import privileges
+    from dataplane.notify import notify
+    from policy import agent
+    from tools import logs
+
+    logs.configure()
+    privileges.raise_descriptor_limit()
+    host = host or socket.gethostname()
+    options = agent.Options(
+        host, instance or host, netns_prefix, remove=supervised, strict=supervised, resync=resync
+    )
+    try:
+        agent.run(lambda: open_store(location), options, stop, lambda: notify("READY=1"))
+    except agent.AgentError as error:
+        click.echo(error, err=True)
+        sys.exit(1)
+    notify("STOPPING=1")

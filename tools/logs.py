@@ -1,0 +1,21 @@
+"""Logs of the processes that run on: one event a line, JSON unless a person watches."""
+
+import sys
+
+import structlog
+
+
+def configure() -> None:
+    """On stderr. Events name counts, revisions and times; never a packet or a secret."""
+    render: structlog.typing.Processor = structlog.processors.JSONRenderer(default=str)
+    if sys.stderr.isatty():
+        render = structlog.dev.ConsoleRenderer()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            render,
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
