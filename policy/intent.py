@@ -11,11 +11,11 @@ from enum import StrEnum
 from itertools import count
 from typing import Any
 
-from policy import documents, events, grants, index, pools, scope_plan, validate
+from policy import documents, events, finding, grants, index, pools, scope_plan, validate
 from policy.errors import ManifestError, ObjectId, PolicyError, Problem
 from policy.events import Event
+from policy.finding import NotFoundError, WideError
 from policy.model import Intent, Labels, Object, Policy, intent_of
-from policy.scope import WideError
 from policy.store import CompactedError, ConflictError, Reading, Snapshot, Store
 
 SCOPE = (documents.PREFIX, grants.PREFIX, index.PREFIX)
@@ -27,10 +27,6 @@ _PROGRESS_SECONDS = 2.0
 
 class ReferencedError(PolicyError):
     """Whoever deletes must act: something else still needs it."""
-
-
-class NotFoundError(PolicyError):
-    """Whoever named it must act: the store has no such object."""
 
 
 class Outcome(StrEnum):
@@ -166,16 +162,18 @@ def delete(identities: Iterable[ObjectId], cascade: bool = False) -> Change:
     def scoped(reading: Reading) -> Plan:
         reading.load(map(documents.key_of, wanted))
         _check_found({identity for identity in wanted if reading.get(documents.key_of(identity)) is None})
-        if any(identity.kind not in _NEVER_REFERRED_TO for identity in wanted):
-            raise WideError("referrers")
-        planned = scope_plan.plan(reading, Intent(), wanted, (), time.time())
+        others = finding.referrers(reading, wanted) - wanted
+        if others and not cascade:
+            keys = list(map(documents.key_of, others))
+            reading.load(keys)
+            there = documents.intent_from({key: value for key in keys if (value := reading.get(key))})
+            raise ReferencedError("\n".join(_still_referenced(there, wanted)))
+        gone = finding.with_referrers(reading, wanted) if others else wanted
+        planned = scope_plan.plan(reading, Intent(), gone, (), time.time())
         order = reversed(intent_of(planned.before.values()).by_id)
-        return _scoped(reading, planned, [(each, Outcome.DELETED) for each in order if each in wanted])
+        return _scoped(reading, planned, [(each, Outcome.DELETED) for each in order if each in gone])
 
     return Change(whole, scoped)
-
-
-_NEVER_REFERRED_TO = frozenset({"Port", "CustomerRoute", "IPPool"})
 
 
 def _check_found(missing: set[ObjectId]) -> None:
@@ -267,22 +265,6 @@ def _complete(
 
 
 # ---- looking -----------------------------------------------------------------------------------------------
-
-
-def find(intent: Intent, kind: str, name: str) -> ObjectId:
-    """The object called `name`, or `tenant/name`. NotFoundError: none, or several tenants have one."""
-    tenant, slash, short = name.rpartition("/")
-    found = [
-        identity
-        for identity in intent.by_id
-        if (identity.kind, identity.name) == (kind, short) and (not slash or identity.tenant == tenant)
-    ]
-    if not found:
-        raise NotFoundError(f"there is no {kind} {name}")
-    if len(found) > 1:
-        several = ", ".join(identity.qualified_name for identity in found)
-        raise NotFoundError(f"several tenants have a {kind} {name}: {several}")
-    return found[0]
 
 
 def selected(intent: Intent, kind: str, tenant: str | None = None, labels: Labels = ()) -> list[Object]:

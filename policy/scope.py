@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from policy import documents, grants, index, validate
+from policy import documents, finding, grants, index, validate
 from policy.errors import ObjectId
+from policy.finding import WideError
 from policy.grants import Grant, Value
 from policy.model import (
     Address,
@@ -26,9 +27,8 @@ from policy.model import (
 )
 from policy.store import Reading
 
-
-class WideError(Exception):
-    """A change that concerns all there is: to be planned in the whole."""
+MOST = 20_000
+"""As many objects a change is planned among; among more it is no faster than in the whole."""
 
 
 class Scope:
@@ -48,7 +48,7 @@ class Scope:
         self.complete: dict[ObjectId, Object] = {}
         self.active: set[ObjectId] = set()
         reading.load([index.READY, *map(documents.key_of, (*stated, *gone))])
-        if reading.get(index.READY) != index.LAYOUT:
+        if not finding.is_indexed(reading):
             raise WideError("not indexed")
         for item in stated.values():
             before = self.load_stored(item.id)
@@ -75,6 +75,8 @@ class Scope:
     def _activate(self, identities: Iterable[ObjectId]) -> None:
         """They are changed, or may be; what they refer to comes with them."""
         fresh = set(identities) - self.active
+        if len(fresh) + len(self.active) > MOST:
+            raise WideError(f"more than {MOST}")
         self._reading.load(map(documents.key_of, fresh))
         for identity in fresh:
             stored, complete = self.load_stored(identity), self._load(identity, complete=True)
@@ -105,7 +107,7 @@ class Scope:
 
     def _all(self, kind: str, tenant: str = "", to: ObjectId | None = None) -> Iterator[Object]:
         """All that the store has of a kind, complete; those of a tenant that refer to an object."""
-        prefix = f"{documents.PREFIX}{kind}/{tenant}/" if to else f"{documents.PREFIX}{kind}/"
+        prefix = documents.prefix_of(kind, tenant if to else None)
         for key, value in self._reading.under(prefix).items():
             if to and f'"{to.name}"'.encode() not in value:
                 continue  # no need to read all of it
@@ -129,7 +131,7 @@ class Scope:
                 return
             case VMNetwork() | Host() if before is None or after is None:
                 return
-            case Tenant() if after is not None and self._reading.under(f"{documents.PREFIX}Tenant/"):
+            case Tenant() if after is not None and self._reading.under(documents.prefix_of("Tenant")):
                 return
         raise WideError(str((after or before).id))  # type: ignore[union-attr]
 
@@ -166,14 +168,8 @@ class Scope:
 
     def _look_into(self, subnet: ObjectId) -> None:
         """Its ports may be given other values, from its pools."""
-        self._activate(port for port in self._ports_of(subnet) if port not in self.gone)
+        self._activate(finding.ports_of_subnet(self._reading, subnet))
         self._need_pools(subnet)
-
-    def _ports_of(self, subnet: ObjectId) -> Iterator[ObjectId]:
-        """All have an address."""
-        for grant in grants.decode(self._reading.under(_cas_of(subnet))).values():
-            if grant.held_until is None:
-                yield index.owner_of(grant)
 
     def _need_pools(self, place: ObjectId) -> None:
         names = [key.rpartition("/")[2] for key in self._reading.under(index.pools_of(place))]
@@ -242,28 +238,32 @@ class Scope:
         """Of ports that come to a host or change their device: who has it, and whether the host is full."""
         coming: dict[str, list[Port]] = {}
         for identity in self._touched:
-            port, before = self.after.get(identity), self.complete.get(identity)
-            if isinstance(port, Port) and not _is_placed_like(before, port):
+            port = self.after.get(identity)
+            if isinstance(port, Port) and not _is_placed_like(self.complete.get(identity), port):
                 coming.setdefault(port.host, []).append(port)
-        counts = Counter(
+        then = Counter(
             port.host
             for identity in self._touched
             if isinstance(port := self.after.get(identity), Port) and port.host in coming
         )
         self._reading.load(prefixes=map(index.ports_of_host, coming))
+        before = Counter(
+            port.host
+            for identity in self._touched
+            if isinstance(port := self.complete.get(identity), Port) and port.host in coming
+        )
         for name, ports in coming.items():
-            there = {
-                ObjectId("Port", *key.split("/")[-2:]): device
-                for key, device in self._reading.under(index.ports_of_host(name)).items()
-            }
-            others = there.keys() - self._touched
+            there = self._reading.under(index.ports_of_host(name))
             host = self.after.get(ObjectId("Host", "", name))
-            full = len(others) + counts[name] > validate.MAX_LOCAL_PORTS
+            full = len(there) - before[name] + then[name] > validate.MAX_LOCAL_PORTS
+            is_full = full and isinstance(host, Host) and host.managed
             devices = {index.device(port) for port in ports} - {b""}
-            is_limited = isinstance(host, Host) and host.managed
-            self._activate(
-                identity for identity in others if (full and is_limited) or there[identity] in devices
-            )
+            if is_full or devices:
+                self._activate(
+                    ObjectId("Port", *key.split("/")[-2:])
+                    for key, device in there.items()
+                    if is_full or device in devices
+                )
 
     # ---- what they need
 
@@ -272,7 +272,7 @@ class Scope:
         named = {ObjectId("Tenant", "", identity.tenant) for identity in self.after if identity.tenant}
         self._need(named)
         if not named <= self.after.keys():
-            for key in self._reading.under(f"{documents.PREFIX}Tenant/"):
+            for key in self._reading.under(documents.prefix_of("Tenant")):
                 self._need([documents.id_of(key)])
                 break
 
@@ -358,10 +358,6 @@ class Outside:
             for value, grant in grants.decode(items).items()
             if grant.held_until is None or grant.held_until > self._now
         }
-
-
-def _cas_of(subnet: ObjectId) -> str:
-    return f"{grants.PREFIX}ca/{subnet.tenant}/{subnet.name}/"
 
 
 def _site_of(objects: Mapping[ObjectId, Object], host: str) -> NetworkSite | None:

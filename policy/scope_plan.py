@@ -50,10 +50,7 @@ def plan(
     owners = set(map(str, scope.active))
     granted = {value: grant for value, grant in granted.items() if grant.owner in owners}
     changes = _Changes(reading, scope, policy, before, granted)
-    elsewhere = _elsewhere(reading, scope, changes.homes)
-    objects = {**scope.after, **policy.by_id}.values()
-    peers = replace(intent_of(objects, _sources(scope, stated)), elsewhere=elsewhere)
-    if found := validate.check_policy(Policy(peers)):
+    if found := validate.check_policy(_with_peers(reading, scope, stated, policy, changes.homes)):
         raise ManifestError(found)
     items, gone_keys = changes.items(now)
     return Planned(
@@ -154,19 +151,23 @@ class _Changes:
         return {key for pair in islice(ended, _SWEPT) for key in pair}
 
 
-def _elsewhere(
-    reading: Reading, scope: Scope, homes: Mapping[Home, tuple[Counts, Counts]]
-) -> dict[ObjectId, dict[str, set[int]]]:
-    """The other hosts of VM networks that come to a host, or are translated in another way there; the hosts
-    are then in the scope.
+def _with_peers(
+    reading: Reading,
+    scope: Scope,
+    stated: Intent,
+    policy: Policy,
+    homes: Mapping[Home, tuple[Counts, Counts]],
+) -> Policy:
+    """What of the policy may break a rule on hosts in one VM network: the ports by which one comes to a
+    host, or is translated there in another way, and all other hosts of it.
     """
-    networks = {
-        home.network
+    grown = {
+        home
         for home, (before, then) in homes.items()
         if then.ports and (not before.ports or then.versions - before.versions)
     }
     elsewhere: dict[ObjectId, dict[str, set[int]]] = {}
-    for network in networks:
+    for network in {home.network for home in grown}:
         prefix = index.homes_of(network)
         counts = {
             key.removeprefix(prefix): index.read_counts(value)
@@ -175,4 +176,10 @@ def _elsewhere(
         counts |= {home.host: then for home, (_, then) in homes.items() if home.network == network}
         elsewhere[network] = {host: count.versions for host, count in counts.items() if count.ports}
     scope.need_hosts(host for hosts in elsewhere.values() for host in hosts)
-    return elsewhere
+    whole = intent_of({**scope.after, **policy.by_id}.values(), _sources(scope, stated))
+    ports = tuple(
+        port
+        for port in policy.ports
+        if Home(policy.subnet_by_id[port.subnet_id].network_id, port.host) in grown
+    )
+    return Policy(replace(whole, ports=ports, elsewhere=elsewhere))

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policy import documents, events, intent, manifest
+from policy import documents, events, index, intent, manifest
 from policy.errors import ManifestError, ObjectId
+from policy.finding import NotFoundError, find, names
 from policy.grants import HOLD_SECONDS, decode
-from policy.intent import NotAppliedError, NotFoundError, Outcome, ReferencedError
+from policy.intent import NotAppliedError, Outcome, ReferencedError
 from policy.model import Intent, LogicalNetwork, Port, VMSubnet, intent_of
-from policy.store import ConflictError, Snapshot
+from policy.store import ConflictError, Reading, Snapshot
 from policy.store_memory import MemoryStore
 from tests.unit.intents import intents
 from tests.unit.manifests import EXAMPLE
@@ -219,14 +220,33 @@ def test_the_newest_events_are_kept(store: MemoryStore, monkeypatch: pytest.Monk
 # ---- names ---------------------------------------------------------------------------------------
 
 
-def test_find(store: MemoryStore) -> None:
-    held = stored(store)
-    assert intent.find(held, "Port", "blue-web") == intent.find(held, "Port", "blue/blue-web") == WEB
-    with pytest.raises(NotFoundError, match="there is no Port red/blue-web"):
-        intent.find(held, "Port", "red/blue-web")
-    twice = intent_of([*held.by_id.values(), VMSubnet("red", "Blue_VMSubnet1", "x", ())])
+@pytest.mark.parametrize("indexed", [True, False])
+def test_find(store: MemoryStore, indexed: bool) -> None:
+    if not indexed:
+        store.commit({}, [index.READY])
+    reading = Reading(store)
+    assert find(reading, "Port", "blue-web") == find(reading, "Port", "blue/blue-web") == WEB
+    assert find(reading, "VMSubnet", "Blue_VMSubnet1") == SUBNET
+    assert find(reading, "Host", "h1") == ObjectId("Host", "", "h1")
+    for kind, name in [("Port", "red/blue-web"), ("Port", "none"), ("VMSubnet", "none"), ("Host", "x/h1")]:
+        with pytest.raises(NotFoundError, match=f"there is no {kind} {name}"):
+            find(reading, kind, name)
+    store.commit(documents.items_of([VMSubnet("red", "Blue_VMSubnet1", "x", ())]))
     with pytest.raises(NotFoundError, match="several tenants have a VMSubnet Blue_VMSubnet1: blue/Blue"):
-        intent.find(twice, "VMSubnet", "Blue_VMSubnet1")
+        find(Reading(store), "VMSubnet", "Blue_VMSubnet1")
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_names(store: MemoryStore, indexed: bool) -> None:
+    if not indexed:
+        store.commit({}, [index.READY])
+    reading = Reading(store)
+    assert names(reading, "Port", "blue-a") == ["blue-api", "blue-app"]
+    assert names(reading, "Port", "red/red-a") == ["red/red-api", "red/red-app"]
+    assert names(reading, "Port", "re")[:2] == ["red-api", "red-app"]
+    assert len(names(reading, "Port", "re")) == 6 and len(names(reading, "Port", "")) == 16
+    assert names(reading, "VMNetwork", "b") == ["blue/Blue_VMNet"]
+    assert names(reading, "Host", "") == ["h1", "h2"]
 
 
 # ---- several writers -----------------------------------------------------------------------------

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from policy import documents, index, intent, validate
 from policy.errors import ManifestError, ObjectId
+from policy.finding import NotFoundError, WideError
 from policy.grants import HOLD_SECONDS, decode
-from policy.intent import Change, NotFoundError, Plan, ReferencedError
+from policy.intent import Change, Plan, ReferencedError
 from policy.model import (
     Address,
     AddressRange,
@@ -45,7 +46,6 @@ from policy.model import (
     VMSubnet,
     intent_of,
 )
-from policy.scope import WideError
 from policy.store import Reading, Store
 from policy.store_memory import MemoryStore
 from policy.store_sqlite import SqliteStore
