@@ -170,8 +170,7 @@ def _with_peers(
     for network in {home.network for home in grown}:
         prefix = index.homes_of(network)
         counts = {
-            key.removeprefix(prefix): index.read_counts(value)
-            for key, value in reading.under(prefix).items()
+            key.removeprefix(prefix): index.read_counts(value) for key, value in reading.under(prefix).items()
         }
         counts |= {home.host: then for home, (_, then) in homes.items() if home.network == network}
         elsewhere[network] = {host: count.versions for host, count in counts.items() if count.ports}

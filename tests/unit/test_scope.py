@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -46,7 +47,7 @@ from policy.model import (
     VMSubnet,
     intent_of,
 )
-from policy.store import Reading, Store
+from policy.store import ConflictError, Reading, Store
 from policy.store_memory import MemoryStore
 from policy.store_sqlite import SqliteStore
 
@@ -396,28 +397,40 @@ def check_same(store: Store, change: Change, now: float) -> Plan | None:
     return scoped
 
 
-def check_history(store: Store, world: list[Object], history: Steps) -> None:
-    now = 1000.0
+def settle(store: Store, world: list[Object]) -> None:
+    """The store with as much of the world as fits together."""
     kept: list[Object] = []
     empty = store.snapshot()
-    for item in world:  # as much of it as fits together
+    for item in world:
         first = outcome(lambda item=item: intent.apply(intent_of([*kept, item])).whole(empty))  # type: ignore[misc]
         if isinstance(first, Plan):
             kept.append(item)
-    with at(now):
+    with at(1000.0):
         store.commit(intent.apply(intent_of(kept)).whole(empty).puts)
+
+
+def made(store: Store, change: Callable[[Intent, Policy], Change]) -> Change:
+    items = store.snapshot(documents.PREFIX).items
+    return change(documents.intent_from(items), documents.policy_from(items))
+
+
+def check_sound(store: Store, now: float) -> None:
+    """What is there is right, and planned in the whole it stays as it is."""
+    snapshot = store.snapshot(*intent.SCOPE)
+    with at(now):
+        again = intent.apply(Intent()).whole(snapshot)
+    assert again.puts == {} and set(again.deletes) <= ended(dict(snapshot.items), now)
+
+
+def check_history(store: Store, world: list[Object], history: Steps) -> None:
+    settle(store, world)
+    now = 1000.0
     for seconds, change in history:
         now += seconds
-        items = store.snapshot(documents.PREFIX).items
-        made = change(documents.intent_from(items), documents.policy_from(items))
-        plan = check_same(store, made, now)
-        if plan is None:
-            continue
-        store.commit(plan.puts, plan.deletes, unchanged=plan.unchanged)
-        snapshot = store.snapshot(*intent.SCOPE)
-        with at(now):
-            again = intent.apply(Intent()).whole(snapshot)
-        assert again.puts == {} and set(again.deletes) <= ended(dict(snapshot.items), now)
+        plan = check_same(store, made(store, change), now)
+        if plan is not None:
+            store.commit(plan.puts, plan.deletes, unchanged=plan.unchanged)
+            check_sound(store, now)
 
 
 @settings(max_examples=150, deadline=None)
@@ -434,3 +447,26 @@ def test_and_so_it_is_in_a_file(world: list[Object], history: Steps) -> None:
         store = SqliteStore(Path(directory, "store.db"))
         check_history(store, world, history)
         store.close()
+
+
+@settings(max_examples=100, deadline=None)
+@given(worlds(), steps)
+def test_of_two_who_plan_at_once_one_plans_again_where_they_meet(world: list[Object], history: Steps) -> None:
+    """What a plan found missing, too, is what it relies on."""
+    store = MemoryStore()
+    settle(store, world)
+    now = 1000.0
+    for (seconds, one), (_, other) in pairwise(history):
+        now += seconds
+        with at(now), patch.object(validate, "MAX_LOCAL_PORTS", 4):
+            changes = made(store, one), made(store, other)
+            plans = [outcome(lambda change=change: intent.plan(store, change)) for change in changes]  # type: ignore[misc]
+        for plan in plans:
+            if isinstance(plan, Plan):
+                try:
+                    store.commit(plan.puts, plan.deletes, unchanged=plan.unchanged)
+                    event("committed")
+                except ConflictError:
+                    event("conflict")
+        with patch.object(validate, "MAX_LOCAL_PORTS", 4):
+            check_sound(store, now)
