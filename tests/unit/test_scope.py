@@ -55,6 +55,7 @@ from policy.store_sqlite import SqliteStore
 TENANTS = st.sampled_from(["blue", "blue", "red"])
 HOSTS = ["h1", "h2", "h3", "h4", "ovs1"]
 MACS = [Mac(f"02:00:00:00:00:{number:02x}") for number in range(1, 9)]
+seeds = st.integers(0, 2**32)
 LABELS = st.sampled_from([(), (), (("team", "a"),)])
 
 
@@ -314,6 +315,15 @@ def fitting_change(seed: int) -> Callable[[Intent, Policy], Change]:
     return change
 
 
+def fitting_delete(seed: int) -> Callable[[Intent, Policy], Change]:
+    def change(stated: Intent, _: Policy) -> Change:
+        random = Random(seed)
+        some = random.sample(stated.ports, min(len(stated.ports), random.choice([1, 1, 2, 5])))
+        return intent.delete([port.id for port in some])
+
+    return change
+
+
 def changes() -> st.SearchStrategy[Callable[[Intent, Policy], Change]]:
     stated = st.lists(st.one_of(ports(), ports(), ports(), ports(), tenant_objects()), min_size=1, max_size=3)
 
@@ -328,9 +338,10 @@ def changes() -> st.SearchStrategy[Callable[[Intent, Policy], Change]]:
 
         return change
 
-    fitting = st.integers(0, 2**32).map(fitting_change)
+    fitting = seeds.map(fitting_change)
     return st.one_of(
         fitting,
+        seeds.map(fitting_delete),
         fitting,
         fitting,
         stated.map(lambda objects: lambda *_: intent.apply(intent_of(objects))),
@@ -397,8 +408,8 @@ def check_same(store: Store, change: Change, now: float) -> Plan | None:
     return scoped
 
 
-def settle(store: Store, world: list[Object]) -> None:
-    """The store with as much of the world as fits together."""
+def settle(store: Store, world: list[Object], random: Random) -> None:
+    """The store with as much of the world as fits together, and some ports."""
     kept: list[Object] = []
     empty = store.snapshot()
     for item in world:
@@ -407,6 +418,11 @@ def settle(store: Store, world: list[Object]) -> None:
             kept.append(item)
     with at(1000.0):
         store.commit(intent.apply(intent_of(kept)).whole(empty).puts)
+        for _ in range(random.randrange(25)):
+            change = made(store, fitting_change(random.randrange(2**32)))
+            plan = outcome(lambda change=change: change.whole(store.snapshot(*intent.SCOPE)))  # type: ignore[misc]
+            if isinstance(plan, Plan):
+                store.commit(plan.puts, plan.deletes)
 
 
 def made(store: Store, change: Callable[[Intent, Policy], Change]) -> Change:
@@ -422,8 +438,8 @@ def check_sound(store: Store, now: float) -> None:
     assert again.puts == {} and set(again.deletes) <= ended(dict(snapshot.items), now)
 
 
-def check_history(store: Store, world: list[Object], history: Steps) -> None:
-    settle(store, world)
+def check_history(store: Store, world: list[Object], seed: int, history: Steps) -> None:
+    settle(store, world, Random(seed))
     now = 1000.0
     for seconds, change in history:
         now += seconds
@@ -434,27 +450,31 @@ def check_history(store: Store, world: list[Object], history: Steps) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(worlds(), steps)
-def test_a_plan_among_what_it_concerns_is_that_of_the_whole(world: list[Object], history: Steps) -> None:
+@given(worlds(), seeds, steps)
+def test_a_plan_among_what_it_concerns_is_that_of_the_whole(
+    world: list[Object], seed: int, history: Steps
+) -> None:
     with patch.object(validate, "MAX_LOCAL_PORTS", 4):
-        check_history(MemoryStore(), world, history)
+        check_history(MemoryStore(), world, seed, history)
 
 
 @settings(max_examples=15, deadline=None)
-@given(worlds(), steps)
-def test_and_so_it_is_in_a_file(world: list[Object], history: Steps) -> None:
+@given(worlds(), seeds, steps)
+def test_and_so_it_is_in_a_file(world: list[Object], seed: int, history: Steps) -> None:
     with TemporaryDirectory() as directory:
         store = SqliteStore(Path(directory, "store.db"))
-        check_history(store, world, history)
+        check_history(store, world, seed, history)
         store.close()
 
 
 @settings(max_examples=100, deadline=None)
-@given(worlds(), steps)
-def test_of_two_who_plan_at_once_one_plans_again_where_they_meet(world: list[Object], history: Steps) -> None:
+@given(worlds(), seeds, steps)
+def test_of_two_who_plan_at_once_one_plans_again_where_they_meet(
+    world: list[Object], seed: int, history: Steps
+) -> None:
     """What a plan found missing, too, is what it relies on."""
     store = MemoryStore()
-    settle(store, world)
+    settle(store, world, Random(seed))
     now = 1000.0
     for (seconds, one), (_, other) in pairwise(history):
         now += seconds
