@@ -12,7 +12,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
-from hypothesis import event, given, settings
+import pytest
+from hypothesis import currently_in_test_context, event, given, settings
 from hypothesis import strategies as st
 
 from policy import documents, index, intent, validate
@@ -382,6 +383,11 @@ def ended(items: dict[str, bytes], now: float) -> set[str]:
     return held | {key for key, each in index.read_held(under) if each.until <= now}
 
 
+def tell(text: str) -> None:
+    if currently_in_test_context():
+        event(text)
+
+
 def check_same(store: Store, change: Change, now: float) -> Plan | None:
     """The plan, if there is one."""
     snapshot = store.snapshot(*intent.SCOPE)
@@ -390,11 +396,11 @@ def check_same(store: Store, change: Change, now: float) -> Plan | None:
         try:
             scoped = outcome(lambda: change.scoped(Reading(store)))
         except WideError as wide:
-            event(f"wide: {str(wide).split()[0]}")
+            tell(f"wide: {str(wide).split()[0]}")
             return whole if isinstance(whole, Plan) else None
     if not isinstance(whole, Plan) or not isinstance(scoped, Plan):
         assert scoped == whole
-        event("same error")
+        tell("same error")
         return None
     assert dict(scoped.outcomes) == dict(whole.outcomes)
     assert scoped.puts == whole.puts
@@ -404,7 +410,7 @@ def check_same(store: Store, change: Change, now: float) -> Plan | None:
     for identity, _ in whole.outcomes:
         assert scoped.before.by_id.get(identity) == whole.before.by_id.get(identity)
         assert scoped.after.by_id.get(identity) == whole.after.by_id.get(identity)
-    event("same plan")
+    tell("same plan")
     return scoped
 
 
@@ -490,3 +496,47 @@ def test_of_two_who_plan_at_once_one_plans_again_where_they_meet(
                     event("conflict")
         with patch.object(validate, "MAX_LOCAL_PORTS", 4):
             check_sound(store, now)
+
+
+def test_the_last_address_of_a_subnet_is_found() -> None:
+    store = MemoryStore()
+    v4 = SiteSubnet(ip_network("10.0.0.0/24"), span("10.0.0.10", "10.0.0.200"))
+    world: list[Object] = [
+        LogicalNetwork("fabric"),
+        NetworkSite("rack0", "fabric", (v4,)),
+        Host("h1", "rack0", underlay=Underlay("u1")),
+        VMNetwork("blue", "net", "fabric"),
+        VMSubnet("blue", "s1", "net", (ip_network("10.1.0.0/24"),)),
+    ]
+    ports = [Port("blue", f"p{number}", "s1", "h1") for number in range(254)]
+    intent.commit(store, intent.apply(intent_of([*world, *ports[:252]])))
+    plan = check_same(store, intent.apply(intent_of(ports[252:253])), time.time())
+    assert plan is not None
+    store.commit(plan.puts, plan.deletes, unchanged=plan.unchanged)
+    assert check_same(store, intent.apply(intent_of(ports[253:])), time.time()) is None, "used up"
+
+
+def test_hosts_that_are_translated_in_another_way_may_need_another_gateway() -> None:
+    store = MemoryStore()
+    world: list[Object] = [LogicalNetwork("fabric"), VMNetwork("blue", "net", "fabric")]
+    for number in (0, 1):
+        subnets = (
+            SiteSubnet(
+                ip_network(f"10.0.{number}.0/24"),
+                span(f"10.0.{number}.10", f"10.0.{number}.99"),
+                ip_address(f"10.0.{number}.1"),
+            ),
+            SiteSubnet(ip_network(f"fd77:{number}::/64"), span(f"fd77:{number}::10", f"fd77:{number}::99")),
+        )
+        world += [
+            NetworkSite(f"rack{number}", "fabric", subnets),
+            Host(f"h{number}", f"rack{number}", underlay=Underlay("u1")),
+        ]
+    for name, prefix in (("v4", "10.1.0.0/24"), ("v6", "fd00:1::/64")):
+        world.append(VMSubnet("blue", name, "net", (ip_network(prefix),), translation=Translation.REWRITE))
+    there = [Port("blue", "a", "v4", "h0"), Port("blue", "b", "v4", "h1"), Port("blue", "c", "v6", "h0")]
+    intent.commit(store, intent.apply(intent_of([*world, *there])))
+    change = intent.apply(intent_of([Port("blue", "d", "v6", "h1")]))
+    assert check_same(store, change, time.time()) is None
+    with pytest.raises(ManifestError, match="no IPv6 gateway"):
+        change.scoped(Reading(store))
