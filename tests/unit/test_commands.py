@@ -67,7 +67,7 @@ def test_check(shell: Shell) -> None:
 def test_check_together_with_a_store(applied: Shell) -> None:
     mine = applied.file("mine.yaml", MINE)
     result = applied("check", "-f", mine, "--store", applied.location)
-    assert result.stderr == "no problems in 18 objects\n"
+    assert result.stderr == "no problems in 1 object\n"
 
 
 def test_apply_says_what_became_of_each_object(shell: Shell) -> None:
