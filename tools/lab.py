@@ -81,7 +81,7 @@ def apply(files: Iterable[Path], prefix: str = DEFAULT_PREFIX, seconds: float = 
     is no namespace. NotAppliedError: a host has not followed.
     """
     from dataplane import links
-    from policy import intent, manifest
+    from policy import documents, intent, manifest
     from policy.intent import Outcome
     from tools import lab_net
 
@@ -104,12 +104,13 @@ def apply(files: Iterable[Path], prefix: str = DEFAULT_PREFIX, seconds: float = 
         for name in missing:
             lab_net.make_namespace(name)
         revision, plan = intent.commit(store, change)
-        intent.wait_applied(store, plan.policy, revision, seconds, lambda _: None)
+        policy = documents.policy_from(store.snapshot(documents.PREFIX).items)
+        intent.wait_applied(store, policy, revision, seconds, lambda _: None)
         changed = {identity for identity, outcome in plan.outcomes if outcome is not Outcome.UNCHANGED}
-        ports = [port for port in _vm_ports(plan.policy) if port.id in changed]
-        _configure_vms(plan.policy, prefix, ports)
+        ports = [port for port in _vm_ports(policy) if port.id in changed]
+        _configure_vms(policy, prefix, ports)
         _wait_for_addresses(ports, prefix)
-        state.status["ports"] = _port_views(plan.policy, prefix)
+        state.status["ports"] = _port_views(policy, prefix)
         state.save()
     return plan
 
