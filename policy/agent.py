@@ -143,6 +143,7 @@ def follow(open_store: Callable[[], Store], happenings: Happenings) -> None:
             store = open_store()
             try:
                 if since is None:
+                    log.info("reading")
                     snapshot = store.snapshot(documents.PREFIX)
                     since = snapshot.revision
                     happenings.put(snapshot)
