@@ -36,6 +36,8 @@ from policy.store_sqlite import SqliteStore
 WARM_UP = 5
 """Changes before those that count."""
 ROUNDS = 3
+CHANGE_HOSTS = 100
+"""On as many at most ports appear."""
 SETTLE_SECONDS = 0.005
 """At least this long, and up to twice, a VM sends in vain before the change is made."""
 PATIENCE_SECONDS = 60.0
@@ -52,7 +54,7 @@ class Settings:
     """records in the tables of a host among `hosts`; changes that are timed, every other one a move."""
 
     records: int
-    hosts: int = 100
+    hosts: int
     changes: int = 200
 
 
@@ -80,7 +82,8 @@ def _run(settings: Settings, progress: Progress) -> Figures:
                 live = _Live(stack, plan, path)
                 loads = [live.load(say, each + 1) for each in range(ROUNDS)]
                 loaded = live.memory()
-                live.resolve(settings.hosts)
+                say("resolving next hops")
+                live.resolve(min(settings.hosts - 1, CHANGE_HOSTS))
                 changes = _changes(live, store, settings, say)
                 memory = live.memory()
         finally:
@@ -207,9 +210,9 @@ class _Live:
         return self._agent.memory()
 
     def resolve(self, hosts: int) -> None:
-        """Every next hop, so that no packet waits for one."""
+        """The next hops to the first hosts, so that no packet waits for one."""
         self._probe = net.Probe(self._stack, self._wire)
-        for number in range(1, hosts):
+        for number in range(1, hosts + 1):
             self._client.ping_pa(str(self._plan.pa(number)))
 
     def send(self, port: Port, pa: IPv4Address) -> None:
@@ -230,10 +233,11 @@ def _changes(live: _Live, store: SqliteStore, settings: Settings, say: Progress)
     times: dict[str, list[float]] = {"add": [], "move": []}
     commits: list[float] = []
     pause = random.Random(1)
+    hosts = min(settings.hosts - 1, CHANGE_HOSTS)
     for number in range(settings.changes + WARM_UP):
         say(f"change {number + 1} of {settings.changes + WARM_UP}")
         which, is_move = divmod(number, 2)
-        host = 1 + (which + is_move) % (settings.hosts - 1)
+        host = 1 + (which + is_move) % hosts
         port = plan.change(which, host)
         live.send(port, plan.pa(host))
         time.sleep(SETTLE_SECONDS * (1 + pause.random()))  # out of step with whatever the agent does

@@ -21,6 +21,7 @@ from policy.model import (
     VMSubnet,
     intent_of,
 )
+from policy.validate import MAX_LOCAL_PORTS
 
 HOST = "host-0"
 """Under test."""
@@ -29,6 +30,10 @@ VM_NAMESPACE, VM_DEVICE = "vm", "eth0"
 VM_ADDRESS = IPv4Address("10.255.0.10")
 VM_MAC = Mac("02:bb:00:00:00:01")
 
+PORTS_A_HOST = 500
+"""Unless a number of hosts is asked for."""
+
+_MIN_HOSTS = 100
 _SITE = IPv4Network("172.16.0.0/12")
 _TENANTS = 10
 _PORTS_A_SUBNET = 4_000
@@ -37,6 +42,15 @@ _CHANGES = "changes"
 _CHANGES_PREFIX = IPv4Network("10.255.0.0/16")
 _UDP, _DISCARD = 17, 9
 _FIRST_CHANGE = int(VM_ADDRESS) + 1
+
+
+def default_hosts(records: int) -> int:
+    return max(_MIN_HOSTS, -(-records // PORTS_A_HOST))
+
+
+def least_hosts(records: int) -> int:
+    """What so many need, besides the one under test."""
+    return -(-records // MAX_LOCAL_PORTS) + 1
 
 
 @dataclass(frozen=True)

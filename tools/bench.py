@@ -107,12 +107,17 @@ def _print_table(document: dict[str, object]) -> None:
     type=click.IntRange(2, 10_000_000),
     help="Lookup records; repeatable.  [default: 1,000, 100,000 and 1,000,000]",
 )
-@click.option("--hosts", default=100, show_default=True, type=click.IntRange(3, 65_000), help="Behind them.")
+@click.option(
+    "--hosts",
+    default=None,
+    type=click.IntRange(3, 65_000),
+    help="Behind them.  [default: one for 500 records, 100 at least]",
+)
 @click.option(
     "--changes", default=200, show_default=True, type=click.IntRange(1, 100_000), help="To time, one by one."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def control(counts: tuple[int, ...], hosts: int, changes: int, as_json: bool) -> None:
+def control(counts: tuple[int, ...], hosts: int | None, changes: int, as_json: bool) -> None:
     """From the store to packets: a real agent and a real data plane in network namespaces.
 
     How long a host takes to learn all records, and how long a change of one port takes from the return of its
@@ -124,8 +129,13 @@ def control(counts: tuple[int, ...], hosts: int, changes: int, as_json: bool) ->
     """
     from bench.control import Settings, run_all
     from bench.control_net import BenchError
+    from bench.control_plan import default_hosts, least_hosts
 
-    settings = [Settings(each, hosts, changes) for each in counts or CONTROL_RECORDS]
+    counts = counts or CONTROL_RECORDS
+    least = least_hosts(max(counts))
+    if hosts is not None and hosts < least:
+        raise click.BadParameter(f"{max(counts)} records need {least} hosts", param_hint="--hosts")
+    settings = [Settings(each, hosts or default_hosts(each), changes) for each in counts]
     try:
         document = run_all(settings, lambda text: click.echo(text, err=True))
     except BenchError as error:

@@ -75,7 +75,9 @@ def test_only_root_can() -> None:
     assert "run this as root" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--records", "1"], ["--hosts", "2"], ["--changes", "0"]])
+@pytest.mark.parametrize(
+    "arguments", [["--records", "1"], ["--hosts", "2"], ["--changes", "0"], ["--hosts", "50"]]
+)
 def test_what_cannot_be_measured_is_wrong_usage(arguments: list[str]) -> None:
     assert CliRunner().invoke(command, ["control", *arguments]).exit_code == 2
 
