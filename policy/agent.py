@@ -39,6 +39,11 @@ RESYNC_SECONDS = 60.0
 FIRST_RETRY, LAST_RETRY = 0.5, 30.0
 """Seconds: each retry waits twice as long as the one before."""
 
+QUIET_SECONDS, LATEST_SECONDS = 0.02, 0.5
+"""Changes are verified and told of when none has come for so long, or the first has waited so long: a look at
+every row of the tables delays no change of a series.
+"""
+
 _CONNECT_SECONDS = 0.02
 _LOOK_SECONDS = 1.0
 _BACKLOG = 256
@@ -85,6 +90,15 @@ class Options:
     remove: bool = False
     strict: bool = False
     resync: float = RESYNC_SECONDS
+
+
+@dataclass
+class _Unsettled:
+    """Steps that are in the tables, not verified and told of yet. begun: the first; due: to settle them."""
+
+    pushed: Pushed
+    begun: float
+    due: float
 
 
 @dataclass
@@ -199,6 +213,7 @@ class Agent:
         self._attachments = Attachments()
         self._attached: object = None  # the policy that devices were last made by
         self._is_pushed = False  # the rows are those of the view
+        self._unsettled: _Unsettled | None = None
         self._problems: list[str] = []
         self._retry = _Backoff()
         self._resync = time.monotonic() + options.resync
@@ -222,6 +237,8 @@ class Agent:
             due = time.monotonic() + _CONNECT_SECONDS
         elif self._problems:
             due = min(due, self._retry.due)
+        if self._is_pushed and self._unsettled is not None:
+            due = min(due, self._unsettled.due)
         limit = watchdog_seconds()
         patience = min(due - time.monotonic(), limit / 3 if limit else due)
         found: list[Happening] = []
@@ -271,6 +288,10 @@ class Agent:
             return
         if time.monotonic() >= self._resync:
             self._check()
+        if self._is_pushed and self._unsettled is not None:
+            self._settle(self._unsettled)
+        if self._client is None:
+            return
         if self._problems and time.monotonic() < self._retry.due:
             return
         if not self._is_pushed:
@@ -305,8 +326,7 @@ class Agent:
         try:
             self._push_step(self._view, self._pusher, step, begun)
         except PushError as error:
-            log.info("all rows are pushed", why=str(error))
-            self._is_pushed = False
+            self._push_all_because(error)
         except GoneError as error:
             self._lose_dataplane(str(error))
 
@@ -347,7 +367,7 @@ class Agent:
         if self._client is not None:
             log.warning("the data plane has gone", why=why)
             self._client.close()
-            self._client = self._pusher = None
+            self._client = self._pusher = self._unsettled = None
             self._connection += 1
 
     # ---- pushing
@@ -357,14 +377,36 @@ class Agent:
         if concerns_devices:
             self._attachments.serve(view.policy, view.host, held=True)
         pushed = pusher.push_step(step, view.ids)
+        if self._unsettled is not None:
+            pushed, begun = self._unsettled.pushed.then(pushed), self._unsettled.begun
+        due = min(time.monotonic() + QUIET_SECONDS, begun + LATEST_SECONDS)
+        self._unsettled = _Unsettled(pushed, begun, due)
         if concerns_devices:
             self._attach()
-        self._tell(pushed, begun)
+
+    def _settle(self, unsettled: _Unsettled) -> None:
+        """Verify and tell, if it is due or devices wait for it."""
+        assert self._view is not None and self._pusher is not None
+        if time.monotonic() < unsettled.due and self._attached is self._view.policy:
+            return
+        try:
+            self._pusher.verify()
+        except PushError as error:
+            self._push_all_because(error)
+        except GoneError as error:
+            self._lose_dataplane(str(error))
+        else:
+            self._tell(unsettled.pushed, unsettled.begun)
+
+    def _push_all_because(self, error: PushError) -> None:
+        log.info("all rows are pushed", why=str(error))
+        self._is_pushed = False
 
     def _push_all(self) -> None:
         view, pusher = self._view, self._pusher
         assert view is not None and pusher is not None
         begun = time.monotonic()
+        self._unsettled = None
         try:
             self._attachments.serve(view.policy, view.host, held=True)
             pushed = pusher.push(view.whole())
@@ -416,6 +458,7 @@ class Agent:
     # ---- telling
 
     def _tell(self, pushed: Pushed | None, begun: float) -> None:
+        self._unsettled = None
         if pushed is not None and pushed.way:
             seconds = round(time.monotonic() - begun, 6)
             log.info("applied", revision=self._revision, **asdict(pushed), seconds=seconds)

@@ -142,6 +142,7 @@ def test_step_by_step(sequence: list[Policy]) -> None:
                 if step is None:
                     raise PushError("it is about all rows")
                 pusher.push_step(step, view.ids)
+                pusher.verify()
             except PushError:
                 pusher.push(view.whole())
             else:
@@ -166,8 +167,11 @@ def test_a_step_that_can_not_be_verified_needs_all_rows() -> None:
         step = view.change({key: None})
         assert step
         desk.lies = {RowKind.RECORD}
+        pusher.push_step(step, view.ids)
         with pytest.raises(PushError, match="rows of record differ"):
-            pusher.push_step(step, view.ids)
+            pusher.verify()
+        with pytest.raises(PushError, match="not known"):
+            pusher.verify()
         assert not pusher.is_in_place()
         desk.lies = set()
         pusher.push(view.whole())
