@@ -29,7 +29,7 @@ from dataplane.tables import ChangeSet
 from dataplane.views import SELF_HOST
 from policy import documents, intent, reconcile
 from policy.host_view import HostView, Whole
-from policy.model import ROUTER_MAC, Object, Port, mac_value
+from policy.model import ROUTER_MAC, Port, intent_of, mac_value
 from policy.pusher import FIRST_ROWS, Pusher
 from policy.store_sqlite import SqliteStore
 
@@ -115,9 +115,8 @@ def fill(store: SqliteStore, plan: Plan) -> dict[str, float]:
 
 
 def commit(store: SqliteStore, port: Port) -> None:
-    """What `isolane apply` does with one port, all of it stated."""
-    items: list[Object] = [port]
-    store.commit(documents.items_of(items))
+    """What `isolane apply` does with a manifest of one port."""
+    intent.commit(store, intent.apply(intent_of([port])))
 
 
 # ---- in this process ---------------------------------------------------------------------------------------

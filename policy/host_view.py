@@ -82,11 +82,13 @@ class HostView:
         self._ports: dict[str, dict[str, bytes]] = {}
         self._others: dict[str, dict[ObjectId, Object]] = defaultdict(dict)
         for key, value in items.items():
-            identity = kind, tenant, name = documents.id_of(key)
-            if kind == "Port":
-                self._ports.setdefault(tenant, {})[name] = value
+            kind, tenant, name = documents.parts_of(key)
+            if kind != "Port":
+                self._others[kind][ObjectId(kind, tenant, name)] = documents.load(key, value, complete=True)
+            elif tenant in self._ports:
+                self._ports[tenant][name] = value
             else:
-                self._others[kind][identity] = documents.load(key, value, complete=True)
+                self._ports[tenant] = {name: value}
         self._local = {port.id: port for port in self._ports_on(host)}
         self._homes: Counter[str] = Counter()
         self._policy: Policy | None = None
