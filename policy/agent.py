@@ -28,7 +28,7 @@ from policy.attachments import UNDERLAY_ID, Attachments, wanted_of
 from policy.compiler import own_pas
 from policy.errors import PolicyError
 from policy.events import Event
-from policy.host_view import HostView, Step
+from policy.host_view import HostView, Step, uncollected
 from policy.pusher import Pushed, Pusher, PushError, known_ids
 from policy.store import Batch, CompactedError, Snapshot, Store, StoreError, UnavailableError
 from policy.tables import Ids
@@ -158,7 +158,8 @@ def follow(open_store: Callable[[], Store], happenings: Happenings) -> None:
             try:
                 if since is None:
                     log.info("reading")
-                    snapshot = store.snapshot(documents.PREFIX)
+                    with uncollected():
+                        snapshot = store.snapshot(documents.PREFIX)
                     since = snapshot.revision
                     happenings.put(snapshot)
                     del snapshot  # as large as the intent

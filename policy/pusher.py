@@ -114,9 +114,7 @@ class Pusher:
         return _pushed(self._generation, "in place" if change_sets else "", change_sets)
 
     def verify(self) -> None:
-        """Of steps: the core looks at every row it has. PushError as in push_step: they are not as they should
-        be.
-        """
+        """Of steps: the core looks at every row it has. PushError, as in push_step: they differ."""
         if self._digests is None:
             raise PushError("what the core holds is not known")
         expected, self._digests = self._digests, None
