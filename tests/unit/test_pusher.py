@@ -178,6 +178,12 @@ def test_a_step_that_can_not_be_verified_needs_all_rows() -> None:
         assert pusher.is_in_place()
 
 
+def test_pushes_are_told_of_as_one() -> None:
+    one, nothing = Pushed(3, 2, 1, "in place"), Pushed(4, 0, 0, "")
+    assert one.then(nothing) == Pushed(4, 2, 1, "in place")
+    assert nothing.then(Pushed(5, 1, 0, "in place")) == Pushed(5, 1, 0, "in place")
+
+
 deaths_of_a_push = st.tuples(st.integers(0, CALLS_OF_A_PUSH), st.booleans())
 
 
