@@ -391,7 +391,8 @@ class Agent:
         if time.monotonic() < unsettled.due and self._attached is self._view.policy:
             return
         try:
-            self._pusher.verify()
+            if unsettled.pushed.way:
+                self._pusher.verify()
         except PushError as error:
             self._push_all_because(error)
         except GoneError as error:
