@@ -39,7 +39,7 @@ RESYNC_SECONDS = 60.0
 FIRST_RETRY, LAST_RETRY = 0.5, 30.0
 """Seconds: each retry waits twice as long as the one before."""
 
-QUIET_SECONDS, LATEST_SECONDS = 0.02, 0.5
+QUIET_SECONDS, LATEST_SECONDS = 0.1, 1.0
 """Changes are verified and told of when none has come for so long, or the first has waited so long: a look at
 every row of the tables delays no change of a series.
 """
