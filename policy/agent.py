@@ -30,7 +30,7 @@ from policy.attachments import UNDERLAY_ID, Attachments, wanted_of
 from policy.compiler import own_pas
 from policy.errors import PolicyError
 from policy.events import Event
-from policy.host_view import HostView, Step
+from policy.host_view import HostView, Step, uncollected
 from policy.pusher import Pushed, Pusher, PushError, known_ids
 from policy.store import Batch, CompactedError, Snapshot, Store, StoreError, UnavailableError
 from policy.tables import Ids
@@ -40,6 +40,12 @@ RESYNC_SECONDS = 60.0
 
 FIRST_RETRY, LAST_RETRY = 0.5, 30.0
 """Seconds: each retry waits twice as long as the one before."""
+
+FAST_SECONDS = 0.005
+QUIET_SECONDS, LATEST_SECONDS = 0.1, 1.0
+"""A change is verified and told of at once where that was fast the last time. Of larger tables, which are
+looked at row by row, when no other change has come for so long, or the first has waited so long.
+"""
 
 _CONNECT_SECONDS = 0.02
 _HOPS_SECONDS = 0.5
@@ -90,6 +96,15 @@ class Options:
     remove: bool = False
     strict: bool = False
     resync: float = RESYNC_SECONDS
+
+
+@dataclass
+class _Unsettled:
+    """Steps that are in the tables, not verified and told of yet. begun: the first; due: to settle them."""
+
+    pushed: Pushed
+    begun: float
+    due: float
 
 
 @dataclass
@@ -148,7 +163,9 @@ def follow(open_store: Callable[[], Store], happenings: Happenings) -> None:
             store = open_store()
             try:
                 if since is None:
-                    snapshot = store.snapshot(documents.PREFIX)
+                    log.info("reading")
+                    with uncollected():
+                        snapshot = store.snapshot(documents.PREFIX)
                     since = snapshot.revision
                     happenings.put(snapshot)
                     del snapshot  # as large as the intent
@@ -206,6 +223,8 @@ class Agent:
         self._attachments = Attachments()
         self._attached: object = None  # the policy that devices were last made by
         self._is_pushed = False  # the rows are those of the view
+        self._unsettled: _Unsettled | None = None
+        self._verification = 0.0  # seconds that the last one took
         self._problems: list[str] = []
         self._retry = _Backoff()
         self._resync = time.monotonic() + options.resync
@@ -234,6 +253,8 @@ class Agent:
             due = min(due, self._resync, self._hops_due or due)
             if self._problems:
                 due = min(due, self._retry.due)
+            if self._is_pushed and self._unsettled is not None:
+                due = min(due, self._unsettled.due)
         limit = watchdog_seconds()
         patience = min(due - now, limit / 3 if limit else due)
         found: list[Happening] = []
@@ -285,6 +306,8 @@ class Agent:
             self._check()
         if self._hops_due is not None and time.monotonic() >= self._hops_due:
             self._listen_to_hops()
+        if self._is_pushed and self._unsettled is not None:
+            self._settle(self._unsettled)
         if self._client is None:
             return
         if self._problems and time.monotonic() < self._retry.due:
@@ -322,8 +345,7 @@ class Agent:
         try:
             self._push_step(self._view, self._pusher, step, begun)
         except PushError as error:
-            log.info("all rows are pushed", why=str(error))
-            self._is_pushed = False
+            self._push_all_because(error)
         except ClientError as error:
             self._lose_dataplane(str(error), error)
 
@@ -380,7 +402,7 @@ class Agent:
             log.warning("the data plane has gone", why=why)
             self._client.close()
             self._idle.hang_up()
-            self._client = self._idle = self._pusher = None
+            self._client = self._idle = self._pusher = self._unsettled = None
             self._connection += 1
 
     # ---- pushing
@@ -390,16 +412,43 @@ class Agent:
         if concerns_devices:
             self._attachments.serve(view.policy, view.host, held=True)
         pushed = pusher.push_step(step, view.ids)
+        if self._unsettled is not None:
+            pushed, begun = self._unsettled.pushed.then(pushed), self._unsettled.begun
+        due = begun
+        if self._verification > FAST_SECONDS:
+            due = min(time.monotonic() + QUIET_SECONDS, begun + LATEST_SECONDS)
+        self._unsettled = _Unsettled(pushed, begun, due)
         if concerns_devices:
             self._attach()
         elif step.before[RowKind.PA] != step.after[RowKind.PA] and self._hops_due is None:
             self._hops_due = time.monotonic() + _HOPS_SECONDS
-        self._tell(pushed, begun)
+
+    def _settle(self, unsettled: _Unsettled) -> None:
+        """Verify and tell, if it is due or devices wait for it."""
+        assert self._view is not None and self._pusher is not None
+        if time.monotonic() < unsettled.due and self._attached is self._view.policy:
+            return
+        try:
+            if unsettled.pushed.way:
+                begun = time.monotonic()
+                self._pusher.verify()
+                self._verification = time.monotonic() - begun
+        except PushError as error:
+            self._push_all_because(error)
+        except ClientError as error:
+            self._lose_dataplane(str(error), error)
+        else:
+            self._tell(unsettled.pushed, unsettled.begun)
+
+    def _push_all_because(self, error: PushError) -> None:
+        log.info("all rows are pushed", why=str(error))
+        self._is_pushed = False
 
     def _push_all(self) -> None:
         view, pusher = self._view, self._pusher
         assert view is not None and pusher is not None
         begun = time.monotonic()
+        self._unsettled = None
         try:
             self._attachments.serve(view.policy, view.host, held=True)
             pushed = pusher.push(view.whole())
@@ -460,6 +509,7 @@ class Agent:
     # ---- telling
 
     def _tell(self, pushed: Pushed | None, begun: float) -> None:
+        self._unsettled = None
         if pushed is not None and pushed.way:
             seconds = round(time.monotonic() - begun, 6)
             log.info("applied", revision=self._revision, **asdict(pushed), seconds=seconds)

@@ -86,12 +86,16 @@ class SqliteStore:
             if revision > newest:
                 raise ValueError(f"revision {revision} is in the future; the newest is {newest}")
             ranges = prefixes or (("",) if keys is None else ())
-            rows = list(_held(connection, ranges, keys or (), revision))
+            items: dict[str, bytes] = {}
+            revisions: dict[str, int] = {}
+            for key, value, changed in _held(connection, ranges, keys or (), revision):
+                items[key] = value
+                revisions[key] = changed
         if len(ranges) != 1 or keys:
-            rows = sorted(set(rows))
-        return Snapshot(
-            revision, {key: value for key, value, _ in rows}, {key: changed for key, _, changed in rows}
-        )
+            order = sorted(items)
+            items = {key: items[key] for key in order}
+            revisions = {key: revisions[key] for key in order}
+        return Snapshot(revision, items, revisions)
 
     def commit(
         self,
