@@ -6,6 +6,7 @@ synchronous=FULL: what `commit` has returned survives a power failure. A commit 
 watches wake; they look once a second besides, for a writer may die between the two.
 """
 
+import errno
 import os
 import sqlite3
 import threading
@@ -135,7 +136,7 @@ class SqliteStore:
     def _open(self) -> sqlite3.Connection:
         with self._errors():
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            _make_file(self._path)
             connection = sqlite3.connect(
                 self._path, timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False
             )
@@ -231,6 +232,20 @@ class SqliteWatch:
             if changes or revision == newest:
                 self._read.append(Batch(revision, changes))
         self._since = newest
+
+
+def _make_file(path: Path) -> None:
+    """The file, if there is none. OSError: it can't be read and written.
+
+    It is never opened: closing any descriptor of it would give up the locks that SQLite holds for this
+    process, and another process, taking itself for the last, would remove the log that this one reads.
+    """
+    with suppress(FileExistsError):
+        os.mknod(path, 0o600)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 # ---- steps of a transaction --------------------------------------------------------------------------------

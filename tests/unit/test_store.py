@@ -374,6 +374,9 @@ for number in range(int(sys.argv[3])):
 """
 
 
+OPEN = "from policy.store_sqlite import SqliteStore; store = SqliteStore(sys.argv[1])"
+
+
 def start_writer(path: Path, name: str, commits: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", WRITER, str(path), name, str(commits)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -391,6 +394,23 @@ def test_commits_of_other_processes_are_seen(tmp_path: Path) -> None:
         writer.stdout.close()
     assert [batch.revision for batch in seen if batch] == list(range(1, 51))
     assert {len(batch.changes) for batch in seen if batch} == {20}
+    store.close()
+
+
+def test_a_watch_outlives_the_other_processes_of_the_store(tmp_path: Path) -> None:
+    """Each takes itself for the last when it ends, unless we hold our locks."""
+    path = tmp_path / "store.db"
+    store = SqliteStore(path)
+    store.commit({"a": b"1"})
+    with store.watch(1) as watch:
+        for number in range(3):
+            program = f"import sys; {OPEN}; store.commit({{'a': b'{number}x'}}); store.close()"
+            subprocess.run([sys.executable, "-c", program, path], cwd=ROOT, check=True)
+            assert watch.next(PATIENCE) == Batch(number + 2, (Change("a", f"{number}x".encode()),))
+            assert Path(f"{path}-wal").exists()
+        with store.watch(0):
+            pass
+    assert store.snapshot().revision == 4
     store.close()
 
 
