@@ -497,6 +497,6 @@ class _Telling:
             what = f"{pushed.put} put, {pushed.deleted} deleted, {pushed.way}"
             counts = {"put": pushed.put, "deleted": pushed.deleted}
         text = f"{document['state']} revision {document['revision']}: {what}"
-        key, value = events.item(Event(now, f"host {self._host}", text, counts))
+        key, value = events.item(Event(now, f"{events.HOST_SOURCE}{self._host}", text, counts))
         assert self._store is not None
         return {**puts, key: value}, events.outdated(self._store.snapshot(events.PREFIX).items)

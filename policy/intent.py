@@ -64,13 +64,15 @@ Change = Callable[[Snapshot], Plan]
 def commit(store: Store, change: Change, source: str = "apply") -> tuple[int, Plan]:
     """Plan and commit; when somebody else was faster, plan again. The revision that has it, and the plan.
 
+    Where nothing changes it is the revision of the last change of intent: hosts' states make revisions, too.
+
     ManifestError, ReferencedError, NotFoundError: the plan's; ConflictError: others were faster every time.
     """
     for attempt in count(1):
         snapshot = store.snapshot(*SCOPE, events.PREFIX)
         plan = change(snapshot)
         if not plan.changes and not plan.puts:
-            return plan.revision, plan  # holds that have ended can wait for a change
+            return _last_change(snapshot), plan  # holds that have ended can wait for a change
         try:
             unchanged = dict.fromkeys(SCOPE, plan.revision)
             key, value = events.item(_event(plan, source))
@@ -80,6 +82,13 @@ def commit(store: Store, change: Change, source: str = "apply") -> tuple[int, Pl
             if attempt == _ATTEMPTS:
                 raise
     raise AssertionError("count() goes on")
+
+
+def _last_change(snapshot: Snapshot) -> int:
+    """Its revision, of a snapshot with events: a change that only deletes is an event, too."""
+    keys = [key for key in snapshot.items if key.startswith(SCOPE)]
+    keys += events.keys_of_intent(snapshot.items)
+    return max((snapshot.revisions[key] for key in keys), default=0)
 
 
 def _event(plan: Plan, source: str) -> Event:

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from policy import intent
+from policy import events, intent
+from policy.events import Event
 from policy.store import open_store
 from tests.native import BIN, ROOT
 from tests.unit.manifests import EXAMPLE
@@ -125,6 +126,22 @@ def test_wait(applied: Shell) -> None:
     store.commit({f"host/{host}": json.dumps(state).encode() for host in ("h1", "h2")})
     store.close()
     applied("apply", "-f", mine, "--wait")
+
+
+def test_wait_for_what_was_applied_before(applied: Shell) -> None:
+    """Hosts' states make revisions, too, which no host applies."""
+    store = open_store(applied.location)
+    for host in ("h1", "h2"):
+        state = {"revision": 1, "state": intent.APPLIED, "problems": []}
+        key, value = events.item(Event(1.0, f"host {host}", "applied revision 1: …", {}))
+        store.commit({f"host/{host}": json.dumps(state).encode(), key: value})
+    applied("apply", "-f", EXAMPLE, "--wait", "0")
+    applied("delete", "port", "red-api")
+    text = EXAMPLE.read_text().split("---")
+    left = applied.file("left.yaml", "---".join(part for part in text if "name: red-api" not in part))
+    late = applied("apply", "-f", left, "--wait", "0", status=1)
+    assert late.stderr == "not applied after 0 s by: h1, h2\n"
+    store.close()
 
 
 def test_diff(applied: Shell) -> None:
