@@ -42,6 +42,9 @@ _VERSION = 1
 _STILL = (1 << 63) - 1  # `until` of a version that holds still
 _LAST = "\U0010ffff"  # sorts behind all that names are made of
 
+_File = tuple[int, int]
+"""Its device and inode."""
+
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS store (revision INTEGER NOT NULL, floor INTEGER NOT NULL);
@@ -61,12 +64,13 @@ COMMIT;
 
 
 class SqliteStore:
-    """UnavailableError: the file can't be used, and why."""
+    """UnavailableError: the file can't be used, and why. A file that was put in its place is taken up."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], create: bool = True) -> None:
+        """create: make the store if there is none."""
         self._path = Path(path)
         self._lock = threading.Lock()
-        self._connection = self._open()
+        self._connection, self._file = self._open(create)
 
     # ---- the contract
 
@@ -111,12 +115,18 @@ class SqliteStore:
 
     @contextmanager
     def watch(self, since: int, *prefixes: str) -> Iterator["SqliteWatch"]:
+        connection, file = self._open(create=False)
+        with closing(connection), self._listening() as bell:
+            watch = SqliteWatch(self, connection, file, bell, since, prefixes)
+            _check_watched(since, *_state(connection))
+            yield watch
+
+    @contextmanager
+    def _listening(self) -> Iterator[doorbell.Listener]:
         with self._errors():
             bell = doorbell.Listener(self._bell)
-        with closing(bell), closing(self._open()) as connection:
-            watch = SqliteWatch(self, connection, bell, since, prefixes)
-            _check_known(since, _state(connection)[1])
-            yield watch
+        with closing(bell):
+            yield bell
 
     def compact(self, before: int) -> None:
         with self._transaction("BEGIN IMMEDIATE") as connection:
@@ -133,10 +143,12 @@ class SqliteStore:
     def _bell(self) -> Path:
         return self._path.with_name(self._path.name + "-bell")
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self, create: bool) -> tuple[sqlite3.Connection, _File]:
         with self._errors():
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _make_file(self._path)
+            if create:
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _make_file(self._path)
+            file = self._identity()
             connection = sqlite3.connect(
                 self._path, timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False
             )
@@ -145,7 +157,15 @@ class SqliteStore:
             except BaseException:
                 connection.close()
                 raise
-        return connection
+        return connection, file
+
+    def _identity(self) -> _File:
+        """Of the file that is at the path now."""
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            raise UnavailableError(f"{self._path}: no store is there") from None
+        return status.st_dev, status.st_ino
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA synchronous = FULL")
@@ -165,6 +185,9 @@ class SqliteStore:
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
         with self._lock, self._errors():
+            if self._identity() != self._file:
+                self._connection.close()
+                self._connection, self._file = self._open(create=False)
             self._connection.execute(begin)
             try:
                 yield self._connection
@@ -191,12 +214,14 @@ class SqliteWatch:
         self,
         store: SqliteStore,
         connection: sqlite3.Connection,
+        file: _File,
         bell: doorbell.Listener,
         since: int,
         prefixes: Collection[str],
     ) -> None:
         self._store = store
         self._connection = connection
+        self._file = file
         self._bell = bell
         self._since = since
         self._prefixes = prefixes
@@ -216,6 +241,8 @@ class SqliteWatch:
 
     def _look(self) -> None:
         with self._store._errors():
+            if self._store._identity() != self._file:
+                raise CompactedError(f"{self._store._path}: another file has taken its place")
             self._connection.execute("BEGIN")
             try:
                 newest, floor = _state(self._connection)
@@ -226,7 +253,7 @@ class SqliteWatch:
                 ).fetchall()
             finally:
                 self._connection.execute("COMMIT")
-        _check_known(self._since, floor)
+        _check_watched(self._since, newest, floor)
         for revision, group in groupby(rows, itemgetter(0)):
             changes = tuple(Change(key, value) for _, key, value in group if in_scope(key, self._prefixes))
             if changes or revision == newest:
@@ -235,7 +262,7 @@ class SqliteWatch:
 
 
 def _make_file(path: Path) -> None:
-    """The file, if there is none. OSError: it can't be read and written.
+    """Unless there is one.
 
     It is never opened: closing any descriptor of it would give up the locks that SQLite holds for this
     process, and another process, taking itself for the last, would remove the log that this one reads.
@@ -268,6 +295,12 @@ def _bounds(prefixes: Collection[str]) -> list[str]:
 def _check_known(revision: int, floor: int) -> None:
     if revision < floor:
         raise CompactedError(f"revision {revision} is gone; the oldest known is {floor}")
+
+
+def _check_watched(since: int, newest: int, floor: int) -> None:
+    _check_known(since, floor)
+    if since > newest:
+        raise CompactedError(f"revision {since} is gone; the newest is {newest}: the store was put back")
 
 
 def _check_unchanged(connection: sqlite3.Connection, prefix: str, revision: int, floor: int) -> None:
