@@ -101,7 +101,7 @@ def run(
     open_store: Callable[[], Store], options: Options, stop: Set[signal.Signals], ready: Callable[[], None]
 ) -> None:
     """Follow the store until one of the signals, which are blocked, comes. ready: is called once, when the
-    data plane first has what the store says.
+    data plane first has what the store says, but for what can't be done and is tried again.
 
     AgentError: another agent runs for this instance, or as options.strict says.
     """
@@ -143,7 +143,7 @@ def follow(open_store: Callable[[], Store], happenings: Happenings) -> None:
             store = open_store()
             try:
                 if since is None:
-                    snapshot = store.snapshot(documents.PREFIX)
+                    snapshot = _first_snapshot(store, happenings)
                     since = snapshot.revision
                     happenings.put(snapshot)
                     del snapshot  # as large as the intent
@@ -158,12 +158,25 @@ def follow(open_store: Callable[[], Store], happenings: Happenings) -> None:
                                 happenings.put(batch)
             finally:
                 store.close()
-        except CompactedError:
+        except CompactedError as error:
+            log.info("loading all again", why=str(error))
             since = None
         except UnavailableError as error:
             happenings.put(StoreState(str(error)))
             time.sleep(retry.seconds)  # on a thread of its own: nobody waits
             retry.again()
+
+
+def _first_snapshot(store: Store, happenings: Happenings) -> Snapshot:
+    """Of a store that nothing was ever written to, such as one that was made anew by mistake, not before
+    something is: it says nothing, not that everything should go.
+    """
+    if not store.snapshot(documents.PREFIX).revision:
+        happenings.put(StoreState("nothing was ever written to it"))
+        with store.watch(0) as watch:
+            while watch.next(_LOOK_SECONDS) is None:
+                pass
+    return store.snapshot(documents.PREFIX)
 
 
 def _await_end(client: Client, connection: int, happenings: Happenings) -> None:
@@ -421,9 +434,6 @@ class Agent:
             return
         self._problems = []
         self._publish(intent.APPLIED, pushed)
-        if self._ready is not None:
-            self._ready()
-            self._ready = None
 
     def _fail(self, problems: list[str], pushed: Pushed | None) -> None:
         if self._options.strict and self._ready is not None:
@@ -438,6 +448,9 @@ class Agent:
     def _publish(self, state: str, pushed: Pushed | None) -> None:
         self._report()
         self._telling.tell(self._revision, state, self._problems, pushed)
+        if self._ready is not None:
+            self._ready()
+            self._ready = None
 
     def _report(self) -> None:
         """To the data plane, for `isolane node status`."""
