@@ -69,7 +69,14 @@ class StoreState:
     problem: str
 
 
-Happening = Snapshot | Batch | StoreState | DataplaneGone | Stop
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A thread that waits has ended by an error that nobody expected: nothing more is heard from it."""
+
+    error: BaseException
+
+
+Happening = Snapshot | Batch | StoreState | DataplaneGone | Stop | Broken
 Happenings = queue.Queue[Happening]
 
 
@@ -111,7 +118,8 @@ def run(
             (lambda: _await_stop(stop, happenings), "stop"),
             (lambda: follow(open_store, happenings), "store"),
         ):
-            threading.Thread(target=body, name=name, daemon=True).start()
+            arguments = (body, happenings)
+            threading.Thread(target=_guarded, args=arguments, name=name, daemon=True).start()
         Agent(open_store, options, happenings, ready).run()
 
 
@@ -127,6 +135,13 @@ def _alone(instance: str) -> Iterator[None]:
 
 
 # ---- what happens ------------------------------------------------------------------------------------------
+
+
+def _guarded(body: Callable[[], None], happenings: Happenings) -> None:
+    try:
+        body()
+    except BaseException as error:
+        happenings.put(Broken(error))
 
 
 def _await_stop(stop: Set[signal.Signals], happenings: Happenings) -> None:
@@ -259,6 +274,8 @@ class Agent:
                 case DataplaneGone():
                     if each.connection == self._connection:
                         self._lose_dataplane("it ended")
+                case Broken():
+                    raise each.error
                 case Stop():
                     return True
         if changes:

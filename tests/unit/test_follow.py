@@ -1,6 +1,8 @@
 """What an agent hears of the store, whatever becomes of its file."""
 
+import os
 import queue
+import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 
 from policy import agent
 from policy.agent import Happening, StoreState
-from policy.store import Batch, Snapshot, open_store
+from policy.store import Batch, Snapshot, Store, open_store
 
 PATIENCE = 20.0
 PUT_BACK = [
@@ -68,3 +70,12 @@ def test_a_store_that_is_not_there_or_empty_says_nothing(path: Path) -> None:
     first = follower.happenings.get(timeout=PATIENCE)
     assert isinstance(first, Snapshot) and first.revision == 1
     store.close()
+
+
+def test_an_agent_that_hears_nothing_more_ends() -> None:
+    def open_it() -> Store:
+        raise KeyError("a mistake of ours")
+
+    options = agent.Options("h1", f"none-{os.getpid()}")
+    with pytest.raises(KeyError, match="a mistake of ours"):
+        agent.run(open_it, options, {signal.SIGUSR2}, lambda: None)
