@@ -151,7 +151,7 @@ def with_referrers(intent: Intent, identities: Iterable[ObjectId]) -> set[Object
     """These objects, what refers to them, what refers to that, and so on."""
     referrers: dict[ObjectId, list[ObjectId]] = {}
     for item in intent.by_id.values():
-        for _, target in validate.references_in(intent, item):
+        for _, target in _references(intent, item):
             referrers.setdefault(target, []).append(item.id)
     found: set[ObjectId] = set()
     waiting = list(identities)
@@ -163,9 +163,16 @@ def with_referrers(intent: Intent, identities: Iterable[ObjectId]) -> set[Object
     return found
 
 
+def _references(intent: Intent, item: Object) -> Iterator[tuple[str, ObjectId]]:
+    """What an object names, and the tenant that it is of."""
+    yield from validate.references_in(intent, item)
+    if item.id.tenant:
+        yield "metadata.tenant", ObjectId("Tenant", "", item.id.tenant)
+
+
 def _still_referenced(intent: Intent, identities: set[ObjectId]) -> Iterator[str]:
     for item in intent.by_id.values():
-        for path, target in validate.references_in(intent, item):
+        for path, target in _references(intent, item):
             if target in identities and item.id not in identities:
                 yield f"{target} is still referred to by {item.id}: {path}"
 

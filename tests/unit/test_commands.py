@@ -172,6 +172,16 @@ def test_delete(applied: Shell) -> None:
     assert lines[-1] == "VMNetwork red/Red_VMNet deleted" and len(lines) == 5
 
 
+def test_delete_a_tenant(shell: Shell) -> None:
+    shell("apply", "-f", ROOT / "examples" / "walkthrough")
+    refused = shell("delete", "tenant", "red", status=1)
+    assert "Tenant red is still referred to by Port red/red-web: metadata.tenant" in refused.stderr
+    assert "used by: Port red/red-web" in shell("describe", "tenant", "red").stdout.splitlines()
+    lines = shell("delete", "tenant", "red", "--cascade").stdout.splitlines()
+    assert len(lines) == 6 and lines[-1] == "Tenant red deleted"
+    assert shell("get", "ports", "--tenant", "red", "-o", "name").stdout == ""
+
+
 def test_delete_what_a_file_states(applied: Shell) -> None:
     assert len(applied("delete", "-f", EXAMPLE).stdout.splitlines()) == 17
     for kind in ("ports", "hosts", "logicalnetworks"):
