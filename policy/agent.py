@@ -80,7 +80,14 @@ class StoreState:
     problem: str
 
 
-Happening = Snapshot | Batch | StoreState | DataplaneGone | Stop
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A thread that waits has ended by an error that nobody expected: nothing more is heard from it."""
+
+    error: BaseException
+
+
+Happening = Snapshot | Batch | StoreState | DataplaneGone | Stop | Broken
 Happenings = queue.Queue[Happening]
 
 
@@ -121,7 +128,7 @@ def run(
     open_store: Callable[[], Store], options: Options, stop: Set[signal.Signals], ready: Callable[[], None]
 ) -> None:
     """Follow the store until one of the signals, which are blocked, comes. ready: is called once, when the
-    data plane first has what the store says.
+    data plane first has what the store says, but for what can't be done and is tried again.
 
     AgentError: another agent runs for this instance, or as options.strict says.
     """
@@ -131,7 +138,8 @@ def run(
             (lambda: _await_stop(stop, happenings), "stop"),
             (lambda: follow(open_store, happenings), "store"),
         ):
-            threading.Thread(target=body, name=name, daemon=True).start()
+            arguments = (body, happenings)
+            threading.Thread(target=_guarded, args=arguments, name=name, daemon=True).start()
         Agent(open_store, options, happenings, ready).run()
 
 
@@ -149,6 +157,13 @@ def _alone(instance: str) -> Iterator[None]:
 # ---- what happens ------------------------------------------------------------------------------------------
 
 
+def _guarded(body: Callable[[], None], happenings: Happenings) -> None:
+    try:
+        body()
+    except BaseException as error:
+        happenings.put(Broken(error))
+
+
 def _await_stop(stop: Set[signal.Signals], happenings: Happenings) -> None:
     signal.sigwait(stop)
     happenings.put(Stop())
@@ -163,9 +178,7 @@ def follow(open_store: Callable[[], Store], happenings: Happenings) -> None:
             store = open_store()
             try:
                 if since is None:
-                    log.info("reading")
-                    with uncollected():
-                        snapshot = store.snapshot(documents.PREFIX)
+                    snapshot = _first_snapshot(store, happenings)
                     since = snapshot.revision
                     happenings.put(snapshot)
                     del snapshot  # as large as the intent
@@ -180,13 +193,28 @@ def follow(open_store: Callable[[], Store], happenings: Happenings) -> None:
                                 happenings.put(batch)
             finally:
                 store.close()
-        except CompactedError:
+        except CompactedError as error:
+            log.info("loading all again", why=str(error))
             since = None
         except UnavailableError as error:
             since = None  # what comes back may be another store, one restored from a copy
             happenings.put(StoreState(str(error)))
             time.sleep(retry.seconds)  # on a thread of its own: nobody waits
             retry.again()
+
+
+def _first_snapshot(store: Store, happenings: Happenings) -> Snapshot:
+    """Of a store that nothing was ever written to, such as one that was made anew by mistake, not before
+    something is: it says nothing, not that everything should go.
+    """
+    if not store.snapshot(documents.PREFIX).revision:
+        happenings.put(StoreState("nothing was ever written to it"))
+        with store.watch(0) as watch:
+            while watch.next(_LOOK_SECONDS) is None:
+                pass
+    log.info("reading")
+    with uncollected():
+        return store.snapshot(documents.PREFIX)
 
 
 def _await_end(client: Client, connection: int, happenings: Happenings) -> None:
@@ -282,6 +310,8 @@ class Agent:
                 case DataplaneGone():
                     if each.connection == self._connection:
                         self._lose_dataplane("it ended")
+                case Broken():
+                    raise each.error
                 case Stop():
                     return True
         if changes:
@@ -518,9 +548,6 @@ class Agent:
             return
         self._problems, self._refusal = [], _Backoff()
         self._publish(intent.APPLIED, pushed)
-        if self._ready is not None:
-            self._ready()
-            self._ready = None
 
     def _fail(self, problems: list[str], pushed: Pushed | None) -> None:
         if self._options.strict and self._ready is not None:
@@ -535,6 +562,9 @@ class Agent:
     def _publish(self, state: str, pushed: Pushed | None) -> None:
         self._report()
         self._telling.tell(self._revision, state, self._problems, pushed)
+        if self._ready is not None:
+            self._ready()
+            self._ready = None
 
     def _report(self) -> None:
         """To the data plane, for `isolane node status`."""
@@ -600,7 +630,7 @@ class _Telling:
             what = f"{pushed.put} put, {pushed.deleted} deleted, {pushed.way}"
             counts = {"put": pushed.put, "deleted": pushed.deleted}
         text = f"{document['state']} revision {document['revision']}: {what}"
-        return Event(time.time(), f"host {self._host}", text, counts)
+        return Event(time.time(), f"{events.HOST_SOURCE}{self._host}", text, counts, (f"Host {self._host}",))
 
     # ---- the thread
 

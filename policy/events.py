@@ -11,6 +11,9 @@ from dataclasses import asdict, dataclass
 PREFIX = "event/"
 """Of their keys in the store: event/UNIX NANOSECONDS, 20 digits-4 hex digits."""
 
+HOST_SOURCE = "host "
+"""So begins the source of what a host's agent tells."""
+
 KEPT = 1_000
 NAMED = 100
 """Objects that one event names; of more it only tells how many."""
@@ -43,6 +46,12 @@ def read(items: Mapping[str, bytes]) -> list[Event]:
     """The events among a store's items, oldest first."""
     documents = [json.loads(items[key]) for key in sorted(items) if key.startswith(PREFIX)]
     return [Event(**{**document, "objects": tuple(document["objects"])}) for document in documents]
+
+
+def keys_of_intent(items: Mapping[str, bytes]) -> list[str]:
+    """Of the events that tell of a change of intent, not of a host."""
+    found = (key for key in items if key.startswith(PREFIX))
+    return [key for key in found if not json.loads(items[key])["source"].startswith(HOST_SOURCE)]
 
 
 def outdated(keys: Iterable[str]) -> list[str]:

@@ -84,13 +84,15 @@ def plan(store: Store, change: Change) -> Plan:
 def commit(store: Store, change: Change, source: str = "apply") -> tuple[int, Plan]:
     """Plan and commit; when somebody else was faster, plan again. The revision that has it, and the plan.
 
+    Where nothing changes it is the revision of the last change of intent: hosts' states make revisions, too.
+
     ManifestError, ReferencedError, NotFoundError: the plan's; ConflictError: others were faster every time.
     """
     for attempt in count(1):
         try:
             planned = plan(store, change)
             if not planned.changes and not planned.puts:
-                return planned.revision, planned  # holds that have ended can wait for a change
+                return _last_change(store), planned  # holds that have ended can wait for a change
             key, value = events.item(_event(planned, source))
             deletes = [*planned.deletes, *events.outdated(store.snapshot(events.PREFIX).items)]
             return store.commit({**planned.puts, key: value}, deletes, unchanged=planned.unchanged), planned
@@ -98,6 +100,13 @@ def commit(store: Store, change: Change, source: str = "apply") -> tuple[int, Pl
             if attempt == _ATTEMPTS:
                 raise ConflictError(f"others were faster {attempt} times: {error}") from error
     raise AssertionError("count() goes on")
+
+
+def _last_change(store: Store) -> int:
+    """The revision of the last change of intent: each is an event."""
+    snapshot = store.snapshot(events.PREFIX)
+    keys = events.keys_of_intent(snapshot.items)
+    return max((snapshot.revisions[key] for key in keys), default=0)
 
 
 def _event(plan: Plan, source: str) -> Event:
@@ -187,7 +196,7 @@ def with_referrers(intent: Intent, identities: Iterable[ObjectId]) -> set[Object
     """These objects, what refers to them, what refers to that, and so on."""
     referrers: dict[ObjectId, list[ObjectId]] = {}
     for item in intent.by_id.values():
-        for _, target in validate.references_in(intent, item):
+        for _, target in _references(intent, item):
             referrers.setdefault(target, []).append(item.id)
     found: set[ObjectId] = set()
     waiting = list(identities)
@@ -199,9 +208,16 @@ def with_referrers(intent: Intent, identities: Iterable[ObjectId]) -> set[Object
     return found
 
 
+def _references(intent: Intent, item: Object) -> Iterator[tuple[str, ObjectId]]:
+    """What an object names, and the tenant that it is of."""
+    yield from validate.references_in(intent, item)
+    if item.id.tenant:
+        yield "metadata.tenant", ObjectId("Tenant", "", item.id.tenant)
+
+
 def _still_referenced(intent: Intent, identities: set[ObjectId]) -> Iterator[str]:
     for item in intent.by_id.values():
-        for path, target in validate.references_in(intent, item):
+        for path, target in _references(intent, item):
             if target in identities and item.id not in identities:
                 yield f"{target} is still referred to by {item.id}: {path}"
 

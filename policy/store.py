@@ -70,7 +70,8 @@ class Watch(Protocol):
     def next(self, timeout: float) -> Batch | None:
         """The next commit that matters, or None after `timeout` seconds.
 
-        CompactedError: the watch has fallen behind what the store still knows.
+        CompactedError: the watch has fallen behind what the store still knows, or the store was put back to
+        what it was before.
         """
 
 
@@ -101,7 +102,7 @@ class Store(Protocol):
     def watch(self, since: int, *prefixes: str) -> AbstractContextManager[Watch]:
         """Commits after revision `since` that touch keys beginning with one of `prefixes` (none given: all).
 
-        CompactedError when `since` is below the floor.
+        CompactedError: `since` is below the floor, or in the future.
         """
 
     def compact(self, before: int) -> None:
@@ -111,10 +112,10 @@ class Store(Protocol):
         """No call may be under way, and no watch be open."""
 
 
-def open_store(location: str | None = None) -> Store:
+def open_store(location: str | None = None, create: bool = True) -> Store:
     """The store at `sqlite:PATH` or PATH; by default $ISOLANE_STORE, else /var/lib/isolane/store.db.
 
-    UnavailableError: it can't be opened.
+    create: make it if there is none. UnavailableError: it can't be opened.
     """
     from policy.store_sqlite import SqliteStore
 
@@ -124,7 +125,7 @@ def open_store(location: str | None = None) -> Store:
         if scheme != "sqlite":
             raise UnavailableError(f"{location}: no such kind of store; known: sqlite:PATH")
         location = rest
-    return SqliteStore(location)
+    return SqliteStore(location, create)
 
 
 def in_scope(key: str, prefixes: Collection[str]) -> bool:

@@ -77,6 +77,10 @@ class MemoryStore:
         with self._changed:
             self._check_open()
             self._check_known(since)
+            newest = len(self._commits)
+            if since > newest:
+                words = f"revision {since} is gone; the newest is {newest}: the store was put back"
+                raise CompactedError(words)
         yield MemoryWatch(self, since, prefixes)
 
     def compact(self, before: int) -> None:

@@ -42,6 +42,9 @@ _APPLICATION_ID = 0x49534C4E
 _VERSION = 1
 _STILL = (1 << 63) - 1  # `until` of a version that holds still
 
+_File = tuple[int, int]
+"""Its device and inode."""
+
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS store (revision INTEGER NOT NULL, floor INTEGER NOT NULL);
@@ -67,12 +70,13 @@ def remove(path: Path) -> None:
 
 
 class SqliteStore:
-    """UnavailableError: the file can't be used, and why."""
+    """UnavailableError: the file can't be used, and why. A file that was put in its place is taken up."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], create: bool = True) -> None:
+        """create: make the store if there is none."""
         self._path = Path(path)
         self._lock = threading.Lock()
-        self._connection = self._open()
+        self._connection, self._file = self._open(create)
 
     # ---- the contract
 
@@ -121,12 +125,18 @@ class SqliteStore:
 
     @contextmanager
     def watch(self, since: int, *prefixes: str) -> Iterator["SqliteWatch"]:
+        connection, file = self._open(create=False)
+        with closing(connection), self._listening() as bell:
+            watch = SqliteWatch(self, connection, file, bell, since, prefixes)
+            _check_watched(since, *_state(connection))
+            yield watch
+
+    @contextmanager
+    def _listening(self) -> Iterator[doorbell.Listener]:
         with self._errors():
             bell = doorbell.Listener(self._bell)
-        with closing(bell), closing(self._open()) as connection:
-            watch = SqliteWatch(self, connection, bell, since, prefixes)
-            _check_known(since, _state(connection)[1])
-            yield watch
+        with closing(bell):
+            yield bell
 
     def compact(self, before: int) -> None:
         with self._transaction("BEGIN IMMEDIATE") as connection:
@@ -143,10 +153,12 @@ class SqliteStore:
     def _bell(self) -> Path:
         return self._path.with_name(self._path.name + "-bell")
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self, create: bool) -> tuple[sqlite3.Connection, _File]:
         with self._errors():
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _create(self._path)
+            if create:
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _make_file(self._path)
+            file = self._identity()
             connection = sqlite3.connect(
                 self._path, timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False
             )
@@ -155,7 +167,15 @@ class SqliteStore:
             except BaseException:
                 connection.close()
                 raise
-        return connection
+        return connection, file
+
+    def _identity(self) -> _File:
+        """Of the file that is at the path now."""
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            raise UnavailableError(f"{self._path}: no store is there") from None
+        return status.st_dev, status.st_ino
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA synchronous = FULL")
@@ -175,6 +195,9 @@ class SqliteStore:
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
         with self._lock, self._errors():
+            if self._identity() != self._file:
+                self._connection.close()
+                self._connection, self._file = self._open(create=False)
             self._connection.execute(begin)
             try:
                 yield self._connection
@@ -201,12 +224,14 @@ class SqliteWatch:
         self,
         store: SqliteStore,
         connection: sqlite3.Connection,
+        file: _File,
         bell: doorbell.Listener,
         since: int,
         prefixes: Collection[str],
     ) -> None:
         self._store = store
         self._connection = connection
+        self._file = file
         self._bell = bell
         self._since = since
         self._prefixes = prefixes
@@ -226,6 +251,8 @@ class SqliteWatch:
 
     def _look(self) -> None:
         with self._store._errors():
+            if self._store._identity() != self._file:
+                raise CompactedError(f"{self._store._path}: another file has taken its place")
             self._connection.execute("BEGIN")
             try:
                 newest, floor = _state(self._connection)
@@ -236,7 +263,7 @@ class SqliteWatch:
                 ).fetchall()
             finally:
                 self._connection.execute("COMMIT")
-        _check_known(self._since, floor)
+        _check_watched(self._since, newest, floor)
         for revision, group in groupby(rows, itemgetter(0)):
             changes = tuple(Change(key, value) for _, key, value in group if in_scope(key, self._prefixes))
             if changes or revision == newest:
@@ -244,17 +271,18 @@ class SqliteWatch:
         self._since = newest
 
 
-def _create(path: Path) -> None:
-    """With its mode, if there is none. One that is there is not opened here: to close a descriptor of it
-    would take away the locks of every other connection in this process (fcntl(2)).
+def _make_file(path: Path) -> None:
+    """Unless there is one.
+
+    It is never opened: closing any descriptor of it would give up the locks that SQLite holds for this
+    process, and another process, taking itself for the last, would remove the log that this one reads.
     """
+    with suppress(FileExistsError):
+        os.mknod(path, 0o600)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    with _creating, suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-
-
-_creating = threading.Lock()
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 # ---- steps of a transaction --------------------------------------------------------------------------------
@@ -289,6 +317,12 @@ def _held(
 def _check_known(revision: int, floor: int) -> None:
     if revision < floor:
         raise CompactedError(f"revision {revision} is gone; the oldest known is {floor}")
+
+
+def _check_watched(since: int, newest: int, floor: int) -> None:
+    _check_known(since, floor)
+    if since > newest:
+        raise CompactedError(f"revision {since} is gone; the newest is {newest}: the store was put back")
 
 
 def _check_unchanged(

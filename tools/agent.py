@@ -73,7 +73,7 @@ def command(
     host = host or socket.gethostname()
     options = agent.Options(host, instance or host, netns_prefix, remove, strict, resync)
     try:
-        agent.run(lambda: open_store(location), options, stop, lambda: notify("READY=1"))
+        agent.run(lambda: open_store(location, create=False), options, stop, lambda: notify("READY=1"))
     except agent.AgentError as error:
         click.echo(error, err=True)
         sys.exit(1)

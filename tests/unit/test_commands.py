@@ -9,7 +9,8 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from policy import intent
+from policy import events, intent
+from policy.events import Event
 from policy.store import open_store
 from tests.native import BIN, ROOT
 from tests.unit.manifests import EXAMPLE
@@ -126,6 +127,22 @@ def test_wait(applied: Shell) -> None:
     applied("apply", "-f", mine, "--wait")
 
 
+def test_wait_for_what_was_applied_before(applied: Shell) -> None:
+    """Hosts' states make revisions, too, which no host applies."""
+    store = open_store(applied.location)
+    for host in ("h1", "h2"):
+        state = {"revision": 1, "state": intent.APPLIED, "problems": []}
+        key, value = events.item(Event(1.0, f"host {host}", "applied revision 1: …", {}))
+        store.commit({f"host/{host}": json.dumps(state).encode(), key: value})
+    applied("apply", "-f", EXAMPLE, "--wait", "0")
+    applied("delete", "port", "red-api")
+    text = EXAMPLE.read_text().split("---")
+    left = applied.file("left.yaml", "---".join(part for part in text if "name: red-api" not in part))
+    late = applied("apply", "-f", left, "--wait", "0", status=1)
+    assert late.stderr == "not applied after 0 s by: h1, h2\n"
+    store.close()
+
+
 def test_diff(applied: Shell) -> None:
     assert applied("diff", "-f", EXAMPLE).output == ""
     mine = applied.file("mine.yaml", MINE)
@@ -152,6 +169,16 @@ def test_delete(applied: Shell) -> None:
     assert "there is no Port blue-cache" in applied("delete", "port", "blue-cache", status=1).stderr
     lines = applied("delete", "vmnetwork", "Red_VMNet", "--cascade").stdout.splitlines()
     assert lines[-1] == "VMNetwork red/Red_VMNet deleted" and len(lines) == 5
+
+
+def test_delete_a_tenant(shell: Shell) -> None:
+    shell("apply", "-f", ROOT / "examples" / "walkthrough")
+    refused = shell("delete", "tenant", "red", status=1)
+    assert "Tenant red is still referred to by Port red/red-web: metadata.tenant" in refused.stderr
+    assert "used by: Port red/red-web" in shell("describe", "tenant", "red").stdout.splitlines()
+    lines = shell("delete", "tenant", "red", "--cascade").stdout.splitlines()
+    assert len(lines) == 6 and lines[-1] == "Tenant red deleted"
+    assert shell("get", "ports", "--tenant", "red", "-o", "name").stdout == ""
 
 
 def test_delete_what_a_file_states(applied: Shell) -> None:

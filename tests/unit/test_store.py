@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -195,6 +195,12 @@ def test_a_watch_says_what_the_newest_revision_is(store: Store) -> None:
         assert watch.next(0) is None
 
 
+def test_a_watch_from_the_future(store: Store) -> None:
+    store.commit({"a": b"1"})
+    with pytest.raises(CompactedError, match="revision 2 is gone; the newest is 1"), store.watch(2):
+        pass
+
+
 def test_a_watch_wakes_up(store: Store) -> None:
     with store.watch(0) as watch:
         thread = threading.Thread(target=store.commit, args=({"a": b"1"},))
@@ -340,6 +346,56 @@ def test_it_is_all_there_when_opened_again(tmp_path: Path) -> None:
     second.close()
 
 
+def put_in_its_place(backup: Path, path: Path) -> None:
+    for suffix in ("-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink()
+    backup.rename(path)
+
+
+def restore(backup: Path, path: Path) -> None:
+    """As `sqlite3 store.db ".restore backup.db"` does it, with everybody at work."""
+    with closing(sqlite3.connect(backup)) as source, closing(sqlite3.connect(path)) as target:
+        source.backup(target)
+
+
+@pytest.mark.parametrize("put_back", [put_in_its_place, restore])
+def test_a_store_that_is_put_back(tmp_path: Path, put_back: Callable[[Path, Path], None]) -> None:
+    path, backup = tmp_path / "store.db", tmp_path / "backup.db"
+    store = SqliteStore(path)
+    store.commit({"a": b"1"})
+    subprocess.run(["sqlite3", path, f".backup {backup}"], check=True)
+    store.commit({"a": b"2"})
+    store.commit({"b": b"3"})
+    with store.watch(3) as watch:
+        assert watch.next(0) is None
+        put_back(backup, path)
+        with pytest.raises(CompactedError):
+            watch.next(PATIENCE)
+    assert (store.snapshot().revision, store.snapshot().items) == (1, {"a": b"1"})
+    assert store.commit({"a": b"4"}) == 2
+    other = SqliteStore(path)
+    assert other.snapshot().items == {"a": b"4"}
+    other.close()
+    store.close()
+
+
+def test_a_store_that_is_gone_is_not_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with pytest.raises(UnavailableError, match=r"store\.db: no store is there"):
+        SqliteStore(path, create=False)
+    store = SqliteStore(path)
+    store.commit({"a": b"1"})
+    with store.watch(1) as watch:
+        path.rename(tmp_path / "aside.db")
+        for use in (lambda: watch.next(0), store.snapshot, lambda: store.commit({"a": b"2"})):
+            with pytest.raises(UnavailableError, match=r"store\.db: no store is there"):
+                use()
+    assert not path.exists()
+    (tmp_path / "aside.db").rename(path)
+    assert store.snapshot().items == {"a": b"1"}
+    store.close()
+
+
 def _not_a_database(path: Path) -> str:
     path.write_bytes(b"just some text, long enough to be no empty file" * 10)
     return "file is not a database"
@@ -409,6 +465,9 @@ for number in range(int(sys.argv[3])):
 """
 
 
+OPEN = "from policy.store_sqlite import SqliteStore; store = SqliteStore(sys.argv[1])"
+
+
 def start_writer(path: Path, name: str, commits: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", WRITER, str(path), name, str(commits)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -429,17 +488,20 @@ def test_commits_of_other_processes_are_seen(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_watch_goes_on_when_others_of_its_process_and_of_another_come_and_go(tmp_path: Path) -> None:
-    """SQLite's locks are the process's: whoever closed a descriptor of the file took them away from all."""
+def test_a_watch_outlives_the_other_processes_of_the_store(tmp_path: Path) -> None:
+    """Each takes itself for the last when it ends, unless we hold our locks."""
     path = tmp_path / "store.db"
     store = SqliteStore(path)
-    with store.watch(0) as watch:
+    store.commit({"a": b"1"})
+    with store.watch(1) as watch:
         for number in range(3):
-            SqliteStore(path).close()
-            writer = start_writer(path, str(number), 1)
-            assert writer.communicate(timeout=PATIENCE)[0] == "0\n"
-            found = watch.next(PATIENCE)
-            assert found is not None and found.revision == number + 1
+            program = f"import sys; {OPEN}; store.commit({{'a': b'{number}x'}}); store.close()"
+            subprocess.run([sys.executable, "-c", program, path], cwd=ROOT, check=True)
+            assert watch.next(PATIENCE) == Batch(number + 2, (Change("a", f"{number}x".encode()),))
+            assert Path(f"{path}-wal").exists()
+        with store.watch(0):
+            pass
+    assert store.snapshot().revision == 4
     store.close()
 
 
