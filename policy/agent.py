@@ -41,6 +41,9 @@ RESYNC_SECONDS = 60.0
 FIRST_RETRY, LAST_RETRY = 0.5, 30.0
 """Seconds: each retry waits twice as long as the one before."""
 
+STORE_RETRY = 2.0
+"""Seconds: as long does a store that can be had again wait at the most."""
+
 _CONNECT_SECONDS = 0.02
 _HOPS_SECONDS = 0.5
 """Within them the neighbours of a data plane are read once, of which there may be many."""
@@ -105,7 +108,7 @@ class _Backoff:
 def run(
     open_store: Callable[[], Store], options: Options, stop: Set[signal.Signals], ready: Callable[[], None]
 ) -> None:
-    """Follow the store until one of the signals, which are blocked, comes. ready: is called once, when the
+    """Follow the store, which open_store does not make, until one of the signals, which are blocked, comes. ready: is called once, when the
     data plane first has what the store says.
 
     AgentError: another agent runs for this instance, or as options.strict says.
@@ -168,7 +171,7 @@ def follow(open_store: Callable[[], Store], happenings: Happenings) -> None:
         except UnavailableError as error:
             since = None  # what comes back may be another store, one restored from a copy
             happenings.put(StoreState(str(error)))
-            time.sleep(retry.seconds)  # on a thread of its own: nobody waits
+            time.sleep(min(retry.seconds, STORE_RETRY))  # on a thread of its own: nobody waits
             retry.again()
 
 

@@ -105,10 +105,10 @@ class Store(Protocol):
         """No call may be under way, and no watch be open."""
 
 
-def open_store(location: str | None = None) -> Store:
+def open_store(location: str | None = None, create: bool = True) -> Store:
     """The store at `sqlite:PATH` or PATH; by default $ISOLANE_STORE, else /var/lib/isolane/store.db.
 
-    UnavailableError: it can't be opened.
+    create: an empty one, if there is none. UnavailableError: it can't be opened.
     """
     from policy.store_sqlite import SqliteStore
 
@@ -118,7 +118,7 @@ def open_store(location: str | None = None) -> Store:
         if scheme != "sqlite":
             raise UnavailableError(f"{location}: no such kind of store; known: sqlite:PATH")
         location = rest
-    return SqliteStore(location)
+    return SqliteStore(location, create)
 
 
 def in_scope(key: str, prefixes: Collection[str]) -> bool:

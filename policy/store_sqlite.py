@@ -62,10 +62,13 @@ COMMIT;
 class SqliteStore:
     """UnavailableError: the file can't be used, and why."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], create: bool = True) -> None:
         self._path = Path(path)
         self._lock = threading.Lock()
-        self._connection = self._open()
+        self._connection = self._open(create)
+        with self._errors():
+            opened = self._path.stat()
+        self._identity = opened.st_dev, opened.st_ino
 
     # ---- the contract
 
@@ -132,10 +135,12 @@ class SqliteStore:
     def _bell(self) -> Path:
         return self._path.with_name(self._path.name + "-bell")
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self, create: bool = False) -> sqlite3.Connection:
         with self._errors():
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            if create:
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+            os.close(os.open(self._path, flags, 0o600))
             connection = sqlite3.connect(
                 self._path, timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False
             )
@@ -164,6 +169,7 @@ class SqliteStore:
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
         with self._lock, self._errors():
+            self._check_in_place()
             self._connection.execute(begin)
             try:
                 yield self._connection
@@ -172,6 +178,12 @@ class SqliteStore:
                 with suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
                 raise
+
+    def _check_in_place(self) -> None:
+        """A connection goes on with the file that it opened, wherever that was moved."""
+        found = self._path.stat()
+        if (found.st_dev, found.st_ino) != self._identity:
+            raise UnavailableError(f"{self._path}: is another file than was opened")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -215,6 +227,7 @@ class SqliteWatch:
 
     def _look(self) -> None:
         with self._store._errors():
+            self._store._check_in_place()
             self._connection.execute("BEGIN")
             try:
                 newest, floor = _state(self._connection)

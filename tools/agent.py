@@ -62,7 +62,7 @@ def command(
         host, instance or host, netns_prefix, remove=supervised, strict=supervised, resync=resync
     )
     try:
-        agent.run(lambda: open_store(location), options, stop, lambda: notify("READY=1"))
+        agent.run(lambda: open_store(location, create=False), options, stop, lambda: notify("READY=1"))
     except agent.AgentError as error:
         click.echo(error, err=True)
         sys.exit(1)
