@@ -47,6 +47,9 @@ QUIET_SECONDS, LATEST_SECONDS = 0.1, 1.0
 looked at row by row, when no other change has come for so long, or the first has waited so long.
 """
 
+STORE_RETRY = 2.0
+"""Seconds: as long does a store that can be had again wait at the most."""
+
 _CONNECT_SECONDS = 0.02
 _HOPS_SECONDS = 0.5
 """Within them the neighbours of a data plane are read once, of which there may be many."""
@@ -130,7 +133,8 @@ def run(
     """Follow the store until one of the signals, which are blocked, comes. ready: is called once, when the
     data plane first has what the store says, but for what can't be done and is tried again.
 
-    AgentError: another agent runs for this instance, or as options.strict says.
+    open_store makes none where there is none. AgentError: another agent runs for this instance, or as
+    options.strict says.
     """
     with _alone(options.instance):
         happenings: Happenings = queue.Queue(_BACKLOG)
@@ -199,7 +203,7 @@ def follow(open_store: Callable[[], Store], happenings: Happenings) -> None:
         except UnavailableError as error:
             since = None  # what comes back may be another store, one restored from a copy
             happenings.put(StoreState(str(error)))
-            time.sleep(retry.seconds)  # on a thread of its own: nobody waits
+            time.sleep(min(retry.seconds, STORE_RETRY))  # on a thread of its own: nobody waits
             retry.again()
 
 

@@ -432,6 +432,27 @@ def test_files_that_are_no_store(tmp_path: Path, spoil: Callable[[Path], str]) -
     assert str(caught.value) == f"{path}: {words}"
 
 
+def test_a_file_that_is_moved_away_is_no_longer_the_store(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with pytest.raises(UnavailableError, match="No such file"):
+        SqliteStore(path, create=False)
+    assert not path.exists()
+    store = SqliteStore(path)
+    store.commit({"a": b"x"})
+    with store.watch(1) as watch:
+        path.rename(tmp_path / "away.db")
+        for call in (store.snapshot, lambda: store.commit({"a": b"y"}), lambda: watch.next(0)):
+            with pytest.raises(UnavailableError, match="No such file"):
+                call()
+        path.touch()
+        with pytest.raises(UnavailableError, match="is another file than was opened"):
+            watch.next(0)
+        (tmp_path / "away.db").rename(path)
+        store.commit({"a": b"z"})
+        assert watch.next(0) == Batch(2, (Change("a", b"z"),))
+    store.close()
+
+
 def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "store.db")
     store.commit({"a": b"1"})
