@@ -445,7 +445,7 @@ def test_a_file_that_is_moved_away_is_no_longer_the_store(tmp_path: Path) -> Non
             with pytest.raises(UnavailableError, match="no store is there"):
                 call()
         path.touch()
-        with pytest.raises(UnavailableError, match="is another file than was opened"):
+        with pytest.raises(CompactedError, match="another file has taken its place"):
             watch.next(0)
         (tmp_path / "away.db").rename(path)
         store.commit({"a": b"z"})
