@@ -32,7 +32,7 @@ from policy.errors import PolicyError
 from policy.events import Event
 from policy.host_view import HostView, Step, uncollected
 from policy.pusher import Pushed, Pusher, PushError, known_ids
-from policy.store import Batch, CompactedError, Snapshot, Store, StoreError, UnavailableError
+from policy.store import Batch, CompactedError, Store, StoreError, UnavailableError
 from policy.tables import Ids
 
 RESYNC_SECONDS = 60.0
@@ -65,6 +65,14 @@ class AgentError(PolicyError):
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """The documents that the store has at a revision."""
+
+    revision: int
+    items: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """A signal asks for it."""
 
@@ -90,7 +98,7 @@ class Broken:
     error: BaseException
 
 
-Happening = Snapshot | Batch | StoreState | DataplaneGone | Stop | Broken
+Happening = Stored | Batch | StoreState | DataplaneGone | Stop | Broken
 Happenings = queue.Queue[Happening]
 
 
@@ -182,10 +190,10 @@ def follow(open_store: Callable[[], Store], happenings: Happenings) -> None:
             store = open_store()
             try:
                 if since is None:
-                    snapshot = _first_snapshot(store, happenings)
-                    since = snapshot.revision
-                    happenings.put(snapshot)
-                    del snapshot  # as large as the intent
+                    stored = _read(store, happenings)
+                    since = stored.revision
+                    happenings.put(stored)
+                    del stored  # as large as the intent
                 with store.watch(since, documents.PREFIX) as watch:
                     happenings.put(StoreState(""))
                     retry = _Backoff()
@@ -207,18 +215,18 @@ def follow(open_store: Callable[[], Store], happenings: Happenings) -> None:
             retry.again()
 
 
-def _first_snapshot(store: Store, happenings: Happenings) -> Snapshot:
+def _read(store: Store, happenings: Happenings) -> Stored:
     """Of a store that nothing was ever written to, such as one that was made anew by mistake, not before
     something is: it says nothing, not that everything should go.
     """
-    if not store.snapshot(documents.PREFIX).revision:
+    if not store.snapshot(keys=()).revision:
         happenings.put(StoreState("nothing was ever written to it"))
         with store.watch(0) as watch:
             while watch.next(_LOOK_SECONDS) is None:
                 pass
     log.info("reading")
     with uncollected():
-        return store.snapshot(documents.PREFIX)
+        return Stored(*store.items(documents.PREFIX))
 
 
 def _await_end(client: Client, connection: int, happenings: Happenings) -> None:
@@ -303,7 +311,7 @@ class Agent:
         changes: dict[str, bytes | None] = {}
         for each in found:
             match each:
-                case Snapshot():
+                case Stored():
                     changes.clear()
                     self._load(each)
                 case Batch():
@@ -353,17 +361,17 @@ class Agent:
 
     # ---- the intent
 
-    def _load(self, snapshot: Snapshot) -> None:
+    def _load(self, stored: Stored) -> None:
         begun = time.monotonic()
         ids = self._view.ids if self._view is not None else self._ids
-        self._view = HostView(self._options.host, snapshot.items, ids)
-        self._revision = snapshot.revision
+        self._view = HostView(self._options.host, stored.items, ids)
+        self._revision = stored.revision
         self._is_pushed = False
         self._retry = _Backoff()
         gc.collect()
         gc.freeze()  # a million objects that stay are nothing for a collection to look at again
         seconds = round(time.monotonic() - begun, 6)
-        log.info("loaded", revision=snapshot.revision, objects=len(snapshot.items), seconds=seconds)
+        log.info("loaded", revision=stored.revision, objects=len(stored.items), seconds=seconds)
         if not self._view.is_managed:
             log.warning("no such host, or not one that isolane runs on", host=self._options.host)
 

@@ -44,12 +44,7 @@ def prefix_of(kind: str, tenant: str | None = None) -> str:
 
 def id_of(key: str) -> ObjectId:
     """The inverse of key_of."""
-    return ObjectId(*parts_of(key))
-
-
-def parts_of(key: str) -> list[str]:
-    """Kind, tenant and name: id_of for a million keys."""
-    return key[len(PREFIX) :].split("/")
+    return ObjectId(*key.removeprefix(PREFIX).split("/"))
 
 
 def dump(item: Object, complete: Object | None = None) -> bytes:

@@ -6,12 +6,14 @@ before and after it; a large one asks for all rows anew. Pure; one thread at a t
 """
 
 import gc
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from operator import itemgetter
 from typing import TypeVar
 
 import numpy as np
@@ -23,6 +25,7 @@ from policy.compiler import Presence
 from policy.errors import ObjectId
 from policy.model import CustomerRoute, Host, Object, Policy, Port, ProviderAddress, VMSubnet, intent_of
 from policy.reconcile import PUT_ORDER, Packed, Rows
+from policy.store import LAST
 from policy.tables import SELF, Ids
 
 MAX_AFFECTED = 4_096
@@ -32,6 +35,8 @@ _LOOKED_THROUGH = 100
 
 _FOR_ALL = ("NetworkSite", "ProviderRoute", "LookupRecord", "ProviderAddress")
 """Kinds that seldom change: all rows are made anew."""
+
+_PORTS = f"{documents.PREFIX}Port/"
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -65,9 +70,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class _Affected:
-    """What is another than it was, before and after; of ports, by tenant and name, the documents."""
+    """What is another than it was, before and after; of ports, by key, the documents."""
 
-    ports: dict[tuple[str, str], tuple[bytes | None, bytes | None]]
+    ports: dict[str, tuple[bytes | None, bytes | None]]
     before: dict[ObjectId, Object]
     after: dict[ObjectId, Object]
 
@@ -99,15 +104,16 @@ class HostView:
         self._ports: dict[str, dict[str, bytes]] = {}
         self._others: dict[str, dict[ObjectId, Object]] = defaultdict(dict)
         with uncollected():
-            for key, value in items.items():
-                kind, tenant, name = documents.parts_of(key)
-                if kind != "Port":
-                    item = documents.load(key, value, complete=True)
-                    self._others[kind][item.id] = item
-                elif tenant in self._ports:
-                    self._ports[tenant][name] = value
-                else:
-                    self._ports[tenant] = {name: value}
+            ordered = sorted(items.items(), key=itemgetter(0))  # a store gives them so
+            first, end = _under(ordered, _PORTS)
+            for key, value in ordered[:first] + ordered[end:]:
+                item = documents.load(key, value, complete=True)
+                self._others[item.id.kind][item.id] = item
+            while first < end:
+                tenant = documents.id_of(ordered[first][0]).tenant
+                _, after = _under(ordered, f"{_PORTS}{tenant}/")
+                self._ports[tenant] = dict(ordered[first:after])
+                first = after
         self._local = {port.id: port for port in self._ports_on(host)}
         self._homes: Counter[str] = Counter()
         self._policy: Policy | None = None
@@ -173,10 +179,10 @@ class HostView:
         return Presence(networks, frozenset({self.host, *+self._homes, *records}))
 
     def _ports_on(self, host: str) -> Iterator[Port]:
-        for tenant, ports in self._ports.items():
-            for name, document in _mentioning(ports, [_mention(host)]):
+        for ports in self._ports.values():
+            for key, document in _mentioning(ports, [_mention(host)]):
                 if port_rows.home(document)[1] == host:
-                    yield _load_port(tenant, name, document)
+                    yield _load_port(key, document)
 
     # ---- what changes
 
@@ -213,8 +219,8 @@ class HostView:
             identity = documents.id_of(key)
             if identity.kind == "Port":
                 ports = self._ports.setdefault(identity.tenant, {})
-                affected.ports[identity.tenant, identity.name] = ports.get(identity.name), value
-                _set(ports, identity.name, value)
+                affected.ports[key] = ports.get(key), value
+                _set(ports, key, value)
                 self._take_local(identity, value)
                 continue
             there = self._others[identity.kind]
@@ -230,7 +236,7 @@ class HostView:
     def _take_local(self, identity: ObjectId, document: bytes | None) -> None:
         port = None
         if document is not None and port_rows.home(document)[1] == self.host:
-            port = _load_port(identity.tenant, identity.name, document)
+            port = _load_port(documents.key_of(identity), document)
         if port != self._local.get(identity):
             _set(self._local, identity, port)
             self._policy = None
@@ -247,17 +253,17 @@ class HostView:
         hosts = {item.name for item in affected.before.values() if isinstance(item, Host)}
         mentions = [_mention(name) for name in (*hosts, *(subnet.name for subnet in subnets))]
         for tenant in self._ports if hosts else {identity.tenant for identity in subnets}:
-            for name, document in _mentioning(self._ports.get(tenant, {}), mentions):
+            for key, document in _mentioning(self._ports.get(tenant, {}), mentions):
                 subnet, host = port_rows.home(document)
                 if host in hosts or ObjectId("VMSubnet", tenant, subnet) in subnets:
-                    affected.ports.setdefault((tenant, name), (document, document))
+                    affected.ports.setdefault(key, (document, document))
                     if len(affected.ports) > MAX_AFFECTED:
                         return
 
     def _parts(self, affected: _Affected, flipped: Collection[ObjectId]) -> tuple[Policy, Policy]:
         """Of the intent before and after: what is affected, and what that has to do with."""
-        then = [_load_port(*key, each) for key, (each, _) in affected.ports.items() if each is not None]
-        now = [_load_port(*key, each) for key, (_, each) in affected.ports.items() if each is not None]
+        then = [_load_port(key, each) for key, (each, _) in affected.ports.items() if each is not None]
+        now = [_load_port(key, each) for key, (_, each) in affected.ports.items() if each is not None]
         objects = [*affected.before.values(), *affected.after.values()]
         networks = {item.network_id for item in objects if isinstance(item, VMSubnet | CustomerRoute)}
         subnets = {port.subnet_id for port in (*then, *now)}
@@ -290,6 +296,12 @@ class HostView:
                 self._homes[port.host] += sign
 
 
+def _under(ordered: Sequence[tuple[str, bytes]], prefix: str) -> tuple[int, int]:
+    """Where the items whose keys begin with a prefix begin, and where they end."""
+    key = itemgetter(0)
+    return bisect_left(ordered, prefix, key=key), bisect_left(ordered, prefix + LAST, key=key)
+
+
 def _digest(kind: RowKind, rows: Rows) -> int:
     return dp.digest(kind, b"".join(reconcile.canonical(kind, row) for row in rows[kind].values()))
 
@@ -305,13 +317,13 @@ def _mentioning(ports: Mapping[str, bytes], mentions: Collection[bytes]) -> Iter
     while part := list(islice(rest, _LOOKED_THROUGH)):
         joined = b"".join([document for _, document in part])
         if any(mention in joined for mention in mentions):
-            for name, document in part:
+            for key, document in part:
                 if any(mention in document for mention in mentions):
-                    yield name, document
+                    yield key, document
 
 
-def _load_port(tenant: str, name: str, document: bytes) -> Port:
-    port = documents.load(documents.key_of(ObjectId("Port", tenant, name)), document, complete=True)
+def _load_port(key: str, document: bytes) -> Port:
+    port = documents.load(key, document, complete=True)
     assert isinstance(port, Port)
     return port
 

@@ -76,6 +76,9 @@ class Watch(Protocol):
 
 
 class Store(Protocol):
+    def items(self, prefix: str) -> tuple[int, dict[str, bytes]]:
+        """The newest revision, and what it has under the prefix, in order of keys: all of a large store."""
+
     def snapshot(
         self, *prefixes: str, keys: Collection[str] | None = None, at: int | None = None
     ) -> Snapshot:

@@ -28,6 +28,10 @@ class MemoryStore:
         self._closed = False
         self._changed = threading.Condition()
 
+    def items(self, prefix: str) -> tuple[int, dict[str, bytes]]:
+        snapshot = self.snapshot(prefix)
+        return snapshot.revision, dict(snapshot.items)
+
     def snapshot(
         self, *prefixes: str, keys: Collection[str] | None = None, at: int | None = None
     ) -> Snapshot:

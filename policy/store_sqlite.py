@@ -80,6 +80,16 @@ class SqliteStore:
 
     # ---- the contract
 
+    def items(self, prefix: str) -> tuple[int, dict[str, bytes]]:
+        with self._transaction("BEGIN") as connection:
+            revision, _ = _state(connection)
+            rows = connection.execute(
+                "SELECT key, value FROM version WHERE key >= ? AND key < ?"
+                " AND until = ? AND value IS NOT NULL ORDER BY key",
+                (prefix, prefix + LAST, _STILL),
+            )
+            return revision, dict(rows)
+
     def snapshot(
         self, *prefixes: str, keys: Collection[str] | None = None, at: int | None = None
     ) -> Snapshot:

@@ -75,6 +75,16 @@ def test_snapshot_of_prefixes(store: Store) -> None:
     assert not store.snapshot("c").items
 
 
+def test_items_are_those_of_the_newest_snapshot(store: Store) -> None:
+    assert store.items("a/") == (0, {})
+    store.commit({"a/2": b"x", "a/1": b"y", "b": b"z"})
+    store.commit({"a/1": b"w"}, ["a/2"])
+    store.commit({"a/3": b"v"})
+    revision, items = store.items("a/")
+    assert (revision, list(items.items())) == (3, [("a/1", b"w"), ("a/3", b"v")])
+    assert items == store.snapshot("a/").items
+
+
 def test_snapshot_of_keys(store: Store) -> None:
     store.commit({"a": b"1", "a/1": b"2", "b": b"3", "c": b"4"})
     store.commit({"a/1": b"5"}, ["c"])
