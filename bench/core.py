@@ -5,16 +5,14 @@ through the same engine and through the naive twin before anything is timed. Ope
 turns of a few rounds each.
 """
 
-import os
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
 
 from bench import workload
+from bench.machine import described
 from bench.workload import (
     GATEWAY_MAC,
     NETWORKS,
@@ -158,18 +156,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 def machine(rounds: Sequence[BenchRound]) -> dict[str, object]:
     """What the figures were measured on; the TSC's rate is measured too, by the rounds."""
-    model = "unknown"
-    with Path("/proc/cpuinfo").open() as cpuinfo:
-        for line in cpuinfo:
-            if line.startswith("model name"):
-                model = line.split(":", 1)[1].strip()
-                break
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "kernel": platform.release(),
-        "tsc_mhz": round(tsc_mhz(rounds), 1),
-    }
+    return {**described(), "tsc_mhz": round(tsc_mhz(rounds), 1)}
 
 
 def _attach(dataplane: Dataplane | FakeDataplane, family: int) -> None:

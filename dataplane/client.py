@@ -3,7 +3,7 @@
 import contextlib
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self, TypedDict
 
 from dataplane import server, views, wire
@@ -44,7 +44,7 @@ class PortSummary(TypedDict):
 
 
 class Hello(TypedDict):
-    """What runs; ports are sorted by id."""
+    """What runs; ports are sorted by id. opening: what set_opening() said last."""
 
     pid: int
     version: str
@@ -52,6 +52,7 @@ class Hello(TypedDict):
     generation: int
     workers: int
     ports: list[PortSummary]
+    opening: list[dict[str, Any]]
 
 
 class Client:
@@ -74,6 +75,11 @@ class Client:
     def close(self) -> None:
         self._socket.close()
 
+    def hang_up(self) -> None:
+        """By any thread: whoever waits for the end of the connection sees it."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def fileno(self) -> int:
         """Readable between calls only when the process has gone."""
         return self._socket.fileno()
@@ -95,15 +101,21 @@ class Client:
         return hello
 
     def attach(
-        self, port: int, config: PortConfig, held: Mapping[str, int] | None = None, note: object = None
+        self,
+        port: int,
+        config: PortConfig,
+        held: Mapping[str, int] | None = None,
+        note: object = None,
+        *,
+        replace: bool = False,
     ) -> None:
         """Gives port id `port` a device. Descriptors are duplicated over: the caller's stay its own.
 
         held: further descriptors to keep open as long as the port is attached. note: what JSON can say; both
-        come back by take().
+        come back by take(). replace: in place of what the port has, which stays if this is refused.
         """
         handover = Handover(config, held or {}, note)
-        self._call("attach", {"port": port, **handover.encode()}, fds=handover.fds)
+        self._call("attach", {"port": port, **handover.encode(), "replace": replace}, fds=handover.fds)
 
     def take(self, port: int) -> Handover:
         """What attach() gave, with descriptors of the caller's own, to close when it is done with them.
@@ -120,6 +132,10 @@ class Client:
     def detach(self, port: int) -> None:
         """Takes a port's device away and closes the process's descriptors of it; its rows stay."""
         self.call("detach", port=port)
+
+    def set_opening(self, devices: Sequence[Mapping[str, Any]]) -> None:
+        """Devices that an agent opens now and has not yet attached: for its successor, if it is killed."""
+        self.call("set_opening", devices=devices)
 
     # ---- policy
 

@@ -70,6 +70,7 @@ class Service:
         self._dataplane = dataplane
         self._ports: dict[int, Handover] = {}
         self._names = views.no_names()
+        self._opening: list[Any] = []
         self._lock = threading.Lock()  # of all of these
         self._closed = False
 
@@ -80,6 +81,7 @@ class Service:
             self.attach,
             self.take,
             self.detach,
+            self.set_opening,
             self.apply,
             self.rows,
             self.digest,
@@ -111,7 +113,8 @@ class Service:
                 try:
                     engine.attach(port, handover.config)
                 except DataplaneError as error:
-                    print(f"{handover.config.name}: {error}", file=sys.stderr)
+                    told = {"event": "port given up", "port": handover.config.name, "problem": str(error)}
+                    print(json.dumps(told), file=sys.stderr)
                     wire.close_all(handover.fds)
                     fdstore.forget(port, len(handover.fds))
                 else:
@@ -148,23 +151,44 @@ class Service:
                     {"id": port, **config_document(handover.config), "queues": len(handover.config.fds)}
                     for port, handover in sorted(self._ports.items())
                 ],
+                "opening": self._opening,
             }
 
     def attach(
-        self, port: int, config: object, held: object = None, note: object = None, fds: tuple[int, ...] = ()
+        self,
+        port: int,
+        config: object,
+        held: object = None,
+        note: object = None,
+        replace: bool = False,
+        fds: tuple[int, ...] = (),
     ) -> None:
         if not 0 <= port < MAX_PORTS:
             raise RequestError(f"port {port} is not in 0..{MAX_PORTS - 1}")
         handover = Handover.decode({"config": config, "held": held, "note": note}, fds)
         with self._engine() as engine:
             for other, present in self._ports.items():
-                if other == port:
+                if other == port and not replace:
                     raise RequestError(f"port {port} is attached already, as {present.config.name}")
-                if present.config.name == handover.config.name:
+                if other != port and present.config.name == handover.config.name:
                     raise RequestError(f"port {other} is named {present.config.name} already")
-            engine.attach(port, handover.config)
+            before = self._ports.get(port)
+            if before is not None:
+                engine.detach(port)
+            try:
+                engine.attach(port, handover.config)
+            except DataplaneError:
+                if before is not None:
+                    engine.attach(port, before.config)
+                raise
             self._ports[port] = handover
-            fdstore.keep(port, handover)
+            if before is not None:
+                fdstore.forget(port, len(before.fds))
+                wire.close_all(before.fds)
+            try:
+                fdstore.keep(port, handover)
+            except OSError as error:  # the engine has the descriptors: the request must not fail now
+                print(f"{handover.config.name}: not kept for a later process: {error}", file=sys.stderr)
 
     def take(self, port: int) -> Reply:
         """Duplicates: ours forward on, whatever becomes of the reply."""
@@ -185,6 +209,10 @@ class Service:
             del self._ports[port]
             fdstore.forget(port, len(handover.fds))
             wire.close_all(handover.fds)
+
+    def set_opening(self, devices: list[Any]) -> None:
+        with self._engine():
+            self._opening = devices
 
     def _handover(self, port: int) -> Handover:
         if port not in self._ports:

@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Set
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,12 +23,14 @@ import structlog
 
 from dataplane.client import Client, ClientError, GoneError
 from dataplane.notify import notify, watchdog_seconds
+from dataplane.server import Kind
+from dataplane.tables import RowKind
 from policy import documents, events, intent
 from policy.attachments import UNDERLAY_ID, Attachments, wanted_of
 from policy.compiler import own_pas
 from policy.errors import PolicyError
 from policy.events import Event
-from policy.host_view import HostView, Step
+from policy.host_view import HostView, Step, uncollected
 from policy.pusher import Pushed, Pusher, PushError, known_ids
 from policy.store import Batch, CompactedError, Snapshot, Store, StoreError, UnavailableError
 from policy.tables import Ids
@@ -39,7 +41,19 @@ RESYNC_SECONDS = 60.0
 FIRST_RETRY, LAST_RETRY = 0.5, 30.0
 """Seconds: each retry waits twice as long as the one before."""
 
+FAST_SECONDS = 0.005
+QUIET_SECONDS, LATEST_SECONDS = 0.1, 1.0
+"""A change is verified and told of at once where that was fast the last time. Of larger tables, which are
+looked at row by row, when no other change has come for so long, or the first has waited so long.
+"""
+
+STORE_RETRY = 2.0
+"""Seconds: as long does a store that can be had again wait at the most."""
+
 _CONNECT_SECONDS = 0.02
+_HOPS_SECONDS = 0.5
+"""Within them the neighbours of a data plane are read once, of which there may be many."""
+_FAREWELL_SECONDS = 1.0
 _LOOK_SECONDS = 1.0
 _BACKLOG = 256
 
@@ -95,6 +109,15 @@ class Options:
 
 
 @dataclass
+class _Unsettled:
+    """Steps that are in the tables, not verified and told of yet. begun: the first; due: to settle them."""
+
+    pushed: Pushed
+    begun: float
+    due: float
+
+
+@dataclass
 class _Backoff:
     seconds: float = FIRST_RETRY
     due: float = field(default_factory=time.monotonic)
@@ -110,7 +133,8 @@ def run(
     """Follow the store until one of the signals, which are blocked, comes. ready: is called once, when the
     data plane first has what the store says, but for what can't be done and is tried again.
 
-    AgentError: another agent runs for this instance, or as options.strict says.
+    open_store makes none where there is none. AgentError: another agent runs for this instance, or as
+    options.strict says.
     """
     with _alone(options.instance):
         happenings: Happenings = queue.Queue(_BACKLOG)
@@ -177,8 +201,9 @@ def follow(open_store: Callable[[], Store], happenings: Happenings) -> None:
             log.info("loading all again", why=str(error))
             since = None
         except UnavailableError as error:
+            since = None  # what comes back may be another store, one restored from a copy
             happenings.put(StoreState(str(error)))
-            time.sleep(retry.seconds)  # on a thread of its own: nobody waits
+            time.sleep(min(retry.seconds, STORE_RETRY))  # on a thread of its own: nobody waits
             retry.again()
 
 
@@ -191,12 +216,14 @@ def _first_snapshot(store: Store, happenings: Happenings) -> Snapshot:
         with store.watch(0) as watch:
             while watch.next(_LOOK_SECONDS) is None:
                 pass
-    return store.snapshot(documents.PREFIX)
+    log.info("reading")
+    with uncollected():
+        return store.snapshot(documents.PREFIX)
 
 
 def _await_end(client: Client, connection: int, happenings: Happenings) -> None:
     """client: a connection on which nothing is asked."""
-    select.select([client], [], [])
+    select.select([client], [], [])  # it ends by itself, or is hung up
     client.close()
     happenings.put(DataplaneGone(connection))
 
@@ -220,15 +247,20 @@ class Agent:
         self._view: HostView | None = None
         self._revision = 0
         self._client: Client | None = None
+        self._idle: Client | None = None  # its end is the data plane's
         self._connection = 0
+        self._refusal = _Backoff()  # by a data plane that is there
         self._pusher: Pusher | None = None
         self._ids: Ids | None = None  # of the rows and ports that the data plane had
         self._attachments = Attachments()
         self._attached: object = None  # the policy that devices were last made by
         self._is_pushed = False  # the rows are those of the view
+        self._unsettled: _Unsettled | None = None
+        self._verification = 0.0  # seconds that the last one took
         self._problems: list[str] = []
         self._retry = _Backoff()
         self._resync = time.monotonic() + options.resync
+        self._hops_due: float | None = None  # when next hops, which may be new, are listened to
 
     def run(self) -> None:
         try:
@@ -236,19 +268,27 @@ class Agent:
                 self._work()
         finally:
             if self._options.remove:
+                if self._client is None:
+                    self._connect()  # what an agent before this one opened
                 self._attachments.close()
             else:
                 self._attachments.release()
+            self._telling.close()
 
     def _next(self) -> list[Happening]:
         """What has happened, at once or after a wait until something is due."""
-        due = self._resync
+        now = time.monotonic()
+        due = now + RESYNC_SECONDS
         if self._client is None:
-            due = time.monotonic() + _CONNECT_SECONDS
-        elif self._problems:
-            due = min(due, self._retry.due)
+            due = max(now + _CONNECT_SECONDS, self._refusal.due)
+        elif self._view is not None:
+            due = min(due, self._resync, self._hops_due or due)
+            if self._problems:
+                due = min(due, self._retry.due)
+            if self._is_pushed and self._unsettled is not None:
+                due = min(due, self._unsettled.due)
         limit = watchdog_seconds()
-        patience = min(due - time.monotonic(), limit / 3 if limit else due)
+        patience = min(due - now, limit / 3 if limit else due)
         found: list[Happening] = []
         with suppress(queue.Empty):
             found.append(self._happenings.get(timeout=max(patience, 0.001)))
@@ -298,6 +338,12 @@ class Agent:
             return
         if time.monotonic() >= self._resync:
             self._check()
+        if self._hops_due is not None and time.monotonic() >= self._hops_due:
+            self._listen_to_hops()
+        if self._is_pushed and self._unsettled is not None:
+            self._settle(self._unsettled)
+        if self._client is None:
+            return
         if self._problems and time.monotonic() < self._retry.due:
             return
         if not self._is_pushed:
@@ -309,7 +355,8 @@ class Agent:
 
     def _load(self, snapshot: Snapshot) -> None:
         begun = time.monotonic()
-        self._view = HostView(self._options.host, snapshot.items, self._ids)
+        ids = self._view.ids if self._view is not None else self._ids
+        self._view = HostView(self._options.host, snapshot.items, ids)
         self._revision = snapshot.revision
         self._is_pushed = False
         self._retry = _Backoff()
@@ -332,23 +379,33 @@ class Agent:
         try:
             self._push_step(self._view, self._pusher, step, begun)
         except PushError as error:
-            log.info("all rows are pushed", why=str(error))
-            self._is_pushed = False
-        except GoneError as error:
-            self._lose_dataplane(str(error))
+            self._push_all_because(error)
+        except ClientError as error:
+            self._lose_dataplane(str(error), error)
 
     # ---- the data plane
 
     def _connect(self) -> bool:
-        try:
-            client, idle = Client(self._options.instance), Client(self._options.instance)
-            self._attachments.connect(client)
-            self._know_ids(client)
-        except GoneError:
+        if time.monotonic() < self._refusal.due:
             return False
-        except ClientError as error:
-            raise AgentError(str(error)) from None
-        self._client, self._pusher = client, Pusher(client, self._options.host)
+        with ExitStack() as unless_connected:
+            try:
+                client = Client(self._options.instance)
+                unless_connected.callback(client.close)
+                idle = Client(self._options.instance)
+                unless_connected.callback(idle.close)
+                self._attachments.connect(client)
+                self._know_ids(client)
+            except GoneError:
+                return False
+            except ClientError as error:
+                if error.kind == Kind.NOT_ALLOWED:
+                    raise AgentError(str(error)) from None
+                self._lose_dataplane(str(error), error)
+                return False
+            unless_connected.pop_all()
+        self._client, self._idle = client, idle
+        self._pusher = Pusher(client, self._options.host)
         self._is_pushed, self._attached = False, None
         self._problems, self._retry = [], _Backoff()
         arguments = (idle, self._connection, self._happenings)
@@ -370,11 +427,16 @@ class Agent:
         if self._view is not None:
             self._view.ids = ids
 
-    def _lose_dataplane(self, why: str) -> None:
-        if self._client is not None:
+    def _lose_dataplane(self, why: str, error: ClientError | None = None) -> None:
+        """error: of a call. One that a data plane which goes on answers with is not asked again at once."""
+        if error is not None and not isinstance(error, GoneError):
+            log.error("the data plane refuses", why=why)
+            self._refusal.again()
+        if self._client is not None and self._idle is not None:
             log.warning("the data plane has gone", why=why)
             self._client.close()
-            self._client = self._pusher = None
+            self._idle.hang_up()
+            self._client = self._idle = self._pusher = self._unsettled = None
             self._connection += 1
 
     # ---- pushing
@@ -384,14 +446,43 @@ class Agent:
         if concerns_devices:
             self._attachments.serve(view.policy, view.host, held=True)
         pushed = pusher.push_step(step, view.ids)
+        if self._unsettled is not None:
+            pushed, begun = self._unsettled.pushed.then(pushed), self._unsettled.begun
+        due = begun
+        if self._verification > FAST_SECONDS:
+            due = min(time.monotonic() + QUIET_SECONDS, begun + LATEST_SECONDS)
+        self._unsettled = _Unsettled(pushed, begun, due)
         if concerns_devices:
             self._attach()
-        self._tell(pushed, begun)
+        elif step.before[RowKind.PA] != step.after[RowKind.PA] and self._hops_due is None:
+            self._hops_due = time.monotonic() + _HOPS_SECONDS
+
+    def _settle(self, unsettled: _Unsettled) -> None:
+        """Verify and tell, if it is due or devices wait for it."""
+        assert self._view is not None and self._pusher is not None
+        if time.monotonic() < unsettled.due and self._attached is self._view.policy:
+            return
+        try:
+            if unsettled.pushed.way:
+                begun = time.monotonic()
+                self._pusher.verify()
+                self._verification = time.monotonic() - begun
+        except PushError as error:
+            self._push_all_because(error)
+        except ClientError as error:
+            self._lose_dataplane(str(error), error)
+        else:
+            self._tell(unsettled.pushed, unsettled.begun)
+
+    def _push_all_because(self, error: PushError) -> None:
+        log.info("all rows are pushed", why=str(error))
+        self._is_pushed = False
 
     def _push_all(self) -> None:
         view, pusher = self._view, self._pusher
         assert view is not None and pusher is not None
         begun = time.monotonic()
+        self._unsettled = None
         try:
             self._attachments.serve(view.policy, view.host, held=True)
             pushed = pusher.push(view.whole())
@@ -399,8 +490,8 @@ class Agent:
             self._attach()
         except PushError as error:
             self._fail([str(error)], None)
-        except GoneError as error:
-            self._lose_dataplane(str(error))
+        except ClientError as error:
+            self._lose_dataplane(str(error), error)
         else:
             self._tell(pushed, begun)
 
@@ -408,8 +499,8 @@ class Agent:
         begun = time.monotonic()
         try:
             self._attach()
-        except GoneError as error:
-            self._lose_dataplane(str(error))
+        except ClientError as error:
+            self._lose_dataplane(str(error), error)
         else:
             self._tell(None, begun)
 
@@ -435,21 +526,31 @@ class Agent:
                 log.warning("the data plane has not the rows it was given: pushing them again")
                 self._is_pushed = False
             if not self._attachments.check():
-                log.warning("a device has gone: opening it again")
+                log.warning("devices are not as they were left: opening them again")
                 self._attached = None
-        except GoneError as error:
-            self._lose_dataplane(str(error))
+        except ClientError as error:
+            self._lose_dataplane(str(error), error)
+
+    def _listen_to_hops(self) -> None:
+        """Other hosts' PAs came or went: take what those say of themselves that packets go to now."""
+        assert self._view is not None
+        self._hops_due = None
+        try:
+            self._attachments.serve(self._view.policy, self._view.host, held=True)
+        except ClientError as error:
+            self._lose_dataplane(str(error), error)
 
     # ---- telling
 
     def _tell(self, pushed: Pushed | None, begun: float) -> None:
+        self._unsettled = None
         if pushed is not None and pushed.way:
             seconds = round(time.monotonic() - begun, 6)
             log.info("applied", revision=self._revision, **asdict(pushed), seconds=seconds)
         if problems := list(self._attachments.problems.values()):
             self._fail(problems, pushed)
             return
-        self._problems = []
+        self._problems, self._refusal = [], _Backoff()
         self._publish(intent.APPLIED, pushed)
 
     def _fail(self, problems: list[str], pushed: Pushed | None) -> None:
@@ -481,13 +582,21 @@ class Agent:
         try:
             if self._client is not None:
                 self._client.report(report)
-        except GoneError as error:
-            self._lose_dataplane(str(error))
+        except ClientError as error:
+            self._lose_dataplane(str(error), error)
+
+
+@dataclass(frozen=True, slots=True)
+class _News:
+    """document: of the host; event: None where nothing is to be remembered."""
+
+    document: dict[str, Any]
+    event: Event | None
 
 
 class _Telling:
-    """Says in the store what has become of the intent on this host; what a store that can't be had was not
-    told comes with the next news.
+    """Says in the store what has become of the intent on this host. On a thread of its own: a store that is
+    locked or can't be had holds up nothing, and is told once it can be.
     """
 
     def __init__(self, open_store: Callable[[], Store], host: str) -> None:
@@ -495,6 +604,9 @@ class _Telling:
         self._host = host
         self._store: Store | None = None
         self._said: dict[str, Any] = {}
+        self._news: queue.SimpleQueue[_News | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="telling", daemon=True)
+        self._thread.start()
 
     def tell(self, revision: int, state: str, problems: list[str], pushed: Pushed | None) -> None:
         document = {
@@ -503,30 +615,63 @@ class _Telling:
             "problems": problems,
             "generation": pushed.generation if pushed else self._said.get("generation", 0),
         }
-        if document == self._said:
-            return
-        try:
-            self._store = self._store or self._open_store()
-            self._store.commit(*self._changes(document, pushed))
+        if document != self._said:
             self._said = document
-        except StoreError as error:
-            log.warning("can't tell the store", problem=str(error))
-            if self._store is not None:
-                self._store.close()
-                self._store = None
+            self._news.put(_News(document, self._event(document, pushed)))
 
-    def _changes(self, document: dict[str, Any], pushed: Pushed | None) -> tuple[dict[str, bytes], list[str]]:
-        now = time.time()
-        puts = {intent.HOST_PREFIX + self._host: json.dumps({**document, "time": now}).encode()}
+    def close(self) -> None:
+        """What was said last is told if the store takes it now."""
+        self._news.put(None)
+        self._thread.join(_FAREWELL_SECONDS)
+
+    def _event(self, document: dict[str, Any], pushed: Pushed | None) -> Event | None:
         failed = document["state"] == intent.FAILED
         if not failed and (pushed is None or not pushed.way):
-            return puts, []
+            return None
         what = "; ".join(document["problems"]) if failed else ""
         counts = {}
         if pushed is not None and not failed:
             what = f"{pushed.put} put, {pushed.deleted} deleted, {pushed.way}"
             counts = {"put": pushed.put, "deleted": pushed.deleted}
         text = f"{document['state']} revision {document['revision']}: {what}"
-        key, value = events.item(Event(now, f"{events.HOST_SOURCE}{self._host}", text, counts))
-        assert self._store is not None
-        return {**puts, key: value}, events.outdated(self._store.snapshot(events.PREFIX).items)
+        return Event(time.time(), f"{events.HOST_SOURCE}{self._host}", text, counts, (f"Host {self._host}",))
+
+    # ---- the thread
+
+    def _run(self) -> None:
+        waiting: list[_News] = []
+        retry = _Backoff()
+        while True:
+            with suppress(queue.Empty):
+                news = self._news.get(timeout=max(retry.due - time.monotonic(), 0.001) if waiting else None)
+                while news is not None:
+                    waiting.append(news)
+                    news = self._news.get_nowait()
+                self._try(waiting)
+                return
+            if self._try(waiting):
+                waiting, retry = [], _Backoff()
+            else:
+                waiting = waiting[-_BACKLOG:]
+                retry.again()
+
+    def _try(self, waiting: list[_News]) -> bool:
+        try:
+            if waiting:
+                self._store = self._store or self._open_store()
+                self._store.commit(*self._changes(self._store, waiting))
+        except StoreError as error:
+            log.warning("can't tell the store", problem=str(error))
+            if self._store is not None:
+                self._store.close()
+                self._store = None
+            return False
+        return True
+
+    def _changes(self, store: Store, waiting: list[_News]) -> tuple[dict[str, bytes], list[str]]:
+        document = {**waiting[-1].document, "time": time.time()}
+        puts = {intent.HOST_PREFIX + self._host: json.dumps(document).encode()}
+        found = dict(events.item(each.event) for each in waiting if each.event is not None)
+        if not found:
+            return puts, []
+        return puts | found, events.outdated([*store.snapshot(events.PREFIX).items, *list(found)[1:]])

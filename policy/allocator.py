@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 
 from policy.errors import ManifestError, ObjectId, Problem
-from policy.grants import Book, Claim, Notation, Ranges, Value
+from policy.grants import Book, Claim, Notation, Ranges, Value, ca_pool, pa_pool, vsid_value
 from policy.model import (
     FIRST_VSID,
     LAST_VSID,
@@ -71,7 +71,7 @@ def _state(intent: Intent, book: Book) -> None:
     """MACs are left out: those that are stated are unique in their subnets only."""
     for subnet in intent.vm_subnets:
         if subnet.vsid:
-            book.state(_vsid_value(subnet.vsid), str(subnet.id), "")
+            book.state(vsid_value(subnet.vsid), str(subnet.id), "")
     for port in intent.ports:
         subnet, owner = intent.subnet_by_id[port.subnet_id], str(port.id)
         for address in port.addresses:
@@ -107,12 +107,8 @@ def _conflict(intent: Intent, value: Value, owner: str, stated_by: str) -> Probl
     return intent.problem(subject, "", text)
 
 
-def _vsid_value(vsid: int) -> Value:
-    return Value("vsid", str(vsid))
-
-
 def _ca_pool(subnet: VMSubnet, version: int) -> str:
-    return f"ca/{subnet.tenant}/{subnet.name}/{version}"
+    return ca_pool(subnet.tenant, subnet.name, version)
 
 
 def _ca_value(subnet: VMSubnet, address: Address) -> Value:
@@ -120,7 +116,7 @@ def _ca_value(subnet: VMSubnet, address: Address) -> Value:
 
 
 def _pa_pool(site: NetworkSite, version: int) -> str:
-    return f"pa/{site.name}/{version}"
+    return pa_pool(site.name, version)
 
 
 def _pa_value(site: NetworkSite, pa: Address) -> Value:

@@ -4,14 +4,15 @@ both processes, so that either can die.
 What cannot be done now is a problem in words for the operator; the rest is done all the same.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import Any
 
 from dataplane import devices
 from dataplane.bpf import Address
-from dataplane.client import Client, ClientError
+from dataplane.client import Client, ClientError, GoneError
 from dataplane.devices import Device, Opening, Underlay
 from dataplane.links import DeviceError
 from dataplane.server import Kind
@@ -41,11 +42,23 @@ class Wanted:
     def namespace(self) -> str | None:
         return (self.attach.netns if self.attach else "") or None
 
+    @property
+    def place(self) -> "_Place":
+        return self.opening, self.device, self.namespace
+
 
 @dataclass(slots=True)
 class _Attached:
     id: int
     device: Device
+
+    @property
+    def place(self) -> "_Place":
+        return self.device.opening, self.device.name, self.device.place.namespace
+
+
+_Place = tuple[Opening, str, str | None]
+"""How a device is opened, its name and the VM's namespace."""
 
 
 def wanted_of(policy: Policy, host: str, ids: dict[str, int], netns_prefix: str = "") -> dict[str, Wanted]:
@@ -74,12 +87,18 @@ def wanted_of(policy: Policy, host: str, ids: dict[str, int], netns_prefix: str 
 
 
 class Attachments:
-    """One thread at a time, in the host's namespace. ClientError: the data plane has gone; connect again."""
+    """One thread at a time, in the host's namespace. ClientError: the data plane has gone, or is not one to
+    work with: connect again.
+
+    The process may be killed at any step: its successor finds in the data plane what is attached, and what
+    was being opened. So a device is removed before its port is detached, and announced before it is opened.
+    """
 
     def __init__(self) -> None:
         self._attached: dict[str, _Attached] = {}
         self._client: Client | None = None
         self._queues = 1
+        self._left: list[Wanted] = []  # perhaps opened by a predecessor that was killed
         self.problems: dict[str, str] = {}
         """By port name, why it has no device."""
 
@@ -87,13 +106,16 @@ class Attachments:
     def names(self) -> list[str]:
         return sorted(self._attached)
 
-    def connect(self, client: Client) -> None:
+    def connect(self, client: Client) -> bool:
         """Take up with a data plane: what it has and we don't is taken back from it, what we have and it
-        doesn't is handed over.
+        doesn't is handed over. Whether there was neither.
         """
         hello = client.hello()
+        if client is not self._client:
+            self._left = list(map(_decode, hello["opening"]))
         self._client, self._queues = client, hello["workers"]
         there = {port["name"]: port["id"] for port in hello["ports"]}
+        as_before = there == {name: attached.id for name, attached in self._attached.items()}
         for name, number in there.items():
             if name in self._attached:
                 self._attached[name].id = number
@@ -102,9 +124,9 @@ class Attachments:
                 self._attached[name] = _Attached(number, devices.adopt(client.take(number)))
             except DeviceError:  # of another make: its port is opened anew
                 client.detach(number)
-        for name, attached in self._attached.items():
-            if name not in there:
-                client.attach(attached.id, *attached.device.handover(name))
+        for name in self._attached.keys() - there.keys():
+            self._hand_over(client, name)
+        return as_before
 
     def serve(self, policy: Policy, host: str, held: bool) -> bool:
         """Take frames for the host's PAs; held: for those of before too, until the tables are without them.
@@ -126,13 +148,18 @@ class Attachments:
 
         pas: the host's, for a new underlay.
         """
+        assert self._client is not None, "connect() comes first"
         self.problems.clear()
         for name in self.names:
-            attached = self._attached[name]
-            if name not in wanted or not self._can_stay(wanted[name], attached):
+            if name not in wanted or not self._can_stay(wanted[name], self._attached[name]):
                 self._remove(name)
-            elif len(attached.device.fds) != self._queues:
-                self._let_go(name)
+        self._remove_left(wanted)
+        resized = [name for name, each in self._attached.items() if len(each.device.fds) != self._queues]
+        missing = [each for name, each in wanted.items() if name not in self._attached or name in resized]
+        if missing:
+            self._client.set_opening(list(map(_encode, missing)))
+        for name in resized:
+            self._let_go(name)
         new_underlay = False
         for name, each in wanted.items():
             with self._problem(name):
@@ -141,12 +168,16 @@ class Attachments:
                     new_underlay |= name == UNDERLAY_PORT
                 else:
                     self._adapt(each, self._attached[name])
+        if missing:
+            self._client.set_opening([])
         return new_underlay
 
     def check(self) -> bool:
-        """Whether every device is still there."""
+        """Whether every device is still there, and the data plane has these and no others."""
+        assert self._client is not None, "connect() comes first"
+        as_before = self.connect(self._client)
         try:
-            return all(attached.device.is_present() for attached in self._attached.values())
+            return all(attached.device.is_present() for attached in self._attached.values()) and as_before
         except DeviceError:
             return False
 
@@ -163,48 +194,69 @@ class Attachments:
                 self._remove(name)
             except ClientError:
                 self._client = None
-                self._attached.pop(name).device.close()
 
     # ---- one port
 
     def _can_stay(self, wanted: Wanted, there: _Attached) -> bool:
-        device = there.device
         try:
-            return (
-                there.id == wanted.id
-                and (device.opening, device.name) == (wanted.opening, wanted.device)
-                and device.place.namespace == wanted.namespace
-                and device.is_present()
-            )
+            return there.id == wanted.id and there.place == wanted.place and there.device.is_present()
         except DeviceError:
             return False
 
     def _remove(self, name: str) -> None:
-        attached = self._attached[name]
-        if self._client is not None:
-            self._client.detach(attached.id)
-        del self._attached[name]
+        """Whoever is killed in between leaves a port whose device has gone, which its successor detaches."""
+        attached = self._attached.pop(name)
         attached.device.close()
+        if self._client is not None:
+            with _refusal_ignored():
+                self._client.detach(attached.id)
+
+    def _remove_left(self, wanted: dict[str, Wanted]) -> None:
+        """What a predecessor may have opened and nobody wants: taken over, which is to have what to undo."""
+        kept = {each.place for each in wanted.values()} | {each.place for each in self._attached.values()}
+        for left in self._left:
+            if left.attach is not None and left.place not in kept:
+                with suppress(DeviceError):
+                    _open(left, self._queues, []).close()
+        self._left = []
 
     def _let_go(self, name: str) -> None:
         """To be opened again with another number of queues; a TAP or veth stays meanwhile."""
         attached = self._attached.pop(name)
         assert self._client is not None, "connect() comes first"
-        self._client.detach(attached.id)
         if attached.device.opening in (Opening.TAP, Opening.VETH):
             attached.device.release()
         else:
             attached.device.close()
+        with _refusal_ignored():
+            self._client.detach(attached.id)
+
+    def _hand_over(self, client: Client, name: str) -> None:
+        """A device that the data plane refuses, as its own has gone perhaps, is opened anew."""
+        attached = self._attached[name]
+        try:
+            client.attach(attached.id, *attached.device.handover(name))
+        except ClientError as error:
+            if error.kind not in (Kind.HOST, Kind.REQUEST):
+                raise
+            del self._attached[name]
+            attached.device.release()
 
     def _open(self, wanted: Wanted, pas: list[Address]) -> None:
+        """With a data plane that goes meanwhile the device waits for the next: it may be one that a VM has
+        used for long.
+        """
         assert self._client is not None, "connect() comes first"
         device = _open(wanted, self._queues, pas)
+        self._attached[wanted.name] = _Attached(wanted.id, device)
         try:
             self._client.attach(wanted.id, *device.handover(wanted.name))
-        except BaseException:
+        except GoneError:
+            raise
+        except ClientError:
+            del self._attached[wanted.name]
             device.close()
             raise
-        self._attached[wanted.name] = _Attached(wanted.id, device)
 
     def _adapt(self, wanted: Wanted, there: _Attached) -> None:
         """To another MAC or MTU."""
@@ -213,9 +265,8 @@ class Attachments:
             return
         resized = there.device.resize(wanted.mac or there.device.mac, wanted.mtu)
         if (resized.mac, resized.mtu) != (there.device.mac, there.device.mtu):
-            self._client.detach(there.id)
+            self._client.attach(there.id, *resized.handover(wanted.name), replace=True)
             there.device = resized
-            self._client.attach(there.id, *resized.handover(wanted.name))
 
     @contextmanager
     def _problem(self, name: str) -> Iterator[None]:
@@ -236,6 +287,42 @@ class Attachments:
     def _next_hops(self) -> list[Address]:
         assert self._client is not None, "connect() comes first"
         return [ip_address(each["address"]) for each in self._client.neighbours()]
+
+
+def _encode(wanted: Wanted) -> dict[str, Any]:
+    """What JSON can say of one to be opened."""
+    attach = wanted.attach
+    return {
+        "id": wanted.id,
+        "name": wanted.name,
+        "attach": None if attach is None else [str(attach.kind), attach.device, attach.netns],
+        "device": wanted.device,
+        "mac": wanted.mac,
+        "mtu": wanted.mtu,
+    }
+
+
+def _decode(document: Mapping[str, Any]) -> Wanted:
+    """The inverse of _encode."""
+    attach: Sequence[str] | None = document["attach"]
+    return Wanted(
+        document["id"],
+        document["name"],
+        None if attach is None else Attach(AttachKind(attach[0]), *attach[1:]),
+        document["device"],
+        document["mac"],
+        document["mtu"],
+    )
+
+
+@contextmanager
+def _refusal_ignored() -> Iterator[None]:
+    """Of what somebody else has detached already."""
+    try:
+        yield
+    except ClientError as error:
+        if error.kind != Kind.REQUEST:
+            raise
 
 
 def _open(wanted: Wanted, queues: int, pas: list[Address]) -> Device:

@@ -37,9 +37,19 @@ def key_of(identity: ObjectId) -> str:
     return PREFIX + "/".join(identity)
 
 
+def prefix_of(kind: str, tenant: str | None = None) -> str:
+    """Of the keys of a kind, or of a tenant's objects of a kind."""
+    return f"{PREFIX}{kind}/" if tenant is None else f"{PREFIX}{kind}/{tenant}/"
+
+
 def id_of(key: str) -> ObjectId:
     """The inverse of key_of."""
-    return ObjectId(*key.removeprefix(PREFIX).split("/"))
+    return ObjectId(*parts_of(key))
+
+
+def parts_of(key: str) -> list[str]:
+    """Kind, tenant and name: id_of for a million keys."""
+    return key[len(PREFIX) :].split("/")
 
 
 def dump(item: Object, complete: Object | None = None) -> bytes:

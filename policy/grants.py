@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 HOLD_SECONDS = 300.0
 PREFIX = "grant/"
@@ -43,6 +43,49 @@ class Grant:
 
 
 Grants = Mapping[Value, Grant]
+
+
+def ca_pool(tenant: str, subnet: str, version: int) -> str:
+    """The pool of the customer addresses of a VM subnet, of one IP version."""
+    return f"ca/{tenant}/{subnet}/{version}"
+
+
+def pa_pool(site: str, version: int) -> str:
+    """The pool of the provider addresses of a site, of one IP version."""
+    return f"pa/{site}/{version}"
+
+
+def vsid_value(vsid: int) -> Value:
+    return Value("vsid", str(vsid))
+
+
+MAC_POOL = "mac"
+
+
+class Others(Protocol):
+    """What those have who are not in the book, for a book that holds a part of all grants; values as text."""
+
+    def stated(self, pool: str, texts: Iterable[str]) -> set[str]:
+        """Those of `texts` that somebody states without a grant."""
+
+    def taken(self, pool: str, texts: Iterable[str]) -> set[str]:
+        """Those of `texts` that nobody can be given: stated, granted or held down."""
+
+    def all_taken(self, pool: str) -> set[str]:
+        """All of the pool that nobody can be given."""
+
+
+class Nobody:
+    """Others, of a book that holds all grants."""
+
+    def stated(self, pool: str, texts: Iterable[str]) -> set[str]:
+        return set()
+
+    def taken(self, pool: str, texts: Iterable[str]) -> set[str]:
+        return set()
+
+    def all_taken(self, pool: str) -> set[str]:
+        return set()
 
 
 class Notation(NamedTuple):
@@ -100,9 +143,10 @@ class Book:
     wanted again.
     """
 
-    def __init__(self, grants: Grants | None = None, now: float = 0.0) -> None:
+    def __init__(self, grants: Grants | None = None, now: float = 0.0, others: Others | None = None) -> None:
         self._before = grants or {}
         self._now = now
+        self._others = others or Nobody()
         self._granted: dict[Value, Grant] = {}
         self._values: dict[tuple[str, str, str], Value] = {}
         self._reserved: dict[str, list[str]] = {}
@@ -126,10 +170,13 @@ class Book:
         """
         used = set(taken)
         wanted = {claim.name: claim for claim in claims}
+        had = [self._values.get((pool, claim.owner, claim.purpose)) for claim in wanted.values()]
+        texts = [value.text for value in had if value is not None]
+        used |= set(map(notation.value, self._others.stated(pool, texts)))
         granted = dict(self._keep(pool, notation, wanted.values(), used))
         used |= {notation.value(text) for text in self._reserved.get(pool, ())}
         missing = {name: claim.ranges for name, claim in wanted.items() if name not in granted}
-        granted |= spread(missing, used.union(granted.values()))
+        granted |= spread(missing, used.union(granted.values()), _Rest(self._others, pool, notation))
         for name, number in granted.items():
             claim = wanted[name]
             self._granted[Value(pool, notation.text(number))] = Grant(claim.owner, claim.purpose)
@@ -162,8 +209,25 @@ class Book:
         return self._now + HOLD_SECONDS if grant.held_until is None else grant.held_until
 
 
-def spread(claims: Mapping[str, Ranges], taken: Iterable[int]) -> dict[str, int]:
-    """A value of its own for every claim, from its ranges and not in `taken`; none where nothing is free.
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """What others have of one pool, as integers."""
+
+    others: Others
+    pool: str
+    notation: Notation
+
+    def taken(self, values: Iterable[int]) -> set[int]:
+        found = self.others.taken(self.pool, map(self.notation.text, values))
+        return set(map(self.notation.value, found))
+
+    def all_taken(self) -> set[int]:
+        return set(map(self.notation.value, self.others.all_taken(self.pool)))
+
+
+def spread(claims: Mapping[str, Ranges], taken: Iterable[int], rest: _Rest | None = None) -> dict[str, int]:
+    """A value of its own for every claim, from its ranges and not in `taken`, nor in the rest of what is
+    taken; none where nothing is free.
 
     Names that hash to the same value are sorted out in rounds: in round n everyone without a value asks for
     the nth choice of its name; of several that ask for one value, the first by name gets it. So an object
@@ -175,13 +239,17 @@ def spread(claims: Mapping[str, Ranges], taken: Iterable[int]) -> dict[str, int]
     pending = sorted(claims)
     for attempt in range(_ROUNDS):
         wishes: dict[int, str] = {}
-        for name in pending:
-            value = _choice(name, attempt, claims[name])
+        choices = {name: _choice(name, attempt, claims[name]) for name in pending}
+        if rest and choices:
+            used |= rest.taken({value for value in choices.values() if value is not None} - used)
+        for name, value in choices.items():
             if value is not None and value not in used:
                 wishes.setdefault(value, name)
         used.update(wishes)
         granted.update((name, value) for value, name in wishes.items())
         pending = [name for name in pending if name not in granted]
+    if rest and pending:
+        used |= rest.all_taken()
     for name in pending:  # ranges that are nearly full, or small
         free = next((value for value in chain(*claims[name]) if value not in used), None)
         if free is not None:

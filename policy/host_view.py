@@ -5,10 +5,13 @@ rest is parsed. A change of a few objects is compiled from just those objects, a
 before and after it; a large one asks for all rows anew. Pure; one thread at a time.
 """
 
+import gc
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -24,6 +27,8 @@ from policy.tables import SELF, Ids
 
 MAX_AFFECTED = 4_096
 """Ports; beyond it all rows made anew take no longer."""
+
+_LOOKED_THROUGH = 100
 
 _FOR_ALL = ("NetworkSite", "ProviderRoute", "LookupRecord", "ProviderAddress")
 """Kinds that seldom change: all rows are made anew."""
@@ -70,6 +75,18 @@ class _Affected:
         return any(identity.kind in kinds for identity in (*self.before, *self.after))
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Where objects are made by the million and none of them is garbage, a collection would find nothing."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 class HostView:
     def __init__(self, host: str, items: Mapping[str, bytes], ids: Ids | None = None) -> None:
         """items: of the store, with the prefix of documents. ids: what a core has names for already.
@@ -81,12 +98,16 @@ class HostView:
         self._id = ObjectId("Host", "", host)
         self._ports: dict[str, dict[str, bytes]] = {}
         self._others: dict[str, dict[ObjectId, Object]] = defaultdict(dict)
-        for key, value in items.items():
-            identity = kind, tenant, name = documents.id_of(key)
-            if kind == "Port":
-                self._ports.setdefault(tenant, {})[name] = value
-            else:
-                self._others[kind][identity] = documents.load(key, value, complete=True)
+        with uncollected():
+            for key, value in items.items():
+                kind, tenant, name = documents.parts_of(key)
+                if kind != "Port":
+                    item = documents.load(key, value, complete=True)
+                    self._others[kind][item.id] = item
+                elif tenant in self._ports:
+                    self._ports[tenant][name] = value
+                else:
+                    self._ports[tenant] = {name: value}
         self._local = {port.id: port for port in self._ports_on(host)}
         self._homes: Counter[str] = Counter()
         self._policy: Policy | None = None
@@ -121,7 +142,8 @@ class HostView:
         subnets = [subnet for subnet in self.policy.vm_subnets if subnet.network_id in networks]
         places = port_rows.Places(subnets, endpoints.values(), endpoints[self.host])
         tenants = {tenant: self._ports.get(tenant, {}).values() for _, tenant, _ in networks}
-        remote = port_rows.rows_of(tenants, places)
+        with uncollected():
+            remote = port_rows.rows_of(tenants, places)
         self._homes = Counter(dict(zip(places.host_names, remote.homes.tolist(), strict=True)))
         self._homes[self.host] += len(self._local)
         tables = compiler.compile_host(self.policy, self.host, self._presence(networks))
@@ -151,10 +173,9 @@ class HostView:
         return Presence(networks, frozenset({self.host, *+self._homes, *records}))
 
     def _ports_on(self, host: str) -> Iterator[Port]:
-        mention = _mention(host)
         for tenant, ports in self._ports.items():
-            for name, document in ports.items():
-                if mention in document and port_rows.home(document)[1] == host:
+            for name, document in _mentioning(ports, [_mention(host)]):
+                if port_rows.home(document)[1] == host:
                     yield _load_port(tenant, name, document)
 
     # ---- what changes
@@ -226,9 +247,7 @@ class HostView:
         hosts = {item.name for item in affected.before.values() if isinstance(item, Host)}
         mentions = [_mention(name) for name in (*hosts, *(subnet.name for subnet in subnets))]
         for tenant in self._ports if hosts else {identity.tenant for identity in subnets}:
-            for name, document in self._ports.get(tenant, {}).items():
-                if not any(mention in document for mention in mentions):
-                    continue
+            for name, document in _mentioning(self._ports.get(tenant, {}), mentions):
                 subnet, host = port_rows.home(document)
                 if host in hosts or ObjectId("VMSubnet", tenant, subnet) in subnets:
                     affected.ports.setdefault((tenant, name), (document, document))
@@ -278,6 +297,17 @@ def _digest(kind: RowKind, rows: Rows) -> int:
 def _mention(name: str) -> bytes:
     """What a document that names it has in it: a quick look before it is decoded."""
     return f':"{name}"'.encode()
+
+
+def _mentioning(ports: Mapping[str, bytes], mentions: Collection[bytes]) -> Iterator[tuple[str, bytes]]:
+    """Those of few: a hundred documents are looked through at a time. No mention goes across two of them."""
+    rest = iter(ports.items())
+    while part := list(islice(rest, _LOOKED_THROUGH)):
+        joined = b"".join([document for _, document in part])
+        if any(mention in joined for mention in mentions):
+            for name, document in part:
+                if any(mention in document for mention in mentions):
+                    yield name, document
 
 
 def _load_port(tenant: str, name: str, document: bytes) -> Port:

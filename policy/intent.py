@@ -11,25 +11,24 @@ from enum import StrEnum
 from itertools import count
 from typing import Any
 
-from policy import documents, events, grants, pools, validate
+from policy import documents, events, finding, grants, index, pools, scope_plan, validate
 from policy.errors import ManifestError, ObjectId, PolicyError, Problem
 from policy.events import Event
+from policy.finding import NotFoundError, WideError
 from policy.model import Intent, Labels, Object, Policy, intent_of
-from policy.store import ConflictError, Snapshot, Store
+from policy.store import CompactedError, ConflictError, Reading, Snapshot, Store
 
-SCOPE = (documents.PREFIX, grants.PREFIX)
-"""What a change of intent reads and writes."""
+SCOPE = (documents.PREFIX, grants.PREFIX, index.PREFIX)
+"""What a change of intent reads and writes at most."""
 
 _ATTEMPTS = 20
 _PROGRESS_SECONDS = 2.0
+_RECOVERY_SECONDS = 3.0
+"""A host that has failed may get over it: a device that another host has yet to let go, say."""
 
 
 class ReferencedError(PolicyError):
     """Whoever deletes must act: something else still needs it."""
-
-
-class NotFoundError(PolicyError):
-    """Whoever named it must act: the store has no such object."""
 
 
 class Outcome(StrEnum):
@@ -42,7 +41,8 @@ class Outcome(StrEnum):
 @dataclass(frozen=True)
 class Plan:
     """A change that has been found to be right: `before` and `after` are the stated intents, policy is the
-    complete one; puts and deletes lead the store from the snapshot's revision there.
+    complete one, all of them without what the change does not concern. puts and deletes lead the store from
+    `revision` there, if nothing of `unchanged` has changed (as in Store.commit).
     """
 
     outcomes: tuple[tuple[ObjectId, Outcome], ...]
@@ -52,13 +52,33 @@ class Plan:
     revision: int
     puts: Mapping[str, bytes]
     deletes: tuple[str, ...]
+    unchanged: Mapping[str, int]
 
     @property
     def changes(self) -> bool:
         return any(outcome is not Outcome.UNCHANGED for _, outcome in self.outcomes)
 
 
-Change = Callable[[Snapshot], Plan]
+@dataclass(frozen=True)
+class Change:
+    """What to do, to be planned: in the whole from a snapshot of SCOPE, or by reading what it concerns.
+
+    scoped: WideError where it concerns too much for that. Called it is planned in the whole.
+    """
+
+    whole: Callable[[Snapshot], Plan]
+    scoped: Callable[[Reading], Plan]
+
+    def __call__(self, snapshot: Snapshot) -> Plan:
+        return self.whole(snapshot)
+
+
+def plan(store: Store, change: Change) -> Plan:
+    """The plan of a change, without making it. Raises what the plan does."""
+    try:
+        return change.scoped(Reading(store))
+    except WideError:
+        return change.whole(store.snapshot(*SCOPE))
 
 
 def commit(store: Store, change: Change, source: str = "apply") -> tuple[int, Plan]:
@@ -69,25 +89,23 @@ def commit(store: Store, change: Change, source: str = "apply") -> tuple[int, Pl
     ManifestError, ReferencedError, NotFoundError: the plan's; ConflictError: others were faster every time.
     """
     for attempt in count(1):
-        snapshot = store.snapshot(*SCOPE, events.PREFIX)
-        plan = change(snapshot)
-        if not plan.changes and not plan.puts:
-            return _last_change(snapshot), plan  # holds that have ended can wait for a change
         try:
-            unchanged = dict.fromkeys(SCOPE, plan.revision)
-            key, value = events.item(_event(plan, source))
-            deletes = [*plan.deletes, *events.outdated(snapshot.items)]
-            return store.commit({**plan.puts, key: value}, deletes, unchanged=unchanged), plan
-        except ConflictError:
+            planned = plan(store, change)
+            if not planned.changes and not planned.puts:
+                return _last_change(store), planned  # holds that have ended can wait for a change
+            key, value = events.item(_event(planned, source))
+            deletes = [*planned.deletes, *events.outdated(store.snapshot(events.PREFIX).items)]
+            return store.commit({**planned.puts, key: value}, deletes, unchanged=planned.unchanged), planned
+        except (ConflictError, CompactedError) as error:
             if attempt == _ATTEMPTS:
-                raise
+                raise ConflictError(f"others were faster {attempt} times: {error}") from error
     raise AssertionError("count() goes on")
 
 
-def _last_change(snapshot: Snapshot) -> int:
-    """Its revision, of a snapshot with events: a change that only deletes is an event, too."""
-    keys = [key for key in snapshot.items if key.startswith(SCOPE)]
-    keys += events.keys_of_intent(snapshot.items)
+def _last_change(store: Store) -> int:
+    """The revision of the last change of intent: each is an event."""
+    snapshot = store.snapshot(events.PREFIX)
+    keys = events.keys_of_intent(snapshot.items)
     return max((snapshot.revisions[key] for key in keys), default=0)
 
 
@@ -109,7 +127,7 @@ def apply(stated: Intent, problems: Iterable[Problem] = (), prune: Labels = ()) 
     raises a ManifestError with all that is wrong with what the intent would be then.
     """
 
-    def change(snapshot: Snapshot) -> Plan:
+    def whole(snapshot: Snapshot) -> Plan:
         before = documents.intent_from(snapshot.items)
         gone = {
             item.id
@@ -117,12 +135,21 @@ def apply(stated: Intent, problems: Iterable[Problem] = (), prune: Labels = ()) 
             if prune and set(prune) <= set(item.labels) and item.id not in stated.by_id
         }
         kept = [item for item in before.by_id.values() if item.id not in gone]
-        after = intent_of([*kept, *stated.by_id.values()], {**before.sources, **stated.sources})
-        named = [(item.id, _outcome(before, item)) for item in stated.by_id.values()]
+        sources = {item.id: before.sources[item.id] for item in kept}
+        after = intent_of([*kept, *stated.by_id.values()], {**sources, **stated.sources})
+        named = [(item.id, _outcome(before.by_id, item)) for item in stated.by_id.values()]
         named += [(identity, Outcome.DELETED) for identity in sorted(gone)]
-        return _plan(snapshot, before, after, named, list(problems))
+        return _plan(snapshot, before, after, named, list(found))
 
-    return change
+    def scoped(reading: Reading) -> Plan:
+        if prune:
+            raise WideError("prune")
+        planned = scope_plan.plan(reading, stated, (), found, time.time())
+        named = [(item.id, _outcome(planned.before, item)) for item in stated.by_id.values()]
+        return _scoped(reading, planned, named)
+
+    found = tuple(problems)
+    return Change(whole, scoped)
 
 
 def delete(identities: Iterable[ObjectId], cascade: bool = False) -> Change:
@@ -132,10 +159,9 @@ def delete(identities: Iterable[ObjectId], cascade: bool = False) -> Change:
     """
     wanted = set(identities)
 
-    def change(snapshot: Snapshot) -> Plan:
+    def whole(snapshot: Snapshot) -> Plan:
         before = documents.intent_from(snapshot.items)
-        if missing := sorted(wanted - before.by_id.keys()):
-            raise NotFoundError("\n".join(f"there is no {identity}" for identity in missing))
+        _check_found(wanted - before.by_id.keys())
         complete = documents.policy_from(snapshot.items)  # VSIDs that were given, too, are referred to
         gone = with_referrers(complete, wanted)
         if gone != wanted and not cascade:
@@ -144,7 +170,26 @@ def delete(identities: Iterable[ObjectId], cascade: bool = False) -> Change:
         named = [(item.id, Outcome.DELETED) for item in reversed(before.by_id.values()) if item.id in gone]
         return _plan(snapshot, before, after, named, [])
 
-    return change
+    def scoped(reading: Reading) -> Plan:
+        reading.load(map(documents.key_of, wanted))
+        _check_found({identity for identity in wanted if reading.get(documents.key_of(identity)) is None})
+        others = finding.referrers(reading, wanted) - wanted
+        if others and not cascade:
+            keys = list(map(documents.key_of, others))
+            reading.load(keys)
+            there = documents.intent_from({key: value for key in keys if (value := reading.get(key))})
+            raise ReferencedError("\n".join(_still_referenced(there, wanted)))
+        gone = finding.with_referrers(reading, wanted) if others else wanted
+        planned = scope_plan.plan(reading, Intent(), gone, (), time.time())
+        order = reversed(intent_of(planned.before.values()).by_id)
+        return _scoped(reading, planned, [(each, Outcome.DELETED) for each in order if each in gone])
+
+    return Change(whole, scoped)
+
+
+def _check_found(missing: set[ObjectId]) -> None:
+    if missing:
+        raise NotFoundError("\n".join(f"there is no {identity}" for identity in sorted(missing)))
 
 
 def with_referrers(intent: Intent, identities: Iterable[ObjectId]) -> set[ObjectId]:
@@ -177,8 +222,8 @@ def _still_referenced(intent: Intent, identities: set[ObjectId]) -> Iterator[str
                 yield f"{target} is still referred to by {item.id}: {path}"
 
 
-def _outcome(before: Intent, item: Object) -> Outcome:
-    there = before.by_id.get(item.id)
+def _outcome(before: Mapping[ObjectId, Object], item: Object) -> Outcome:
+    there = before.get(item.id)
     if there is None:
         return Outcome.CREATED
     return Outcome.UNCHANGED if there == item else Outcome.CHANGED
@@ -193,7 +238,11 @@ def _plan(
 ) -> Plan:
     problems = [*problems, *validate.check_change(before, after)]
     policy, granted = _complete(after, grants.decode(snapshot.items), problems)
-    items = {**documents.items_of(after.by_id.values(), policy.by_id), **grants.encode(granted)}
+    items = {
+        **documents.items_of(after.by_id.values(), policy.by_id),
+        **grants.encode(granted),
+        **index.items_of(after, policy, granted),
+    }
     return Plan(
         outcomes=tuple(outcomes),
         before=before,
@@ -202,6 +251,22 @@ def _plan(
         revision=snapshot.revision,
         puts={key: value for key, value in items.items() if snapshot.items.get(key) != value},
         deletes=tuple(key for key in snapshot.items if key not in items and key.startswith(SCOPE)),
+        unchanged=dict.fromkeys(SCOPE, snapshot.revision),
+    )
+
+
+def _scoped(
+    reading: Reading, planned: scope_plan.Planned, outcomes: list[tuple[ObjectId, Outcome]]
+) -> Plan:
+    return Plan(
+        outcomes=tuple(outcomes),
+        before=intent_of(planned.before.values()),
+        after=intent_of(planned.after.values()),
+        policy=planned.policy,
+        revision=reading.revision,
+        puts=planned.puts,
+        deletes=planned.deletes,
+        unchanged=reading.relied_on,
     )
 
 
@@ -218,22 +283,6 @@ def _complete(
 
 
 # ---- looking -----------------------------------------------------------------------------------------------
-
-
-def find(intent: Intent, kind: str, name: str) -> ObjectId:
-    """The object called `name`, or `tenant/name`. NotFoundError: none, or several tenants have one."""
-    tenant, slash, short = name.rpartition("/")
-    found = [
-        identity
-        for identity in intent.by_id
-        if (identity.kind, identity.name) == (kind, short) and (not slash or identity.tenant == tenant)
-    ]
-    if not found:
-        raise NotFoundError(f"there is no {kind} {name}")
-    if len(found) > 1:
-        several = ", ".join(identity.qualified_name for identity in found)
-        raise NotFoundError(f"several tenants have a {kind} {name}: {several}")
-    return found[0]
 
 
 def selected(intent: Intent, kind: str, tenant: str | None = None, labels: Labels = ()) -> list[Object]:
@@ -271,39 +320,47 @@ def host_states(snapshot: Snapshot) -> dict[str, dict[str, Any]]:
 def wait_applied(
     store: Store, policy: Policy, revision: int, seconds: float, progress: Callable[[list[str]], None]
 ) -> None:
-    """Until every host that isolane runs on has applied this revision. NotAppliedError: one has not.
+    """Until every host that isolane runs on has applied this revision. NotAppliedError: one has not, after
+    `seconds`, or sooner where it has failed and does not get over it.
 
     progress: is told from time to time who is behind.
     """
     behind = {host.name for host in policy.hosts if host.managed}
     snapshot = store.snapshot(HOST_PREFIX)
-    end = time.monotonic() + seconds
+    now = time.monotonic()
+    end, give_up, told = now + seconds, now + seconds, now + _PROGRESS_SECONDS
     states = host_states(snapshot)
     with store.watch(snapshot.revision, HOST_PREFIX) as watch:
         while True:
-            _check_none_failed(states, behind, revision)
             behind = {host for host in behind if not _has_applied(states.get(host), revision)}
             if not behind:
                 return
-            left = end - time.monotonic()
-            if left <= 0:
-                raise NotAppliedError(f"not applied after {seconds:.0f} s by: {', '.join(sorted(behind))}")
-            batch = watch.next(min(left, _PROGRESS_SECONDS))
-            if batch is None:
+            failed = {host for host in behind if _has_failed(states.get(host), revision)}
+            now = time.monotonic()
+            give_up = min(give_up, now + _RECOVERY_SECONDS) if failed else end
+            if now >= min(end, give_up):
+                raise NotAppliedError("\n".join(_why_not(states, behind, failed, seconds)))
+            if now >= told:
                 progress(sorted(behind))
+                told = now + _PROGRESS_SECONDS
+            batch = watch.next(min(end, give_up, told) - now)
             for key, value in batch.changes if batch else ():
                 states[key.removeprefix(HOST_PREFIX)] = json.loads(value) if value is not None else {}
+
+
+def _why_not(
+    states: Mapping[str, dict[str, Any]], behind: set[str], failed: set[str], seconds: float
+) -> Iterator[str]:
+    for host in sorted(failed):
+        yield f"host {host}: {'; '.join(states[host]['problems'])}"
+    if silent := behind - failed:
+        when = "yet" if failed else f"after {seconds:.0f} s"
+        yield f"not applied {when} by: {', '.join(sorted(silent))}"
 
 
 def _has_applied(state: dict[str, Any] | None, revision: int) -> bool:
     return state is not None and state.get("state") == APPLIED and state["revision"] >= revision
 
 
-def _check_none_failed(states: dict[str, dict[str, Any]], hosts: set[str], revision: int) -> None:
-    failed = [
-        f"host {host}: {'; '.join(state['problems'])}"
-        for host, state in sorted(states.items())
-        if host in hosts and state and state["state"] == FAILED and state["revision"] >= revision
-    ]
-    if failed:
-        raise NotAppliedError("\n".join(failed))
+def _has_failed(state: dict[str, Any] | None, revision: int) -> bool:
+    return state is not None and state.get("state") == FAILED and state["revision"] >= revision

@@ -441,6 +441,12 @@ class Intent:
     sources: Mapping[ObjectId, Mapping[str, Location]] = field(
         default_factory=dict, compare=False, repr=False
     )
+    elsewhere: Mapping[ObjectId, Mapping[str, set[int]]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    """Of a part of a policy: VM network -> hosts of its ports that are not in this part -> the IP versions of
+    their provider addresses. Such hosts are known to get on with each other.
+    """
 
     @cached_property
     def by_id(self) -> dict[ObjectId, Object]:

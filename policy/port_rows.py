@@ -6,7 +6,7 @@ object but column by column. They say what compiler.compile_host says of the sam
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from socket import AF_INET, AF_INET6, inet_pton
 
 import msgspec
@@ -121,8 +121,10 @@ def _parts(values: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 def _rows_of_part(values: Sequence[bytes], subnets: Mapping[str, int], places: Places) -> PortRows:
     found = list(map(_decode, values))
-    subnet_of: _Columns = np.fromiter((subnets.get(each.spec.vmSubnet, -1) for each in found), np.int64)
-    host_of: _Columns = np.fromiter((places.hosts[each.spec.host] for each in found), np.int64)
+    names = [each.spec.vmSubnet for each in found]
+    hosts = [each.spec.host for each in found]
+    subnet_of: _Columns = np.fromiter(map(subnets.get, names, repeat(-1)), np.int64, len(found))
+    host_of: _Columns = np.fromiter(map(places.hosts.__getitem__, hosts), np.int64, len(found))
     chosen = np.flatnonzero((subnet_of >= 0) & (host_of != places.own))
     found = [found[index] for index in chosen]
     subnet_of, host_of = subnet_of[chosen], host_of[chosen]
@@ -163,6 +165,10 @@ def _address_rows(
 
 def _pack(addresses: Sequence[str]) -> tuple[npt.NDArray[np.void], _Octets]:
     """As address fields, and their families."""
+    if ":" not in "".join(addresses):
+        fields = np.zeros((len(addresses), 16), np.uint8)
+        fields[:, :4] = _octets(b"".join(map(inet_pton, repeat(AF_INET), addresses)), 4)
+        return fields.view("V16").ravel(), np.full(len(addresses), 4, np.uint8)
     six: npt.NDArray[np.bool_] = np.fromiter((":" in each for each in addresses), np.bool_)
     fields = np.zeros((len(addresses), 16), np.uint8)
     fields[~six, :4] = _octets(b"".join(inet_pton(AF_INET, each) for each in addresses if ":" not in each), 4)

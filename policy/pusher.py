@@ -47,6 +47,11 @@ class Pushed:
     deleted: int
     way: str
 
+    def then(self, later: "Pushed") -> "Pushed":
+        """Both as one."""
+        put, deleted = self.put + later.put, self.deleted + later.deleted
+        return Pushed(later.generation, put, deleted, later.way or self.way)
+
 
 def known_ids(core: Core, host: str) -> Ids:
     """What the rows in a core are called, for a view of the host that goes on from there."""
@@ -92,6 +97,7 @@ class Pusher:
 
     def push_step(self, step: Step, ids: Ids) -> Pushed:
         """After `push`, and in the order of the view's changes. ids: what is left of the step's afterwards.
+        Whether the core holds it is for `verify` to find out, of several steps at once.
 
         PushError: what the core holds then is for a `push` of all rows to find out.
         """
@@ -103,11 +109,17 @@ class Pusher:
         self._say(_names(self._host, step.ids))
         for change_set in change_sets:
             self._apply(change_set)
-        if change_sets:
-            self._verify(digests)
         self._say(_names(self._host, ids))
         self._digests = digests
         return _pushed(self._generation, "in place" if change_sets else "", change_sets)
+
+    def verify(self) -> None:
+        """Of steps: the core looks at every row it has. PushError, as in push_step: they differ."""
+        if self._digests is None:
+            raise PushError("what the core holds is not known")
+        expected, self._digests = self._digests, None
+        self._verify(expected)
+        self._digests = expected
 
     def is_in_place(self) -> bool:
         """Whether the core still holds what was pushed last."""

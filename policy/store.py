@@ -8,7 +8,8 @@ Threads: a Store may be used by any thread, a Watch by one at a time.
 """
 
 import os
-from collections.abc import Collection, Mapping
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -17,6 +18,8 @@ from policy.errors import PolicyError
 
 DEFAULT_LOCATION = "/var/lib/isolane/store.db"
 LOCATION_VARIABLE = "ISOLANE_STORE"
+LAST = "\U0010ffff"
+"""Sorts behind all that keys are made of."""
 
 
 class StoreError(PolicyError):
@@ -73,8 +76,11 @@ class Watch(Protocol):
 
 
 class Store(Protocol):
-    def snapshot(self, *prefixes: str, at: int | None = None) -> Snapshot:
-        """The keys that begin with one of `prefixes` (none given: all keys), now or at revision `at`.
+    def snapshot(
+        self, *prefixes: str, keys: Collection[str] | None = None, at: int | None = None
+    ) -> Snapshot:
+        """The keys that begin with one of `prefixes` and those of `keys` (neither given: all keys), now or
+        at revision `at`.
 
         CompactedError: `at` is below the floor; ValueError: it is in the future.
         """
@@ -124,6 +130,58 @@ def open_store(location: str | None = None, create: bool = True) -> Store:
 
 def in_scope(key: str, prefixes: Collection[str]) -> bool:
     return not prefixes or key.startswith(tuple(prefixes))
+
+
+class Reading:
+    """A store at one revision, that of the first read: what was read of it, once, and what that relies on.
+
+    CompactedError from any read: it took so long that the revision is gone.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._revision: int | None = None
+        self._items: dict[str, bytes] = {}
+        self._keys: set[str] = set()
+        self._under: dict[str, dict[str, bytes]] = {}
+
+    @property
+    def revision(self) -> int:
+        if self._revision is None:
+            self._revision = self._store.snapshot(keys=()).revision
+        return self._revision
+
+    @property
+    def relied_on(self) -> dict[str, int]:
+        """For `commit`: that nothing of what was read, or was found missing, has changed."""
+        return dict.fromkeys((*self._under, *self._keys), self.revision)
+
+    def load(self, keys: Iterable[str] = (), prefixes: Iterable[str] = ()) -> None:
+        """Read these in one call of the store, for those who ask for them one by one."""
+        missing = set(keys) - self._keys - self._items.keys()
+        scans = set(prefixes) - self._under.keys()
+        if not missing and not scans:
+            return
+        snapshot = self._store.snapshot(*scans, keys=missing, at=self._revision)
+        self._revision = snapshot.revision
+        self._items.update(snapshot.items)
+        self._keys |= missing
+        ordered = list(snapshot.items) if scans else []
+        for prefix in scans:
+            first, end = bisect_left(ordered, prefix), bisect_left(ordered, prefix + LAST)
+            self._under[prefix] = {key: snapshot.items[key] for key in ordered[first:end]}
+
+    def get(self, key: str) -> bytes | None:
+        found = self._items.get(key)
+        if found is None and key not in self._keys:
+            self.load([key])
+            found = self._items.get(key)
+        return found
+
+    def under(self, prefix: str) -> Mapping[str, bytes]:
+        """The items whose keys begin with it, in order of keys."""
+        self.load(prefixes=[prefix])
+        return self._under[prefix]
 
 
 def check_commit(puts: Mapping[str, bytes], deletes: Collection[str]) -> None:

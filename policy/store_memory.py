@@ -28,7 +28,9 @@ class MemoryStore:
         self._closed = False
         self._changed = threading.Condition()
 
-    def snapshot(self, *prefixes: str, at: int | None = None) -> Snapshot:
+    def snapshot(
+        self, *prefixes: str, keys: Collection[str] | None = None, at: int | None = None
+    ) -> Snapshot:
         with self._changed:
             self._check_open()
             revision = len(self._commits) if at is None else at
@@ -36,8 +38,10 @@ class MemoryStore:
             if revision > len(self._commits):
                 raise ValueError(f"revision {revision} is in the future; the newest is {len(self._commits)}")
             held = self._held(revision)
-        keys = sorted(key for key in held if in_scope(key, prefixes))
-        return Snapshot(revision, {key: held[key][0] for key in keys}, {key: held[key][1] for key in keys})
+        wanted = frozenset(keys or ())
+        ranges = prefixes or keys is None
+        found = sorted(key for key in held if key in wanted or (ranges and in_scope(key, prefixes)))
+        return Snapshot(revision, {key: held[key][0] for key in found}, {key: held[key][1] for key in found})
 
     def commit(
         self,

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from itertools import groupby
 from operator import itemgetter
@@ -21,6 +21,7 @@ from typing import Any
 
 from policy import doorbell
 from policy.store import (
+    LAST,
     Batch,
     Change,
     CompactedError,
@@ -40,7 +41,6 @@ _LOOK_SECONDS = 1.0
 _APPLICATION_ID = 0x49534C4E
 _VERSION = 1
 _STILL = (1 << 63) - 1  # `until` of a version that holds still
-_LAST = "\U0010ffff"  # sorts behind all that names are made of
 
 _File = tuple[int, int]
 """Its device and inode."""
@@ -63,6 +63,12 @@ COMMIT;
 """
 
 
+def remove(path: Path) -> None:
+    """A store that nobody uses, with all its files; none is no error."""
+    for suffix in ("", "-wal", "-shm", "-bell"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
 class SqliteStore:
     """UnavailableError: the file can't be used, and why. A file that was put in its place is taken up."""
 
@@ -74,21 +80,26 @@ class SqliteStore:
 
     # ---- the contract
 
-    def snapshot(self, *prefixes: str, at: int | None = None) -> Snapshot:
+    def snapshot(
+        self, *prefixes: str, keys: Collection[str] | None = None, at: int | None = None
+    ) -> Snapshot:
         with self._transaction("BEGIN") as connection:
             newest, floor = _state(connection)
             revision = newest if at is None else at
             _check_known(revision, floor)
             if revision > newest:
                 raise ValueError(f"revision {revision} is in the future; the newest is {newest}")
-            rows = connection.execute(
-                "SELECT key, value, revision FROM version WHERE +revision <= ? AND until > ?"
-                f" AND value IS NOT NULL AND {_scope(prefixes)} ORDER BY key",
-                (revision, revision, *_bounds(prefixes)),
-            ).fetchall()
-        return Snapshot(
-            revision, {key: value for key, value, _ in rows}, {key: changed for key, _, changed in rows}
-        )
+            ranges = prefixes or (("",) if keys is None else ())
+            items: dict[str, bytes] = {}
+            revisions: dict[str, int] = {}
+            for key, value, changed in _held(connection, ranges, keys or (), revision):
+                items[key] = value
+                revisions[key] = changed
+        if len(ranges) != 1 or keys:
+            order = sorted(items)
+            items = {key: items[key] for key in order}
+            revisions = {key: revisions[key] for key in order}
+        return Snapshot(revision, items, revisions)
 
     def commit(
         self,
@@ -100,8 +111,7 @@ class SqliteStore:
         check_commit(puts, deletes)
         with self._transaction("BEGIN IMMEDIATE") as connection:
             newest, floor = _state(connection)
-            for prefix, revision in (unchanged or {}).items():
-                _check_unchanged(connection, prefix, revision, floor)
+            _check_unchanged(connection, unchanged or {}, newest, floor)
             changes = list(_changes(connection, puts, deletes))
             if not changes:
                 return newest
@@ -284,12 +294,24 @@ def _state(connection: sqlite3.Connection) -> tuple[int, int]:
     return revision, floor
 
 
-def _scope(prefixes: Collection[str]) -> str:
-    return "(" + " OR ".join(["(key >= ? AND key < ?)"] * len(prefixes) or ["1"]) + ")"
-
-
-def _bounds(prefixes: Collection[str]) -> list[str]:
-    return [bound for prefix in prefixes for bound in (prefix, prefix + _LAST)]
+def _held(
+    connection: sqlite3.Connection, prefixes: Iterable[str], keys: Iterable[str], revision: int
+) -> Iterator[tuple[str, bytes, int]]:
+    """Key, value and revision of what held at a revision. One query each: how many there are has no limit."""
+    for prefix in prefixes:
+        yield from connection.execute(
+            "SELECT key, value, revision FROM version WHERE key >= ? AND key < ?"
+            " AND +revision <= ? AND until > ? AND value IS NOT NULL ORDER BY key",
+            (prefix, prefix + LAST, revision, revision),
+        )
+    for key in keys:
+        for value, changed in connection.execute(
+            "SELECT value, revision FROM version WHERE key = ? AND revision <= ?"
+            " ORDER BY revision DESC LIMIT 1",
+            (key, revision),
+        ):
+            if value is not None:
+                yield key, value, changed
 
 
 def _check_known(revision: int, floor: int) -> None:
@@ -303,14 +325,23 @@ def _check_watched(since: int, newest: int, floor: int) -> None:
         raise CompactedError(f"revision {since} is gone; the newest is {newest}: the store was put back")
 
 
-def _check_unchanged(connection: sqlite3.Connection, prefix: str, revision: int, floor: int) -> None:
-    changed = connection.execute(
-        "SELECT 1 FROM version INDEXED BY version_by_revision"
-        f" WHERE revision > ? AND {_scope([prefix])} LIMIT 1",
-        (revision, *_bounds([prefix])),
-    ).fetchone()
-    if changed or revision < floor:
-        raise ConflictError(f"{prefix} has changed since revision {revision}")
+def _check_unchanged(
+    connection: sqlite3.Connection, unchanged: Mapping[str, int], newest: int, floor: int
+) -> None:
+    for prefix, revision in unchanged.items():
+        if revision < floor:
+            raise ConflictError(f"{prefix} has changed since revision {revision}")
+    oldest = min(unchanged.values(), default=newest)
+    if oldest >= newest:
+        return
+    lengths = {len(prefix) for prefix in unchanged}
+    for key, changed in connection.execute(
+        "SELECT key, revision FROM version INDEXED BY version_by_revision WHERE revision > ?", (oldest,)
+    ):
+        for length in lengths:
+            prefix = key[:length]
+            if changed > unchanged.get(prefix, changed):
+                raise ConflictError(f"{prefix} has changed since revision {unchanged[prefix]}")
 
 
 def _changes(

@@ -7,7 +7,7 @@ checked.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby, pairwise, permutations
+from itertools import groupby, pairwise, permutations, product
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -784,9 +784,14 @@ def _peers(policy: Policy) -> dict[tuple[str, str], set[int]]:
     """
     networks = _hosts_of_networks(policy)
     pairs: dict[tuple[str, str], set[int]] = {}
-    for hosts in networks.values():
+    for network, hosts in networks.items():
+        others = policy.elsewhere.get(network, {})
+        everywhere = {host: hosts.get(host, set()) | others.get(host, set()) for host in {*hosts, *others}}
         for host, peer in permutations(hosts, 2):
-            pairs.setdefault((host, peer), set()).update(hosts[host] & hosts[peer])
+            pairs.setdefault((host, peer), set()).update(everywhere[host] & everywhere[peer])
+        for host, peer in product(hosts, others.keys() - hosts.keys()):
+            pairs.setdefault((host, peer), set()).update(everywhere[host] & everywhere[peer])
+            pairs.setdefault((peer, host), set()).update(everywhere[host] & everywhere[peer])
     for record, subnet in _leading_records(policy):
         assert record.provider_address is not None
         for host in networks[subnet.network_id].keys() - {record.host}:

@@ -9,7 +9,7 @@ import click
 
 from policy.store import open_store
 from tools.options import store_option
-from tools.processes import check_instance, stop_signals
+from tools.processes import check_instance, die_with, die_with_option, stop_signals
 
 
 @click.command("agent", short_help="Make the store's intent so on this host.")
@@ -26,15 +26,27 @@ from tools.processes import check_instance, stop_signals
     metavar="SECONDS",
     help="How often what is there is compared with what should be.",
 )
-@click.option("--netns-prefix", default="", hidden=True, help="Goes before every attach.netns (isolane lab).")
 @click.option(
-    "--supervised",
-    is_flag=True,
-    hidden=True,
-    help="By `isolane up`: what can't be done at the start ends it, and it removes devices at the end.",
+    "--log-level",
+    default="info",
+    show_default=True,
+    type=click.Choice(["info", "warning", "error"]),
+    help="What is logged on stderr.",
 )
+@click.option("--netns-prefix", default="", hidden=True, help="Goes before every attach.netns (isolane lab).")
+@click.option("--strict", is_flag=True, hidden=True, help="End when not all can be done at the start.")
+@click.option("--remove", is_flag=True, hidden=True, help="Remove all devices at the end (isolane up).")
+@die_with_option
 def command(
-    location: str, host: str | None, instance: str | None, resync: float, netns_prefix: str, supervised: bool
+    location: str,
+    host: str | None,
+    instance: str | None,
+    resync: float,
+    log_level: str,
+    netns_prefix: str,
+    strict: bool,
+    remove: bool,
+    parent: int | None,
 ) -> None:
     """Follow the store and make what it says so in the data plane of this host, until SIGTERM or Ctrl-C.
 
@@ -48,6 +60,7 @@ def command(
     """
     if os.geteuid() != 0:
         raise click.ClickException("an agent opens network devices: run it as root")
+    die_with(parent)
     stop = stop_signals()
     signal.pthread_sigmask(signal.SIG_BLOCK, stop)  # they wait until all is up, and while it goes
     from dataplane import privileges
@@ -55,12 +68,10 @@ def command(
     from policy import agent
     from tools import logs
 
-    logs.configure()
+    logs.configure(log_level)
     privileges.raise_descriptor_limit()
     host = host or socket.gethostname()
-    options = agent.Options(
-        host, instance or host, netns_prefix, remove=supervised, strict=supervised, resync=resync
-    )
+    options = agent.Options(host, instance or host, netns_prefix, remove, strict, resync)
     try:
         agent.run(lambda: open_store(location, create=False), options, stop, lambda: notify("READY=1"))
     except agent.AgentError as error:

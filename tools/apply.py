@@ -38,15 +38,13 @@ def check(files: list[Path], location: str | None) -> None:
       isolane check -f examples/blue-red.yaml
     """
     from policy import intent, manifest
-    from policy.store import Snapshot
 
     if location is None:
-        policy = manifest.load(files)
+        checked = len(manifest.load(files).by_id)
     else:
         with opened(location) as store:
-            snapshot: Snapshot = store.snapshot(*intent.SCOPE)
-        policy = intent.apply(*read_manifests(files))(snapshot).policy
-    click.echo(f"no problems in {len(policy.by_id)} objects", err=True)
+            checked = len(intent.plan(store, intent.apply(*read_manifests(files))).outcomes)
+    click.echo(f"no problems in {checked} object{'s' if checked != 1 else ''}", err=True)
 
 
 @click.command("diff", short_help="What apply would change.")
@@ -64,7 +62,7 @@ def diff(files: list[Path], location: str) -> None:
     from policy import intent
 
     with opened(location) as store:
-        plan = intent.apply(*read_manifests(files))(store.snapshot(*intent.SCOPE))
+        plan = intent.plan(store, intent.apply(*read_manifests(files)))
     lines = list(_difference(plan))
     for line in lines:
         click.echo(click.style(line, fg=_colour(line)))
@@ -120,19 +118,20 @@ def apply(
       isolane apply -f net.yaml --wait
       isolane apply -f team/ --prune -l team=blue --dry-run
     """
-    from policy import intent
+    from policy import documents, intent
 
     if prune != bool(labels):
         raise click.UsageError("--prune and -l go together: the labels say what may be deleted")
     change = intent.apply(*read_manifests(files), prune=labels)
     with opened(location) as store:
         if dry_run:
-            _print_outcomes(change(store.snapshot(*intent.SCOPE)), " (dry run)")
+            _print_outcomes(intent.plan(store, change), " (dry run)")
             return
         revision, plan = intent.commit(store, change)
         _print_outcomes(plan)
         if wait is not None:
-            intent.wait_applied(store, plan.policy, revision, wait, _print_behind)
+            hosts = documents.policy_from(store.snapshot(documents.prefix_of("Host")).items)
+            intent.wait_applied(store, hosts, revision, wait, _print_behind)
 
 
 def _print_outcomes(plan: "Plan", remark: str = "") -> None:
@@ -161,7 +160,9 @@ def delete(kind: str | None, names: tuple[str, ...], files: list[Path], location
       isolane delete -f net.yaml
       isolane delete vmnetwork Blue_VMNet --cascade
     """
-    from policy import documents, intent
+    from policy import intent
+    from policy.finding import find
+    from policy.store import Reading
 
     if bool(files) == bool(kind and names):
         raise click.UsageError("either KIND and NAME, or -f")
@@ -171,7 +172,7 @@ def delete(kind: str | None, names: tuple[str, ...], files: list[Path], location
             identities = list(stated.by_id)
         else:
             assert kind is not None
-            stored = documents.intent_from(store.snapshot(documents.PREFIX).items)
-            identities = [intent.find(stored, kind, name) for name in names]
+            reading = Reading(store)
+            identities = [find(reading, kind, name) for name in names]
         _, plan = intent.commit(store, intent.delete(identities, cascade), "delete")
     _print_outcomes(plan)

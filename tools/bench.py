@@ -6,6 +6,7 @@ import sys
 import click
 
 OPS = ("push", "pop", "rewrite-out", "rewrite-in", "lookup")
+CONTROL_RECORDS = (1_000, 100_000, 1_000_000)
 
 
 @click.group("bench")
@@ -96,3 +97,69 @@ def _print_table(document: dict[str, object]) -> None:
         click.echo(
             f"{r['op']:<12} {r['records']:>10,} {r['flows']:>9,} {clocks:>26} {r['mpps']['median']:>7.1f}"
         )
+
+
+@command.command("control")
+@click.option(
+    "--records",
+    "counts",
+    multiple=True,
+    type=click.IntRange(2, 10_000_000),
+    help="Lookup records; repeatable.  [default: 1,000, 100,000 and 1,000,000]",
+)
+@click.option(
+    "--hosts",
+    default=None,
+    type=click.IntRange(3, 65_000),
+    help="Behind them.  [default: one for 500 records, 100 at least]",
+)
+@click.option(
+    "--changes", default=200, show_default=True, type=click.IntRange(1, 100_000), help="To time, one by one."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def control(counts: tuple[int, ...], hosts: int | None, changes: int, as_json: bool) -> None:
+    """From the store to packets: a real agent and a real data plane in network namespaces.
+
+    How long a host takes to learn all records, and how long a change of one port takes from the return of its
+    commit to the first packet by it. Needs root. Exit status 1 if a change does not arrive.
+
+    \b
+    Example:
+      isolane bench control --records 100000 --changes 500 --json
+    """
+    from bench.control import Settings, run_all
+    from bench.control_net import BenchError
+    from bench.control_plan import default_hosts, least_hosts
+
+    counts = counts or CONTROL_RECORDS
+    least = least_hosts(max(counts))
+    if hosts is not None and hosts < least:
+        raise click.BadParameter(f"{max(counts)} records need {least} hosts", param_hint="--hosts")
+    settings = [Settings(each, hosts or default_hosts(each), changes) for each in counts]
+    try:
+        document = run_all(settings, lambda text: click.echo(text, err=True))
+    except BenchError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+    else:
+        _print_control(document)
+
+
+def _print_control(document: dict[str, object]) -> None:
+    results = document["results"]
+    assert isinstance(results, list)
+    titles = ("records", "store to tables s", "compile/s", "push/s", "table/s", "p50 ms", "p99 ms", "MiB")
+    click.echo("  ".join(f"{title:>11}" for title in titles))
+    for r in results:
+        cells = (
+            f"{r['records']:,}",
+            f"{r['load']['seconds']['median']:.2f}",
+            *(f"{r[part]['recordsPerSecond']:,}" for part in ("compile", "push", "table")),
+            f"{r['change']['p50']:.2f}",
+            f"{r['change']['p99']:.2f}",
+            f"{r['agentRss'] / (1 << 20):,.0f}",
+        )
+        widths = (max(len(title), 11) for title in titles)
+        click.echo("  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)))

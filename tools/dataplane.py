@@ -6,7 +6,7 @@ import signal
 
 import click
 
-from tools.processes import check_instance, default_instance, stop_signals
+from tools.processes import check_instance, default_instance, die_with, die_with_option, stop_signals
 
 SPIN_US = 20
 """How long an idle worker polls before it blocks."""
@@ -17,7 +17,8 @@ SPIN_US = 20
     "--instance", callback=check_instance, help="Name of the socket.  [default: the machine's host name]"
 )
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 8), help="Packet threads.")
-def command(instance: str | None, workers: int) -> None:
+@die_with_option
+def command(instance: str | None, workers: int, parent: int | None) -> None:
     """Run a data plane without ports and tables until SIGTERM or Ctrl-C.
 
     It listens on /run/isolane/INSTANCE/dataplane.sock, where an agent hands over devices and tables and may
@@ -30,6 +31,7 @@ def command(instance: str | None, workers: int) -> None:
     from dataplane import privileges, server
 
     instance = instance or default_instance()
+    die_with(parent)
     stop = stop_signals()
     signal.pthread_sigmask(signal.SIG_BLOCK, stop)  # they wait until all is up, and while it goes
     try:

@@ -11,8 +11,9 @@ from click.shell_completion import CompletionItem, get_completion_class
 from tools.options import KindArgument, complete_name, labels_option, opened, output_option, store_option
 
 if TYPE_CHECKING:
+    from policy.errors import ObjectId
     from policy.model import Labels, Object, Policy
-    from policy.store import Snapshot
+    from policy.store import Reading, Snapshot, Store
 
 
 @click.command("get", short_help="Objects of a kind.")
@@ -35,14 +36,17 @@ def get(
       isolane get vmsubnet Blue_VMSubnet1 -o yaml
     """
     from policy import documents, intent
+    from policy.finding import find
+    from policy.store import Reading
 
     with opened(location) as store:
-        snapshot = store.snapshot(documents.PREFIX)
-    policy = documents.policy_from(snapshot.items)
-    found = intent.selected(policy, kind, tenant, labels)
-    if name is not None:
-        wanted = intent.find(policy, kind, name)
-        found = [item for item in found if item.id == wanted]
+        if name is None:
+            snapshot = store.snapshot(documents.prefix_of(kind, tenant))
+        else:
+            reading = Reading(store)
+            wanted = find(reading, kind, name)
+            snapshot = store.snapshot(keys=[documents.key_of(wanted)], at=reading.revision)
+    found = intent.selected(documents.policy_from(snapshot.items), kind, tenant, labels)
     if output in ("json", "yaml"):
         views = [_view(snapshot, item) for item in found]
         click.echo(_dump(views[0] if name is not None and views else views, output))
@@ -99,13 +103,17 @@ def describe(kind: str, name: str, location: str) -> None:
     Example:
       isolane describe port blue/web
     """
-    from policy import documents, events, intent, schema
+    from policy import documents, events, finding, intent, schema
+    from policy.store import Reading
     from tools.text import cell, words
 
     with opened(location) as store:
-        snapshot = store.snapshot(documents.PREFIX, intent.HOST_PREFIX, events.PREFIX)
+        reading = Reading(store)
+        identity = finding.find(reading, kind, name)
+        prefixes = documents.prefix_of("Host"), intent.HOST_PREFIX, events.PREFIX
+        snapshot = store.snapshot(*prefixes, keys=[documents.key_of(identity)], at=reading.revision)
+        referrers = _referrers(store, reading, identity)
     policy = documents.policy_from(snapshot.items)
-    identity = intent.find(policy, kind, name)
     item = policy.by_id[identity]
     revision = snapshot.revisions[documents.key_of(identity)]
     view = _view(snapshot, item)
@@ -116,7 +124,7 @@ def describe(kind: str, name: str, location: str) -> None:
             click.echo(f"{words(key)}: {cell(value)}{' (allocated)' if section == 'allocated' else ''}")
     for label, value in item.labels:
         click.echo(f"label {label}: {value}")
-    for referrer in sorted(intent.with_referrers(policy, [identity]) - {identity}):
+    for referrer in sorted(referrers - {identity}):
         click.echo(f"used by: {referrer}")
     for line in _host_lines(policy, snapshot, revision):
         click.echo(line)
@@ -124,6 +132,16 @@ def describe(kind: str, name: str, location: str) -> None:
         if event.is_about(str(identity)):
             when = datetime.fromtimestamp(event.time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             click.echo(f"event {when}: {event.source}: {event.text}")
+
+
+def _referrers(store: "Store", reading: "Reading", identity: "ObjectId") -> set["ObjectId"]:
+    from policy import documents, finding, intent
+
+    try:
+        return finding.with_referrers(reading, [identity])
+    except finding.WideError:
+        items = store.snapshot(documents.PREFIX, at=reading.revision).items
+        return intent.with_referrers(documents.policy_from(items), [identity])
 
 
 def _host_lines(policy: "Policy", snapshot: "Snapshot", revision: int) -> Iterator[str]:

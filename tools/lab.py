@@ -12,18 +12,22 @@ import sys
 import sysconfig
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from dataplane import netns
+from policy.store import open_store
 from tools.lab_state import LabError, Process, State, remove, start_time
+from tools.options import files_option
 from tools.processes import stop_signals
 
 if TYPE_CHECKING:
     from dataplane.links import Link
+    from policy.intent import Plan
     from policy.model import Address, Host, Policy, Port
 
 DEFAULT_PREFIX = "isl-"
@@ -49,9 +53,8 @@ def up(
     """
     from policy import manifest
 
-    paths = [path.resolve() for path in files]
+    paths = list(files)
     policy = manifest.load(paths)
-    options = [word for path in paths for word in ("-f", str(path))] + ["--workers", str(workers)]
     if not policy.hosts:
         raise LabError(f"no Host in {', '.join(map(str, paths))}")
     _check_one_network(policy)
@@ -61,13 +64,55 @@ def up(
         try:
             state.namespaces = _free_namespaces(policy, prefix)
             state.save()
-            state.status = _build(policy, options, state, progress)
+            _apply(paths, state)
+            state.status = _build(policy, workers, state, progress)
             state.save()
         except BaseException:
             progress("cleaning up")
             remove(state)
             raise
     return state.status
+
+
+def apply(files: Iterable[Path], prefix: str = DEFAULT_PREFIX, seconds: float = READY_SECONDS) -> "Plan":
+    """Apply manifests to a lab that is up: hosts follow, and VMs get namespaces, addresses and routes.
+
+    ManifestError: nothing is changed. LabError: there is no lab, or the files state a host, for which there
+    is no namespace. NotAppliedError: a host has not followed.
+    """
+    from dataplane import links
+    from policy import documents, intent, manifest
+    from policy.intent import Outcome
+    from tools import lab_net
+
+    state = State.load(prefix)
+    if state.status is None:
+        raise LabError(f"the lab with prefix {prefix} is not up")
+    change = intent.apply(*manifest.read(list(files)))
+    with _interruptible(), links.errors("lab"), contextlib.closing(open_store(str(state.store))) as store:
+        plan = change(store.snapshot(*intent.SCOPE))
+        known = {host["name"] for host in state.status["hosts"]}
+        if new := sorted({host.name for host in plan.policy.hosts} - known):
+            raise LabError(f"host {new[0]}: a lab has the hosts that it was made with")
+        wanted = {_namespace(port, prefix) for port in _vm_ports(plan.policy)}
+        missing = sorted(wanted - set(state.namespaces))
+        for name in missing:
+            if (netns.DIRECTORY / name).exists():
+                raise LabError(f"a network namespace {name} is there already")
+        state.namespaces += missing
+        state.save()
+        for name in missing:
+            lab_net.make_namespace(name)
+        revision, plan = intent.commit(store, change)
+        policy = documents.policy_from(store.snapshot(documents.PREFIX).items)
+        intent.wait_applied(store, policy, revision, seconds, lambda _: None)
+        changed = {identity for identity, outcome in plan.outcomes if outcome is not Outcome.UNCHANGED}
+        ports = [port for port in _vm_ports(policy) if port.id in changed]
+        _configure_vms(policy, prefix, ports)
+        _wait_for_addresses(ports, prefix)
+        state.status["ports"] = _port_views(policy, prefix)
+        state.save()
+    return plan
 
 
 def down(prefix: str = DEFAULT_PREFIX) -> None:
@@ -111,7 +156,6 @@ def _provider_addresses(policy: "Policy") -> list[tuple["Address", str]]:
 
 
 def _free_namespaces(policy: "Policy", prefix: str) -> list[str]:
-    from dataplane import netns
 
     hosts = [FABRIC, *(host.name for host in policy.hosts)]
     vms = {port.attach.netns for port in policy.ports if port.attach and port.attach.netns}
@@ -126,7 +170,15 @@ def _free_namespaces(policy: "Policy", prefix: str) -> list[str]:
     return names
 
 
-def _build(policy: "Policy", options: list[str], state: State, progress: Progress) -> dict[str, Any]:
+def _apply(files: list[Path], state: State) -> None:
+    """Into the store that all hosts of the lab follow."""
+    from policy import intent, manifest
+
+    with contextlib.closing(open_store(str(state.store))) as store:
+        intent.commit(store, intent.apply(*manifest.read(files)))
+
+
+def _build(policy: "Policy", workers: int, state: State, progress: Progress) -> dict[str, Any]:
     from dataplane import links
     from dataplane.client import ClientError
     from dataplane.links import DeviceError
@@ -135,11 +187,11 @@ def _build(policy: "Policy", options: list[str], state: State, progress: Progres
         with links.errors("lab"):
             progress(f"{len(state.namespaces)} namespaces")
             underlays = _wire(policy, state)
-        _start_hosts(policy, options, state, progress)
+        _start_hosts(policy, workers, state, progress)
         with links.errors("lab"):
-            _configure_vms(policy, state.prefix)
+            _configure_vms(policy, state.prefix, _vm_ports(policy))
         progress("waiting for duplicate address detection")
-        _wait_for_addresses(policy, state.prefix)
+        _wait_for_addresses(_vm_ports(policy), state.prefix)
         progress("resolving provider addresses")
         _resolve(policy, state)
     except (DeviceError, ClientError) as error:
@@ -166,11 +218,11 @@ def _wire(policy: "Policy", state: State) -> dict[str, "Link"]:
     return underlays
 
 
-def _start_hosts(policy: "Policy", options: list[str], state: State, progress: Progress) -> None:
+def _start_hosts(policy: "Policy", workers: int, state: State, progress: Progress) -> None:
     managed = [host.name for host in policy.hosts if host.managed]
     progress(f"starting {', '.join(managed)}")
     with contextlib.ExitStack() as stack:
-        waiting = {_start_host(host, options, state, stack): host for host in managed}
+        waiting = {_start_host(host, workers, state, stack): host for host in managed}
         end = time.monotonic() + READY_SECONDS
         while waiting:
             _stop_if_interrupted()
@@ -190,17 +242,17 @@ def _is_ready(peer: int) -> bool:
     return False
 
 
-def _start_host(host: str, options: list[str], state: State, stack: contextlib.ExitStack) -> int:
+def _start_host(host: str, workers: int, state: State, stack: contextlib.ExitStack) -> int:
     """Run `isolane up` in the host's namespace; the descriptor gets a line when it is ready and ends when it
     dies. It makes nothing before the state has it.
     """
-    from dataplane import netns
 
     ours, theirs = socket.socketpair()
     stack.enter_context(ours)
     instance = state.prefix + host
     program = Path(sysconfig.get_path("scripts"), "isolane")
-    command = [sys.executable, str(program), "up", "--host", host, "--instance", instance, *options]
+    command = [sys.executable, str(program), "up", "--store", str(state.store), "--host", host]
+    command += ["--instance", instance, "--workers", str(workers)]
     command += ["--netns-prefix", state.prefix, "--ready-fd", str(theirs.fileno())]
     with state.log(host).open("wb") as log, theirs:
         process = netns.call(
@@ -220,7 +272,7 @@ def _start_host(host: str, options: list[str], state: State, stack: contextlib.E
     return ours.fileno()
 
 
-def _configure_vms(policy: "Policy", prefix: str) -> None:
+def _configure_vms(policy: "Policy", prefix: str, ports: "Collection[Port]") -> None:
     from tools import lab_net
 
     ranks: Counter[str] = Counter()
@@ -234,7 +286,8 @@ def _configure_vms(policy: "Policy", prefix: str) -> None:
             if (within := subnet.prefix_of(address)) is not None
         ]
         assert port.attach is not None
-        lab_net.configure_vm(namespace, port.attach.device, addresses, ranks[namespace])
+        if port in ports:
+            lab_net.configure_vm(namespace, port.attach.device, addresses, ranks[namespace])
         ranks[namespace] += 1
 
 
@@ -248,12 +301,11 @@ def _namespace(port: "Port", prefix: str) -> str:
     return prefix + (port.attach.netns or port.host)
 
 
-def _wait_for_addresses(policy: "Policy", prefix: str) -> None:
-    from dataplane import netns
+def _wait_for_addresses(ports: "Collection[Port]", prefix: str) -> None:
     from tools import lab_net
 
     end = time.monotonic() + READY_SECONDS
-    waiting = _vm_ports(policy)
+    waiting = list(ports)
     while waiting:
         _stop_if_interrupted()
         for port in list(waiting):
@@ -290,8 +342,12 @@ def _status(policy: "Policy", prefix: str, underlays: dict[str, "Link"]) -> dict
             _host_view(host, prefix, underlays[host.name])
             for host in sorted(policy.endpoint_by_name.values(), key=attrgetter("name"))
         ],
-        "ports": [_port_view(port, prefix, policy) for port in sorted(policy.ports, key=attrgetter("name"))],
+        "ports": _port_views(policy, prefix),
     }
+
+
+def _port_views(policy: "Policy", prefix: str) -> list[dict[str, Any]]:
+    return [_port_view(port, prefix, policy) for port in sorted(policy.ports, key=attrgetter("name"))]
 
 
 def _host_view(host: "Host", prefix: str, underlay: "Link") -> dict[str, Any]:
@@ -404,6 +460,24 @@ def up_command(files: tuple[Path, ...], prefix: str, workers: int) -> None:
     """
     with _errors():
         up(files, prefix, lambda text: click.echo(f"lab {prefix}: {text}", err=True), workers)
+
+
+@command.command("apply")
+@files_option()
+@_prefix
+def apply_command(files: list[Path], prefix: str) -> None:
+    """Apply manifests to a running lab, and give new VMs namespaces, addresses and default routes.
+
+    The lab's store can be worked with by other commands too: its file is PREFIX.store in /run/isolane/labs.
+
+    \b
+    Example:
+      isolane lab apply -f more.yaml
+    """
+    with _errors():
+        plan = apply(files, prefix)
+    for identity, outcome in plan.outcomes:
+        click.echo(f"{identity} {outcome}")
 
 
 @command.command("status")

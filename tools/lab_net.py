@@ -79,10 +79,11 @@ def configure_vm(namespace: str, device: str, addresses: Iterable[VmAddress], ra
             index = links.get(ip, device).index
             for each in addresses:
                 interface = ip_interface(each.interface)
-                ip.addr("add", index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen)
+                length = interface.network.prefixlen
+                ip.addr("replace", index=index, address=str(interface.ip), prefixlen=length)
             for gateway in dict.fromkeys(each.gateway for each in addresses):
                 ip.route(
-                    "add",
+                    "replace",
                     dst="default" if gateway.version == 4 else "::/0",
                     gateway=str(gateway),
                     oif=index,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dataplane import netns, server
+from policy import store_sqlite
 
 STATE_DIRECTORY = Path("/run/isolane/labs")
 STOP_SECONDS = 10.0
@@ -49,6 +50,11 @@ class State:
     @property
     def path(self) -> Path:
         return STATE_DIRECTORY / f"{self.prefix}.json"
+
+    @property
+    def store(self) -> Path:
+        """Of intent, that all hosts follow."""
+        return STATE_DIRECTORY / f"{self.prefix}.store"
 
     def log(self, host: str) -> Path:
         return STATE_DIRECTORY / f"{self.prefix}.{host}.log"
@@ -86,6 +92,7 @@ def remove(state: State) -> None:
         socket = server.socket_path(process.instance)  # there only if the process had to be killed
         socket.unlink(missing_ok=True)
         _remove_if_empty(socket.parent)
+    store_sqlite.remove(state.store)
     state.path.unlink(missing_ok=True)
     _remove_if_empty(STATE_DIRECTORY)
     _remove_if_empty(STATE_DIRECTORY.parent)

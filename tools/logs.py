@@ -1,12 +1,13 @@
 """Logs of the processes that run on: one event a line, JSON unless a person watches."""
 
+import logging
 import sys
 
 import structlog
 
 
-def configure() -> None:
-    """On stderr. Events name counts, revisions and times; never a packet or a secret."""
+def configure(level: str) -> None:
+    """On stderr, from this level on. Events name counts, revisions and times; never a packet or a secret."""
     render: structlog.typing.Processor = structlog.processors.JSONRenderer(default=str)
     if sys.stderr.isatty():
         render = structlog.dev.ConsoleRenderer()
@@ -16,6 +17,7 @@ def configure() -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             render,
         ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

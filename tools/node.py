@@ -4,6 +4,7 @@ import json
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -38,11 +39,16 @@ def _options() -> list[click.Parameter]:
     ]
 
 
-def _add_query(method: str, text: str, lines: Callable[[Any], Iterable[str]]) -> None:
+def _add_query(
+    method: str,
+    text: str,
+    lines: Callable[[Any], Iterable[str]],
+    query: "Callable[[Client], Callable[..., Any]] | None" = None,
+) -> None:
     """A command that prints what a method of the client gives."""
 
     def run(instance: str | None, output: str) -> None:
-        _print(_ask(instance, attrgetter(method)), output, lines)
+        _print(_ask(instance, query or attrgetter(method)), output, lines)
 
     example = f"\b\nExample:\n  isolane node {method} --instance h1 -o json"
     command.add_command(click.Command(method, callback=run, params=_options(), help=f"{text}\n\n{example}"))
@@ -56,6 +62,18 @@ def _ask(instance: str | None, method: "Callable[[Client], Callable[..., Any]]",
             return method(client)(**params)
     except ClientError as error:
         raise click.ClickException(str(error)) from None
+
+
+def _status(client: "Client") -> Callable[[], Any]:
+    """With what only this process can see: whether the agent that spoke last still runs."""
+
+    def ask() -> dict[str, Any]:
+        status = client.status()
+        if agent := status["agent"]:
+            agent["running"] = Path(f"/proc/{agent['pid']}").exists()
+        return status
+
+    return ask
 
 
 def _print(document: Any, output: str, lines: Callable[[Any], Iterable[str]]) -> None:
@@ -101,7 +119,7 @@ def _counter_lines(document: dict[str, Any]) -> Iterator[str]:
             yield from _rows(rows)
 
 
-_add_query("status", "What runs, and how full its tables are.", _fields)
+_add_query("status", "What runs, how full its tables are, and what the agent says.", _fields, _status)
 _add_query("ports", "The tenant ports of this host and their devices.", _rows)
 _add_query("records", "The lookup records: (VSID, CA) to MAC, PA, host and translation.", _rows)
 _add_query("routes", "Customer routes by VM network, and provider routes.", _sections)

@@ -118,8 +118,9 @@ def complete_name(
     context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Names that the store has of the kind on the command line; none when there is no store."""
-    from policy import documents
+    from policy import finding
     from policy.errors import PolicyError
+    from policy.store import Reading
 
     kind = context.params.get("kind")
     location = context.params.get("location") or DEFAULT_LOCATION
@@ -127,9 +128,7 @@ def complete_name(
         return []
     try:
         with opened(location) as store:
-            keys = list(store.snapshot(f"{documents.PREFIX}{kind}/").items)
+            names = finding.names(Reading(store), kind, incomplete)
     except PolicyError:
         return []
-    identities = [documents.id_of(key) for key in keys]
-    names = {each.qualified_name for each in identities} | {each.name for each in identities}
-    return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+    return [CompletionItem(name) for name in names]

@@ -1,8 +1,11 @@
 """What the commands that run until a signal have in common."""
 
+import ctypes
+import os
 import re
 import signal
 import socket
+import sys
 
 import click
 
@@ -15,6 +18,19 @@ def stop_signals() -> set[signal.Signals]:
     """
     asking = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
     return {number for number in asking if signal.getsignal(number) is not signal.SIG_IGN}
+
+
+_PR_SET_PDEATHSIG = 1
+
+die_with_option = click.option("--die-with", "parent", type=int, hidden=True, help="Die with this process.")
+
+
+def die_with(parent: int | None) -> None:
+    """SIGKILL when the thread of our parent that started us ends; at once if that has happened."""
+    if parent is not None:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            sys.exit(1)
 
 
 def check_instance(_context: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:

@@ -1,36 +1,33 @@
-"""`isolane up`: the data plane of one host, its policy from manifests."""
+"""`isolane up`: data plane and agent of one host in one command that starts again whichever of them dies."""
 
+import contextlib
 import os
-import secrets
+import select
 import signal
 import socket
+import subprocess
 import sys
-from contextlib import ExitStack
+import sysconfig
+import threading
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from tools.options import files_option, opened, read_manifests
 from tools.processes import check_instance, stop_signals
 
-if TYPE_CHECKING:
-    from dataplane.devices import Device
-    from policy.model import Attach, Policy, Port
-
-SPIN_US = 20
-"""How long an idle worker polls before it blocks."""
+READY_SECONDS = 30.0
+STOP_SECONDS = 10.0
+FIRST_DELAY, LAST_DELAY = 0.05, 5.0
+"""Seconds until a process that died is started again; twice as long each time, unless it has lived longer."""
 
 
-@click.command("up", short_help="Run the data plane of this host.")
-@click.option(
-    "-f",
-    "--file",
-    "files",
-    multiple=True,
-    required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Manifest; repeatable, all together are one policy.",
-)
+@click.command("up", short_help="Data plane and agent of this host in one.")
+@files_option(required=False)
+@click.option("--store", "location", help="Follow this store.  [default: one of its own, for the manifests]")
 @click.option("--host", help="Name of the Host to be.  [default: the machine's host name]")
 @click.option(
     "--instance",
@@ -38,112 +35,234 @@ SPIN_US = 20
     help="Name of the socket, for `isolane node`.  [default: the host's name]",
 )
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 8), help="Packet threads.")
+@click.option(
+    "--log-level",
+    default="warning",
+    show_default=True,
+    type=click.Choice(["info", "warning", "error"]),
+    help="What is logged on stderr.",
+)
 @click.option("--netns-prefix", default="", hidden=True, help="Goes before every attach.netns (isolane lab).")
 @click.option("--ready-fd", type=int, hidden=True, help="Socket of isolane lab: says go, hears ready.")
 def command(
-    files: tuple[Path, ...],
+    files: list[Path],
+    location: str | None,
     host: str | None,
     instance: str | None,
     workers: int,
+    log_level: str,
     netns_prefix: str,
     ready_fd: int | None,
 ) -> None:
-    """Run the data plane of one host until SIGTERM or Ctrl-C, which remove what it made.
+    """Run data plane and agent of one host until SIGTERM or Ctrl-C, which remove what they made.
 
-    Prints `ready` on stderr when all ports are attached. Needs root.
+    Manifests are applied first: to the store that is named, or to one that lasts as long as the command.
+    Prints `ready` on stderr when all ports are attached. Whichever process dies is started again: VMs keep
+    their devices. Needs root.
 
     \b
-    Example:
+    Examples:
       isolane up -f examples/blue-red.yaml --host h1
+      isolane up --store /var/lib/isolane/store.db --host h1
     """
     if os.geteuid() != 0:
         raise click.ClickException("up opens network devices: run it as root")
-    from dataplane.errors import DataplaneError
-    from dataplane.links import DeviceError
-    from dataplane.server import InstanceError
-    from policy import manifest
-
+    if not files and location is None:
+        raise click.UsageError("either -f, or --store, or both")
     host = host or socket.gethostname()
-    policy = manifest.load(files)
+    instance = instance or host
+    # Signals wait until all is up, and while it goes; libraries that start threads come after this.
+    signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals())
+    if location is None:
+        _check_host(files, host)
     if ready_fd is not None and not os.read(ready_fd, 16):
         sys.exit(1)  # the lab died before it had noted that we are there
-    stop = stop_signals()
-    signal.pthread_sigmask(signal.SIG_BLOCK, stop)  # they wait until all is up, and while it goes
     try:
-        with ExitStack() as stack:
-            _start(stack, policy, host, instance or host, workers, netns_prefix)
-            click.echo("ready", err=True)
-            if ready_fd is not None:
-                os.write(ready_fd, b"ready\n")
-                os.close(ready_fd)
-            signal.sigwait(stop)
-    except (DataplaneError, DeviceError, InstanceError) as error:
-        click.echo(error, err=True)
+        with _Supervisor() as supervisor:
+            dataplane = ["dataplane", "--instance", instance, "--workers", str(workers)]
+            supervisor.start("data plane", dataplane)
+            with _store(instance, location, files) as store:
+                agent = ["agent", "--store", store, "--host", host, "--instance", instance, "--remove"]
+                agent += ["--log-level", log_level, "--netns-prefix", netns_prefix]
+                supervisor.start("agent", agent, "--strict")
+                click.echo("ready", err=True)
+                if ready_fd is not None:
+                    os.write(ready_fd, b"ready\n")
+                    os.close(ready_fd)
+                supervisor.run()
+                supervisor.end()
+    except _StoppedError:
+        pass
+    except _ChildError as error:
+        if str(error):
+            click.echo(error, err=True)
         sys.exit(1)
 
 
-def _start(
-    stack: ExitStack, policy: "Policy", host_name: str, instance: str, workers: int, netns_prefix: str
-) -> None:
-    """Bring everything up; the stack takes it down in the opposite order."""
-    from dataplane import core, devices, server
-    from dataplane.links import DeviceError
-    from policy import compiler
-    from policy.model import ROUTER_MAC, UNDERLAY_PORT, Driver
-    from tools.service import Service
+def _check_host(files: list[Path], host: str) -> None:
+    """UnknownHostError, ManifestError: before anything is made."""
+    from policy import compiler, manifest
 
-    tables = compiler.compile_host(policy, host_name)
-    wanted = compiler.managed_host(policy, host_name).underlay
-    if wanted.driver is Driver.AFXDP:
-        raise DeviceError(f"underlay {wanted.interface}: driver afxdp is not supported yet")
-    pas = [pa.address for pa in tables.provider_addresses if pa.host == host_name]
-    underlay = devices.open_underlay(
-        wanted.interface, mac=wanted.mac, mtu=wanted.mtu, queues=workers, pas=pas
-    )
-    stack.callback(underlay.close)
-    ports = {
-        port.name: _open_port(port, port.attach, compiler.tenant_mtu(policy), workers, netns_prefix, stack)
-        for port in policy.ports
-        if port.host == host_name and port.attach
-    }
-    config = core.Config(
-        self_host=tables.host_ids[host_name],
-        router_mac=bytes.fromhex(ROUTER_MAC.replace(":", "")),
-        hash_key=(secrets.randbits(64), secrets.randbits(64)),
-        workers=workers,
-        spin_us=SPIN_US,
-    )
-    dataplane = stack.enter_context(core.Dataplane(config))
-    dataplane.attach(core.UNDERLAY, underlay.port_config(UNDERLAY_PORT))
-    for name, device in ports.items():
-        dataplane.attach(tables.port_ids[name], device.port_config(name))
-    dataplane.apply(tables.change_set().encode())
-    underlay.serve(pas, [in_use.address for in_use in dataplane.neighbours()])
-    dataplane.start()
-    dataplane.announce()
-    service = Service(instance, dataplane, tables, underlay, ports)
-    stack.callback(service.close)
-    stack.enter_context(server.serve(instance, service.methods))
+    compiler.managed_host(manifest.load(files), host)
 
 
-def _open_port(
-    port: "Port", attach: "Attach", mtu: int, queues: int, netns_prefix: str, stack: ExitStack
-) -> "Device":
-    from dataplane import devices
-    from policy.model import AttachKind
+@contextlib.contextmanager
+def _store(instance: str, location: str | None, files: list[Path]) -> Iterator[str]:
+    """The store's location, with what the manifests say in it."""
+    from dataplane import server
+    from policy import intent, store_sqlite
 
-    namespace = netns_prefix + attach.netns if attach.netns else None
-    match attach.kind:
-        case AttachKind.TAP:
-            device = devices.open_tap(
-                attach.device, namespace=namespace, mac=port.mac, mtu=mtu, queues=queues
-            )
-        case AttachKind.VETH:
-            assert namespace is not None, "the manifest's reader"
-            device = devices.open_veth(
-                attach.device, namespace=namespace, mac=port.mac, mtu=mtu, queues=queues
-            )
-        case AttachKind.DEVICE:
-            device = devices.open_existing(attach.device, mac=port.mac, mtu=mtu, queues=queues)
-    stack.callback(device.close)
-    return device
+    own = server.socket_path(instance).parent / "store.db"
+    if location is None:
+        store_sqlite.remove(own)  # of one that was killed
+    try:
+        with opened(location or str(own)) as store:
+            if files:
+                intent.commit(store, intent.apply(*read_manifests(files)))
+        yield location or str(own)
+    finally:
+        if location is None:
+            store_sqlite.remove(own)
+            with contextlib.suppress(OSError):
+                own.parent.rmdir()
+
+
+# ---- processes ---------------------------------------------------------------------------------------------
+
+
+class _StoppedError(Exception):
+    """A signal asks for it."""
+
+
+class _ChildError(Exception):
+    """A process can't do its work; it has said why, or the text does."""
+
+
+@dataclass
+class _Child:
+    """A process that is kept running. first: an option of its first start."""
+
+    name: str
+    arguments: list[str]
+    process: subprocess.Popen[bytes] | None = None
+    pidfd: int = -1
+    begun: float = 0.0
+    delay: float = FIRST_DELAY
+    due: float = 0.0
+    ready: bool = False
+
+
+class _Supervisor:
+    """Starts processes one after the other, ends them the other way round, and starts those that die again.
+
+    They die with the thread that starts them.
+    """
+
+    def __init__(self) -> None:
+        self._children: list[_Child] = []
+        self._stack = contextlib.ExitStack()
+        self._notified = self._stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        self._notified.bind(f"\0isolane-up-{os.getpid()}")
+        self._stop, write = os.pipe()
+        self._stack.callback(os.close, self._stop)
+        stop = stop_signals()
+
+        def wait() -> None:
+            signal.sigwait(stop)
+            os.write(write, b".")
+
+        threading.Thread(target=wait, name="signals", daemon=True).start()
+
+    def __enter__(self) -> "_Supervisor":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+        self._stack.close()
+
+    def start(self, name: str, arguments: list[str], *first: str) -> None:
+        """Until it says that it is ready. _ChildError: it ends before. _StoppedError: a signal came.
+
+        first: more arguments, of this first start.
+        """
+        child = _Child(name, arguments)
+        self._children.append(child)
+        self._spawn(child, first)
+        end = time.monotonic() + READY_SECONDS
+        while not child.ready:
+            found = self._wait(end)
+            if self._stop in found:
+                raise _StoppedError
+            if child.pidfd in found:
+                self._reap(child)
+                self._children.remove(child)
+                raise _ChildError
+            if not found:
+                raise _ChildError(f"{name}: not ready after {READY_SECONDS:.0f} s")
+
+    def run(self) -> None:
+        """Keep them running until a signal comes."""
+        while True:
+            waiting = [child.due for child in self._children if child.process is None]
+            found = self._wait(min(waiting, default=None))
+            if self._stop in found:
+                return
+            for child in self._children:
+                if child.pidfd in found:
+                    code = self._reap(child)
+                    click.echo(f"{child.name} ended ({code}): starting it again", err=True)
+                elif child.process is None and time.monotonic() >= child.due:
+                    self._spawn(child)
+
+    def end(self) -> None:
+        """One that has died, or dies meanwhile, is started once more: it has to remove what it made."""
+        while self._children:
+            child = self._children[-1]
+            if not self._finish(child):
+                self._spawn(child)
+                self._finish(child)
+            self._children.pop()
+
+    def _finish(self, child: _Child) -> bool:
+        """Whether it ended as it should."""
+        if child.process is None:
+            return False
+        child.process.terminate()
+        try:
+            child.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.process.kill()
+        return self._reap(child) == 0
+
+    def _wait(self, end: float | None) -> Collection[int]:
+        """What has happened: the descriptors of ended children, of the stop; notifications are taken."""
+        waiting = [self._stop, self._notified.fileno()]
+        waiting += [child.pidfd for child in self._children if child.process]
+        patience = None if end is None else max(end - time.monotonic(), 0)
+        found = set(select.select(waiting, [], [], patience)[0])
+        if self._notified.fileno() in found:
+            words = self._notified.recv(4096).decode().splitlines()
+            self._children[-1].ready |= "READY=1" in words
+        return found
+
+    def _spawn(self, child: _Child, more: tuple[str, ...] = ()) -> None:
+        program = Path(sysconfig.get_path("scripts"), "isolane")
+        bound = ("--die-with", str(os.getpid()))
+        child.process = subprocess.Popen(
+            [sys.executable, str(program), *child.arguments, *bound, *more],
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "NOTIFY_SOCKET": f"@isolane-up-{os.getpid()}"},
+            start_new_session=True,  # a terminal's Ctrl-C is for us alone
+        )
+        child.pidfd = os.pidfd_open(child.process.pid)
+        child.begun = time.monotonic()
+
+    def _reap(self, child: _Child) -> int:
+        assert child.process is not None
+        code = child.process.wait()
+        os.close(child.pidfd)
+        child.process, child.pidfd = None, -1
+        lived = time.monotonic() - child.begun
+        child.delay = FIRST_DELAY if lived > LAST_DELAY else min(2 * child.delay, LAST_DELAY)
+        child.due = time.monotonic() + child.delay
+        return code

@@ -16,6 +16,7 @@ from tests.netns.labs import EXAMPLE, FOREIGN_HOST, Lab, running_lab, wait_until
 from tests.netns.programs import run
 from tools import demo_frames as frames
 from tools.demo_isolation import send_frames
+from tools.lab_state import State
 
 AT_ONCE = 1.0
 """Seconds; a neighbour that is known is asked again after 30."""
@@ -90,8 +91,7 @@ def test_a_host_that_comes_back_with_another_mac_is_heard(lab: Lab, manifest: Pa
     """Others learn from what it asks too, but it asks with one PA of a family; it announces them all."""
     host = lab.hosts["h2"]
     pas = next_hops_at_h2(lab)
-    with Client(host["netns"]) as client:
-        pid = client.call("status")["pid"]
+    (pid,) = (each.pid for each in State.load(lab.prefix).processes if each.host == "h2")
     os.kill(pid, signal.SIGTERM)
     os.waitpid(pid, 0)
     run(host["netns"], "ip", "link", "set", host["underlay"]["device"], "address", NEW_MAC)

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from pyroute2 import IPRoute
 
 from dataplane import links, netns
-from dataplane.client import Client
+from dataplane.client import Client, ClientError
 from tests.netns.labs import wait_until
 from tools import lab, lab_state
 from tools.cli import main
@@ -447,7 +447,7 @@ def test_up_removes_what_it_made(host: Host, prefix: str, number: int) -> None:
         assert "isolane_divert" in ingress_filters(host.namespace)
         with Client(host.namespace) as client:
             seen = client.call("status")
-            assert (seen["host"], seen["pid"]) == ("h1", process.pid)
+            assert seen["host"] == "h1"
             assert seen["providerAddresses"] == ["192.168.77.101", "192.168.77.110", "fd77::110"]
         process.send_signal(number)
         assert process.wait(10) == 0
@@ -474,7 +474,68 @@ def test_up_after_a_crash_takes_over(host: Host, prefix: str) -> None:
 def test_up_runs_once(host: Host) -> None:
     with running(host), host.start() as second:
         _, words = second.communicate(timeout=10)
-        assert (second.returncode, words) == (1, "underlay u1: another isolane uses it\n")
+        assert (second.returncode, words) == (1, f"Error: instance {host.namespace} is running already\n")
+
+
+def ask(host: Host) -> dict[str, Any] | None:
+    """The status, once data plane and agent are both there."""
+    with contextlib.suppress(ClientError), Client(host.namespace) as client:
+        status: dict[str, Any] = client.status()
+        if status["agent"] and Path(f"/proc/{status['agent']['pid']}").exists():
+            return status
+    return None
+
+
+def index_of(namespace: str, name: str) -> int:
+    def read() -> int:
+        with IPRoute() as ip:
+            return links.get(ip, name).index
+
+    return netns.call(namespace, read)
+
+
+@pytest.mark.parametrize("victims", [("agent",), ("pid",), ("agent", "pid")])
+def test_up_starts_again_what_dies(host: Host, prefix: str, victims: tuple[str, ...]) -> None:
+    """The VM keeps its device, and at the end nothing is left, whoever opened it."""
+
+    def is_all_there() -> bool:
+        status = ask(host)
+        if status is None or status["agent"].get("state") != "applied":
+            return False
+        pids = {"agent": status["agent"]["pid"], "pid": status["pid"]}
+        with Client(host.namespace) as client:
+            ports = {port["name"]: port["device"] for port in client.ports()}
+        return ports == {"web": "eth0"} and all(pids[name] != before[name] for name in victims)
+
+    with running(host) as process:
+        index = index_of(f"{prefix}web", "eth0")
+        for _ in range(2):
+            status = ask(host)
+            assert status is not None
+            before = {"agent": status["agent"]["pid"], "pid": status["pid"]}
+            for name in victims:
+                os.kill(before[name], signal.SIGKILL)
+            wait_until(is_all_there, "it does not come back", seconds=20)
+            assert index_of(f"{prefix}web", "eth0") == index
+        process.terminate()
+        assert process.wait(10) == 0
+        assert process.stderr is not None
+        assert process.stderr.read().count("starting it again") == 2 * len(victims)
+    assert devices(f"{prefix}web") == {"lo"}
+    assert ingress_filters(host.namespace) == ""
+    assert not Path("/run/isolane", host.namespace).exists()
+
+
+@pytest.mark.parametrize("victim", ["agent", "pid"])
+def test_up_ends_while_a_process_of_it_is_dead(host: Host, prefix: str, victim: str) -> None:
+    with running(host) as process:
+        status = ask(host)
+        assert status is not None
+        os.kill(status["agent"]["pid"] if victim == "agent" else status["pid"], signal.SIGKILL)
+        process.terminate()
+        assert process.wait(20) == 0
+    assert devices(f"{prefix}web") == {"lo"}
+    assert ingress_filters(host.namespace) == ""
 
 
 def test_up_of_an_unknown_host_names_the_known(manifest: Path) -> None:

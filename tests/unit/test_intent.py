@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from collections.abc import Collection
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from random import Random
@@ -11,12 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policy import documents, events, intent, manifest
+from policy import documents, events, index, intent, manifest
 from policy.errors import ManifestError, ObjectId
+from policy.finding import NotFoundError, find, names
 from policy.grants import HOLD_SECONDS, decode
-from policy.intent import NotAppliedError, NotFoundError, Outcome, ReferencedError
-from policy.model import Intent, Port, VMSubnet, intent_of
-from policy.store import ConflictError, Snapshot
+from policy.intent import NotAppliedError, Outcome, ReferencedError
+from policy.model import Intent, LogicalNetwork, Port, VMSubnet, intent_of
+from policy.store import ConflictError, Reading, Snapshot
 from policy.store_memory import MemoryStore
 from tests.unit.intents import intents
 from tests.unit.manifests import EXAMPLE
@@ -64,9 +66,8 @@ def test_apply_leaves_alone_what_is_not_stated(store: MemoryStore) -> None:
     assert revision == 2
     assert outcomes(plan) == {port.id: Outcome.CREATED}
     assert stored(store) == intent_of([*example().by_id.values(), port])
-    assert set(plan.puts) - {documents.key_of(port.id)} == {
-        key for key in plan.puts if key.startswith("grant/")
-    }, "nothing else is written"
+    others = {key for key in plan.puts if not key.startswith(("grant/", "index/"))}
+    assert others == {documents.key_of(port.id)}, "nothing else is written"
     policy = documents.policy_from(store.snapshot(documents.PREFIX).items)
     given_addresses = policy.by_id[port.id].addresses  # type: ignore[union-attr]
     assert [address.version for address in given_addresses] == [4, 6]
@@ -135,9 +136,9 @@ def test_what_changes_nothing_makes_no_revision_when_a_hold_has_ended(
     monkeypatch.setattr(time, "time", lambda: later)
     rest = intent_of(item for item in example().by_id.values() if item.id != WEB)
     assert intent.commit(store, intent.apply(rest))[0] == 2
-    intent.commit(store, intent.apply(intent_of([Port("blue", "new", "Blue_VMSubnet1", "h1")])))
+    intent.commit(store, intent.apply(intent_of([LogicalNetwork("other")])))
     held = [grant for grant in decode(store.snapshot("grant/").items).values() if grant.held_until]
-    assert not held, "the next change takes them along"
+    assert not held, "the next change that is planned in the whole takes them along"
 
 
 # ---- prune and delete ----------------------------------------------------------------------------
@@ -219,32 +220,54 @@ def test_the_newest_events_are_kept(store: MemoryStore, monkeypatch: pytest.Monk
 # ---- names ---------------------------------------------------------------------------------------
 
 
-def test_find(store: MemoryStore) -> None:
-    held = stored(store)
-    assert intent.find(held, "Port", "blue-web") == intent.find(held, "Port", "blue/blue-web") == WEB
-    with pytest.raises(NotFoundError, match="there is no Port red/blue-web"):
-        intent.find(held, "Port", "red/blue-web")
-    twice = intent_of([*held.by_id.values(), VMSubnet("red", "Blue_VMSubnet1", "x", ())])
+@pytest.mark.parametrize("indexed", [True, False])
+def test_find(store: MemoryStore, indexed: bool) -> None:
+    if not indexed:
+        store.commit({}, [index.READY])
+    reading = Reading(store)
+    assert find(reading, "Port", "blue-web") == find(reading, "Port", "blue/blue-web") == WEB
+    assert find(reading, "VMSubnet", "Blue_VMSubnet1") == SUBNET
+    assert find(reading, "Host", "h1") == ObjectId("Host", "", "h1")
+    for kind, name in [("Port", "red/blue-web"), ("Port", "none"), ("VMSubnet", "none"), ("Host", "x/h1")]:
+        with pytest.raises(NotFoundError, match=f"there is no {kind} {name}"):
+            find(reading, kind, name)
+    store.commit(documents.items_of([VMSubnet("red", "Blue_VMSubnet1", "x", ())]))
     with pytest.raises(NotFoundError, match="several tenants have a VMSubnet Blue_VMSubnet1: blue/Blue"):
-        intent.find(twice, "VMSubnet", "Blue_VMSubnet1")
+        find(Reading(store), "VMSubnet", "Blue_VMSubnet1")
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_names(store: MemoryStore, indexed: bool) -> None:
+    if not indexed:
+        store.commit({}, [index.READY])
+    reading = Reading(store)
+    assert names(reading, "Port", "blue-a") == ["blue-api", "blue-app"]
+    assert names(reading, "Port", "red/red-a") == ["red/red-api", "red/red-app"]
+    assert names(reading, "Port", "re")[:2] == ["red-api", "red-app"]
+    assert len(names(reading, "Port", "re")) == 6 and len(names(reading, "Port", "")) == 16
+    assert names(reading, "VMNetwork", "b") == ["blue/Blue_VMNet"]
+    assert names(reading, "Host", "") == ["h1", "h2"]
 
 
 # ---- several writers -----------------------------------------------------------------------------
 
 
 class Racing(MemoryStore):
-    """Somebody else commits between every snapshot and the commit that follows, `times` times."""
+    """Somebody else applies a port between reading and the commit that follows, `times` times."""
 
     def __init__(self, times: int) -> None:
         super().__init__()
         self.times = times
 
-    def snapshot(self, *prefixes: str, at: int | None = None) -> Snapshot:
-        taken = super().snapshot(*prefixes, at=at)
-        if self.times:
-            self.times -= 1
-            port = Port("blue", f"other{self.times}", "Blue_VMSubnet1", "h1")
-            self.commit(documents.items_of([port]))
+    def snapshot(
+        self, *prefixes: str, keys: Collection[str] | None = None, at: int | None = None
+    ) -> Snapshot:
+        taken = super().snapshot(*prefixes, keys=keys, at=at)
+        if self.times and prefixes == (events.PREFIX,):
+            times, self.times = self.times, 0
+            port = Port("blue", f"other{times}", "Blue_VMSubnet1", "h1")
+            intent.commit(self, intent.apply(intent_of([port])))
+            self.times = times - 1
         return taken
 
 
@@ -253,9 +276,10 @@ def test_who_was_slower_plans_again() -> None:
     intent.commit(store, intent.apply(example()))
     store.times = 3
     mine = Port("blue", "mine", "Blue_VMSubnet1", "h1")
-    revision, plan = intent.commit(store, intent.apply(intent_of([mine])))
+    revision, _ = intent.commit(store, intent.apply(intent_of([mine])))
     assert revision == 5
-    assert {item.name for item in plan.policy.ports} >= {"mine", "other0", "other1", "other2"}
+    names = {item.name for item in stored(store).ports}
+    assert names >= {"mine", "other1", "other2", "other3"}
 
 
 def test_who_is_always_slower_gives_up() -> None:

@@ -142,6 +142,7 @@ def test_step_by_step(sequence: list[Policy]) -> None:
                 if step is None:
                     raise PushError("it is about all rows")
                 pusher.push_step(step, view.ids)
+                pusher.verify()
             except PushError:
                 pusher.push(view.whole())
             else:
@@ -166,12 +167,21 @@ def test_a_step_that_can_not_be_verified_needs_all_rows() -> None:
         step = view.change({key: None})
         assert step
         desk.lies = {RowKind.RECORD}
+        pusher.push_step(step, view.ids)
         with pytest.raises(PushError, match="rows of record differ"):
-            pusher.push_step(step, view.ids)
+            pusher.verify()
+        with pytest.raises(PushError, match="not known"):
+            pusher.verify()
         assert not pusher.is_in_place()
         desk.lies = set()
         pusher.push(view.whole())
         assert pusher.is_in_place()
+
+
+def test_pushes_are_told_of_as_one() -> None:
+    one, nothing = Pushed(3, 2, 1, "in place"), Pushed(4, 0, 0, "")
+    assert one.then(nothing) == Pushed(4, 2, 1, "in place")
+    assert nothing.then(Pushed(5, 1, 0, "in place")) == Pushed(5, 1, 0, "in place")
 
 
 deaths_of_a_push = st.tuples(st.integers(0, CALLS_OF_A_PUSH), st.booleans())

@@ -72,7 +72,7 @@ def test_what_is_no_request_is_refused(raw: socket.socket, header: dict[str, Any
     ("frame", "text"),
     [
         (struct.pack("!IIHxx", wire.MAX_HEADER + 1, 0, 0), "a header of 16777217 and a payload of 0 bytes"),
-        (struct.pack("!IIHxx", 2, wire.MAX_PAYLOAD + 1, 0), "a payload of 67108865 bytes"),
+        (struct.pack("!IIHxx", 2, wire.MAX_PAYLOAD + 1, 0), "a payload of 268435457 bytes"),
         (struct.pack("!IIHxx", 2, 0, 1) + b"{}", "0 descriptors came instead of 1"),
         (struct.pack("!IIHxx", 1, 0, 0) + b"{", "no JSON"),
         (struct.pack("!IIHxx", 2, 0, 0) + b"[]", "no JSON object"),

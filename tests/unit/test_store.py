@@ -22,6 +22,7 @@ from policy.store import (
     Change,
     CompactedError,
     ConflictError,
+    Reading,
     Store,
     UnavailableError,
     open_store,
@@ -72,6 +73,35 @@ def test_snapshot_of_prefixes(store: Store) -> None:
     assert list(store.snapshot("b", "a/2").items) == ["a/2", "b/1"]
     assert len(store.snapshot("a").items) == 4
     assert not store.snapshot("c").items
+
+
+def test_snapshot_of_keys(store: Store) -> None:
+    store.commit({"a": b"1", "a/1": b"2", "b": b"3", "c": b"4"})
+    store.commit({"a/1": b"5"}, ["c"])
+    assert store.snapshot(keys=["b", "a", "c", "none", "a"]).items == {"a": b"1", "b": b"3"}
+    assert list(store.snapshot("a", keys=["b", "a/1"]).items) == ["a", "a/1", "b"]
+    assert store.snapshot(keys=["a/1", "c"], at=1).revisions == {"a/1": 1, "c": 1}
+    assert store.snapshot(keys=[]).items == {} and store.snapshot(keys=[]).revision == 2
+    many = [f"a/{number}" for number in range(3000)]
+    assert list(store.snapshot(*many, keys=many).items) == ["a/1"]
+
+
+def test_a_reading_is_of_one_revision_and_knows_what_it_relies_on(store: Store) -> None:
+    store.commit({"a/1": b"1", "a/2": b"2", "b": b"3"})
+    reading = Reading(store)
+    assert reading.get("b") == b"3" and reading.get("none") is None
+    store.commit({"a/1": b"x", "none": b"x", "d": b"x"})
+    assert reading.under("a/") == {"a/1": b"1", "a/2": b"2"}
+    assert reading.get("a/1") == b"1" and reading.get("none") is None and reading.get("a/3") is None
+    assert reading.relied_on == dict.fromkeys(["a/", "b", "none", "a/3"], 1)
+    with pytest.raises(ConflictError):
+        store.commit({"e": b""}, unchanged=reading.relied_on)
+    assert Reading(store).revision == 2
+    again = Reading(store)
+    again.load(["b"], ["c", "d"])
+    assert (again.under("c"), again.under("d")) == ({}, {"d": b"x"})
+    store.commit({"a/1": b"y"})
+    assert store.commit({"e": b""}, unchanged=again.relied_on) == 4
 
 
 def test_snapshot_at_a_revision(store: Store) -> None:
@@ -243,11 +273,16 @@ class Stores(RuleBasedStateMachine):
 
     @rule(puts=puts, prefix=st.sampled_from(["a", "a/", "b", ""]), revision=revisions)
     def commit_if(self, puts: dict[str, bytes], prefix: str, revision: int) -> None:
-        self.same(lambda store: store.commit(puts, unchanged={prefix: revision}))
+        unchanged = {"never": self.twin.snapshot().revision, prefix: revision}
+        self.same(lambda store: store.commit(puts, unchanged=unchanged))
 
-    @rule(prefixes=prefixes, revision=st.none() | revisions | st.integers(0, 30))
-    def snapshot(self, prefixes: list[str], revision: int | None) -> None:
-        self.same(lambda store: store.snapshot(*prefixes, at=revision))
+    @rule(
+        prefixes=prefixes,
+        wanted=st.none() | st.lists(keys),
+        revision=st.none() | revisions | st.integers(0, 30),
+    )
+    def snapshot(self, prefixes: list[str], wanted: list[str] | None, revision: int | None) -> None:
+        self.same(lambda store: store.snapshot(*prefixes, keys=wanted, at=revision))
 
     @rule(revision=revisions)
     def compact(self, revision: int) -> None:
@@ -395,6 +430,27 @@ def test_files_that_are_no_store(tmp_path: Path, spoil: Callable[[Path], str]) -
     with pytest.raises(UnavailableError) as caught:
         SqliteStore(path)
     assert str(caught.value) == f"{path}: {words}"
+
+
+def test_a_file_that_is_moved_away_is_no_longer_the_store(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with pytest.raises(UnavailableError, match="no store is there"):
+        SqliteStore(path, create=False)
+    assert not path.exists()
+    store = SqliteStore(path)
+    store.commit({"a": b"x"})
+    with store.watch(1) as watch:
+        path.rename(tmp_path / "away.db")
+        for call in (store.snapshot, lambda: store.commit({"a": b"y"}), lambda: watch.next(0)):
+            with pytest.raises(UnavailableError, match="no store is there"):
+                call()
+        path.touch()
+        with pytest.raises(CompactedError, match="another file has taken its place"):
+            watch.next(0)
+        (tmp_path / "away.db").rename(path)
+        store.commit({"a": b"z"})
+        assert watch.next(0) == Batch(2, (Change("a", b"z"),))
+    store.close()
 
 
 def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,543 @@
+"""A change planned among what it concerns is as planned in the whole: over random stores and changes."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from hypothesis import currently_in_test_context, event, given, settings
+from hypothesis import strategies as st
+
+from policy import documents, index, intent, validate
+from policy.errors import ManifestError, ObjectId
+from policy.finding import NotFoundError, WideError
+from policy.grants import HOLD_SECONDS, decode
+from policy.intent import Change, Plan, ReferencedError
+from policy.model import (
+    Address,
+    AddressRange,
+    Attach,
+    AttachKind,
+    CustomerRoute,
+    Host,
+    Intent,
+    IPPool,
+    LogicalNetwork,
+    Mac,
+    MACPool,
+    MacRange,
+    NetworkSite,
+    Object,
+    Policy,
+    Port,
+    Prefix,
+    ProviderRoute,
+    SiteSubnet,
+    Tenant,
+    Translation,
+    Underlay,
+    VMNetwork,
+    VMSubnet,
+    intent_of,
+)
+from policy.store import ConflictError, Reading, Store
+from policy.store_memory import MemoryStore
+from policy.store_sqlite import SqliteStore
+
+# A world so small that whatever is stated is often somebody else's.
+TENANTS = st.sampled_from(["blue", "blue", "red"])
+HOSTS = ["h1", "h2", "h3", "h4", "ovs1"]
+MACS = [Mac(f"02:00:00:00:00:{number:02x}") for number in range(1, 9)]
+seeds = st.integers(0, 2**32)
+LABELS = st.sampled_from([(), (), (("team", "a"),)])
+
+
+def addresses(*texts: str) -> tuple[Address, ...]:
+    return tuple(map(ip_address, texts))
+
+
+def span(first: str, last: str) -> AddressRange:
+    return AddressRange(ip_address(first), ip_address(last))
+
+
+def macs(*also: Mac) -> st.SearchStrategy[Mac]:
+    return st.sampled_from([Mac(""), Mac(""), *also, *MACS])
+
+
+@st.composite
+def fabrics(draw: st.DrawFn) -> list[Object]:
+    """Two sites and five hosts; rarely are all the ways between them there."""
+    gateways = draw(st.sampled_from([(None, None), ("10.0.0.1", "10.0.1.1"), ("10.0.0.1", None)]))
+    small = draw(st.booleans())
+    sites = []
+    for number, gateway in enumerate(gateways):
+        last = 14 if small else 200
+        v4 = SiteSubnet(
+            ip_network(f"10.0.{number}.0/24"),
+            span(f"10.0.{number}.10", f"10.0.{number}.{last}"),
+            ip_address(gateway) if gateway else None,
+        )
+        v6 = SiteSubnet(
+            ip_network(f"fd77:{number}::/64"), span(f"fd77:{number}::10", f"fd77:{number}::{last}")
+        )
+        subnets = draw(st.sampled_from([(v4,), (v4, v6), (v4, v6)]))
+        sites.append(NetworkSite(f"rack{number}", "fabric", subnets))
+    objects: list[Object] = [LogicalNetwork("fabric"), LogicalNetwork("other"), *sites]
+    for name in HOSTS:
+        host = draw(hosts(name))
+        if all(sites[0 if host.site == "rack0" else 1].subnet_of(pa) for pa in host.provider_addresses):
+            objects.append(host)
+    routes = [
+        ProviderRoute(f"way{number}", f"rack{number}", prefix, ip_address(f"10.0.{number}.2"))
+        for number, prefix in enumerate([ip_network("10.0.1.0/24"), ip_network("10.0.0.0/24")])
+    ]
+    objects += draw(st.sampled_from([[], routes, routes[:1]]))
+    if draw(st.booleans()):
+        objects.append(MACPool("macs", MacRange(MACS[0], MACS[-1])))
+    if draw(st.booleans()):
+        objects.append(IPPool("more", site="rack0", range=span("10.0.0.220", "10.0.0.222")))
+    if draw(st.booleans()):
+        objects += [Tenant("blue"), Tenant("red")]
+    return objects
+
+
+def hosts(name: str) -> st.SearchStrategy[Host]:
+    number = HOSTS.index(name)
+    site = 1 if name == "h3" else 0
+    pas = [
+        *[addresses(f"10.0.{site}.{101 + number}")] * 3,
+        addresses(f"10.0.{site}.{11 + number % 2}"),
+        addresses(f"fd77:{site}::{101 + number}"),
+        addresses(f"10.0.{site}.{101 + number}", f"fd77:{site}::{101 + number}"),
+    ]
+    managed = name != "ovs1"
+    return st.builds(
+        lambda stated, mac, labels: Host(
+            name, f"rack{site}", stated, Underlay("u1" if managed else "", mac, 1600), managed, labels
+        ),
+        st.sampled_from([(), (), *pas]),
+        st.sampled_from([Mac(""), *[Mac(f"02:00:00:00:77:{number:02x}")] * 6, MACS[0]]),
+        LABELS,
+    )
+
+
+def subnets(tenant: str, name: str) -> st.SearchStrategy[VMSubnet]:
+    third = int(name[1:])
+    vsid = 5000 + third + 10 * len(tenant)
+    v4, v6 = ip_network(f"10.{third}.0.0/29"), ip_network(f"fd00:{third}::/64")
+    prefixes: list[tuple[Prefix, ...]] = [(v4,), (v4, v6), (v6,), (v6, v4), (ip_network("10.1.0.0/28"),)]
+    return st.builds(
+        lambda prefixes, gateways, vsid, translation, network, labels: VMSubnet(
+            tenant, name, network, prefixes, gateways, vsid, translation, labels
+        ),
+        st.sampled_from(prefixes),
+        st.sampled_from([(), (), (), addresses(f"10.{third}.0.6")]),
+        st.sampled_from([0, 0, 0, vsid, vsid, vsid, 5001]),
+        st.sampled_from(Translation),
+        st.sampled_from(["net", "net", "net", "net2"]),
+        LABELS,
+    )
+
+
+@st.composite
+def ports(draw: st.DrawFn) -> Port:
+    third = draw(st.sampled_from([1, 1, 2]))
+    last = draw(st.integers(2, 6))
+    stated = [
+        addresses(f"10.{third}.0.{last}"),
+        addresses(f"10.{third}.0.{last}", f"fd00:{third}::{last}"),
+        addresses(f"fd00:{third}::{last}"),
+        addresses(f"10.{third}.0.{last}", f"10.{third}.0.{draw(st.integers(1, 7))}"),
+    ]
+    cas = draw(st.sampled_from([(), (), (), *stated]))
+    pas: tuple[Address, ...] = ()
+    if cas and draw(st.integers(0, 2)) == 0:
+        rack, pa = draw(st.integers(0, 1)), draw(st.sampled_from([10, 11, 12, 101, 102, 150]))
+        pas = tuple(
+            ip_address(f"10.0.{rack}.{pa}" if address.version == 4 else f"fd77:{rack}::{pa}")
+            for address in cas[: draw(st.sampled_from([2, 2, 2, 1]))]
+        )
+    netns = draw(st.sampled_from(["", "one", "two"]))
+    device = draw(st.sampled_from(["eth0", "u1"]))
+    return Port(
+        draw(TENANTS),
+        f"p{draw(st.integers(0, 7))}",
+        draw(st.sampled_from([f"s{third}"] * 20 + ["none"])),
+        draw(st.sampled_from([*HOSTS * 5, "none"])),
+        cas,
+        draw(macs()),
+        pas,
+        attach=draw(st.sampled_from([None, None, None, Attach(AttachKind.TAP, device, netns)])),
+        labels=draw(LABELS),
+    )
+
+
+@st.composite
+def pools(draw: st.DrawFn) -> IPPool:
+    third = draw(st.sampled_from([1, 2]))
+    first = draw(st.integers(2, 5))
+    ranges = [span(f"10.{third}.0.{first}", f"10.{third}.0.6"), span(f"fd00:{third}::2", f"fd00:{third}::9")]
+    name = draw(st.sampled_from(["pool", "pool2"]))
+    return IPPool(name, draw(TENANTS), "", f"s{third}", draw(st.sampled_from(ranges)), labels=draw(LABELS))
+
+
+@st.composite
+def routes(draw: st.DrawFn) -> CustomerRoute:
+    hop = draw(st.sampled_from(["10.1.0.3", "10.2.0.3", "10.2.0.3", "10.2.0.1", "fd00:1::3", "10.9.0.1"]))
+    prefix = draw(st.sampled_from(["10.66.0.0/16", "10.1.0.0/29", "fd66::/32"]))
+    name = draw(st.sampled_from(["r", "r2"]))
+    network = draw(st.sampled_from(["net", "net", "net2"]))
+    vsid = draw(st.sampled_from([0, 0, 5015, 5016, 5001]))
+    return CustomerRoute(draw(TENANTS), name, network, ip_network(prefix), ip_address(hop), 0, vsid)
+
+
+@st.composite
+def tenant_objects(draw: st.DrawFn) -> Object:
+    """Any that a change may state, but ports."""
+    tenant = draw(TENANTS)
+    others: list[st.SearchStrategy[Object]] = [
+        subnets(tenant, draw(st.sampled_from(["s1", "s2", "s3"]))).map(lambda item: item),
+        pools().map(lambda item: item),
+        routes().map(lambda item: item),
+        st.sampled_from(HOSTS).flatmap(hosts).map(lambda item: item),
+        pools().map(lambda item: item),
+        routes().map(lambda item: item),
+        st.builds(VMNetwork, st.just(tenant), st.sampled_from(["net", "net2"]), st.just("fabric"), LABELS),
+        st.builds(Tenant, st.sampled_from(["blue", "red", "green"])),
+        st.builds(LogicalNetwork, st.just("third"), LABELS),
+    ]
+    return draw(st.one_of(others))
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> list[Object]:
+    objects = draw(fabrics())
+    for tenant in ("blue", "red"):
+        objects += [VMNetwork(tenant, "net", "fabric"), VMNetwork(tenant, "net2", "fabric")]
+        objects += [draw(subnets(tenant, name)) for name in ("s1", "s2")]
+    return objects
+
+
+def fitting_port(there: Policy, random: Random) -> Port:
+    """One that mostly fits into what is there; some of its values may be what others have or were given."""
+    subnet = random.choice(there.vm_subnets)
+    host = random.choice([host for host in there.hosts if host.managed] or there.hosts)
+    others = [port for port in there.ports if port.subnet_id == subnet.id]
+    cas: tuple[Address, ...] = ()
+    if random.random() < 0.5:
+        numbers = [random.randrange(2, 6) for _ in subnet.prefixes]
+        cas = tuple(
+            prefix.network_address + number for prefix, number in zip(subnet.prefixes, numbers, strict=True)
+        )
+        if others and random.random() < 0.3:
+            cas = random.choice(others).addresses[: len(cas)]
+    pas: tuple[Address, ...] = ()
+    if cas and subnet.translation is Translation.REWRITE and random.random() < 0.5:
+        site = there.site_by_name[host.site]
+        nets = {each.prefix.version: each.prefix.network_address for each in site.subnets}
+        if {address.version for address in cas} <= nets.keys():
+            pas = tuple(
+                nets[address.version] + random.choice([0x10, 0x11, 10, 11, 12, 101, 102]) for address in cas
+            )
+        if there.ports and random.random() < 0.2:
+            pas = random.choice(there.ports).provider_addresses or pas
+    given_macs = [port.mac for port in there.ports]
+    return Port(
+        subnet.tenant,
+        f"{subnet.tenant[0]}{random.randrange(6)}" if random.random() < 0.9 else "b0",
+        subnet.name,
+        host.name,
+        cas,
+        random.choice([Mac(""), Mac(""), *MACS[:3], *given_macs]),
+        pas,
+        attach=random.choice([None, None, Attach(AttachKind.TAP, random.choice(["e0", "e1"]), "vm")]),
+    )
+
+
+def near(there: Policy, stated: Intent, random: Random) -> Object:
+    """A port that is there, with one thing changed."""
+    port, other = random.choice(stated.ports), fitting_port(there, random)
+    field = random.choice(["host", "mac", "attach", "labels", "addresses", "vm_subnet"])
+    if field == "vm_subnet" and port.tenant == other.tenant:
+        return replace(other, name=port.name)
+    return replace(port, **{field: getattr(other, field)})
+
+
+def fitting_change(seed: int) -> Callable[[Intent, Policy], Change]:
+    def change(stated: Intent, there: Policy) -> Change:
+        random = Random(seed)
+        if not there.vm_subnets or not there.hosts:
+            return intent.apply(Intent())
+        objects: list[Any] = []
+        for _ in range(random.choice([1, 1, 2, 4])):
+            if stated.ports and random.random() < 0.4:
+                objects.append(near(there, stated, random))
+            else:
+                objects.append(fitting_port(there, random))
+        if random.random() < 0.2:
+            subnet = random.choice(stated.vm_subnets)
+            objects.append(
+                random.choice(
+                    [
+                        replace(subnet, vsid=random.choice([0, 5009, there.vm_subnets[0].vsid])),
+                        replace(subnet, translation=random.choice(list(Translation))),
+                        replace(subnet, prefixes=subnet.prefixes[:1]),
+                        replace(subnet, vm_network="net2"),
+                        CustomerRoute(
+                            subnet.tenant,
+                            "fit",
+                            subnet.vm_network,
+                            ip_network("10.77.0.0/16"),
+                            subnet.prefixes[0].network_address + 3,
+                            virtual_subnet_id=random.choice([0, *[each.vsid for each in there.vm_subnets]]),
+                        ),
+                        IPPool(
+                            "fit",
+                            subnet.tenant,
+                            "",
+                            subnet.name,
+                            AddressRange(
+                                subnet.prefixes[0].network_address + 2, subnet.prefixes[0].network_address + 5
+                            ),
+                        ),
+                    ]
+                )
+            )
+        return intent.apply(intent_of(objects))
+
+    return change
+
+
+def fitting_delete(seed: int) -> Callable[[Intent, Policy], Change]:
+    def change(stated: Intent, _: Policy) -> Change:
+        random = Random(seed)
+        some = random.sample(stated.ports, min(len(stated.ports), random.choice([1, 1, 2, 5])))
+        return intent.delete([port.id for port in some])
+
+    return change
+
+
+def changes() -> st.SearchStrategy[Callable[[Intent, Policy], Change]]:
+    stated = st.lists(st.one_of(ports(), ports(), ports(), ports(), tenant_objects()), min_size=1, max_size=3)
+
+    def delete(picks: list[int], cascade: bool) -> Callable[[Intent, Policy], Change]:
+        def change(there: Intent, _: Policy) -> Change:
+            mine = [each for each in there.by_id if each.kind not in ("LogicalNetwork", "NetworkSite")]
+            mine += [each for each in mine if each.kind == "Port"] * 20
+            wanted = {mine[pick % len(mine)] for pick in picks if mine}
+            if 0 in picks:
+                wanted.add(ObjectId("Port", "blue", "p99"))
+            return intent.delete(wanted, cascade)
+
+        return change
+
+    fitting = seeds.map(fitting_change)
+    return st.one_of(
+        fitting,
+        seeds.map(fitting_delete),
+        fitting,
+        fitting,
+        stated.map(lambda objects: lambda *_: intent.apply(intent_of(objects))),
+        stated.map(lambda new: lambda there, _: intent.apply(intent_of([*there.by_id.values(), *new]))),
+        st.builds(delete, st.lists(st.integers(0, 10**6), min_size=1, max_size=3), st.booleans()),
+    )
+
+
+Steps = list[tuple[float, Callable[[Intent, Policy], Change]]]
+steps = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.0, 1.0, HOLD_SECONDS]), changes()), min_size=1, max_size=14
+)
+
+
+@contextmanager
+def at(now: float) -> Iterator[None]:
+    with patch.object(time, "time", lambda: now):
+        yield
+
+
+def outcome(make: Callable[[], Plan]) -> Plan | tuple[Any, ...]:
+    try:
+        return make()
+    except ManifestError as error:
+        return ("ManifestError", frozenset(map(str, error.problems)))
+    except (NotFoundError, ReferencedError) as error:
+        return (type(error).__name__, frozenset(str(error).splitlines()))
+
+
+def ended(items: dict[str, bytes], now: float) -> set[str]:
+    """The keys of holds that have ended."""
+    held = {
+        value.key
+        for value, grant in decode(items).items()
+        if grant.held_until is not None and grant.held_until <= now
+    }
+    under = {key: value for key, value in items.items() if key.startswith("index/held/")}
+    return held | {key for key, each in index.read_held(under) if each.until <= now}
+
+
+def tell(text: str) -> None:
+    if currently_in_test_context():
+        event(text)
+
+
+def check_same(store: Store, change: Change, now: float) -> Plan | None:
+    """The plan, if there is one."""
+    snapshot = store.snapshot(*intent.SCOPE)
+    with at(now):
+        whole = outcome(lambda: change.whole(snapshot))
+        try:
+            scoped = outcome(lambda: change.scoped(Reading(store)))
+        except WideError as wide:
+            tell(f"wide: {str(wide).split()[0]}")
+            return whole if isinstance(whole, Plan) else None
+    if not isinstance(whole, Plan) or not isinstance(scoped, Plan):
+        assert scoped == whole
+        tell("same error")
+        return None
+    assert dict(scoped.outcomes) == dict(whole.outcomes)
+    assert scoped.puts == whole.puts
+    assert set(scoped.deletes) <= set(whole.deletes)
+    assert set(whole.deletes) - set(scoped.deletes) <= ended(dict(snapshot.items), now)
+    assert {key: whole.policy.by_id[key] for key in scoped.policy.by_id} == scoped.policy.by_id
+    for identity, _ in whole.outcomes:
+        assert scoped.before.by_id.get(identity) == whole.before.by_id.get(identity)
+        assert scoped.after.by_id.get(identity) == whole.after.by_id.get(identity)
+    tell("same plan")
+    return scoped
+
+
+def settle(store: Store, world: list[Object], random: Random) -> None:
+    """The store with as much of the world as fits together, and some ports."""
+    kept: list[Object] = []
+    empty = store.snapshot()
+    for item in world:
+        first = outcome(lambda item=item: intent.apply(intent_of([*kept, item])).whole(empty))  # type: ignore[misc]
+        if isinstance(first, Plan):
+            kept.append(item)
+    with at(1000.0):
+        store.commit(intent.apply(intent_of(kept)).whole(empty).puts)
+        for _ in range(random.randrange(25)):
+            change = made(store, fitting_change(random.randrange(2**32)))
+            plan = outcome(lambda change=change: change.whole(store.snapshot(*intent.SCOPE)))  # type: ignore[misc]
+            if isinstance(plan, Plan):
+                store.commit(plan.puts, plan.deletes)
+
+
+def made(store: Store, change: Callable[[Intent, Policy], Change]) -> Change:
+    items = store.snapshot(documents.PREFIX).items
+    return change(documents.intent_from(items), documents.policy_from(items))
+
+
+def check_sound(store: Store, now: float) -> None:
+    """What is there is right, and planned in the whole it stays as it is."""
+    snapshot = store.snapshot(*intent.SCOPE)
+    with at(now):
+        again = intent.apply(Intent()).whole(snapshot)
+    assert again.puts == {} and set(again.deletes) <= ended(dict(snapshot.items), now)
+
+
+def check_history(store: Store, world: list[Object], seed: int, history: Steps) -> None:
+    settle(store, world, Random(seed))
+    now = 1000.0
+    for seconds, change in history:
+        now += seconds
+        plan = check_same(store, made(store, change), now)
+        if plan is not None:
+            store.commit(plan.puts, plan.deletes, unchanged=plan.unchanged)
+            check_sound(store, now)
+
+
+@settings(max_examples=150, deadline=None)
+@given(worlds(), seeds, steps)
+def test_a_plan_among_what_it_concerns_is_that_of_the_whole(
+    world: list[Object], seed: int, history: Steps
+) -> None:
+    with patch.object(validate, "MAX_LOCAL_PORTS", 4):
+        check_history(MemoryStore(), world, seed, history)
+
+
+@settings(max_examples=15, deadline=None)
+@given(worlds(), seeds, steps)
+def test_and_so_it_is_in_a_file(world: list[Object], seed: int, history: Steps) -> None:
+    with TemporaryDirectory() as directory:
+        store = SqliteStore(Path(directory, "store.db"))
+        check_history(store, world, seed, history)
+        store.close()
+
+
+@settings(max_examples=100, deadline=None)
+@given(worlds(), seeds, steps)
+def test_of_two_who_plan_at_once_one_plans_again_where_they_meet(
+    world: list[Object], seed: int, history: Steps
+) -> None:
+    """What a plan found missing, too, is what it relies on."""
+    store = MemoryStore()
+    with patch.object(validate, "MAX_LOCAL_PORTS", 4):
+        settle(store, world, Random(seed))
+    now = 1000.0
+    for (seconds, one), (_, other) in pairwise(history):
+        now += seconds
+        with at(now), patch.object(validate, "MAX_LOCAL_PORTS", 4):
+            changes = made(store, one), made(store, other)
+            plans = [outcome(lambda change=change: intent.plan(store, change)) for change in changes]  # type: ignore[misc]
+        for plan in plans:
+            if isinstance(plan, Plan):
+                try:
+                    store.commit(plan.puts, plan.deletes, unchanged=plan.unchanged)
+                    event("committed")
+                except ConflictError:
+                    event("conflict")
+        with patch.object(validate, "MAX_LOCAL_PORTS", 4):
+            check_sound(store, now)
+
+
+def test_the_last_address_of_a_subnet_is_found() -> None:
+    store = MemoryStore()
+    v4 = SiteSubnet(ip_network("10.0.0.0/24"), span("10.0.0.10", "10.0.0.200"))
+    world: list[Object] = [
+        LogicalNetwork("fabric"),
+        NetworkSite("rack0", "fabric", (v4,)),
+        Host("h1", "rack0", underlay=Underlay("u1")),
+        VMNetwork("blue", "net", "fabric"),
+        VMSubnet("blue", "s1", "net", (ip_network("10.1.0.0/24"),)),
+    ]
+    ports = [Port("blue", f"p{number}", "s1", "h1") for number in range(254)]
+    intent.commit(store, intent.apply(intent_of([*world, *ports[:252]])))
+    plan = check_same(store, intent.apply(intent_of(ports[252:253])), time.time())
+    assert plan is not None
+    store.commit(plan.puts, plan.deletes, unchanged=plan.unchanged)
+    assert check_same(store, intent.apply(intent_of(ports[253:])), time.time()) is None, "used up"
+
+
+def test_hosts_that_are_translated_in_another_way_may_need_another_gateway() -> None:
+    store = MemoryStore()
+    world: list[Object] = [LogicalNetwork("fabric"), VMNetwork("blue", "net", "fabric")]
+    for number in (0, 1):
+        subnets = (
+            SiteSubnet(
+                ip_network(f"10.0.{number}.0/24"),
+                span(f"10.0.{number}.10", f"10.0.{number}.99"),
+                ip_address(f"10.0.{number}.1"),
+            ),
+            SiteSubnet(ip_network(f"fd77:{number}::/64"), span(f"fd77:{number}::10", f"fd77:{number}::99")),
+        )
+        world += [
+            NetworkSite(f"rack{number}", "fabric", subnets),
+            Host(f"h{number}", f"rack{number}", underlay=Underlay("u1")),
+        ]
+    for name, prefix in (("v4", "10.1.0.0/24"), ("v6", "fd00:1::/64")):
+        world.append(VMSubnet("blue", name, "net", (ip_network(prefix),), translation=Translation.REWRITE))
+    there = [Port("blue", "a", "v4", "h0"), Port("blue", "b", "v4", "h1"), Port("blue", "c", "v6", "h0")]
+    intent.commit(store, intent.apply(intent_of([*world, *there])))
+    change = intent.apply(intent_of([Port("blue", "d", "v6", "h1")]))
+    assert check_same(store, change, time.time()) is None
+    with pytest.raises(ManifestError, match="no IPv6 gateway"):
+        change.scoped(Reading(store))
