@@ -339,6 +339,8 @@ class Agent:
             log.info("store available again")
         self._store_problem = problem
         self._report()
+        if problem and not self._options.strict:
+            self._say_ready()  # as ready as it can be; whoever waits for it need not wait for the store
 
     def _work(self) -> None:
         """What is due, if it can be done."""
@@ -574,6 +576,9 @@ class Agent:
     def _publish(self, state: str, pushed: Pushed | None) -> None:
         self._report()
         self._telling.tell(self._revision, state, self._problems, pushed)
+        self._say_ready()
+
+    def _say_ready(self) -> None:
         if self._ready is not None:
             self._ready()
             self._ready = None
