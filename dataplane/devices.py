@@ -294,8 +294,10 @@ def _make_veth(undo: Undo, host_end: str, name: str, namespace: str) -> None:
         if links.find(ip, host_end) is None:
             peer = {"ifname": name, "net_ns_fd": str(netns.path(namespace))}
             ip.link("add", ifname=host_end, kind="veth", peer=peer)
-            ip.link("set", index=links.get(ip, host_end).index, ifalias=ALIAS)
-        undo.add("remove", *astuple(_place(links.get(ip, host_end))))
+        link = links.get(ip, host_end)
+        if link.alias is None:  # new, or left by one that was killed here
+            ip.link("set", index=link.index, ifalias=ALIAS)
+        undo.add("remove", *astuple(_place(link)))
 
 
 def _set_up_vm_end(name: str, mac: str, mtu: int) -> int:

@@ -564,3 +564,11 @@ def test_what_took_the_place_of_a_device_of_the_host_is_left_alone(make_namespac
     assert not is_present(world, device)
     netns.call(world.host, device.close)
     assert world.state() == before
+
+
+def test_a_veth_whose_maker_was_killed_before_it_was_marked_is_ours(make_namespace: MakeNamespace) -> None:
+    vm = make_namespace("vm")
+    name = devices.host_end_name("eth0", vm)
+    run(None, "ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", vm)
+    devices.open_veth("eth0", namespace=vm, mac=MAC, mtu=1500).close()
+    assert link_of(vm, "eth0") is None

@@ -1,0 +1,293 @@
+"""`isolane agent` and `isolane dataplane`, each a process of its own, on two hosts over one store."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyroute2 import IPRoute
+
+from dataplane import links, netns
+from dataplane.tables import ChangeSet, Op, RowKind, Section
+from tests.native import BIN
+from tests.netns.labs import wait_until
+from tests.netns.sites import FABRIC, HOSTS, STABLE, Site, Traffic, Vm, descriptors, digests, threads
+
+VMS = {vm.name: vm for vm in STABLE}
+PAIRS = [
+    (VMS["blue-web"], VMS["blue-app"]),
+    (VMS["blue-web"], VMS["blue-api"]),
+    (VMS["red-web"], VMS["red-app"]),
+    (VMS["red-web"], VMS["red-api"]),
+]
+"""On two hosts and on one, by rewrite and by NVGRE."""
+NEW = Vm("new", "blue", "h1", 50)
+MOVED = Vm("new", "blue", "h2", 50, netns="new-there")
+
+
+@pytest.fixture
+def site(prefix: str, tmp_path: Path, cleanup: ExitStack) -> Iterator[Site]:
+    made = Site(prefix, tmp_path, cleanup, [NEW, MOVED])
+    yield made
+    assert "Traceback" not in made.log.read_text()
+
+
+def isolane(site: Site, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    environ = {**os.environ, "ISOLANE_STORE": str(site.location)}
+    command = [BIN / "isolane", *arguments]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+
+def apply(site: Site, text: str) -> "subprocess.CompletedProcess[str]":
+    path = site.directory / "applied.yaml"
+    path.write_text(text)
+    return isolane(site, "apply", "-f", str(path), "--wait", "20")
+
+
+def node_status(site: Site, host: str) -> Any:
+    done = isolane(site, "node", "status", "--instance", site.nodes[host].instance, "-o", "json")
+    return json.loads(done.stdout)
+
+
+def records_of(site: Site, host: str, vm: Vm) -> list[Any]:
+    with site.client(host) as client:
+        return [each for each in client.records() if each["customerAddress"] == vm.address]
+
+
+def test_what_is_applied_is_carried_out(site: Site) -> None:
+    site.up()
+    with Traffic(site, PAIRS) as traffic:
+        traffic.wait()
+        before = {host: descriptors(site.nodes[host].agent_pid) for host in HOSTS}
+
+        done = apply(site, NEW.manifest)
+        assert (done.returncode, done.stdout) == (0, "Port blue/new created\n"), done.stderr
+        site.set_up(NEW)
+        with Traffic(site, [(NEW, VMS["blue-web"]), (NEW, VMS["blue-app"])]) as more:
+            more.wait()
+        assert [each["host"] for each in records_of(site, "h2", NEW)] == ["h1"]
+
+        other = Vm("new", "blue", "h1", 50, mac="02:bb:00:00:01:50")
+        index = site.device(NEW)
+        assert apply(site, other.manifest).returncode == 0
+        link = site.device(NEW)
+        assert link is not None and index is not None
+        assert (link.index, link.mac) == (index.index, other.mac)
+        assert [each["macAddress"] for each in records_of(site, "h2", NEW)] == [other.mac]
+        with Traffic(site, [(NEW, VMS["blue-web"]), (NEW, VMS["blue-app"])]) as more:
+            more.wait()
+
+        assert apply(site, MOVED.manifest).returncode == 0
+        assert site.device(NEW) is None
+        site.set_up(MOVED)
+        assert [each["host"] for each in records_of(site, "h1", NEW)] == ["h2"]
+        with Traffic(site, [(MOVED, VMS["blue-web"]), (MOVED, VMS["blue-app"])]) as more:
+            more.wait()
+
+        assert isolane(site, "delete", "port", "blue/new").returncode == 0
+        site.settle()
+        assert site.device(MOVED) is None
+        assert records_of(site, "h1", NEW) == []
+        site.assert_nothing_stray(site.namespaces())
+        assert {host: descriptors(site.nodes[host].agent_pid) for host in HOSTS} == before
+        assert traffic.lost() == {}
+
+
+def test_a_namespace_that_comes_later(site: Site) -> None:
+    site.up()
+    namespace = f"{site.prefix}{NEW.name}"
+    netns.remove(namespace)
+    done = apply(site, NEW.manifest)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"host h1: TAP eth0 in namespace {namespace}: no network namespace {namespace!r} in /run/netns\n"
+    )
+    state = site.states()["h1"]
+    assert (state["state"], len(state["problems"])) == ("failed", 1)
+    assert node_status(site, "h1")["agent"]["problems"] == state["problems"]
+    with Traffic(site, PAIRS) as traffic:
+        netns.create(namespace)
+        site.settle()
+        assert site.device(NEW) is not None
+        assert node_status(site, "h1")["agent"]["state"] == "applied"
+        assert traffic.lost() == {}
+
+
+def test_a_store_that_goes_away(site: Site) -> None:
+    """It is put back, then one is put there that goes on from a copy."""
+    site.up()
+    files = [site.location.with_name(site.location.name + end) for end in ("", "-wal", "-shm")]
+    ids = site.ids("h1")
+    with Traffic(site, PAIRS) as traffic:
+        traffic.wait()
+        for file in files:
+            if file.exists():
+                file.rename(f"{file}.away")
+        wait_until(lambda: "No such file" in node_status(site, "h1")["agent"]["store"], seconds=20)
+        site.location.mkdir()
+        wait_until(lambda: "directory" in node_status(site, "h1")["agent"]["store"], seconds=20)
+        site.location.rmdir()
+        site.location.write_text("nothing of a database" * 1000)
+        wait_until(lambda: "not a database" in node_status(site, "h1")["agent"]["store"], seconds=20)
+        site.location.unlink()
+        for file in files:
+            if Path(f"{file}.away").exists():
+                Path(f"{file}.away").rename(file)
+        wait_until(lambda: node_status(site, "h1")["agent"]["store"] == "available", seconds=20)
+        site.commit(NEW.manifest)
+        site.settle(20)
+        assert {name: site.ids("h1")[name] for name in ids} == ids
+        assert traffic.lost() == {}
+
+
+def test_a_store_that_is_locked(site: Site) -> None:
+    """A data plane that dies meanwhile is brought back all the same, and what could not be told is told."""
+    import sqlite3
+
+    site.up()
+    site.commit(NEW.manifest)
+    site.settle()
+    with sqlite3.connect(site.location, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(2):  # the second while it waits to tell of the first
+            site.kill_dataplane("h1")
+            site.start_dataplane("h1")
+            wait_until(lambda: site.is_so("h1"), seconds=8)
+        other.execute("ROLLBACK")
+    site.settle()
+
+
+def test_what_others_do_is_repaired(site: Site) -> None:
+    site.up("--resync", "0.5")
+    with site.client("h1") as client:
+        row = client.rows(RowKind.RECORD)[:64]
+        change = ChangeSet(client.generation() + 1, (Section(RowKind.RECORD, Op.DEL, row),), False)
+        client.apply(change.encode())
+        wait_until(lambda: client.digest() == digests(site.policy(), "h1", client))
+        client.detach(site.ids("h1")["blue-api"])
+        wait_until(lambda: "blue-api" in site.ids("h1"), "not attached again")
+    netns.call(f"{site.prefix}blue-web", _delete, "eth0")
+    wait_until(lambda: site.device(VMS["blue-web"]), "not made again")
+    site.set_up(VMS["blue-web"])
+    with Traffic(site, PAIRS) as traffic:
+        traffic.wait()
+    site.assert_nothing_stray(site.namespaces())
+
+
+def _delete(name: str) -> None:
+    with IPRoute() as ip:
+        ip.link("del", index=links.get(ip, name).index)
+
+
+def test_an_agent_is_replaced_under_traffic(site: Site) -> None:
+    site.up()
+    with Traffic(site, PAIRS) as traffic:
+        traffic.wait()
+        for host in HOSTS:
+            first = site.nodes[host].agent_pid
+            assert site.end_agent(host) == 0
+            traffic.wait(50)
+            site.start_agent(host)
+            wait_until(lambda host=host, first=first: _agent(site, host) not in (0, first), seconds=20)
+        site.settle()
+        traffic.wait()
+        assert traffic.lost() == {}
+    site.assert_nothing_stray(site.namespaces())
+
+
+def _agent(site: Site, host: str) -> int:
+    with site.client(host) as client:
+        pid: int = client.status()["agent"].get("pid", 0)
+        return pid
+
+
+def test_a_data_plane_that_is_killed_comes_back(site: Site, cleanup: ExitStack) -> None:
+    """Its devices and a connection between VMs are what they were; nothing is left of it in the agent."""
+    site.up()
+    server = netns.call(f"{site.prefix}blue-app", socket.create_server, (VMS["blue-app"].address, 5000))
+    cleanup.enter_context(server)
+    client = netns.call(f"{site.prefix}blue-web", socket.create_connection, (VMS["blue-app"].address, 5000))
+    cleanup.enter_context(client)
+    accepted, _ = server.accept()
+    cleanup.enter_context(accepted)
+    before = {vm.name: site.device(vm) for vm in STABLE}
+    pid = site.nodes["h1"].agent_pid
+    files, running, ids = descriptors(pid), threads(pid), site.ids("h1")
+    for number in range(5):
+        site.kill_dataplane("h1")
+        client.sendall(b"%d" % number)
+        site.start_dataplane("h1")
+        wait_until(lambda: site.is_so("h1"), seconds=20)
+        accepted.settimeout(20)
+        assert accepted.recv(1) == b"%d" % number
+    site.settle()
+    assert site.ids("h1") == ids
+    assert {vm.name: site.device(vm) for vm in STABLE} == before
+    wait_until(lambda: descriptors(pid) == files, "descriptors leak")
+    wait_until(lambda: threads(pid) == running, "threads leak")
+    site.assert_nothing_stray(site.namespaces())
+
+
+def test_ports_keep_their_ids_and_devices_when_both_die(site: Site) -> None:
+    """The agent first, as the data plane knows; then both, and devices are found where they were."""
+    site.up()
+    before = {vm.name: site.device(vm) for vm in STABLE}
+    site.kill_agent("h1")
+    site.kill_dataplane("h1")
+    site.commit(NEW.manifest)
+    site.fork_agent("h1")
+    site.start_dataplane("h1")  # the agent waits for it
+    site.settle(20)
+    assert {vm.name: link and link.index for vm in STABLE for link in [site.device(vm)]} == {
+        name: link and link.index for name, link in before.items()
+    }
+    with Traffic(site, PAIRS) as traffic:
+        traffic.wait()
+    site.assert_nothing_stray(site.namespaces())
+
+
+def test_a_data_plane_that_stops_is_waited_for(site: Site) -> None:
+    site.up()
+    node = site.nodes["h1"]
+    assert node.dataplane is not None and node.agent is not None
+    for _ in range(3):
+        node.dataplane.send_signal(signal.SIGTERM)
+        assert node.dataplane.wait(10) == 0
+        site.start_dataplane("h1")
+        wait_until(lambda: site.is_so("h1"), seconds=20)
+    assert node.agent.poll() is None
+
+
+def test_a_second_agent_refuses(site: Site) -> None:
+    site.up()
+    node = site.nodes["h1"]
+    options = ["--store", site.location, "--host", "h1", "--instance", node.instance]
+    command = [BIN / "isolane", "agent", *options]
+    done = netns.call(node.namespace, subprocess.run, command, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert done.stderr == f"an agent of instance {node.instance} is running already\n"
+
+
+def test_a_host_that_is_deleted(site: Site) -> None:
+    site.up()
+    assert isolane(site, "delete", "host", "h2", "--cascade").returncode == 0
+
+    def is_empty() -> bool:
+        with site.client("h2") as client:
+            return not client.hello()["ports"] and not any(client.rows(kind) for kind in RowKind)
+
+    wait_until(is_empty, "something is left")
+    wait_until(site.has_applied)
+    site.assert_nothing_stray(site.namespaces())
+    site.commit(FABRIC + "".join(vm.manifest for vm in STABLE))
+    site.settle()
+    for vm in STABLE:
+        site.set_up(vm)
+    with Traffic(site, PAIRS) as traffic:
+        traffic.wait()
