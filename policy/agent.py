@@ -108,8 +108,8 @@ class _Backoff:
 def run(
     open_store: Callable[[], Store], options: Options, stop: Set[signal.Signals], ready: Callable[[], None]
 ) -> None:
-    """Follow the store, which open_store does not make, until one of the signals, which are blocked, comes. ready: is called once, when the
-    data plane first has what the store says.
+    """Follow the store, which open_store does not make, until one of the signals, which are blocked, comes.
+    ready: is called once, when the data plane first has what the store says.
 
     AgentError: another agent runs for this instance, or as options.strict says.
     """
@@ -370,7 +370,7 @@ class Agent:
                 ids.ports.setdefault(port["name"], port["id"])
         self._ids = ids
         if self._view is not None:
-            self._view.ids = ids
+            self._view.go_by(ids)
 
     def _lose_dataplane(self, why: str, error: ClientError | None = None) -> None:
         """error: of a call. One that a data plane which goes on answers with is not asked again at once."""
