@@ -435,7 +435,7 @@ class Agent:
                 ids.ports.setdefault(port["name"], port["id"])
         self._ids = ids
         if self._view is not None:
-            self._view.ids = ids
+            self._view.go_by(ids)
 
     def _lose_dataplane(self, why: str, error: ClientError | None = None) -> None:
         """error: of a call. One that a data plane which goes on answers with is not asked again at once."""

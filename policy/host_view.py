@@ -117,6 +117,12 @@ class HostView:
         self._local = {port.id: port for port in self._ports_on(host)}
         self._homes: Counter[str] = Counter()
         self._policy: Policy | None = None
+        self._is_whole = False  # ids and homes are those of all rows
+
+    def go_by(self, ids: Ids) -> None:
+        """Another core's: all rows come next."""
+        self.ids = ids
+        self._is_whole = False
 
     # ---- what there is
 
@@ -156,6 +162,7 @@ class HostView:
         self.ids = self.ids.extend(tables)
         numbers = [self.ids.hosts.get(name, 0) for name in places.host_names]
         remote.number(np.array(numbers, np.uint32))
+        self._is_whole = True
         more = {RowKind.RECORD: remote.records.tobytes(), RowKind.PA: remote.pas.tobytes()}
         return Whole(
             {
@@ -187,9 +194,12 @@ class HostView:
     # ---- what changes
 
     def change(self, changes: Mapping[str, bytes | None]) -> Step | None:
-        """Take over what has changed in the store, key by key. None: ask for the whole."""
-        before = self._presence(self._networks()) if self.is_managed else None
+        """Take over what has changed in the store, key by key. None: ask for the whole, as before the first
+        one.
+        """
+        before = self._presence(self._networks()) if self.is_managed and self._is_whole else None
         affected = self._take(changes)
+        self._is_whole = False
         if before is None or self._concerns_all(affected):
             return None
         networks = self._networks()
@@ -211,6 +221,7 @@ class HostView:
             {network.qualified_name for network in networks},
             {port.name for port in self._local.values()},
         )
+        self._is_whole = True
         return Step(reconcile.rows_of(old, ids), reconcile.rows_of(new, ids), ids)
 
     def _take(self, changes: Mapping[str, bytes | None]) -> _Affected:

@@ -215,3 +215,19 @@ def test_a_change_of_one_port_is_of_its_rows_only() -> None:
     assert {kind for kind, keys in gone.items() if keys} <= {RowKind.RECORD, RowKind.PORT, RowKind.PA}
     assert len(gone[RowKind.RECORD]) == len(policy.by_id[documents.id_of(key)].addresses)  # type: ignore[union-attr]
     assert len(step.before[RowKind.RECORD]) < len(policy.ports)
+
+
+def test_before_all_rows_were_asked_for_there_are_no_steps() -> None:
+    """Another core may have no ids for what the view has: a step had none for the rows of before."""
+    from policy import manifest
+    from tests.unit.manifests import EXAMPLE
+
+    items = items_of(manifest.load([EXAMPLE]))
+    local = [key for key in items if key.startswith("intent/Port/red/") and b'"host":"h1"' in items[key]]
+    view = HostView(HERE, items)
+    assert view.change({local[0]: None}) is None
+    view.whole()
+    view.go_by(Ids({HERE: SELF}, {}, {}))
+    assert view.change({local[1]: None}) is None
+    assert view.whole().ids == view.ids
+    assert view.change({local[1]: items[local[1]]}) is not None
