@@ -9,6 +9,7 @@ watches wake; they look once a second besides, for a writer may die between the 
 import errno
 import os
 import sqlite3
+import stat
 import threading
 import time
 from collections import deque
@@ -185,13 +186,16 @@ class SqliteStore:
             status = self._path.stat()
         except FileNotFoundError:
             raise UnavailableError(f"{self._path}: no store is there") from None
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         return status.st_dev, status.st_ino
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA synchronous = FULL")
+        # Before what marks them as ours: another process may be making them, all in one transaction.
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if tables and application != _APPLICATION_ID:
             raise UnavailableError(f"{self._path}: a database, but not a store of isolane")
         if version > _VERSION:
@@ -289,8 +293,6 @@ def _make_file(path: Path) -> None:
     """
     with suppress(FileExistsError):
         os.mknod(path, 0o600)
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not os.access(path, os.R_OK | os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
