@@ -97,9 +97,13 @@ class PaMap:
     def replace(self, pas: Iterable[Address], next_hops: Iterable[Address] = ()) -> None:
         """Make these all there are; what is both is a PA. New ones go in before old ones go out."""
         wanted = dict.fromkeys(next_hops, Role.NEXT_HOP) | dict.fromkeys(pas, Role.LOCAL_PA)
-        self._do(_MAP_UPDATE_BATCH, dict(wanted.items() - self._roles.items()))
         gone = self._roles.keys() - wanted.keys()
-        self._do(_MAP_DELETE_BATCH, {address: self._roles[address] for address in gone})
+        try:
+            self._do(_MAP_UPDATE_BATCH, dict(wanted.items() - self._roles.items()))
+            self._do(_MAP_DELETE_BATCH, {address: self._roles[address] for address in gone})
+        except OSError:
+            self._roles = dict(_read_rows(self.fd))  # a batch may be done in part
+            raise
         self._roles = wanted
 
     def _do(self, command: int, rows: dict[Address, Role]) -> None:

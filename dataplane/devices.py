@@ -177,14 +177,15 @@ class Underlay(Device):
     def serve(self, pas: Iterable[bpf.Address], next_hops: Iterable[bpf.Address] = ()) -> None:
         """Take frames for exactly these PAs from now on and keep them from the host; take what exactly these
         next hops say about their MACs, which the host sees too. Call before PAs are announced. DeviceError:
-        nothing is another than it was.
+        `pas` says what has become of it.
         """
         wanted = frozenset(pas)
         if new := wanted - self.pas.addresses:
             with self._errors(), IPRoute() as ip:
                 _check_pas(ip, new)
-        self.pas.replace(wanted, next_hops)
-        self.groups.replace({solicited_node(a) for a in wanted if isinstance(a, IPv6Address)})
+        with self._errors():
+            self.pas.replace(wanted, next_hops)
+            self.groups.replace({solicited_node(a) for a in wanted if isinstance(a, IPv6Address)})
 
 
 def adopt(handover: Handover) -> Device:

@@ -26,13 +26,13 @@ from dataplane.notify import notify, watchdog_seconds
 from dataplane.server import Kind
 from dataplane.tables import RowKind
 from policy import documents, events, intent
-from policy.attachments import UNDERLAY_ID, Attachments, wanted_of
+from policy.attachments import UNDERLAY_ID, Attachments, Wanted, wanted_of
 from policy.compiler import own_pas
 from policy.errors import PolicyError
 from policy.events import Event
 from policy.host_view import HostView, Step, uncollected
 from policy.pusher import Pushed, Pusher, PushError, known_ids
-from policy.store import Batch, CompactedError, Store, StoreError, UnavailableError
+from policy.store import Batch, CompactedError, Store, UnavailableError
 from policy.tables import Ids
 
 RESYNC_SECONDS = 60.0
@@ -231,7 +231,9 @@ def _read(store: Store, happenings: Happenings) -> Stored:
 
 def _await_end(client: Client, connection: int, happenings: Happenings) -> None:
     """client: a connection on which nothing is asked."""
-    select.select([client], [], [])  # it ends by itself, or is hung up
+    poller = select.poll()
+    poller.register(client, select.POLLIN)
+    poller.poll()  # it ends by itself, or is hung up
     client.close()
     happenings.put(DataplaneGone(connection))
 
@@ -253,6 +255,7 @@ class Agent:
         self._telling = _Telling(open_store, options.host)
         self._store_problem = ""
         self._view: HostView | None = None
+        self._unread: dict[str, bytes] = {}  # documents of which one can't be read
         self._revision = 0
         self._client: Client | None = None
         self._idle: Client | None = None  # its end is the data plane's
@@ -263,6 +266,7 @@ class Agent:
         self._attachments = Attachments()
         self._attached: object = None  # the policy that devices were last made by
         self._is_pushed = False  # the rows are those of the view
+        self._applied = 0  # the revision that the data plane has
         self._unsettled: _Unsettled | None = None
         self._verification = 0.0  # seconds that the last one took
         self._problems: list[str] = []
@@ -366,10 +370,16 @@ class Agent:
     def _load(self, stored: Stored) -> None:
         begun = time.monotonic()
         ids = self._view.ids if self._view is not None else self._ids
-        self._view = HostView(self._options.host, stored.items, ids)
         self._revision = stored.revision
         self._is_pushed = False
         self._retry = _Backoff()
+        self._telling.forget()
+        try:
+            self._view, self._unread = HostView(self._options.host, stored.items, ids), {}
+        except PolicyError as error:  # of a newer isolane, say: what is forwarded by stays
+            self._view, self._unread, self._ids = None, dict(stored.items), ids
+            self._fail([str(error)], None)
+            return
         gc.collect()
         gc.freeze()  # a million objects that stay are nothing for a collection to look at again
         seconds = round(time.monotonic() - begun, 6)
@@ -379,7 +389,13 @@ class Agent:
 
     def _change(self, changes: Mapping[str, bytes | None]) -> None:
         """A few rows at once where that is possible, else all of them next."""
-        assert self._view is not None, "a snapshot comes first"
+        if self._view is None:
+            for key, value in changes.items():
+                self._unread.pop(key, None)
+                if value is not None:
+                    self._unread[key] = value
+            self._load(Stored(self._revision, self._unread))
+            return
         begun = time.monotonic()
         step = self._view.change(changes)
         self._retry = _Backoff()
@@ -418,8 +434,9 @@ class Agent:
         self._pusher = Pusher(client, self._options.host)
         self._is_pushed, self._attached = False, None
         self._problems, self._retry = [], _Backoff()
-        arguments = (idle, self._connection, self._happenings)
-        threading.Thread(target=_await_end, args=arguments, name="dataplane", daemon=True).start()
+        connection, happenings = self._connection, self._happenings
+        arguments = (lambda: _await_end(idle, connection, happenings), happenings)
+        threading.Thread(target=_guarded, args=arguments, name="dataplane", daemon=True).start()
         log.info("connected", instance=self._options.instance, ports=len(self._attachments.names))
         return True
 
@@ -447,6 +464,7 @@ class Agent:
             self._client.close()
             self._idle.hang_up()
             self._client = self._idle = self._pusher = self._unsettled = None
+            self._applied = 0
             self._connection += 1
 
     # ---- pushing
@@ -454,8 +472,9 @@ class Agent:
     def _push_step(self, view: HostView, pusher: Pusher, step: Step, begun: float) -> None:
         concerns_devices = view.policy is not self._attached
         if concerns_devices:
+            self._attachments.part(self._wanted(view))
             self._attachments.serve(view.policy, view.host, held=True)
-        pushed = pusher.push_step(step, view.ids)
+        pushed = pusher.push_step(step, view.used_ids)
         if self._unsettled is not None:
             pushed, begun = self._unsettled.pushed.then(pushed), self._unsettled.begun
         due = begun
@@ -466,6 +485,7 @@ class Agent:
             self._attach()
         elif step.before[RowKind.PA] != step.after[RowKind.PA] and self._hops_due is None:
             self._hops_due = time.monotonic() + _HOPS_SECONDS
+        view.prune()
 
     def _settle(self, unsettled: _Unsettled) -> None:
         """Verify and tell, if it is due or devices wait for it."""
@@ -494,10 +514,13 @@ class Agent:
         begun = time.monotonic()
         self._unsettled = None
         try:
+            whole = view.whole()
+            self._attachments.part(self._wanted(view))
             self._attachments.serve(view.policy, view.host, held=True)
-            pushed = pusher.push(view.whole())
+            pushed = pusher.push(whole)
             self._is_pushed = True
             self._attach()
+            view.prune()
         except PushError as error:
             self._fail([str(error)], None)
         except ClientError as error:
@@ -514,14 +537,16 @@ class Agent:
         else:
             self._tell(None, begun)
 
+    def _wanted(self, view: HostView) -> dict[str, Wanted]:
+        return wanted_of(view.policy, view.host, view.ids.ports, self._options.netns_prefix)
+
     def _attach(self) -> None:
         """Devices as the view says; those that can't be are problems, to be tried again."""
         view = self._view
         assert view is not None and self._client is not None
         self._attached = None
         pas = own_pas(view.policy, view.host) if view.is_managed else []
-        wanted = wanted_of(view.policy, view.host, view.ids.ports, self._options.netns_prefix)
-        is_new = self._attachments.sync(wanted, pas)
+        is_new = self._attachments.sync(self._wanted(view), pas)
         if self._attachments.serve(view.policy, view.host, held=False) or is_new:
             self._client.announce()
         if not self._attachments.problems:
@@ -549,11 +574,14 @@ class Agent:
             self._attachments.serve(self._view.policy, self._view.host, held=True)
         except ClientError as error:
             self._lose_dataplane(str(error), error)
+        if self._attachments.problems:
+            self._attached = None
 
     # ---- telling
 
     def _tell(self, pushed: Pushed | None, begun: float) -> None:
         self._unsettled = None
+        self._applied = self._revision
         if pushed is not None and pushed.way:
             seconds = round(time.monotonic() - begun, 6)
             log.info("applied", revision=self._revision, **asdict(pushed), seconds=seconds)
@@ -575,7 +603,8 @@ class Agent:
 
     def _publish(self, state: str, pushed: Pushed | None) -> None:
         self._report()
-        self._telling.tell(self._revision, state, self._problems, pushed)
+        digest = self._pusher.digest if self._pusher is not None else ""
+        self._telling.tell(self._revision, state, self._problems, pushed, digest)
         self._say_ready()
 
     def _say_ready(self) -> None:
@@ -587,8 +616,8 @@ class Agent:
         """To the data plane, for `isolane node status`."""
         report = {
             "pid": os.getpid(),
-            "revision": self._revision,
-            "state": intent.FAILED if self._problems else intent.APPLIED,
+            "revision": self._applied,
+            "state": intent.FAILED if self._problems else intent.APPLIED if self._applied else "starting",
             "problems": self._problems,
             "store": self._store_problem or "available",
         }
@@ -621,16 +650,23 @@ class _Telling:
         self._thread = threading.Thread(target=self._run, name="telling", daemon=True)
         self._thread.start()
 
-    def tell(self, revision: int, state: str, problems: list[str], pushed: Pushed | None) -> None:
+    def tell(
+        self, revision: int, state: str, problems: list[str], pushed: Pushed | None, digest: str
+    ) -> None:
         document = {
             "revision": revision,
             "state": state,
             "problems": problems,
+            "digest": digest,
             "generation": pushed.generation if pushed else self._said.get("generation", 0),
         }
         if document != self._said:
             self._said = document
             self._news.put(_News(document, self._event(document, pushed)))
+
+    def forget(self) -> None:
+        """The store may be another: say all again."""
+        self._said = {}
 
     def close(self) -> None:
         """What was said last is told if the store takes it now."""
@@ -673,8 +709,8 @@ class _Telling:
             if waiting:
                 self._store = self._store or self._open_store()
                 self._store.commit(*self._changes(self._store, waiting))
-        except StoreError as error:
-            log.warning("can't tell the store", problem=str(error))
+        except Exception as error:  # whatever it is, the thread goes on: the next news may fare better
+            log.warning("can't tell the store", problem=str(error) or repr(error))
             if self._store is not None:
                 self._store.close()
                 self._store = None

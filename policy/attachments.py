@@ -14,6 +14,7 @@ from dataplane import devices
 from dataplane.bpf import Address
 from dataplane.client import Client, ClientError, GoneError
 from dataplane.devices import Device, Opening, Underlay
+from dataplane.handover import Handover
 from dataplane.links import DeviceError
 from dataplane.server import Kind
 from policy.compiler import own_pas, tenant_mtu
@@ -33,6 +34,8 @@ class Wanted:
     mac: Mac
     mtu: int
     driver: Driver = Driver.AUTO
+    owner: str = ""
+    """The VM network: a device of one is never a port of another."""
 
     @property
     def opening(self) -> Opening:
@@ -51,6 +54,7 @@ class Wanted:
 class _Attached:
     id: int
     device: Device
+    owner: str
 
     @property
     def place(self) -> "_Place":
@@ -82,7 +86,10 @@ def wanted_of(policy: Policy, host: str, ids: dict[str, int], netns_prefix: str 
         if port.host == host and port.attach:
             namespace = netns_prefix + port.attach.netns if port.attach.netns else ""
             attach = Attach(port.attach.kind, port.attach.device, namespace)
-            found[port.name] = Wanted(ids[port.name], port.name, attach, attach.device, port.mac, mtu)
+            network = policy.subnet_by_id[port.subnet_id].network_id.qualified_name
+            found[port.name] = Wanted(
+                ids[port.name], port.name, attach, attach.device, port.mac, mtu, owner=network
+            )
     return found
 
 
@@ -98,6 +105,7 @@ class Attachments:
         self._attached: dict[str, _Attached] = {}
         self._client: Client | None = None
         self._queues = 1
+        self._gone: set[str] = set()  # by the last check
         self._left: list[Wanted] = []  # perhaps opened by a predecessor that was killed
         self.problems: dict[str, str] = {}
         """By port name, why it has no device."""
@@ -112,7 +120,7 @@ class Attachments:
         """
         hello = client.hello()
         if client is not self._client:
-            self._left = list(map(_decode, hello["opening"]))
+            self._left = [each for each in map(_decode, hello["opening"]) if each is not None]
         self._client, self._queues = client, hello["workers"]
         there = {port["name"]: port["id"] for port in hello["ports"]}
         as_before = there == {name: attached.id for name, attached in self._attached.items()}
@@ -121,7 +129,8 @@ class Attachments:
                 self._attached[name].id = number
                 continue
             try:
-                self._attached[name] = _Attached(number, devices.adopt(client.take(number)))
+                handover = client.take(number)
+                self._attached[name] = _Attached(number, devices.adopt(handover), _owner(handover))
             except DeviceError:  # of another make: its port is opened anew
                 client.detach(number)
         for name in self._attached.keys() - there.keys():
@@ -141,7 +150,20 @@ class Attachments:
         wanted = before | pas if held else pas
         with self._problem(UNDERLAY_PORT):
             underlay.serve(wanted, hops)
-        return bool(pas - before)
+        return bool(underlay.pas.addresses - before)
+
+    def part(self, wanted: dict[str, Wanted]) -> None:
+        """Remove what is not wanted as it is. Call it before rows are pushed: a port's id may be another's in
+        them, and its name another tenant's.
+        """
+        for name in self.names:
+            attached, each = self._attached[name], wanted.get(name)
+            if each is None or (each.id, each.place, each.owner) != (
+                attached.id,
+                attached.place,
+                attached.owner,
+            ):
+                self._remove(name)
 
     def sync(self, wanted: dict[str, Wanted], pas: list[Address]) -> bool:
         """Every port that is wanted gets its device, and nothing else has one. Whether the underlay is new.
@@ -150,9 +172,11 @@ class Attachments:
         """
         assert self._client is not None, "connect() comes first"
         self.problems.clear()
+        self.part(wanted)
         for name in self.names:
-            if name not in wanted or not self._can_stay(wanted[name], self._attached[name]):
+            if name in self._gone:
                 self._remove(name)
+        self._gone.clear()
         self._remove_left(wanted)
         resized = [name for name, each in self._attached.items() if len(each.device.fds) != self._queues]
         missing = [each for name, each in wanted.items() if name not in self._attached or name in resized]
@@ -173,13 +197,13 @@ class Attachments:
         return new_underlay
 
     def check(self) -> bool:
-        """Whether every device is still there, and the data plane has these and no others."""
+        """Whether every device is still there, and the data plane has these and no others. Those that have
+        gone are opened anew by the next sync().
+        """
         assert self._client is not None, "connect() comes first"
         as_before = self.connect(self._client)
-        try:
-            return all(attached.device.is_present() for attached in self._attached.values()) and as_before
-        except DeviceError:
-            return False
+        self._gone = {name for name, attached in self._attached.items() if not _is_present(attached.device)}
+        return as_before and not self._gone
 
     def release(self) -> None:
         """Leave everything to the data plane."""
@@ -196,12 +220,6 @@ class Attachments:
                 self._client = None
 
     # ---- one port
-
-    def _can_stay(self, wanted: Wanted, there: _Attached) -> bool:
-        try:
-            return there.id == wanted.id and there.place == wanted.place and there.device.is_present()
-        except DeviceError:
-            return False
 
     def _remove(self, name: str) -> None:
         """Whoever is killed in between leaves a port whose device has gone, which its successor detaches."""
@@ -235,7 +253,7 @@ class Attachments:
         """A device that the data plane refuses, as its own has gone perhaps, is opened anew."""
         attached = self._attached[name]
         try:
-            client.attach(attached.id, *attached.device.handover(name))
+            client.attach(attached.id, *_handover(attached, name))
         except ClientError as error:
             if error.kind not in (Kind.HOST, Kind.REQUEST):
                 raise
@@ -248,9 +266,10 @@ class Attachments:
         """
         assert self._client is not None, "connect() comes first"
         device = _open(wanted, self._queues, pas)
-        self._attached[wanted.name] = _Attached(wanted.id, device)
+        attached = _Attached(wanted.id, device, wanted.owner)
+        self._attached[wanted.name] = attached
         try:
-            self._client.attach(wanted.id, *device.handover(wanted.name))
+            self._client.attach(wanted.id, *_handover(attached, wanted.name))
         except GoneError:
             raise
         except ClientError:
@@ -265,7 +284,8 @@ class Attachments:
             return
         resized = there.device.resize(wanted.mac or there.device.mac, wanted.mtu)
         if (resized.mac, resized.mtu) != (there.device.mac, there.device.mtu):
-            self._client.attach(there.id, *resized.handover(wanted.name), replace=True)
+            resized_there = _Attached(there.id, resized, there.owner)
+            self._client.attach(there.id, *_handover(resized_there, wanted.name), replace=True)
             there.device = resized
 
     @contextmanager
@@ -279,6 +299,8 @@ class Attachments:
             if error.kind not in (Kind.HOST, Kind.REQUEST):
                 raise
             self.problems[name] = f"port {name}: {error}"
+        else:
+            self.problems.pop(name, None)
 
     def _underlay(self) -> Underlay | None:
         attached = self._attached.get(UNDERLAY_PORT)
@@ -287,6 +309,24 @@ class Attachments:
     def _next_hops(self) -> list[Address]:
         assert self._client is not None, "connect() comes first"
         return [ip_address(each["address"]) for each in self._client.neighbours()]
+
+
+def _is_present(device: Device) -> bool:
+    try:
+        return device.is_present()
+    except DeviceError:
+        return False
+
+
+def _handover(attached: _Attached, name: str) -> Handover:
+    """With whose it is."""
+    config, held, note = attached.device.handover(name)
+    return Handover(config, held, {**note, "owner": attached.owner})
+
+
+def _owner(handover: Handover) -> str:
+    """Whose a device is that another agent attached; "?", which nobody is, where it has not said so."""
+    return str(handover.note.get("owner", "?")) if isinstance(handover.note, dict) else "?"
 
 
 def _encode(wanted: Wanted) -> dict[str, Any]:
@@ -302,17 +342,20 @@ def _encode(wanted: Wanted) -> dict[str, Any]:
     }
 
 
-def _decode(document: Mapping[str, Any]) -> Wanted:
-    """The inverse of _encode."""
-    attach: Sequence[str] | None = document["attach"]
-    return Wanted(
-        document["id"],
-        document["name"],
-        None if attach is None else Attach(AttachKind(attach[0]), *attach[1:]),
-        document["device"],
-        document["mac"],
-        document["mtu"],
-    )
+def _decode(document: Mapping[str, Any]) -> Wanted | None:
+    """The inverse of _encode; None for what an agent of another make wrote."""
+    try:
+        attach: Sequence[str] | None = document["attach"]
+        return Wanted(
+            document["id"],
+            document["name"],
+            None if attach is None else Attach(AttachKind(attach[0]), *attach[1:]),
+            document["device"],
+            document["mac"],
+            document["mtu"],
+        )
+    except (KeyError, TypeError, ValueError, IndexError):
+        return None
 
 
 @contextmanager

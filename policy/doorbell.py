@@ -36,7 +36,9 @@ class Listener:
 
     def wait(self, timeout: float) -> bool:
         """Whether it has rung since the last call, after at most `timeout` seconds."""
-        rung = bool(select.select([self._fd], [], [], max(timeout, 0))[0])
+        poller = select.poll()  # select() knows no descriptor above 1023
+        poller.register(self._fd, select.POLLIN)
+        rung = bool(poller.poll(max(timeout, 0) * 1000))
         if rung:
             os.read(self._fd, 65536)
         return rung

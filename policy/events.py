@@ -48,12 +48,6 @@ def read(items: Mapping[str, bytes]) -> list[Event]:
     return [Event(**{**document, "objects": tuple(document["objects"])}) for document in documents]
 
 
-def keys_of_intent(items: Mapping[str, bytes]) -> list[str]:
-    """Of the events that tell of a change of intent, not of a host."""
-    found = (key for key in items if key.startswith(PREFIX))
-    return [key for key in found if not json.loads(items[key])["source"].startswith(HOST_SOURCE)]
-
-
 def outdated(keys: Iterable[str]) -> list[str]:
     """The keys of events to delete when one more is written."""
     mine = sorted(key for key in keys if key.startswith(PREFIX))

@@ -144,11 +144,28 @@ class HostView:
     def local_ports(self) -> Collection[Port]:
         return self._local.values()
 
+    @property
+    def used_ids(self) -> Ids:
+        """Of the names in the rows of now. `ids` has those of before too, until prune()."""
+        if not self.is_managed:
+            return Ids({self.host: SELF}, {}, {})
+        networks = self._networks()
+        return self.ids.only(
+            self._presence(networks).hosts,
+            {network.qualified_name for network in networks},
+            {port.name for port in self._local.values()},
+        )
+
+    def prune(self) -> None:
+        """Ids that no row has may be given out again. Call it when the core has no other rows any more, and
+        no device is attached under an id that is not used: until then it would be another's.
+        """
+        self.ids = self.used_ids
+
     def whole(self) -> Whole:
         """All rows. None at all while the host is not in the intent: nothing may be left of what it had."""
         if not self.is_managed:
-            self.ids = Ids({self.host: SELF}, {}, {})
-            return Whole(dict.fromkeys(PUT_ORDER, b""), self.ids)
+            return Whole(dict.fromkeys(PUT_ORDER, b""), self.used_ids)
         networks = self._networks()
         endpoints = self.policy.endpoint_by_name
         subnets = [subnet for subnet in self.policy.vm_subnets if subnet.network_id in networks]
@@ -159,7 +176,7 @@ class HostView:
         self._homes = Counter(dict(zip(places.host_names, remote.homes.tolist(), strict=True)))
         self._homes[self.host] += len(self._local)
         tables = compiler.compile_host(self.policy, self.host, self._presence(networks))
-        self.ids = self.ids.extend(tables)
+        self.ids = self.ids.unite(self.ids.extend(tables))
         numbers = [self.ids.hosts.get(name, 0) for name in places.host_names]
         remote.number(np.array(numbers, np.uint32))
         self._is_whole = True
@@ -169,7 +186,7 @@ class HostView:
                 kind: _canonical(kind, rows) + more.get(kind, b"")
                 for kind, rows in zip(PUT_ORDER, tables.rows(self.ids), strict=True)
             },
-            self.ids,
+            self.used_ids,
         )
 
     def _networks(self) -> frozenset[ObjectId]:
@@ -216,11 +233,7 @@ class HostView:
         after = self._presence(networks)
         new = compiler.compile_host(now, self.host, after)
         ids = self.ids.unite(self.ids.extend(new))
-        self.ids = ids.only(
-            after.hosts,
-            {network.qualified_name for network in networks},
-            {port.name for port in self._local.values()},
-        )
+        self.ids = ids
         self._is_whole = True
         return Step(reconcile.rows_of(old, ids), reconcile.rows_of(new, ids), ids)
 

@@ -21,6 +21,9 @@ from policy.store import CompactedError, ConflictError, Reading, Snapshot, Store
 SCOPE = (documents.PREFIX, grants.PREFIX, index.PREFIX)
 """What a change of intent reads and writes at most."""
 
+CHANGED = "changed"
+"""Key of what every change of intent writes: its revision is that of the last one."""
+
 _ATTEMPTS = 20
 _PROGRESS_SECONDS = 2.0
 _RECOVERY_SECONDS = 3.0
@@ -95,7 +98,8 @@ def commit(store: Store, change: Change, source: str = "apply") -> tuple[int, Pl
                 return _last_change(store), planned  # holds that have ended can wait for a change
             key, value = events.item(_event(planned, source))
             deletes = [*planned.deletes, *events.outdated(store.snapshot(events.PREFIX).items)]
-            return store.commit({**planned.puts, key: value}, deletes, unchanged=planned.unchanged), planned
+            puts = {**planned.puts, key: value, CHANGED: key.encode()}
+            return store.commit(puts, deletes, unchanged=planned.unchanged), planned
         except (ConflictError, CompactedError) as error:
             if attempt == _ATTEMPTS:
                 raise ConflictError(f"others were faster {attempt} times: {error}") from error
@@ -103,10 +107,7 @@ def commit(store: Store, change: Change, source: str = "apply") -> tuple[int, Pl
 
 
 def _last_change(store: Store) -> int:
-    """The revision of the last change of intent: each is an event."""
-    snapshot = store.snapshot(events.PREFIX)
-    keys = events.keys_of_intent(snapshot.items)
-    return max((snapshot.revisions[key] for key in keys), default=0)
+    return store.snapshot(keys=[CHANGED]).revisions.get(CHANGED, 0)
 
 
 def _event(plan: Plan, source: str) -> Event:

@@ -12,6 +12,7 @@ from dataplane.client import ClientError
 from dataplane.server import Kind
 from dataplane.tables import ChangeSet, Op, RowKind, Section
 from dataplane.views import Names
+from dataplane.wire import MAX_PAYLOAD
 from policy import reconcile
 from policy.host_view import Step, Whole
 from policy.reconcile import PUT_ORDER, Packed
@@ -121,6 +122,11 @@ class Pusher:
         self._verify(expected)
         self._digests = expected
 
+    @property
+    def digest(self) -> str:
+        """Of all rows that the core should have; "" where that is not known."""
+        return f"{sum(self._digests.values()) & _MASK:016x}" if self._digests is not None else ""
+
     def is_in_place(self) -> bool:
         """Whether the core still holds what was pushed last."""
         return self._digests is not None and self._core.digest() == self._digests
@@ -153,8 +159,11 @@ class Pusher:
 
     def _apply(self, sections: tuple[Section, ...], atomic: bool = False) -> None:
         """PushError: the core refuses them."""
+        encoded = ChangeSet(self._generation + 1, sections, atomic).encode()
+        if len(encoded) > MAX_PAYLOAD:
+            raise PushError(f"a change set of {len(encoded)} bytes, more than the {MAX_PAYLOAD} of a frame")
         try:
-            self._generation = self._core.apply(ChangeSet(self._generation + 1, sections, atomic).encode())
+            self._generation = self._core.apply(encoded)
         except ClientError as error:
             if error.kind != Kind.CHANGE_SET:
                 raise

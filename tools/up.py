@@ -5,6 +5,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -21,6 +22,7 @@ from tools.processes import check_instance, stop_signals
 
 READY_SECONDS = 30.0
 STOP_SECONDS = 10.0
+_TICK = 0.05
 FIRST_DELAY, LAST_DELAY = 0.05, 5.0
 """Seconds until a process that died is started again; twice as long each time, unless it has lived longer."""
 
@@ -162,6 +164,7 @@ class _Supervisor:
         self._children: list[_Child] = []
         self._stack = contextlib.ExitStack()
         self._notified = self._stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        self._notified.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # anybody may send to it
         self._notified.bind(f"\0isolane-up-{os.getpid()}")
         self._stop, write = os.pipe()
         self._stack.callback(os.close, self._stop)
@@ -197,7 +200,10 @@ class _Supervisor:
                 self._reap(child)
                 self._children.remove(child)
                 raise _ChildError
-            if not found:
+            for other in self._children[:-1]:
+                if other.pidfd in found:
+                    raise _ChildError(f"{other.name} ended ({self._reap(other)}) while {name} started")
+            if time.monotonic() >= end:
                 raise _ChildError(f"{name}: not ready after {READY_SECONDS:.0f} s")
 
     def run(self) -> None:
@@ -216,12 +222,28 @@ class _Supervisor:
 
     def end(self) -> None:
         """One that has died, or dies meanwhile, is started once more: it has to remove what it made."""
+        alive = [child for child in self._children if child.process and child.process.poll() is None]
+        if not alive and len(self._children) > 1:  # nobody knows any more what that is: it is made again
+            for child in self._children:
+                self._start_again(child)
         while self._children:
             child = self._children[-1]
             if not self._finish(child):
                 self._spawn(child)
                 self._finish(child)
             self._children.pop()
+
+    def _start_again(self, child: _Child) -> None:
+        """Until it is ready, or for as long as a stop may take."""
+        if child.process is not None:
+            self._reap(child)
+        child.ready = False
+        self._spawn(child)
+        end = time.monotonic() + STOP_SECONDS
+        while not child.ready and time.monotonic() < end and child.process is not None:
+            if child.process.poll() is not None:
+                return
+            self._wait(min(end, time.monotonic() + _TICK))
 
     def _finish(self, child: _Child) -> bool:
         """Whether it ended as it should."""
@@ -241,8 +263,11 @@ class _Supervisor:
         patience = None if end is None else max(end - time.monotonic(), 0)
         found = set(select.select(waiting, [], [], patience)[0])
         if self._notified.fileno() in found:
-            words = self._notified.recv(4096).decode().splitlines()
-            self._children[-1].ready |= "READY=1" in words
+            data, control, _, _ = self._notified.recvmsg(4096, 1024)
+            sender = _sender(control)
+            for child in self._children:
+                if child.process is not None and child.process.pid == sender:
+                    child.ready |= b"READY=1" in data.splitlines()
         return found
 
     def _spawn(self, child: _Child, more: tuple[str, ...] = ()) -> None:
@@ -266,3 +291,15 @@ class _Supervisor:
         child.delay = FIRST_DELAY if lived > LAST_DELAY else min(2 * child.delay, LAST_DELAY)
         child.due = time.monotonic() + child.delay
         return code
+
+
+def _sender(control: list[tuple[int, int, bytes]]) -> int | None:
+    """The process id that the kernel vouches for; descriptors that came along are closed."""
+    sender = None
+    for level, kind, data in control:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
+            sender, _, _ = struct.unpack("=iII", data[:12])
+        elif (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            for (fd,) in struct.iter_unpack("=i", data[: len(data) // 4 * 4]):
+                os.close(fd)
+    return sender

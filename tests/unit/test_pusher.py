@@ -141,12 +141,13 @@ def test_step_by_step(sequence: list[Policy]) -> None:
             try:
                 if step is None:
                     raise PushError("it is about all rows")
-                pusher.push_step(step, view.ids)
+                pusher.push_step(step, view.used_ids)
                 pusher.verify()
             except PushError:
                 pusher.push(view.whole())
             else:
                 event("step")
+            view.prune()
             if HERE in policy.host_by_name:
                 check(desk, policy)
             assert pusher.is_in_place()
@@ -163,13 +164,13 @@ def test_a_step_that_can_not_be_verified_needs_all_rows() -> None:
         with pytest.raises(PushError, match="not known"):
             step = view.change({})
             assert step
-            pusher.push_step(step, view.ids)
+            pusher.push_step(step, view.used_ids)
         pusher.push(whole)
         key = next(key for key in items if key.startswith("intent/Port/red/"))
         step = view.change({key: None})
         assert step
         desk.lies = {RowKind.RECORD}
-        pusher.push_step(step, view.ids)
+        pusher.push_step(step, view.used_ids)
         with pytest.raises(PushError, match="rows of record differ"):
             pusher.verify()
         with pytest.raises(PushError, match="not known"):
