@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sysconfig
 from collections.abc import Iterator
@@ -486,6 +487,11 @@ def ask(host: Host) -> dict[str, Any] | None:
     return None
 
 
+def _notify(pid: int, words: bytes) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
+        to.sendto(words, f"\0isolane-up-{pid}")
+
+
 def index_of(namespace: str, name: str) -> int:
     def read() -> int:
         with IPRoute() as ip:
@@ -524,6 +530,17 @@ def test_up_starts_again_what_dies(host: Host, prefix: str, victims: tuple[str, 
     assert devices(f"{prefix}web") == {"lo"}
     assert ingress_filters(host.namespace) == ""
     assert not Path("/run/isolane", host.namespace).exists()
+
+
+def test_up_heeds_no_notification_of_others(host: Host, prefix: str) -> None:
+    with running(host) as process:
+        for words in (b"\xff", b"READY=1"):
+            netns.call(host.namespace, _notify, process.pid, words)
+        status = ask(host)
+        assert status is not None
+        process.terminate()
+        assert process.wait(10) == 0
+    assert devices(f"{prefix}web") == {"lo"}
 
 
 @pytest.mark.parametrize("victim", ["agent", "pid"])

@@ -9,7 +9,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from dataplane.tables import RowKind
-from policy import documents, host_view, reconcile, validate
+from policy import documents, host_view, manifest, reconcile, validate
 from policy.allocator import allocate
 from policy.compiler import compile_host, own_pas
 from policy.errors import ManifestError, ObjectId
@@ -32,6 +32,7 @@ from policy.model import (
 from policy.reconcile import PUT_ORDER
 from policy.tables import SELF, Ids
 from tests.unit.intents import FABRIC, HOSTS, TENANTS, UNMANAGED, intents
+from tests.unit.manifests import EXAMPLE
 
 HERE = "h1"
 
@@ -202,9 +203,6 @@ def test_step_by_step_it_is_what_the_compiler_says(policies: list[Policy], limit
 
 
 def test_a_change_of_one_port_is_of_its_rows_only() -> None:
-    from policy import manifest
-    from tests.unit.manifests import EXAMPLE
-
     policy = manifest.load([EXAMPLE])
     items = items_of(policy)
     view = HostView(HERE, items)
@@ -232,3 +230,24 @@ def test_before_all_rows_were_asked_for_there_are_no_steps() -> None:
     assert view.change({local[1]: None}) is None
     assert view.whole().ids == view.ids
     assert view.change({local[1]: items[local[1]]}) is not None
+
+
+def test_an_id_is_not_given_on_before_it_is_pruned() -> None:
+    """A device may be attached under it still, and rows of its owner be in the core."""
+    policy = manifest.load([EXAMPLE])
+    items = items_of(policy)
+    view = HostView(HERE, items)
+    view.whole()
+    gone = next(port for port in policy.ports if port.host == HERE and port.tenant == "blue")
+    number = view.ids.ports[gone.name]
+    red = next(port for port in policy.ports if port.host == HERE and port.tenant == "red")
+    new = replace(red, name="a-new", addresses=(ip_address("10.1.1.99"),), mac=Mac("02:bb:00:00:00:99"))
+    view.change({documents.key_of(gone.id): None})
+    view.change({documents.key_of(new.id): documents.dump(new)})
+    assert view.ids.ports[new.name] != number
+    assert view.whole().ids.ports[new.name] != number
+    assert gone.name not in view.used_ids.ports
+    view.prune()
+    third = replace(new, name="a-third", addresses=(ip_address("10.1.1.98"),), mac=Mac("02:bb:00:00:00:98"))
+    view.change({documents.key_of(third.id): documents.dump(third)})
+    assert view.ids.ports[third.name] == number, "free now"

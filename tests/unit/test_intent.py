@@ -217,6 +217,17 @@ def test_the_newest_events_are_kept(store: MemoryStore, monkeypatch: pytest.Monk
     assert [event.objects[0] for event in found] == [f"Port blue/p{number}" for number in (2, 3, 4)]
 
 
+def test_the_last_change_is_known_whatever_hosts_tell(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Applied again, nothing changes: hosts are waited for until they have the change that was the last."""
+    monkeypatch.setattr(events, "KEPT", 3)
+    for number in range(5):
+        key, value = events.item(events.Event(time.time(), "host h1", f"applied {number}", {}))
+        store.commit({key: value}, events.outdated(store.snapshot(events.PREFIX).items))
+    assert intent.commit(store, intent.apply(example()))[0] == 1
+
+
 # ---- names ---------------------------------------------------------------------------------------
 
 
