@@ -6,18 +6,15 @@ and go: what packets are forwarded by stays until there is something newer.
 """
 
 import gc
-import json
 import os
 import queue
-import select
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import structlog
 
@@ -25,21 +22,33 @@ from dataplane.client import Client, ClientError, GoneError
 from dataplane.notify import notify, watchdog_seconds
 from dataplane.server import Kind
 from dataplane.tables import RowKind
-from policy import documents, events, intent
+from policy import intent
 from policy.attachments import UNDERLAY_ID, Attachments, Wanted, wanted_of
 from policy.compiler import own_pas
 from policy.errors import PolicyError
-from policy.events import Event
-from policy.host_view import HostView, Step, uncollected
+from policy.happenings import (
+    BACKLOG,
+    Backoff,
+    Broken,
+    DataplaneGone,
+    Happening,
+    Happenings,
+    Stop,
+    Stored,
+    StoreState,
+    await_end,
+    await_stop,
+    follow,
+    guarded,
+)
+from policy.host_view import HostView, Step
 from policy.pusher import Pushed, Pusher, PushError, known_ids
-from policy.store import Batch, CompactedError, Store, UnavailableError
+from policy.store import Batch, Store
 from policy.tables import Ids
+from policy.telling import Telling
 
 RESYNC_SECONDS = 60.0
 """How often what is there is compared with what should be, unasked."""
-
-FIRST_RETRY, LAST_RETRY = 0.5, 30.0
-"""Seconds: each retry waits twice as long as the one before."""
 
 FAST_SECONDS = 0.005
 QUIET_SECONDS, LATEST_SECONDS = 0.1, 1.0
@@ -47,59 +56,15 @@ QUIET_SECONDS, LATEST_SECONDS = 0.1, 1.0
 looked at row by row, when no other change has come for so long, or the first has waited so long.
 """
 
-STORE_RETRY = 2.0
-"""Seconds: as long does a store that can be had again wait at the most."""
-
 _CONNECT_SECONDS = 0.02
 _HOPS_SECONDS = 0.5
 """Within them the neighbours of a data plane are read once, of which there may be many."""
-_FAREWELL_SECONDS = 1.0
-_LOOK_SECONDS = 1.0
-_BACKLOG = 256
 
 log = structlog.get_logger()
 
 
 class AgentError(PolicyError):
     """Whoever started the agent must act."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """The documents that the store has at a revision."""
-
-    revision: int
-    items: Mapping[str, bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """A signal asks for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class DataplaneGone:
-    """The connection of that number has ended."""
-
-    connection: int
-
-
-@dataclass(frozen=True, slots=True)
-class StoreState:
-    """problem: why the store can't be used; "" once it can again."""
-
-    problem: str
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """A thread that waits has ended by an error that nobody expected: nothing more is heard from it."""
-
-    error: BaseException
-
-
-Happening = Stored | Batch | StoreState | DataplaneGone | Stop | Broken
-Happenings = queue.Queue[Happening]
 
 
 @dataclass(frozen=True)
@@ -125,16 +90,6 @@ class _Unsettled:
     due: float
 
 
-@dataclass
-class _Backoff:
-    seconds: float = FIRST_RETRY
-    due: float = field(default_factory=time.monotonic)
-
-    def again(self) -> None:
-        self.due = time.monotonic() + self.seconds
-        self.seconds = min(2 * self.seconds, LAST_RETRY)
-
-
 def run(
     open_store: Callable[[], Store], options: Options, stop: Set[signal.Signals], ready: Callable[[], None]
 ) -> None:
@@ -145,14 +100,13 @@ def run(
     options.strict says.
     """
     with _alone(options.instance):
-        happenings: Happenings = queue.Queue(_BACKLOG)
+        queued = Happenings(BACKLOG)
         for body, name in (
-            (lambda: _await_stop(stop, happenings), "stop"),
-            (lambda: follow(open_store, happenings), "store"),
+            (lambda: await_stop(stop, queued), "stop"),
+            (lambda: follow(open_store, queued), "store"),
         ):
-            arguments = (body, happenings)
-            threading.Thread(target=_guarded, args=arguments, name=name, daemon=True).start()
-        Agent(open_store, options, happenings, ready).run()
+            threading.Thread(target=guarded, args=(body, queued), name=name, daemon=True).start()
+        Agent(open_store, options, queued, ready).run()
 
 
 @contextmanager
@@ -166,81 +120,6 @@ def _alone(instance: str) -> Iterator[None]:
         yield
 
 
-# ---- what happens ------------------------------------------------------------------------------------------
-
-
-def _guarded(body: Callable[[], None], happenings: Happenings) -> None:
-    try:
-        body()
-    except BaseException as error:
-        happenings.put(Broken(error))
-
-
-def _await_stop(stop: Set[signal.Signals], happenings: Happenings) -> None:
-    signal.sigwait(stop)
-    happenings.put(Stop())
-
-
-def follow(open_store: Callable[[], Store], happenings: Happenings) -> None:
-    """A snapshot of the intent, then every commit to it; another one when what came since is forgotten."""
-    since: int | None = None
-    retry = _Backoff()
-    while True:
-        try:
-            store = open_store()
-            try:
-                if since is None:
-                    stored = _read(store, happenings)
-                    since = stored.revision
-                    happenings.put(stored)
-                    del stored  # as large as the intent
-                with store.watch(since, documents.PREFIX) as watch:
-                    happenings.put(StoreState(""))
-                    retry = _Backoff()
-                    while True:
-                        batch = watch.next(_LOOK_SECONDS)
-                        if batch is not None:
-                            since = batch.revision
-                            if batch.changes:
-                                happenings.put(batch)
-            finally:
-                store.close()
-        except CompactedError as error:
-            log.info("loading all again", why=str(error))
-            since = None
-        except UnavailableError as error:
-            since = None  # what comes back may be another store, one restored from a copy
-            happenings.put(StoreState(str(error)))
-            time.sleep(min(retry.seconds, STORE_RETRY))  # on a thread of its own: nobody waits
-            retry.again()
-
-
-def _read(store: Store, happenings: Happenings) -> Stored:
-    """Of a store that nothing was ever written to, such as one that was made anew by mistake, not before
-    something is: it says nothing, not that everything should go.
-    """
-    if not store.snapshot(keys=()).revision:
-        happenings.put(StoreState("nothing was ever written to it"))
-        with store.watch(0) as watch:
-            while watch.next(_LOOK_SECONDS) is None:
-                pass
-    log.info("reading")
-    with uncollected():
-        return Stored(*store.items(documents.PREFIX))
-
-
-def _await_end(client: Client, connection: int, happenings: Happenings) -> None:
-    """client: a connection on which nothing is asked."""
-    poller = select.poll()
-    poller.register(client, select.POLLIN)
-    poller.poll()  # it ends by itself, or is hung up
-    client.close()
-    happenings.put(DataplaneGone(connection))
-
-
-# ---- what is done ------------------------------------------------------------------------------------------
-
-
 class Agent:
     def __init__(
         self,
@@ -252,7 +131,7 @@ class Agent:
         self._options = options
         self._happenings = happenings
         self._ready: Callable[[], None] | None = ready
-        self._telling = _Telling(open_store, options.host)
+        self._telling = Telling(open_store, options.host)
         self._store_problem = ""
         self._view: HostView | None = None
         self._unread: dict[str, bytes] = {}  # documents of which one can't be read
@@ -260,7 +139,7 @@ class Agent:
         self._client: Client | None = None
         self._idle: Client | None = None  # its end is the data plane's
         self._connection = 0
-        self._refusal = _Backoff()  # by a data plane that is there
+        self._refusal = Backoff()  # by a data plane that is there
         self._pusher: Pusher | None = None
         self._ids: Ids | None = None  # of the rows and ports that the data plane had
         self._attachments = Attachments()
@@ -270,7 +149,7 @@ class Agent:
         self._unsettled: _Unsettled | None = None
         self._verification = 0.0  # seconds that the last one took
         self._problems: list[str] = []
-        self._retry = _Backoff()
+        self._retry = Backoff()
         self._resync = time.monotonic() + options.resync
         self._hops_due: float | None = None  # when next hops, which may be new, are listened to
 
@@ -372,7 +251,7 @@ class Agent:
         ids = self._view.ids if self._view is not None else self._ids
         self._revision = stored.revision
         self._is_pushed = False
-        self._retry = _Backoff()
+        self._retry = Backoff()
         self._telling.forget()
         try:
             self._view, self._unread = HostView(self._options.host, stored.items, ids), {}
@@ -398,7 +277,7 @@ class Agent:
             return
         begun = time.monotonic()
         step = self._view.change(changes)
-        self._retry = _Backoff()
+        self._retry = Backoff()
         if step is None or not self._is_pushed or self._pusher is None:
             self._is_pushed = False
             return
@@ -433,10 +312,10 @@ class Agent:
         self._client, self._idle = client, idle
         self._pusher = Pusher(client, self._options.host)
         self._is_pushed, self._attached = False, None
-        self._problems, self._retry = [], _Backoff()
+        self._problems, self._retry = [], Backoff()
         connection, happenings = self._connection, self._happenings
-        arguments = (lambda: _await_end(idle, connection, happenings), happenings)
-        threading.Thread(target=_guarded, args=arguments, name="dataplane", daemon=True).start()
+        arguments = (lambda: await_end(idle, connection, happenings), happenings)
+        threading.Thread(target=guarded, args=arguments, name="dataplane", daemon=True).start()
         log.info("connected", instance=self._options.instance, ports=len(self._attachments.names))
         return True
 
@@ -588,7 +467,7 @@ class Agent:
         if problems := list(self._attachments.problems.values()):
             self._fail(problems, pushed)
             return
-        self._problems, self._refusal = [], _Backoff()
+        self._problems, self._refusal = [], Backoff()
         self._publish(intent.APPLIED, pushed)
 
     def _fail(self, problems: list[str], pushed: Pushed | None) -> None:
@@ -596,7 +475,7 @@ class Agent:
             raise AgentError("\n".join(problems))
         if problems != self._problems:
             log.error("failed", revision=self._revision, problems=problems)
-            self._retry = _Backoff()
+            self._retry = Backoff()
         self._problems = problems
         self._retry.again()
         self._publish(intent.FAILED, pushed)
@@ -626,101 +505,3 @@ class Agent:
                 self._client.report(report)
         except ClientError as error:
             self._lose_dataplane(str(error), error)
-
-
-@dataclass(frozen=True, slots=True)
-class _News:
-    """document: of the host; event: None where nothing is to be remembered."""
-
-    document: dict[str, Any]
-    event: Event | None
-
-
-class _Telling:
-    """Says in the store what has become of the intent on this host. On a thread of its own: a store that is
-    locked or can't be had holds up nothing, and is told once it can be.
-    """
-
-    def __init__(self, open_store: Callable[[], Store], host: str) -> None:
-        self._open_store = open_store
-        self._host = host
-        self._store: Store | None = None
-        self._said: dict[str, Any] = {}
-        self._news: queue.SimpleQueue[_News | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="telling", daemon=True)
-        self._thread.start()
-
-    def tell(
-        self, revision: int, state: str, problems: list[str], pushed: Pushed | None, digest: str
-    ) -> None:
-        document = {
-            "revision": revision,
-            "state": state,
-            "problems": problems,
-            "digest": digest,
-            "generation": pushed.generation if pushed else self._said.get("generation", 0),
-        }
-        if document != self._said:
-            self._said = document
-            self._news.put(_News(document, self._event(document, pushed)))
-
-    def forget(self) -> None:
-        """The store may be another: say all again."""
-        self._said = {}
-
-    def close(self) -> None:
-        """What was said last is told if the store takes it now."""
-        self._news.put(None)
-        self._thread.join(_FAREWELL_SECONDS)
-
-    def _event(self, document: dict[str, Any], pushed: Pushed | None) -> Event | None:
-        failed = document["state"] == intent.FAILED
-        if not failed and (pushed is None or not pushed.way):
-            return None
-        what = "; ".join(document["problems"]) if failed else ""
-        counts = {}
-        if pushed is not None and not failed:
-            what = f"{pushed.put} put, {pushed.deleted} deleted, {pushed.way}"
-            counts = {"put": pushed.put, "deleted": pushed.deleted}
-        text = f"{document['state']} revision {document['revision']}: {what}"
-        return Event(time.time(), f"{events.HOST_SOURCE}{self._host}", text, counts, (f"Host {self._host}",))
-
-    # ---- the thread
-
-    def _run(self) -> None:
-        waiting: list[_News] = []
-        retry = _Backoff()
-        while True:
-            with suppress(queue.Empty):
-                news = self._news.get(timeout=max(retry.due - time.monotonic(), 0.001) if waiting else None)
-                while news is not None:
-                    waiting.append(news)
-                    news = self._news.get_nowait()
-                self._try(waiting)
-                return
-            if self._try(waiting):
-                waiting, retry = [], _Backoff()
-            else:
-                waiting = waiting[-_BACKLOG:]
-                retry.again()
-
-    def _try(self, waiting: list[_News]) -> bool:
-        try:
-            if waiting:
-                self._store = self._store or self._open_store()
-                self._store.commit(*self._changes(self._store, waiting))
-        except Exception as error:  # whatever it is, the thread goes on: the next news may fare better
-            log.warning("can't tell the store", problem=str(error) or repr(error))
-            if self._store is not None:
-                self._store.close()
-                self._store = None
-            return False
-        return True
-
-    def _changes(self, store: Store, waiting: list[_News]) -> tuple[dict[str, bytes], list[str]]:
-        document = {**waiting[-1].document, "time": time.time()}
-        puts = {intent.HOST_PREFIX + self._host: json.dumps(document).encode()}
-        found = dict(events.item(each.event) for each in waiting if each.event is not None)
-        if not found:
-            return puts, []
-        return puts | found, events.outdated([*store.snapshot(events.PREFIX).items, *list(found)[1:]])

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from policy import agent
-from policy.agent import Happening, StoreState
-from policy.store import Batch, Snapshot, Store, open_store
+from policy.happenings import Happening, Stored, StoreState, follow
+from policy.store import Batch, Store, open_store
 
 PATIENCE = 20.0
 PUT_BACK = [
@@ -25,7 +25,7 @@ class Follower:
     def __init__(self, path: Path) -> None:
         self.happenings: queue.Queue[Happening] = queue.Queue(256)
         arguments = (lambda: open_store(str(path), create=False), self.happenings)
-        threading.Thread(target=agent.follow, args=arguments, daemon=True).start()
+        threading.Thread(target=follow, args=arguments, daemon=True).start()
 
     def hears(self, kind: type[Happening]) -> Happening:
         while True:
@@ -47,12 +47,12 @@ def test_a_store_that_is_put_back_is_read_again(path: Path, command: str) -> Non
     subprocess.run(["sqlite3", path, f".backup {backup}"], check=True)
     store.commit({"intent/Host/h2": b"2"})
     follower = Follower(path)
-    first = follower.hears(Snapshot)
-    assert isinstance(first, Snapshot) and first.revision == 2
+    first = follower.hears(Stored)
+    assert isinstance(first, Stored) and first.revision == 2
     follower.hears(StoreState)
     subprocess.run(["sh", "-ec", command, path, backup], check=True)
-    again = follower.hears(Snapshot)
-    assert isinstance(again, Snapshot)
+    again = follower.hears(Stored)
+    assert isinstance(again, Stored)
     assert (again.revision, again.items) == (1, {"intent/Host/h1": b"1"})
     follower.hears(StoreState)
     store.commit({"intent/Host/h3": b"3"})
@@ -68,7 +68,7 @@ def test_a_store_that_is_not_there_or_empty_says_nothing(path: Path) -> None:
     assert follower.happenings.get(timeout=PATIENCE) == StoreState("nothing was ever written to it")
     store.commit({"intent/Host/h1": b"1"})
     first = follower.happenings.get(timeout=PATIENCE)
-    assert isinstance(first, Snapshot) and first.revision == 1
+    assert isinstance(first, Stored) and first.revision == 1
     store.close()
 
 
