@@ -327,7 +327,7 @@ class Site:
             for host in hosts
         )
 
-    def settle(self, seconds: float = 10) -> None:
+    def settle(self, seconds: float = 40) -> None:
         """Until every core has what the store says."""
         wait_until(lambda: all(self.is_so(host) for host in HOSTS), "not so", seconds)
         wait_until(self.has_applied, f"not told: {self.states()}", seconds)
@@ -509,7 +509,7 @@ class Traffic:
         """By flow, of all that were sent by now."""
         marks = [(flow, flow.sent) for flow in self.flows]
         with suppress(AssertionError):
-            wait_until(lambda: all(len(flow.came) >= sent for flow, sent in marks), seconds=2)
+            wait_until(lambda: all(len(flow.came) >= sent for flow, sent in marks), seconds=5)
         lost = {flow.name: sorted(set(range(sent)) - flow.came) for flow, sent in marks}
         return {name: numbers for name, numbers in lost.items() if numbers}
 

@@ -141,7 +141,7 @@ def test_a_store_that_goes_away(site: Site) -> None:
                 Path(f"{file}.away").rename(file)
         wait_until(lambda: node_status(site, "h1")["agent"]["store"] == "available", seconds=20)
         site.commit(NEW.manifest)
-        site.settle(20)
+        site.settle()
         assert {name: site.ids("h1")[name] for name in ids} == ids
         assert traffic.lost() == {}
 
@@ -243,7 +243,7 @@ def test_ports_keep_their_ids_and_devices_when_both_die(site: Site) -> None:
     site.commit(NEW.manifest)
     site.fork_agent("h1")
     site.start_dataplane("h1")  # the agent waits for it
-    site.settle(20)
+    site.settle()
     assert {vm.name: link and link.index for vm in STABLE for link in [site.device(vm)]} == {
         name: link and link.index for name, link in before.items()
     }

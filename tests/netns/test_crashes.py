@@ -128,14 +128,14 @@ def test_agents_and_writers_killed_at_any_moment(site: Site) -> None:
             if kills.total() % 40 < len(HOSTS):
                 begun = time.monotonic()
                 _start_all(site)
-                site.settle(20)
+                site.settle()
                 slowest = max(slowest, time.monotonic() - begun)
                 assert traffic.lost() == {}, (kills, traffic.summary())
                 site.assert_nothing_stray(namespaces)
                 for host in HOSTS:
                     site.kill_agent(host)
         _start_all(site)
-        site.settle(20)
+        site.settle()
         site.assert_nothing_stray(namespaces)
         writer.clear()
         site.settle()
@@ -230,7 +230,7 @@ def test_data_planes_killed_at_any_moment(site: Site) -> None:
     for host in HOSTS:
         site.kill_agent(host)
         site.fork_agent(host)
-    site.settle(20)
+    site.settle()
     namespaces = site.namespaces()
     writer = Writer(site, rng)
     devices = {vm.name: site.device(vm) for vm in STABLE}
@@ -244,7 +244,7 @@ def test_data_planes_killed_at_any_moment(site: Site) -> None:
             both = number % 5 == 4
             writer.step()
             if both:  # with both of them goes what they knew of a device that is not wanted any more
-                site.settle(20)
+                site.settle()
             else:
                 _pass(rng.random() * 0.03)  # in mid-push
             site.kill_dataplane(host)
@@ -259,10 +259,10 @@ def test_data_planes_killed_at_any_moment(site: Site) -> None:
             slow += [(number, host, both, taken[-1])] if taken[-1] > 1 else []
             if not both:
                 assert {vm.name: site.device(vm) for vm in STABLE} == devices
-        site.settle(20)
+        site.settle()
         site.assert_nothing_stray(namespaces)
         writer.clear()
-        site.settle(20)
+        site.settle()
         traffic.wait()
     for host in HOSTS:
         if agents_too == 0 or crashes < 5:
