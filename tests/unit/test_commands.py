@@ -293,7 +293,8 @@ def test_documents_speak_of_what_there_is() -> None:
         for reason in re.findall(r"`([^`]+)`", row.split("|")[1:2][0] if row else "")
     }
     assert len(named) > 20 and named <= reasons
-    said = (ROOT / "policy" / "agent.py").read_text()
+    sources = ("agent.py", "happenings.py", "telling.py")
+    said = "".join((ROOT / "policy" / source).read_text() for source in sources)
     logged = set(re.findall(r'log\.\w+\(\s*"([^"]+)"', said))
     table = text.partition("| event | further")[2].partition("\n\n")[0]
     assert logged == set(
