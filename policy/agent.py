@@ -1,8 +1,8 @@
 """The agent of one host: what the store says becomes so in the host's data plane, and stays so.
 
 One thread does all the work, from one queue of what has happened: changes of the store, the end of the data
-plane, a signal to stop. Others only wait for those. The store may be out of reach and the data plane may come
-and go: what packets are forwarded by stays until there is something newer.
+plane, devices that come or go, a signal to stop. Others only wait for those. The store may be out of reach
+and the data plane may come and go: what packets are forwarded by stays until there is something newer.
 """
 
 import gc
@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 import structlog
 
 from dataplane.client import Client, ClientError, GoneError
+from dataplane.device_watch import DeviceWatch, Seen
 from dataplane.notify import notify, watchdog_seconds
 from dataplane.server import Kind
 from dataplane.tables import RowKind
@@ -36,6 +37,7 @@ from policy.happenings import (
     Stop,
     Stored,
     StoreState,
+    await_devices,
     await_end,
     await_stop,
     follow,
@@ -59,6 +61,8 @@ looked at row by row, when no other change has come for so long, or the first ha
 _CONNECT_SECONDS = 0.02
 _HOPS_SECONDS = 0.5
 """Within them the neighbours of a data plane are read once, of which there may be many."""
+
+_HOPE_SECONDS = 1.0
 
 log = structlog.get_logger()
 
@@ -100,13 +104,14 @@ def run(
     options.strict says.
     """
     with _alone(options.instance):
-        queued = Happenings(BACKLOG)
+        queued, watch = Happenings(BACKLOG), DeviceWatch()
         for body, name in (
             (lambda: await_stop(stop, queued), "stop"),
             (lambda: follow(open_store, queued), "store"),
+            (lambda: await_devices(watch, queued), "devices"),
         ):
             threading.Thread(target=guarded, args=(body, queued), name=name, daemon=True).start()
-        Agent(open_store, options, queued, ready).run()
+        Agent(open_store, options, queued, watch, ready).run()
 
 
 @contextmanager
@@ -126,15 +131,18 @@ class Agent:
         open_store: Callable[[], Store],
         options: Options,
         happenings: Happenings,
+        watch: DeviceWatch,
         ready: Callable[[], None],
     ) -> None:
         self._options = options
         self._happenings = happenings
+        self._watch = watch
         self._ready: Callable[[], None] | None = ready
         self._telling = Telling(open_store, options.host)
         self._store_problem = ""
         self._view: HostView | None = None
-        self._unread: dict[str, bytes] = {}  # documents of which one can't be read
+        self._unread: dict[str, bytes | None] = {}  # changes of which one can't be read; without a view all
+        self._unreadable: list[str] = []  # why
         self._revision = 0
         self._client: Client | None = None
         self._idle: Client | None = None  # its end is the data plane's
@@ -151,6 +159,7 @@ class Agent:
         self._problems: list[str] = []
         self._retry = Backoff()
         self._resync = time.monotonic() + options.resync
+        self._hopeful = 0.0  # what fails is tried at once if something comes then or later
         self._hops_due: float | None = None  # when next hops, which may be new, are listened to
 
     def run(self) -> None:
@@ -164,6 +173,7 @@ class Agent:
                 self._attachments.close()
             else:
                 self._attachments.release()
+            self._watch.close()
             self._telling.close()
 
     def _next(self) -> list[Happening]:
@@ -205,6 +215,8 @@ class Agent:
                 case DataplaneGone():
                     if each.connection == self._connection:
                         self._lose_dataplane("it ended")
+                case Seen():
+                    self._notice(each)
                 case Broken():
                     raise each.error
                 case Stop():
@@ -224,6 +236,15 @@ class Agent:
         self._report()
         if problem and not self._options.strict:
             self._say_ready()  # as ready as it can be; whoever waits for it need not wait for the store
+
+    def _notice(self, seen: Seen) -> None:
+        now = time.monotonic()
+        if self._attachments.notice(seen):
+            log.warning("devices have gone: opening them again")
+            self._attached, self._retry = None, Backoff()
+        elif (seen.came or seen.unsure) and self._attachments.problems and now >= self._hopeful:
+            self._retry = Backoff()  # what was missing may be there
+            self._hopeful = now + _HOPE_SECONDS  # it may be a try of ours that was seen
 
     def _work(self) -> None:
         """What is due, if it can be done."""
@@ -254,11 +275,12 @@ class Agent:
         self._retry = Backoff()
         self._telling.forget()
         try:
-            self._view, self._unread = HostView(self._options.host, stored.items, ids), {}
-        except PolicyError as error:  # of a newer isolane, say: what is forwarded by stays
-            self._view, self._unread, self._ids = None, dict(stored.items), ids
-            self._fail([str(error)], None)
+            self._view = HostView(self._options.host, stored.items, ids)
+        except PolicyError as error:
+            self._view, self._ids = None, ids
+            self._leave_unread({**stored.items}, error)
             return
+        self._unread, self._unreadable = {}, []
         gc.collect()
         gc.freeze()  # a million objects that stay are nothing for a collection to look at again
         seconds = round(time.monotonic() - begun, 6)
@@ -268,15 +290,18 @@ class Agent:
 
     def _change(self, changes: Mapping[str, bytes | None]) -> None:
         """A few rows at once where that is possible, else all of them next."""
+        changes = {**self._unread, **changes}
         if self._view is None:
-            for key, value in changes.items():
-                self._unread.pop(key, None)
-                if value is not None:
-                    self._unread[key] = value
-            self._load(Stored(self._revision, self._unread))
+            items = {key: value for key, value in changes.items() if value is not None}
+            self._load(Stored(self._revision, items))
             return
         begun = time.monotonic()
-        step = self._view.change(changes)
+        try:
+            step = self._view.change(changes)
+        except PolicyError as error:
+            self._leave_unread(changes, error)
+            return
+        self._unread, self._unreadable = {}, []
         self._retry = Backoff()
         if step is None or not self._is_pushed or self._pusher is None:
             self._is_pushed = False
@@ -287,6 +312,13 @@ class Agent:
             self._push_all_because(error)
         except ClientError as error:
             self._lose_dataplane(str(error), error)
+
+    def _leave_unread(self, unread: dict[str, bytes | None], error: PolicyError) -> None:
+        """Until others come with which they can be read: a newer isolane wrote one, say. What is forwarded by
+        stays.
+        """
+        self._unread, self._unreadable = unread, [str(error)]
+        self._fail([*self._unreadable, *self._attachments.problems.values()], None)
 
     # ---- the data plane
 
@@ -425,7 +457,9 @@ class Agent:
         assert view is not None and self._client is not None
         self._attached = None
         pas = own_pas(view.policy, view.host) if view.is_managed else []
-        is_new = self._attachments.sync(self._wanted(view), pas)
+        wanted = self._wanted(view)
+        self._watch.follow({None, *(each.namespace for each in wanted.values())})
+        is_new = self._attachments.sync(wanted, pas)
         if self._attachments.serve(view.policy, view.host, held=False) or is_new:
             self._client.announce()
         if not self._attachments.problems:
@@ -460,11 +494,12 @@ class Agent:
 
     def _tell(self, pushed: Pushed | None, begun: float) -> None:
         self._unsettled = None
-        self._applied = self._revision
+        if not self._unread:
+            self._applied = self._revision
         if pushed is not None and pushed.way:
             seconds = round(time.monotonic() - begun, 6)
             log.info("applied", revision=self._revision, **asdict(pushed), seconds=seconds)
-        if problems := list(self._attachments.problems.values()):
+        if problems := [*self._unreadable, *self._attachments.problems.values()]:
             self._fail(problems, pushed)
             return
         self._problems, self._refusal = [], Backoff()

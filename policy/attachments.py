@@ -4,15 +4,17 @@ both processes, so that either can die.
 What cannot be done now is a problem in words for the operator; the rest is done all the same.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, TypeVar
 
 from dataplane import devices
 from dataplane.bpf import Address
 from dataplane.client import Client, ClientError, GoneError
+from dataplane.device_watch import Seen
 from dataplane.devices import Device, Opening, Underlay
 from dataplane.handover import Handover
 from dataplane.links import DeviceError
@@ -21,6 +23,14 @@ from policy.compiler import own_pas, tenant_mtu
 from policy.model import UNDERLAY_PORT, Attach, AttachKind, Driver, Mac, Policy
 
 UNDERLAY_ID = 0
+
+AT_ONCE = 16
+"""Devices that are opened or removed side by side: the kernel may take 50 ms to bring one up, in which the
+system call does not return.
+"""
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +68,15 @@ class _Attached:
 
     @property
     def place(self) -> "_Place":
-        return self.device.opening, self.device.name, self.device.place.namespace
+        return self.device.opening, self.device.name, self.namespace
+
+    @property
+    def namespace(self) -> str | None:
+        return self.device.place.namespace
+
+    @property
+    def index(self) -> int:
+        return self.device.place.index
 
 
 _Place = tuple[Opening, str, str | None]
@@ -105,7 +123,7 @@ class Attachments:
         self._attached: dict[str, _Attached] = {}
         self._client: Client | None = None
         self._queues = 1
-        self._gone: set[str] = set()  # by the last check
+        self._gone: set[str] = set()  # as was seen or found
         self._left: list[Wanted] = []  # perhaps opened by a predecessor that was killed
         self.problems: dict[str, str] = {}
         """By port name, why it has no device."""
@@ -156,14 +174,7 @@ class Attachments:
         """Remove what is not wanted as it is. Call it before rows are pushed: a port's id may be another's in
         them, and its name another tenant's.
         """
-        for name in self.names:
-            attached, each = self._attached[name], wanted.get(name)
-            if each is None or (each.id, each.place, each.owner) != (
-                attached.id,
-                attached.place,
-                attached.owner,
-            ):
-                self._remove(name)
+        self._remove(name for name in self.names if not _is_as(self._attached[name], wanted.get(name)))
 
     def sync(self, wanted: dict[str, Wanted], pas: list[Address]) -> bool:
         """Every port that is wanted gets its device, and nothing else has one. Whether the underlay is new.
@@ -173,28 +184,34 @@ class Attachments:
         assert self._client is not None, "connect() comes first"
         self.problems.clear()
         self.part(wanted)
-        for name in self.names:
-            if name in self._gone:
-                self._remove(name)
+        self._remove(name for name in self.names if name in self._gone)
         self._gone.clear()
         self._remove_left(wanted)
         resized = [name for name, each in self._attached.items() if len(each.device.fds) != self._queues]
         missing = [each for name, each in wanted.items() if name not in self._attached or name in resized]
-        if missing:
-            self._client.set_opening(list(map(_encode, missing)))
+        for name, there in self._attached.items():
+            if name not in resized:
+                with self._problem(name):
+                    self._adapt(wanted[name], there)
+        if not missing:
+            return False
+        self._client.set_opening(list(map(_encode, missing)))
         for name in resized:
             self._let_go(name)
-        new_underlay = False
-        for name, each in wanted.items():
-            with self._problem(name):
-                if name not in self._attached:
-                    self._open(each, pas)
-                    new_underlay |= name == UNDERLAY_PORT
-                else:
-                    self._adapt(each, self._attached[name])
-        if missing:
-            self._client.set_opening([])
-        return new_underlay
+        self._open(missing, pas)
+        self._client.set_opening([])
+        return any(each.name == UNDERLAY_PORT for each in missing) and self._underlay() is not None
+
+    def notice(self, seen: Seen) -> bool:
+        """Whether devices have gone by what was seen of them. They are opened anew by the next sync()."""
+        gone = self._gone | self._absent(
+            name
+            for name, attached in self._attached.items()
+            if attached.namespace in seen.unsure or (attached.namespace, attached.index) in seen.gone
+        )
+        found = gone != self._gone
+        self._gone = gone
+        return found
 
     def check(self) -> bool:
         """Whether every device is still there, and the data plane has these and no others. Those that have
@@ -202,7 +219,7 @@ class Attachments:
         """
         assert self._client is not None, "connect() comes first"
         as_before = self.connect(self._client)
-        self._gone = {name for name, attached in self._attached.items() if not _is_present(attached.device)}
+        self._gone = self._absent(self._attached)
         return as_before and not self._gone
 
     def release(self) -> None:
@@ -213,21 +230,26 @@ class Attachments:
 
     def close(self) -> None:
         """Remove all devices; the data plane may have gone."""
-        for name in self.names:
-            try:
-                self._remove(name)
-            except ClientError:
-                self._client = None
+        try:
+            self._remove(self.names)
+        except ClientError:
+            self._client = None
 
-    # ---- one port
+    # ---- some ports
 
-    def _remove(self, name: str) -> None:
-        """Whoever is killed in between leaves a port whose device has gone, which its successor detaches."""
-        attached = self._attached.pop(name)
-        attached.device.close()
-        if self._client is not None:
-            with _refusal_ignored():
-                self._client.detach(attached.id)
+    def _remove(self, names: Iterable[str]) -> None:
+        """Whoever is killed in between leaves ports whose device has gone, which its successor detaches."""
+        removed = [self._attached.pop(name) for name in list(names)]
+        _side_by_side(lambda attached: attached.device.close(), removed)
+        for attached in removed:
+            if self._client is not None:
+                with _refusal_ignored():
+                    self._client.detach(attached.id)
+
+    def _absent(self, names: Iterable[str]) -> set[str]:
+        looked_at = list(names)
+        present = _side_by_side(lambda name: _is_present(self._attached[name].device), looked_at)
+        return {name for name, is_there in zip(looked_at, present, strict=True) if not is_there}
 
     def _remove_left(self, wanted: dict[str, Wanted]) -> None:
         """What a predecessor may have opened and nobody wants: taken over, which is to have what to undo."""
@@ -260,21 +282,33 @@ class Attachments:
             del self._attached[name]
             attached.device.release()
 
-    def _open(self, wanted: Wanted, pas: list[Address]) -> None:
-        """With a data plane that goes meanwhile the device waits for the next: it may be one that a VM has
+    def _open(self, missing: Collection[Wanted], pas: list[Address]) -> None:
+        """With a data plane that goes meanwhile they wait for the next: a device may be one that a VM has
         used for long.
         """
         assert self._client is not None, "connect() comes first"
-        device = _open(wanted, self._queues, pas)
-        attached = _Attached(wanted.id, device, wanted.owner)
-        self._attached[wanted.name] = attached
+        opened = _side_by_side(lambda wanted: _opened(wanted, self._queues, pas), missing)
+        fresh = dict(zip([each.name for each in missing], opened, strict=True))
+        for wanted in missing:
+            device = fresh[wanted.name]
+            if isinstance(device, Device):
+                self._attached[wanted.name] = _Attached(wanted.id, device, wanted.owner)
+        for wanted in missing:
+            with self._problem(wanted.name):
+                if isinstance(error := fresh[wanted.name], DeviceError):
+                    raise error
+                self._attach(wanted.name)
+
+    def _attach(self, name: str) -> None:
+        assert self._client is not None, "connect() comes first"
+        attached = self._attached[name]
         try:
-            self._client.attach(wanted.id, *_handover(attached, wanted.name))
+            self._client.attach(attached.id, *_handover(attached, name))
         except GoneError:
             raise
         except ClientError:
-            del self._attached[wanted.name]
-            device.close()
+            del self._attached[name]
+            attached.device.close()
             raise
 
     def _adapt(self, wanted: Wanted, there: _Attached) -> None:
@@ -309,6 +343,20 @@ class Attachments:
     def _next_hops(self) -> list[Address]:
         assert self._client is not None, "connect() comes first"
         return [ip_address(each["address"]) for each in self._client.neighbours()]
+
+
+def _side_by_side(function: Callable[[U], T], items: Collection[U]) -> list[T]:
+    """In the order of items; each is done whatever becomes of the others."""
+    if len(items) <= 1:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(AT_ONCE, "device") as pool:
+        return list(pool.map(function, items))
+
+
+def _is_as(attached: _Attached, wanted: Wanted | None) -> bool:
+    if wanted is None:
+        return False
+    return (wanted.id, wanted.place, wanted.owner) == (attached.id, attached.place, attached.owner)
 
 
 def _is_present(device: Device) -> bool:
@@ -368,15 +416,20 @@ def _refusal_ignored() -> Iterator[None]:
             raise
 
 
+def _opened(wanted: Wanted, queues: int, pas: list[Address]) -> Device | DeviceError:
+    try:
+        return _open(wanted, queues, pas)
+    except DeviceError as error:
+        return error
+
+
 def _open(wanted: Wanted, queues: int, pas: list[Address]) -> Device:
     """DeviceError."""
     attach = wanted.attach
     if attach is None:
         if wanted.driver is Driver.AFXDP:
             raise DeviceError(f"underlay {wanted.device}: driver afxdp is not supported yet")
-        return devices.open_underlay(
-            wanted.device, mac=wanted.mac, mtu=wanted.mtu, queues=queues, pas=pas
-        )
+        return devices.open_underlay(wanted.device, mac=wanted.mac, mtu=wanted.mtu, queues=queues, pas=pas)
     match attach.kind:
         case AttachKind.TAP:
             where = wanted.namespace

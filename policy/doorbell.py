@@ -3,14 +3,11 @@
 A ring may be missed (whoever should have rung was killed): look for news now and then all the same.
 """
 
-import ctypes
 import os
 import select
 from pathlib import Path
 
-_IN_MODIFY = 0x2
-_IN_CLOEXEC, _IN_NONBLOCK = os.O_CLOEXEC, os.O_NONBLOCK
-_libc = ctypes.CDLL(None, use_errno=True)
+from dataplane.inotify import MODIFY, Inotify
 
 
 def ring(path: Path) -> None:
@@ -27,28 +24,16 @@ class Listener:
 
     def __init__(self, path: Path) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        self._fd = _check(_libc.inotify_init1(_IN_CLOEXEC | _IN_NONBLOCK), path)
-        try:
-            _check(_libc.inotify_add_watch(self._fd, os.fsencode(path), _IN_MODIFY), path)
-        except OSError:
-            os.close(self._fd)
-            raise
+        self._inotify = Inotify(path, MODIFY)
 
     def wait(self, timeout: float) -> bool:
         """Whether it has rung since the last call, after at most `timeout` seconds."""
         poller = select.poll()  # select() knows no descriptor above 1023
-        poller.register(self._fd, select.POLLIN)
+        poller.register(self._inotify, select.POLLIN)
         rung = bool(poller.poll(max(timeout, 0) * 1000))
         if rung:
-            os.read(self._fd, 65536)
+            self._inotify.names()
         return rung
 
     def close(self) -> None:
-        os.close(self._fd)
-
-
-def _check(result: int, path: Path) -> int:
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), str(path))
-    return result
+        self._inotify.close()

@@ -1,5 +1,5 @@
 """What happens to an agent, each awaited by a thread of its own that only puts it into the agent's queue:
-changes of the store, the end of the data plane, a signal to stop.
+changes of the store, the end of the data plane, devices that come or go, a signal to stop.
 """
 
 import queue
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from dataplane.client import Client
+from dataplane.device_watch import DeviceWatch, Seen
 from policy import documents
 from policy.host_view import uncollected
 from policy.store import Batch, CompactedError, Store, UnavailableError
@@ -26,6 +27,9 @@ BACKLOG = 256
 """Happenings that wait; whoever has another waits with it."""
 
 _LOOK_SECONDS = 1.0
+
+_FIRST_PAUSE, _LAST_PAUSE = 0.05, 1.0
+"""Seconds before devices are looked at again; twice as long each time for one who makes them come and go."""
 
 log = structlog.get_logger()
 
@@ -76,7 +80,7 @@ class Broken:
     error: BaseException
 
 
-Happening = Stored | Batch | StoreState | DataplaneGone | Stop | Broken
+Happening = Stored | Batch | StoreState | DataplaneGone | Seen | Stop | Broken
 Happenings = queue.Queue[Happening]
 
 
@@ -147,3 +151,15 @@ def await_end(client: Client, connection: int, happenings: Happenings) -> None:
     poller.poll()  # it ends by itself, or is hung up
     client.close()
     happenings.put(DataplaneGone(connection))
+
+
+def await_devices(watch: DeviceWatch, happenings: Happenings) -> None:
+    pause = _FIRST_PAUSE
+    while True:
+        begun = time.monotonic()
+        seen = watch.wait()
+        if seen is None:
+            return
+        happenings.put(seen)
+        pause = _FIRST_PAUSE if time.monotonic() - begun > _LAST_PAUSE else min(2 * pause, _LAST_PAUSE)
+        time.sleep(pause)  # on a thread of its own: nobody waits

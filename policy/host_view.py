@@ -141,10 +141,6 @@ class HostView:
         return isinstance(host, Host) and host.managed
 
     @property
-    def local_ports(self) -> Collection[Port]:
-        return self._local.values()
-
-    @property
     def used_ids(self) -> Ids:
         """Of the names in the rows of now. `ids` has those of before too, until prune()."""
         if not self.is_managed:
@@ -213,9 +209,12 @@ class HostView:
     def change(self, changes: Mapping[str, bytes | None]) -> Step | None:
         """Take over what has changed in the store, key by key. None: ask for the whole, as before the first
         one.
+
+        ManifestError: one can't be read, as a newer isolane wrote it perhaps; none is taken over.
         """
+        items = self._load(changes)
         before = self._presence(self._networks()) if self.is_managed and self._is_whole else None
-        affected = self._take(changes)
+        affected = self._take(changes, items)
         self._is_whole = False
         if before is None or self._concerns_all(affected):
             return None
@@ -226,7 +225,7 @@ class HostView:
         self._add_dependents(affected, flipped)
         if len(affected.ports) > MAX_AFFECTED:
             return None
-        then, now = self._parts(affected, flipped)
+        then, now = self._parts(affected, flipped, items)
         self._count(then, before.networks, -1)
         self._count(now, networks, +1)
         old = compiler.compile_host(then, self.host, before)
@@ -237,18 +236,26 @@ class HostView:
         self._is_whole = True
         return Step(reconcile.rows_of(old, ids), reconcile.rows_of(new, ids), ids)
 
-    def _take(self, changes: Mapping[str, bytes | None]) -> _Affected:
+    def _load(self, changes: Mapping[str, bytes | None]) -> dict[str, Object]:
+        """By key, all that must be parsed: of ports so many that all rows come anew, those of this host."""
+        every = len(changes) <= MAX_AFFECTED
+        return {
+            key: documents.load(key, value, complete=True)
+            for key, value in changes.items()
+            if value is not None and (every or not _is_port(key) or port_rows.home(value)[1] == self.host)
+        }
+
+    def _take(self, changes: Mapping[str, bytes | None], items: Mapping[str, Object]) -> _Affected:
         affected = _Affected({}, {}, {})
         for key, value in changes.items():
-            identity = documents.id_of(key)
-            if identity.kind == "Port":
+            identity, item = documents.id_of(key), items.get(key)
+            if _is_port(key):
                 ports = self._ports.setdefault(identity.tenant, {})
                 affected.ports[key] = ports.get(key), value
                 _set(ports, key, value)
-                self._take_local(identity, value)
+                self._take_local(identity, item)
                 continue
             there = self._others[identity.kind]
-            item = None if value is None else documents.load(key, value, complete=True)
             if identity in there:
                 affected.before[identity] = there[identity]
             if item is not None:
@@ -257,10 +264,8 @@ class HostView:
             self._policy = None
         return affected
 
-    def _take_local(self, identity: ObjectId, document: bytes | None) -> None:
-        port = None
-        if document is not None and port_rows.home(document)[1] == self.host:
-            port = _load_port(documents.key_of(identity), document)
+    def _take_local(self, identity: ObjectId, item: Object | None) -> None:
+        port = item if isinstance(item, Port) and item.host == self.host else None
         if port != self._local.get(identity):
             _set(self._local, identity, port)
             self._policy = None
@@ -284,10 +289,18 @@ class HostView:
                     if len(affected.ports) > MAX_AFFECTED:
                         return
 
-    def _parts(self, affected: _Affected, flipped: Collection[ObjectId]) -> tuple[Policy, Policy]:
-        """Of the intent before and after: what is affected, and what that has to do with."""
+    def _parts(
+        self, affected: _Affected, flipped: Collection[ObjectId], items: Mapping[str, Object]
+    ) -> tuple[Policy, Policy]:
+        """Of the intent before and after: what is affected, and what that has to do with. items: that are
+        parsed already.
+        """
         then = [_load_port(key, each) for key, (each, _) in affected.ports.items() if each is not None]
-        now = [_load_port(key, each) for key, (_, each) in affected.ports.items() if each is not None]
+        now = [
+            _load_port(key, each, items.get(key))
+            for key, (_, each) in affected.ports.items()
+            if each is not None
+        ]
         objects = [*affected.before.values(), *affected.after.values()]
         networks = {item.network_id for item in objects if isinstance(item, VMSubnet | CustomerRoute)}
         subnets = {port.subnet_id for port in (*then, *now)}
@@ -346,8 +359,12 @@ def _mentioning(ports: Mapping[str, bytes], mentions: Collection[bytes]) -> Iter
                     yield key, document
 
 
-def _load_port(key: str, document: bytes) -> Port:
-    port = documents.load(key, document, complete=True)
+def _is_port(key: str) -> bool:
+    return key.startswith(_PORTS)
+
+
+def _load_port(key: str, document: bytes, loaded: Object | None = None) -> Port:
+    port = loaded or documents.load(key, document, complete=True)
     assert isinstance(port, Port)
     return port
 

@@ -256,9 +256,7 @@ def _plan(
     )
 
 
-def _scoped(
-    reading: Reading, planned: scope_plan.Planned, outcomes: list[tuple[ObjectId, Outcome]]
-) -> Plan:
+def _scoped(reading: Reading, planned: scope_plan.Planned, outcomes: list[tuple[ObjectId, Outcome]]) -> Plan:
     return Plan(
         outcomes=tuple(outcomes),
         before=intent_of(planned.before.values()),

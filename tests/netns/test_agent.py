@@ -172,12 +172,61 @@ def test_what_others_do_is_repaired(site: Site) -> None:
         wait_until(lambda: client.digest() == digests(site.policy(), "h1", client))
         client.detach(site.ids("h1")["blue-api"])
         wait_until(lambda: "blue-api" in site.ids("h1"), "not attached again")
-    netns.call(f"{site.prefix}blue-web", _delete, "eth0")
-    wait_until(lambda: site.device(VMS["blue-web"]), "not made again")
-    site.set_up(VMS["blue-web"])
     with Traffic(site, PAIRS) as traffic:
         traffic.wait()
     site.assert_nothing_stray(site.namespaces())
+
+
+@pytest.mark.parametrize("name", ["blue-web", "blue-api"])
+def test_a_device_that_goes_is_made_again(site: Site, name: str) -> None:
+    """At once: long before all is compared the next time."""
+    site.up()
+    before = descriptors(site.nodes["h1"].agent_pid)
+    for _ in range(3):
+        netns.call(f"{site.prefix}{name}", _delete, "eth0")
+        wait_until(lambda: site.device(VMS[name]), "not made again", seconds=10)
+    site.set_up(VMS[name])
+    with Traffic(site, PAIRS) as traffic:
+        traffic.wait()
+    wait_until(lambda: descriptors(site.nodes["h1"].agent_pid) == before, "descriptors leak")
+    site.assert_nothing_stray(site.namespaces())
+
+
+def test_a_namespace_that_is_made_anew(site: Site) -> None:
+    site.up()
+    namespace = f"{site.prefix}red-web"
+    netns.remove(namespace)
+    wait_until(lambda: site.states()["h1"]["state"] == "failed", "not noticed", seconds=10)
+    netns.create(namespace)
+    site.settle()
+    site.set_up(VMS["red-web"])
+    with Traffic(site, PAIRS) as traffic:
+        traffic.wait()
+
+
+def test_a_document_of_a_later_version(site: Site) -> None:
+    """It and what comes after wait until it can be read, and nothing is lost meanwhile."""
+    site.up()
+    site.commit(NEW.manifest)
+    port = f"intent/Port/blue/{NEW.name}"
+    document = site.store.snapshot(port).items[port]
+    site.store.commit({}, [port])
+    site.settle()
+    later = "intent/CustomerRoute/blue/later"
+    with Traffic(site, PAIRS) as traffic:
+        traffic.wait()
+        site.store.commit({later: b'{"spec": {"laterField": 1}}'}, [])
+        wait_until(lambda: site.states()["h1"]["state"] == "failed", "not noticed", seconds=10)
+        (problem,) = site.states()["h1"]["problems"]
+        assert "CustomerRoute blue/later" in problem
+        site.store.commit({port: document}, [])
+        assert site.end_agent("h1") == 0, "it has not given up"
+        site.start_agent("h1")
+        wait_until(lambda: _agent(site, "h1"), "no agent", seconds=20)
+        site.store.commit({}, [later])
+        site.settle()
+        assert site.device(NEW) is not None
+        assert traffic.lost() == {}
 
 
 def _delete(name: str) -> None:

@@ -199,7 +199,7 @@ def test_step_by_step_it_is_what_the_compiler_says(policies: list[Policy], limit
                 assert view.ids.hosts[HERE] == SELF
             else:
                 assert not any(held.values())
-            assert {port.id for port in view.local_ports} == {p.id for p in policy.ports if p.host == HERE}
+            assert {port.id for port in view.policy.ports} == {p.id for p in policy.ports if p.host == HERE}
 
 
 def test_a_change_of_one_port_is_of_its_rows_only() -> None:
@@ -251,3 +251,20 @@ def test_an_id_is_not_given_on_before_it_is_pruned() -> None:
     third = replace(new, name="a-third", addresses=(ip_address("10.1.1.98"),), mac=Mac("02:bb:00:00:00:98"))
     view.change({documents.key_of(third.id): documents.dump(third)})
     assert view.ids.ports[third.name] == number, "free now"
+
+
+@pytest.mark.parametrize("kind", ["VMSubnet", "Port"])
+def test_a_change_that_cannot_be_read_is_not_taken_over(kind: str) -> None:
+    """Not even what can be read of it: the next change comes with all of it."""
+    items = items_of(manifest.load([EXAMPLE]))
+    view, twin = HostView(HERE, items), HostView(HERE, items)
+    view.whole()
+    twin.whole()
+    odd = b'{"spec": {"later": 1}}'
+    first = next(key for key in items if key.startswith("intent/Port/red/"))
+    with pytest.raises(ManifestError, match="later"):
+        view.change({first: None, f"intent/{kind}/red/new": odd})
+    assert rows_of(view.whole()) == rows_of(twin.whole())
+    step = view.change({first: None})
+    assert step == twin.change({first: None})
+    assert step is not None and step.before != step.after
