@@ -136,18 +136,6 @@ class Tables:
         """In an empty core: dense, in the order of names."""
         return Ids({self.host: SELF}, {}, {}).extend(self)
 
-    @property
-    def host_ids(self) -> dict[str, int]:
-        return self.ids.hosts
-
-    @property
-    def port_ids(self) -> dict[str, int]:
-        return self.ids.ports
-
-    @property
-    def routing_domain_ids(self) -> dict[str, int]:
-        return self.ids.routing_domains
-
     def change_set(self, generation: int = FIRST_GENERATION) -> dp.ChangeSet:
         """All rows to put into an empty core, what is referred to first."""
         return dp.ChangeSet(generation, tuple(dp.put(rows) for rows in self.rows() if rows))

@@ -121,7 +121,7 @@ class Run:
         from dataplane.core import UNDERLAY
         from policy.model import UNDERLAY_PORT
 
-        return {UNDERLAY_PORT: UNDERLAY, **self.tables.port_ids}
+        return {UNDERLAY_PORT: UNDERLAY, **self.tables.ids.ports}
 
     def replay(self, inputs: tuple[tuple[str, Path], ...], out_dir: Path, batch: int) -> None:
         """Write a capture a port and the counters; on an error, none of them stays."""
@@ -144,7 +144,7 @@ class Run:
         from policy.model import ROUTER_MAC
 
         config = core.Config(
-            self_host=self.tables.host_ids[self.tables.host],
+            self_host=self.tables.ids.hosts[self.tables.host],
             router_mac=_mac(ROUTER_MAC),
             hash_key=HASH_KEY,
             slots=SLOTS,

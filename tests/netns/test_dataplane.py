@@ -92,9 +92,9 @@ def push(client: Client, tables: Tables) -> None:
     assert client.apply(tables.change_set().encode()) == 1
     client.set_names(
         {
-            "hosts": tables.host_ids,
-            "routingDomains": tables.routing_domain_ids,
-            "ports": tables.port_ids,
+            "hosts": tables.ids.hosts,
+            "routingDomains": tables.ids.routing_domains,
+            "ports": tables.ids.ports,
             "host": "h1",
         }
     )

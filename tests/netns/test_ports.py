@@ -101,7 +101,7 @@ def running(
                 namespace, "eth0", *(f"{a}/{n}" for a, n in zip(ADDRESSES[name], (24, 64), strict=True))
             )
         config = core.Config(
-            self_host=tables.host_ids["h1"],
+            self_host=tables.ids.hosts["h1"],
             router_mac=bytes.fromhex("02150a000001"),
             hash_key=(1, 2),
             workers=workers,
@@ -112,10 +112,10 @@ def running(
             port = device.port_config(name)
             if offloads is not None:
                 port = replace(port, offloads=offloads)
-            dataplane.attach(tables.port_ids[name], port)
+            dataplane.attach(tables.ids.ports[name], port)
         dataplane.apply(tables.change_set().encode())
         dataplane.start()
-        vms = Vms(dataplane, names, tables.port_ids)
+        vms = Vms(dataplane, names, tables.ids.ports)
         for namespace in names.values():
             assert wait_for_dad(namespace, "eth0") == []
         yield vms

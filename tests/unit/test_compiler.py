@@ -243,7 +243,7 @@ def test_lowest_of_several_shared_addresses_carries_nvgre(tmp_path: Path) -> Non
     text = edited(("[192.168.77.9]", "[192.168.77.90, 192.168.77.9]"))
     tables = compile_host(load(text, tmp_path), "h1")
     assert {str(row.provider_address) for row in tables.records if row.port == "db"} == {"192.168.77.9"}
-    ovs1 = [row.address for row in packed(tables)[dp.RowKind.PA] if row.host == tables.host_ids["ovs1"]]
+    ovs1 = [row.address for row in packed(tables)[dp.RowKind.PA] if row.host == tables.ids.hosts["ovs1"]]
     assert ovs1 == [dp.pack_address(ip_address(f"192.168.77.{last}")) for last in (9, 90)]
 
 
@@ -277,8 +277,8 @@ def text(field: bytes, family: int) -> str:
 def unpacked_view(tables: Tables) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
     """The JSON document's arrays, made from packed rows and the names of ids alone."""
     rows = packed(tables)
-    host = {number: name for name, number in tables.host_ids.items()}
-    domain = {number: name for name, number in tables.routing_domain_ids.items()}
+    host = {number: name for name, number in tables.ids.hosts.items()}
+    domain = {number: name for name, number in tables.ids.routing_domains.items()}
     yield (
         "providerAddresses",
         [
@@ -356,7 +356,7 @@ def test_packed_rows_of_local_ports(intent: Intent, host: str) -> None:
     tables = compile_host(policy, host)
     rows = packed(tables)
     local = sorted((port for port in policy.ports if port.host == host), key=lambda port: port.name)
-    assert list(tables.port_ids.items()) == [
+    assert list(tables.ids.ports.items()) == [
         (port.name, number) for number, port in enumerate(local, start=1)
     ]
     assert [(row.port, row.vsid, row.mac.hex(":")) for row in rows[dp.RowKind.PORT]] == [
@@ -369,20 +369,20 @@ def test_packed_rows_of_local_ports(intent: Intent, host: str) -> None:
     assert sorted(sources) == sorted(
         (row.port, f"{text(row.prefix, row.family)}/{row.prefix_len}") for row in rows[dp.RowKind.SOURCE]
     )
-    here = tables.host_ids[host]
+    here = tables.ids.hosts[host]
     owner = {(record.vsid, str(record.customer_address)): record.port for record in tables.records}
     for row in rows[dp.RowKind.RECORD]:
         name = owner[row.vsid, text(row.ca, row.family)]
-        assert row.port == (tables.port_ids[name] if row.host == here else 0)
+        assert row.port == (tables.ids.ports[name] if row.host == here else 0)
 
 
 @given(intents(), host_names)
 def test_ids_are_dense_and_rows_sorted(intent: Intent, host: str) -> None:
     tables = compile_host(allocate(intent), host)
-    for ids in (tables.host_ids, tables.routing_domain_ids, tables.port_ids):
+    for ids in (tables.ids.hosts, tables.ids.routing_domains, tables.ids.ports):
         assert list(ids) == sorted(ids)
         assert sorted(ids.values()) == list(range(1, len(ids) + 1))
-    assert tables.host_ids[host] == SELF
+    assert tables.ids.hosts[host] == SELF
     for rows in packed(tables).values():
         assert rows == sorted(rows)
 
@@ -411,7 +411,7 @@ def test_the_core_takes_the_change_set(
 ) -> None:
     """Every row refers to what stands before it; in the opposite order all of them can go again."""
     tables = compile_host(allocate(intent), host)
-    config = Config(tables.host_ids[host], bytes.fromhex(ROUTER_MAC.replace(":", "")), (1, 2))
+    config = Config(tables.ids.hosts[host], bytes.fromhex(ROUTER_MAC.replace(":", "")), (1, 2))
     added = tables.change_set()
     removed = tuple(dp.delete(list(section.rows())[::-1]) for section in reversed(added.sections))
     with engine(config) as dataplane:
