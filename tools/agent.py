@@ -9,7 +9,7 @@ import click
 
 from policy.store import open_store
 from tools.options import store_option
-from tools.processes import check_instance, die_with, die_with_option, stop_signals
+from tools.processes import check_instance, die_with, die_with_option, log_level_option, stop_signals
 
 
 @click.command("agent", short_help="Make the store's intent so on this host.")
@@ -26,13 +26,7 @@ from tools.processes import check_instance, die_with, die_with_option, stop_sign
     metavar="SECONDS",
     help="How often what is there is compared with what should be.",
 )
-@click.option(
-    "--log-level",
-    default="info",
-    show_default=True,
-    type=click.Choice(["info", "warning", "error"]),
-    help="What is logged on stderr.",
-)
+@log_level_option("info")
 @click.option("--netns-prefix", default="", hidden=True, help="Goes before every attach.netns (isolane lab).")
 @click.option("--strict", is_flag=True, hidden=True, help="End when not all can be done at the start.")
 @click.option("--remove", is_flag=True, hidden=True, help="Remove all devices at the end (isolane up).")

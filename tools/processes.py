@@ -6,8 +6,12 @@ import re
 import signal
 import socket
 import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _INSTANCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -23,6 +27,16 @@ def stop_signals() -> set[signal.Signals]:
 _PR_SET_PDEATHSIG = 1
 
 die_with_option = click.option("--die-with", "parent", type=int, hidden=True, help="Die with this process.")
+
+
+def log_level_option(default: str) -> Callable[[_Command], _Command]:
+    return click.option(
+        "--log-level",
+        default=default,
+        show_default=True,
+        type=click.Choice(["info", "warning", "error"]),
+        help="What is logged on stderr.",
+    )
 
 
 def die_with(parent: int | None) -> None:

@@ -23,6 +23,7 @@ from dataplane import tables as dp
 from dataplane.client import Client, ClientError
 from dataplane.tables import RowKind
 from policy import compiler, documents, intent, manifest, reconcile
+from policy.errors import ObjectId
 from policy.model import AttachKind, Policy
 from policy.pusher import known_ids
 from policy.store_sqlite import SqliteStore
@@ -170,6 +171,11 @@ class Node:
     links: frozenset[str] = field(default_factory=frozenset)
 
     @property
+    def dataplane_pid(self) -> int:
+        assert self.dataplane is not None
+        return self.dataplane.pid
+
+    @property
     def agent_pid(self) -> int:
         pid = self.forked if self.agent is None else self.agent.pid
         assert pid is not None
@@ -184,9 +190,7 @@ class Site:
         self.location = directory / "store.db"
         self.log = directory / "log"
         self._stack = stack
-        self.nodes = {
-            name: Node(name, f"{prefix}{name}", f"{prefix}{name}", self.log) for name in HOSTS
-        }
+        self.nodes = {name: Node(name, f"{prefix}{name}", f"{prefix}{name}", self.log) for name in HOSTS}
         stack.callback(self._end)
         for node in self.nodes.values():
             self._make_namespace(node.namespace)
@@ -309,6 +313,13 @@ class Site:
         path.write_text(text)
         return intent.commit(self.store, intent.apply(*manifest.read([path])))[0]
 
+    def change(self, vm: Vm, manifest: str | None) -> None:
+        """None: it is deleted."""
+        if manifest is not None:
+            self.commit(manifest)
+        else:
+            intent.commit(self.store, intent.delete([ObjectId("Port", vm.tenant, vm.name)]))
+
     def policy(self) -> Policy:
         return documents.policy_from(self.store.snapshot(documents.PREFIX).items)
 
@@ -410,6 +421,11 @@ def digests(policy: Policy, host: str, client: Client) -> dict[RowKind, int]:
 
 def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208  # the fastest way
+
+
+def resident(pid: int) -> int:
+    """Bytes."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 def threads(pid: int) -> list[str]:

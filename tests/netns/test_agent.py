@@ -17,7 +17,18 @@ from dataplane import links, netns
 from dataplane.tables import ChangeSet, Op, RowKind, Section
 from tests.native import BIN
 from tests.netns.labs import wait_until
-from tests.netns.sites import FABRIC, HOSTS, STABLE, Site, Traffic, Vm, descriptors, digests, threads
+from tests.netns.sites import (
+    FABRIC,
+    HOSTS,
+    STABLE,
+    Site,
+    Traffic,
+    Vm,
+    descriptors,
+    digests,
+    resident,
+    threads,
+)
 
 VMS = {vm.name: vm for vm in STABLE}
 PAIRS = [
@@ -97,6 +108,25 @@ def test_what_is_applied_is_carried_out(site: Site) -> None:
         site.assert_nothing_stray(site.namespaces())
         assert {host: descriptors(site.nodes[host].agent_pid) for host in HOSTS} == before
         assert traffic.lost() == {}
+
+
+def test_many_changes_leave_nothing(site: Site) -> None:
+    """In agents and data planes: no descriptor, thread or memory of ports that came, moved and went."""
+    site.up()
+    pids = [pid for node in site.nodes.values() for pid in (node.agent_pid, node.dataplane_pid)]
+    changes = [NEW.manifest, MOVED.manifest, None]
+    measured = []
+    for number in range(240):
+        site.change(NEW, changes[number % 3])
+        wait_until(site.has_applied)
+        if number in (119, 239):
+            site.settle()
+            measured.append([(descriptors(pid), threads(pid), resident(pid)) for pid in pids])
+    before, after = measured
+    assert [each[:2] for each in after] == [each[:2] for each in before]
+    growth = [now[2] - then[2] for now, then in zip(after, before, strict=True)]
+    assert max(growth) < 1 << 20, growth
+    site.assert_nothing_stray(site.namespaces())
 
 
 def test_a_namespace_that_comes_later(site: Site) -> None:
