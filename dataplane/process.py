@@ -25,7 +25,7 @@ from dataplane.core import UNDERLAY, Config, Dataplane, Neighbour, NeighbourStat
 from dataplane.errors import ChangeSetError, DataplaneError, HostError
 from dataplane.handover import Handover, config_document
 from dataplane.notify import notify, watchdog_seconds
-from dataplane.server import Kind, Method, Reply, RequestError
+from dataplane.server import Kind, Method, Reply, RequestError, looks_only
 from dataplane.stats import SubnetCounters
 from dataplane.tables import Address, PortRow, RowKind, unpack_address, unpack_rows
 
@@ -139,6 +139,7 @@ class Service:
 
     # ---- ports
 
+    @looks_only
     def hello(self) -> dict[str, Any]:
         with self._engine() as engine:
             return {
@@ -226,10 +227,12 @@ class Service:
             engine.apply(payload)
             return engine.generation
 
+    @looks_only
     def rows(self, kind: int) -> Reply:
         with self._engine() as engine:
             return Reply(payload=engine.rows(RowKind(kind)))
 
+    @looks_only
     def digest(self) -> dict[str, int]:
         with self._engine() as engine:
             return {kind.name: engine.digest(kind) for kind in RowKind}
@@ -239,6 +242,7 @@ class Service:
         with self._engine():
             self._names = names
 
+    @looks_only
     def names(self) -> Reply:
         with self._engine():
             return Reply(payload=json.dumps(self._names).encode())
@@ -254,6 +258,7 @@ class Service:
         with self._engine() as engine:
             engine.announce()
 
+    @looks_only
     def neighbours(self) -> list[dict[str, Any]]:
         with self._engine() as engine:
             found = engine.neighbours()
@@ -261,6 +266,7 @@ class Service:
             _neighbour_view(each) for each in sorted(found, key=lambda each: _address_order(each.address))
         ]
 
+    @looks_only
     def ping_pa(self, address: str, seconds: float = 3.5) -> dict[str, Any]:
         """Ask for the MAC of a provider next hop and wait for the answer."""
         target = ip_address(address)
@@ -285,6 +291,7 @@ class Service:
 
     # ---- what `isolane node` shows; routes and records are made from rows by the client
 
+    @looks_only
     def status(self) -> dict[str, Any]:
         with self._engine() as engine:
             underlay = self._ports.get(UNDERLAY)
@@ -306,6 +313,7 @@ class Service:
                 "agent": self._report,
             }
 
+    @looks_only
     def ports(self) -> list[dict[str, Any]]:
         """The tenant ports that policy or a device is there for."""
         with self._engine() as engine:
@@ -318,6 +326,7 @@ class Service:
             ]
         return sorted(shown, key=lambda port: (port["name"], port["id"]))
 
+    @looks_only
     def counters(self) -> dict[str, Any]:
         """The sum over all ports that ever were, and each present port's; of subnets what their tenant ports
         sent and got.

@@ -3,8 +3,8 @@
 Request: a frame of wire.py with the header {"method", "params"}; reply: {"result"}, or {"error", "kind"},
 a text for the operator and who must act. A long payload: several frames, all but the last with "more".
 Requests of a connection are answered in turn, each connection on a thread of its own: who does not read or
-ends amid a frame holds up nobody else. Only root and the user `isolane` may ask: the directory and the
-peer's credentials see to it.
+ends amid a frame holds up nobody else. Root may ask for everything, the user `isolane` for what looks only:
+the directory and the peer's credentials see to it.
 """
 
 import contextlib
@@ -18,17 +18,17 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dataplane import wire
 
 RUN_DIRECTORY = Path("/run/isolane")
 USER = "isolane"
-"""May ask too, where there is such a user."""
+"""May look, where there is such a user."""
 MAX_CONNECTIONS = 64
 PATIENCE = 30.0
 """Seconds that a peer may take for its next byte amid a frame, and to read a frame of ours."""
@@ -40,6 +40,15 @@ Method = Callable[..., Any]
 are the method's own once it returns. Returns what JSON can say, or a Reply. Its RequestError, TypeError and
 ValueError become the reply's error.
 """
+
+
+_Call = TypeVar("_Call", bound=Method)
+
+
+def looks_only(method: _Call) -> _Call:
+    """Marks a method that changes nothing and gives no descriptor away."""
+    vars(method)["looks_only"] = True
+    return method
 
 
 class Kind(StrEnum):
@@ -148,22 +157,23 @@ def _converse(
 ) -> None:
     try:
         with connection, contextlib.suppress(EOFError, OSError):  # the client goes away
-            if _may_ask(connection):
-                _answer_all(connection, methods)
+            allowed = _allowed(connection, methods)
+            if allowed:
+                _answer_all(connection, methods, allowed)
             else:
                 _refuse(connection, "only root may ask", Kind.NOT_ALLOWED)
     finally:
         room.release()
 
 
-def _answer_all(connection: socket.socket, methods: Mapping[str, Method]) -> None:
+def _answer_all(connection: socket.socket, methods: Mapping[str, Method], allowed: Set[str]) -> None:
     while True:
         try:
             request = wire.receive(connection, PATIENCE)
         except wire.WireError as error:
             _refuse(connection, f"not a request: {error}", Kind.REQUEST)
             return
-        reply = _answer(methods, request)
+        reply = _answer(methods, allowed, request)
         del request  # up to 64 MiB, while a slow client reads
         try:
             _send_reply(connection, reply)
@@ -172,20 +182,22 @@ def _answer_all(connection: socket.socket, methods: Mapping[str, Method]) -> Non
                 wire.close_all(reply.fds)
 
 
-def _answer(methods: Mapping[str, Method], request: wire.Frame) -> Reply | RequestError:
+def _answer(methods: Mapping[str, Method], allowed: Set[str], request: wire.Frame) -> Reply | RequestError:
     """The descriptors of a request that failed are closed."""
     try:
-        result = _call(methods, request)
+        result = _call(methods, allowed, request)
     except RequestError as error:
         wire.close_all(request.fds)
         return error
     return result if isinstance(result, Reply) else Reply(result)
 
 
-def _call(methods: Mapping[str, Method], request: wire.Frame) -> Any:
+def _call(methods: Mapping[str, Method], allowed: Set[str], request: wire.Frame) -> Any:
     match request.header:
-        case {"method": str(name), "params": dict(params)} if name in methods:
+        case {"method": str(name), "params": dict(params)} if name in allowed:
             pass
+        case {"method": str(name), "params": dict()} if name in methods:
+            raise RequestError(f"{name}: only root may ask for this", Kind.NOT_ALLOWED)
         case {"method": str(name), "params": dict()}:
             raise RequestError(f"{name}: no such method")
         case _:
@@ -231,10 +243,15 @@ def _user() -> pwd.struct_passwd | None:
         return None
 
 
-def _may_ask(connection: socket.socket) -> bool:
+def _allowed(connection: socket.socket, methods: Mapping[str, Method]) -> Set[str]:
+    """The methods that the peer may call."""
     _, uid, _ = struct.unpack("=iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    if uid == 0:
+        return methods.keys()
     user = _user()
-    return uid == 0 or (user is not None and uid == user.pw_uid)
+    if user is None or uid != user.pw_uid:
+        return frozenset()
+    return {name for name, method in methods.items() if hasattr(method, "looks_only")}
 
 
 def _let_user_in(path: Path) -> None:

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from dataplane import server, wire
 from dataplane.client import Client, ClientError
-from dataplane.server import InstanceError, RequestError, serve
+from dataplane.process import Service
+from dataplane.server import InstanceError, RequestError, looks_only, serve
 
 
 @pytest.fixture(autouse=True)
@@ -108,28 +110,48 @@ def test_clients_do_not_wait_for_each_other() -> None:
         thread.join()
 
 
-def test_only_root_may_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("user", "method", "words"),
+    [
+        ("isolane", "look", "only root may ask"),
+        ("nobody", "echo", "echo: only root may ask for this"),
+        ("nobody", "nonsense", "nonsense: no such method"),
+        ("nobody", "look", "seen"),
+    ],
+)
+def test_only_root_may_ask_for_all(
+    monkeypatch: pytest.MonkeyPatch, user: str, method: str, words: str
+) -> None:
+    """user: who may look. Nobody asks."""
     if os.geteuid() != 0:
         pytest.skip("needs root to become somebody else")
+
+    @looks_only
+    def look() -> str:
+        return "seen"
+
     with TemporaryDirectory() as directory, monkeypatch.context() as patch:
         patch.setattr(server, "RUN_DIRECTORY", Path(directory))
-        with serve("h1", METHODS):
+        patch.setattr(server, "USER", user)
+        with serve("h1", {**METHODS, "look": look}):
             for path in (
                 Path(directory),
                 *Path(directory).rglob("*"),
             ):  # the lock on the door is not the only one
                 path.chmod(0o777)
-            assert words_to_a_stranger() == "only root may ask"
+            assert words_to_nobody(method) == words
+            with Client("h1") as root:
+                assert (root.call("look"), root.call("echo", a=1)) == ("seen", {"a": 1})
 
 
-def words_to_a_stranger() -> str:
+def words_to_nobody(method: str) -> str:
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             os.setuid(65534)
             with Client("h1") as stranger:
-                stranger.call("echo")
+                os.write(write, str(stranger.call(method)).encode())
         except ClientError as error:
             os.write(write, str(error).encode())
         finally:
@@ -169,3 +191,18 @@ def test_a_server_that_goes_away_is_an_error() -> None:
     client._socket.shutdown(socket.SHUT_RDWR)
     with client, pytest.raises(ClientError, match=r"^echo: the data plane closed the connection"):
         client.call("echo")
+
+
+def test_what_may_be_looked_at_changes_nothing() -> None:
+    """Every method of the data plane, so that a new one is thought of."""
+    methods = Service("h1", Mock(), 1).methods
+    assert {name for name, method in methods.items() if not hasattr(method, "looks_only")} == {
+        "attach",
+        "take",
+        "detach",
+        "set_opening",
+        "apply",
+        "set_names",
+        "report",
+        "announce",
+    }

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -194,7 +193,7 @@ def test_who_does_not_read_holds_up_nobody(client: Client, monkeypatch: pytest.M
         deaf.sendall(request("big", size=8 << 20))
         slow.sendall(request("echo", a=1)[:-1])
         assert client.call("echo", a=1) == {"a": 1}
-        wait_until(lambda: threading.active_count() == threads, "their threads still wait")
+        wait_until(lambda: threading.active_count() <= threads, "their threads still wait")
         with pytest.raises((wire.WireError, ConnectionError)):
             wire.receive(deaf)
     assert client.call("echo", a=1) == {"a": 1}
@@ -219,16 +218,6 @@ def test_connections_are_bounded(client: Client, monkeypatch: pytest.MonkeyPatch
     wait_until(fits, "its place is not free")
     for other in others:
         other.close()
-
-
-def test_the_user_may_ask_too(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = server._may_ask
-    with connection() as raw:
-        assert seen(raw)
-        stranger = SimpleNamespace(getsockopt=lambda *_: struct.pack("=iII", 1, 4711, 4711))
-        assert not seen(stranger)
-        monkeypatch.setattr(server, "_user", lambda: SimpleNamespace(pw_uid=4711, pw_gid=4711))
-        assert seen(stranger)
 
 
 def test_a_dead_server_is_gone_not_wrong(client: Client) -> None:
