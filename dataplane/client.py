@@ -3,7 +3,7 @@
 import contextlib
 import json
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Self, TypedDict
 
 from dataplane import server, views, wire
@@ -44,7 +44,7 @@ class PortSummary(TypedDict):
 
 
 class Hello(TypedDict):
-    """What runs; ports are sorted by id. opening: what set_opening() said last."""
+    """What runs; ports are sorted by id."""
 
     pid: int
     version: str
@@ -52,7 +52,6 @@ class Hello(TypedDict):
     generation: int
     workers: int
     ports: list[PortSummary]
-    opening: list[dict[str, Any]]
 
 
 class Client:
@@ -132,10 +131,6 @@ class Client:
     def detach(self, port: int) -> None:
         """Takes a port's device away and closes the process's descriptors of it; its rows stay."""
         self.call("detach", port=port)
-
-    def set_opening(self, devices: Sequence[Mapping[str, Any]]) -> None:
-        """Devices that an agent opens now and has not yet attached: for its successor, if it is killed."""
-        self.call("set_opening", devices=devices)
 
     # ---- policy
 

@@ -138,8 +138,12 @@ class Device:
 
     def close(self) -> None:
         """Undoes what open_… changed, in this process or an earlier one, unless the device has gone."""
-        if self.undo.fds and self._read_device() is None:
-            self.undo.steps.clear()  # what has its name now is another's
+        if self.undo.fds:
+            read = self._read_device()
+            if read is None:
+                self.undo.steps.clear()  # what has its name now is another's
+            elif read != _host_device(self.opening, self.name, self.place.namespace):
+                self.undo.keep("remove")  # renamed: other steps go by the name
         self.undo.close()
 
     def __enter__(self) -> Self:
@@ -188,6 +192,29 @@ class Underlay(Device):
             self.groups.replace({solicited_node(a) for a in wanted if isinstance(a, IPv6Address)})
 
 
+def put_back(opening: Opening, name: str, place: Place, steps: Iterable[object]) -> None:
+    """What an open_… has changed, whose process nobody can ask any more; nothing of a device that has gone.
+    DeviceError: other steps than close() takes.
+    """
+    with links.errors(opening.words(name, place.namespace)), Undo() as left:
+        try:
+            left.steps = links.checked(steps, _host_device(opening, name, place.namespace))
+        except ValueError as error:
+            raise DeviceError(str(error)) from None
+        if opening in (Opening.EXISTING, Opening.UNDERLAY) and links.find_at(place) is None:
+            left.steps.clear()
+
+
+def _host_device(opening: Opening, name: str, namespace: str | None) -> str | None:
+    """The one in the host's namespace."""
+    match opening:
+        case Opening.TAP:
+            return None
+        case Opening.VETH:
+            return host_end_name(name, namespace or "")
+    return name
+
+
 def adopt(handover: Handover) -> Device:
     """The device whose handover() this was, an Underlay if that was one. Call it in the host's namespace.
 
@@ -218,7 +245,7 @@ def _adopt(config: PortConfig, held: Mapping[str, int], note: object, undo: Undo
         case _:
             raise DeviceError(_NOT_OURS)
     try:
-        undo.steps = links.checked(steps)
+        undo.steps = links.checked(steps, _host_device(Opening(opening), name, namespace))
         mac, fds = config.mac.hex(":"), tuple(config.fds)
         device = Device(name, Opening(opening), place, mac, config.mtu, fds, undo, held, config.offloads)
         if device.kind is not config.kind:
@@ -354,8 +381,8 @@ def _set_mtu(name: str, mtu: int) -> None:
 
 def _silence(undo: Undo, ip: IPRoute, link: Link) -> None:
     """Nothing of the host answers on this device: no IPv6, no ARP, every frame dropped before the stack."""
-    undo.set_sysctl(f"ipv6/conf/{link.name}/disable_ipv6", "1")
-    undo.set_sysctl(f"ipv4/conf/{link.name}/arp_ignore", "8")
+    for name, value in links.silence(link.name).items():
+        undo.set_sysctl(name, value)
     links.drop_at_ingress(undo, ip, link, bpf_programs.DROP)
 
 

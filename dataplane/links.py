@@ -7,7 +7,6 @@ device or namespace that has gone meanwhile needs no undoing.
 
 import contextlib
 import errno
-import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -227,6 +226,14 @@ class Undo:
         if before is not None:
             self.add("sysctl", name, before)
 
+    def inherit(self, steps: Iterable[Step]) -> None:
+        """Of an earlier process, which found the device as it is to be again."""
+        self.steps[:0] = [step for step in steps if step not in self.steps]
+
+    def keep(self, name: str) -> None:
+        """Only the steps of that name."""
+        self.steps = [step for step in self.steps if step[0] == name]
+
     def pop_all(self) -> "Undo":
         """Another that has all, so that this one does nothing."""
         other = Undo()
@@ -253,17 +260,31 @@ class Undo:
         self.close()
 
 
-def checked(steps: Iterable[object]) -> list[Step]:
-    """As they are; ValueError: no such step, or not with such arguments."""
-    return [_checked(step) for step in steps]
+def checked(steps: Iterable[object], device: str | None) -> list[Step]:
+    """As they are; ValueError: one that does not put back what isolane changes on this device of the host,
+    None if on none: who hands them over may have been broken into.
+    """
+    found: list[Step] = []
+    for step in steps:
+        if not isinstance(step, list) or not _puts_back(step, device):
+            raise ValueError(f"unknown step {step} for {device}")
+        found.append(step)
+    return found
 
 
-def _checked(step: object) -> Step:
+def _puts_back(step: Step, device: str | None) -> bool:
     match step:
-        case [str(name), *arguments] if name in _STEPS:
-            try:
-                inspect.signature(_STEPS[name]).bind(*arguments)
-            except TypeError as error:
-                raise ValueError(f"step {name}: {error}") from None
-            return [name, *arguments]
-    raise ValueError(f"unknown step {step}")
+        case ["remove", None | str(), int(), int()]:
+            return True  # only what is marked as ours goes
+        case ["sysctl", str(name), str(value)]:
+            return name in silence(device) and value.isdecimal()
+        case ["features", str(name), [*features], True]:
+            return name == device and all(isinstance(feature, str) for feature in features)
+        case ["state", str(name), "down"] | ["drop", str(name)]:
+            return name == device
+    return False
+
+
+def silence(device: str | None) -> dict[str, str]:
+    """The sysctls by which the host does not answer on a device."""
+    return {f"ipv6/conf/{device}/disable_ipv6": "1", f"ipv4/conf/{device}/arp_ignore": "8"}

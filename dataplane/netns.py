@@ -50,7 +50,7 @@ def _in_thread(body: Callable[[], T]) -> T:
 
 def path(name: str) -> Path:
     """Where a namespace is. Raises FileNotFoundError if there is none of that name."""
-    if not (DIRECTORY / name).exists():
+    if name in ("", ".", "..") or "/" in name or not (DIRECTORY / name).exists():
         raise FileNotFoundError(f"no network namespace {name!r} in {DIRECTORY}")
     return DIRECTORY / name
 

@@ -70,7 +70,6 @@ class Service:
         self._dataplane = dataplane
         self._ports: dict[int, Handover] = {}
         self._names = views.no_names()
-        self._opening: list[Any] = []
         self._lock = threading.Lock()  # of all of these
         self._closed = False
 
@@ -81,7 +80,6 @@ class Service:
             self.attach,
             self.take,
             self.detach,
-            self.set_opening,
             self.apply,
             self.rows,
             self.digest,
@@ -152,7 +150,6 @@ class Service:
                     {"id": port, **config_document(handover.config), "queues": len(handover.config.fds)}
                     for port, handover in sorted(self._ports.items())
                 ],
-                "opening": self._opening,
             }
 
     def attach(
@@ -210,10 +207,6 @@ class Service:
             del self._ports[port]
             fdstore.forget(port, len(handover.fds))
             wire.close_all(handover.fds)
-
-    def set_opening(self, devices: list[Any]) -> None:
-        with self._engine():
-            self._opening = devices
 
     def _handover(self, port: int) -> Handover:
         if port not in self._ports:

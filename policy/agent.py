@@ -44,6 +44,7 @@ from policy.happenings import (
     guarded,
 )
 from policy.host_view import HostView, Step
+from policy.journal import Journal
 from policy.pusher import Pushed, Pusher, PushError, known_ids
 from policy.store import Batch, Store
 from policy.tables import Ids
@@ -150,7 +151,7 @@ class Agent:
         self._refusal = Backoff()  # by a data plane that is there
         self._pusher: Pusher | None = None
         self._ids: Ids | None = None  # of the rows and ports that the data plane had
-        self._attachments = Attachments()
+        self._attachments = Attachments(Journal(options.instance))
         self._attached: object = None  # the policy that devices were last made by
         self._is_pushed = False  # the rows are those of the view
         self._applied = 0  # the revision that the data plane has

@@ -4,14 +4,16 @@ both processes, so that either can die.
 What cannot be done now is a problem in words for the operator; the rest is done all the same.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from dataplane import devices
+import structlog
+
+from dataplane import devices, links
 from dataplane.bpf import Address
 from dataplane.client import Client, ClientError, GoneError
 from dataplane.device_watch import Seen
@@ -20,7 +22,8 @@ from dataplane.handover import Handover
 from dataplane.links import DeviceError
 from dataplane.server import Kind
 from policy.compiler import own_pas, tenant_mtu
-from policy.model import UNDERLAY_PORT, Attach, AttachKind, Driver, Mac, Policy
+from policy.journal import DeviceKey, Entry, Journal
+from policy.model import UNDERLAY_PORT, Attach, Driver, Mac, Policy
 
 UNDERLAY_ID = 0
 
@@ -28,6 +31,8 @@ AT_ONCE = 16
 """Devices that are opened or removed side by side: the kernel may take 50 ms to bring one up, in which the
 system call does not return.
 """
+
+log = structlog.get_logger()
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -56,7 +61,7 @@ class Wanted:
         return (self.attach.netns if self.attach else "") or None
 
     @property
-    def place(self) -> "_Place":
+    def key(self) -> DeviceKey:
         return self.opening, self.device, self.namespace
 
 
@@ -67,7 +72,7 @@ class _Attached:
     owner: str
 
     @property
-    def place(self) -> "_Place":
+    def key(self) -> DeviceKey:
         return self.device.opening, self.device.name, self.namespace
 
     @property
@@ -77,10 +82,6 @@ class _Attached:
     @property
     def index(self) -> int:
         return self.device.place.index
-
-
-_Place = tuple[Opening, str, str | None]
-"""How a device is opened, its name and the VM's namespace."""
 
 
 def wanted_of(policy: Policy, host: str, ids: dict[str, int], netns_prefix: str = "") -> dict[str, Wanted]:
@@ -115,16 +116,17 @@ class Attachments:
     """One thread at a time, in the host's namespace. ClientError: the data plane has gone, or is not one to
     work with: connect again.
 
-    The process may be killed at any step: its successor finds in the data plane what is attached, and what
-    was being opened. So a device is removed before its port is detached, and announced before it is opened.
+    The process may be killed at any step: its successor finds in the data plane what is attached, and in the
+    journal what was being opened, and all of it if the data plane was killed too. So a device is removed
+    before its port is detached, and written down before it is opened.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
         self._attached: dict[str, _Attached] = {}
         self._client: Client | None = None
         self._queues = 1
         self._gone: set[str] = set()  # as was seen or found
-        self._left: list[Wanted] = []  # perhaps opened by a predecessor that was killed
         self.problems: dict[str, str] = {}
         """By port name, why it has no device."""
 
@@ -137,8 +139,6 @@ class Attachments:
         doesn't is handed over. Whether there was neither.
         """
         hello = client.hello()
-        if client is not self._client:
-            self._left = [each for each in map(_decode, hello["opening"]) if each is not None]
         self._client, self._queues = client, hello["workers"]
         there = {port["name"]: port["id"] for port in hello["ports"]}
         as_before = there == {name: attached.id for name, attached in self._attached.items()}
@@ -186,7 +186,7 @@ class Attachments:
         self.part(wanted)
         self._remove(name for name in self.names if name in self._gone)
         self._gone.clear()
-        self._remove_left(wanted)
+        self._put_back_left(wanted)
         resized = [name for name, each in self._attached.items() if len(each.device.fds) != self._queues]
         missing = [each for name, each in wanted.items() if name not in self._attached or name in resized]
         for name, there in self._attached.items():
@@ -195,11 +195,9 @@ class Attachments:
                     self._adapt(wanted[name], there)
         if not missing:
             return False
-        self._client.set_opening(list(map(_encode, missing)))
         for name in resized:
             self._let_go(name)
         self._open(missing, pas)
-        self._client.set_opening([])
         return any(each.name == UNDERLAY_PORT for each in missing) and self._underlay() is not None
 
     def notice(self, seen: Seen) -> bool:
@@ -234,6 +232,8 @@ class Attachments:
             self._remove(self.names)
         except ClientError:
             self._client = None
+        if not self._journal.entries:
+            self._journal.remove()
 
     # ---- some ports
 
@@ -245,20 +245,32 @@ class Attachments:
             if self._client is not None:
                 with _refusal_ignored():
                     self._client.detach(attached.id)
+        self._note({attached.key: None for attached in removed})
 
     def _absent(self, names: Iterable[str]) -> set[str]:
         looked_at = list(names)
         present = _side_by_side(lambda name: _is_present(self._attached[name].device), looked_at)
         return {name for name, is_there in zip(looked_at, present, strict=True) if not is_there}
 
-    def _remove_left(self, wanted: dict[str, Wanted]) -> None:
-        """What a predecessor may have opened and nobody wants: taken over, which is to have what to undo."""
-        kept = {each.place for each in wanted.values()} | {each.place for each in self._attached.values()}
-        for left in self._left:
-            if left.attach is not None and left.place not in kept:
-                with suppress(DeviceError):
-                    _open(left, self._queues, []).close()
-        self._left = []
+    def _put_back_left(self, wanted: dict[str, Wanted]) -> None:
+        """What a predecessor has opened, or perhaps has, and nobody wants."""
+        kept = {each.key for each in wanted.values()} | {each.key for each in self._attached.values()}
+        left = {key: entry for key, entry in self._journal.entries.items() if key not in kept}
+        for (opening, name, namespace), entry in left.items():
+            there = links.Place(namespace, entry.identity, entry.index)
+            with suppress(DeviceError):
+                devices.put_back(opening, name, there, entry.undo)
+            if entry.opening and opening is not Opening.UNDERLAY:
+                with suppress(DeviceError):  # taken over, which is to have what to undo
+                    _open_at((opening, name, namespace), entry.mac, entry.mtu, self._queues).close()
+        self._note(dict.fromkeys(left))
+
+    def _note(self, changes: Mapping[DeviceKey, Entry | None]) -> None:
+        if changes:
+            try:
+                self._journal.write(changes)
+            except OSError as error:
+                log.warning("not written down for a later agent", problem=str(error))
 
     def _let_go(self, name: str) -> None:
         """To be opened again with another number of queues; a TAP or veth stays meanwhile."""
@@ -268,6 +280,7 @@ class Attachments:
             attached.device.release()
         else:
             attached.device.close()
+            self._note({attached.key: None})
         with _refusal_ignored():
             self._client.detach(attached.id)
 
@@ -286,17 +299,25 @@ class Attachments:
         """With a data plane that goes meanwhile they wait for the next: a device may be one that a VM has
         used for long.
         """
-        assert self._client is not None, "connect() comes first"
+        before = {each.key: self._journal.entries.get(each.key) for each in missing}
+        self._note({each.key: _begun(each, before[each.key]) for each in missing})
         opened = _side_by_side(lambda wanted: _opened(wanted, self._queues, pas), missing)
-        fresh = dict(zip([each.name for each in missing], opened, strict=True))
-        for wanted in missing:
-            device = fresh[wanted.name]
-            if isinstance(device, Device):
-                self._attached[wanted.name] = _Attached(wanted.id, device, wanted.owner)
-        for wanted in missing:
+        for wanted, found in zip(missing, opened, strict=True):
+            if isinstance(found, Device):
+                earlier = before[wanted.key]
+                if earlier is not None and _is_about(earlier, found):
+                    found.undo.inherit(earlier.undo)
+                self._attached[wanted.name] = _Attached(wanted.id, found, wanted.owner)
+        self._note(
+            {
+                wanted.key: _entry(found) if isinstance(found, Device) else before[wanted.key]
+                for wanted, found in zip(missing, opened, strict=True)
+            }
+        )
+        for wanted, found in zip(missing, opened, strict=True):
             with self._problem(wanted.name):
-                if isinstance(error := fresh[wanted.name], DeviceError):
-                    raise error
+                if isinstance(found, DeviceError):
+                    raise found
                 self._attach(wanted.name)
 
     def _attach(self, name: str) -> None:
@@ -309,6 +330,7 @@ class Attachments:
         except ClientError:
             del self._attached[name]
             attached.device.close()
+            self._note({attached.key: None})
             raise
 
     def _adapt(self, wanted: Wanted, there: _Attached) -> None:
@@ -356,7 +378,7 @@ def _side_by_side(function: Callable[[U], T], items: Collection[U]) -> list[T]:
 def _is_as(attached: _Attached, wanted: Wanted | None) -> bool:
     if wanted is None:
         return False
-    return (wanted.id, wanted.place, wanted.owner) == (attached.id, attached.place, attached.owner)
+    return (wanted.id, wanted.key, wanted.owner) == (attached.id, attached.key, attached.owner)
 
 
 def _is_present(device: Device) -> bool:
@@ -377,33 +399,19 @@ def _owner(handover: Handover) -> str:
     return str(handover.note.get("owner", "?")) if isinstance(handover.note, dict) else "?"
 
 
-def _encode(wanted: Wanted) -> dict[str, Any]:
-    """What JSON can say of one to be opened."""
-    attach = wanted.attach
-    return {
-        "id": wanted.id,
-        "name": wanted.name,
-        "attach": None if attach is None else [str(attach.kind), attach.device, attach.netns],
-        "device": wanted.device,
-        "mac": wanted.mac,
-        "mtu": wanted.mtu,
-    }
+def _begun(wanted: Wanted, before: Entry | None) -> Entry:
+    if before is not None:
+        return replace(before, opening=True)
+    return Entry(wanted.mac, wanted.mtu, opening=True)
 
 
-def _decode(document: Mapping[str, Any]) -> Wanted | None:
-    """The inverse of _encode; None for what an agent of another make wrote."""
-    try:
-        attach: Sequence[str] | None = document["attach"]
-        return Wanted(
-            document["id"],
-            document["name"],
-            None if attach is None else Attach(AttachKind(attach[0]), *attach[1:]),
-            document["device"],
-            document["mac"],
-            document["mtu"],
-        )
-    except (KeyError, TypeError, ValueError, IndexError):
-        return None
+def _is_about(entry: Entry, device: Device) -> bool:
+    return (entry.identity, entry.index) == (device.place.identity, device.place.index)
+
+
+def _entry(device: Device) -> Entry:
+    place, undo = device.place, device.undo.steps
+    return Entry(device.mac, device.mtu, False, place.identity, place.index, undo)
 
 
 @contextmanager
@@ -425,21 +433,19 @@ def _opened(wanted: Wanted, queues: int, pas: list[Address]) -> Device | DeviceE
 
 def _open(wanted: Wanted, queues: int, pas: list[Address]) -> Device:
     """DeviceError."""
-    attach = wanted.attach
-    if attach is None:
-        if wanted.driver is Driver.AFXDP:
-            raise DeviceError(f"underlay {wanted.device}: driver afxdp is not supported yet")
-        return devices.open_underlay(wanted.device, mac=wanted.mac, mtu=wanted.mtu, queues=queues, pas=pas)
-    match attach.kind:
-        case AttachKind.TAP:
-            where = wanted.namespace
-            return devices.open_tap(
-                attach.device, namespace=where, mac=wanted.mac, mtu=wanted.mtu, queues=queues
-            )
-        case AttachKind.VETH:
-            where = attach.netns
-            return devices.open_veth(
-                attach.device, namespace=where, mac=wanted.mac, mtu=wanted.mtu, queues=queues
-            )
-        case AttachKind.DEVICE:
-            return devices.open_existing(attach.device, mac=wanted.mac, mtu=wanted.mtu, queues=queues)
+    if wanted.attach is not None:
+        return _open_at(wanted.key, wanted.mac, wanted.mtu, queues)
+    if wanted.driver is Driver.AFXDP:
+        raise DeviceError(f"underlay {wanted.device}: driver afxdp is not supported yet")
+    return devices.open_underlay(wanted.device, mac=wanted.mac, mtu=wanted.mtu, queues=queues, pas=pas)
+
+
+def _open_at(key: DeviceKey, mac: str, mtu: int, queues: int) -> Device:
+    """A VM's. DeviceError."""
+    opening, name, namespace = key
+    match opening:
+        case Opening.TAP:
+            return devices.open_tap(name, namespace=namespace, mac=mac, mtu=mtu, queues=queues)
+        case Opening.VETH:
+            return devices.open_veth(name, namespace=namespace or "", mac=mac, mtu=mtu, queues=queues)
+    return devices.open_existing(name, mac=mac, mtu=mtu, queues=queues)

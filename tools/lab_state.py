@@ -89,9 +89,10 @@ def remove(state: State) -> None:
         netns.remove(name)
         state.log(name.removeprefix(state.prefix)).unlink(missing_ok=True)
     for process in state.processes:
-        socket = server.socket_path(process.instance)  # there only if the process had to be killed
-        socket.unlink(missing_ok=True)
-        _remove_if_empty(socket.parent)
+        directory = server.socket_path(process.instance).parent  # there only if the process had to be killed
+        for left in directory.glob("*"):
+            left.unlink(missing_ok=True)
+        _remove_if_empty(directory)
     store_sqlite.remove(state.store)
     state.path.unlink(missing_ok=True)
     _remove_if_empty(STATE_DIRECTORY)

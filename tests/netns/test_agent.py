@@ -7,13 +7,14 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pyroute2 import IPRoute
 
-from dataplane import links, netns
+from dataplane import ethtool, links, netns
 from dataplane.tables import ChangeSet, Op, RowKind, Section
 from tests.native import BIN
 from tests.netns.labs import wait_until
@@ -329,6 +330,44 @@ def test_ports_keep_their_ids_and_devices_when_both_die(site: Site) -> None:
     with Traffic(site, PAIRS) as traffic:
         traffic.wait()
     site.assert_nothing_stray(site.namespaces())
+
+
+@pytest.mark.parametrize("kind", ["tap", "veth"])
+def test_what_goes_while_nobody_lives_is_put_back(site: Site, kind: str) -> None:
+    """A port that is deleted meanwhile, one that was being opened, and the underlay's features at the end."""
+    netns.call(site.nodes["h1"].namespace, ethtool.switch, "u1", ["rx-gro"], True)
+    before = netns.call(site.nodes["h1"].namespace, ethtool.active, "u1")
+    assert "rx-gro" in before
+    site.up()
+    other = replace(NEW, kind=kind)
+    site.commit(other.manifest)
+    site.settle()
+    assert "rx-gro" not in netns.call(site.nodes["h1"].namespace, ethtool.active, "u1")
+    site.kill_agent("h1")
+    site.kill_dataplane("h1")
+    site.change(other, None)
+    site.start_dataplane("h1")
+    site.start_agent("h1")
+    site.settle()
+    site.assert_nothing_stray(site.namespaces())
+
+    site.kill_agent("h1")
+    site.commit(other.manifest)
+    site.fork_agent("h1", {"at": "attach", "number": 0})
+    node = site.nodes["h1"]
+    assert node.warm is not None and node.forked is not None
+    assert node.warm.wait(node.forked) == -signal.SIGKILL
+    node.forked = None
+    assert site.device(other) is not None
+    site.kill_dataplane("h1")
+    site.change(other, None)
+    site.start_dataplane("h1")
+    site.start_agent("h1")
+    site.settle()
+    site.assert_nothing_stray(site.namespaces())
+
+    assert isolane(site, "delete", "host", "h1", "--cascade").returncode == 0
+    wait_until(lambda: netns.call(node.namespace, ethtool.active, "u1") == before, "not as it was")
 
 
 def test_a_data_plane_that_stops_is_waited_for(site: Site) -> None:

@@ -2,8 +2,8 @@
 start one from nothing takes longer than all it does.
 
 Reads a line of JSON on standard input: {"argv", "log", "die"}, the command's arguments, the file for what it
-prints, and null or {"at": "call" | "step", "number"}: it kills itself at that call of the data plane or step
-on a device. Prints {"pid"}; {"wait": pid} is answered by {"status"} when that has ended.
+prints, and null or {"at": "call" | "attach" | "step", "number"}: it kills itself at that call of the data
+plane or step on a device. Prints {"pid"}; {"wait": pid} is answered by {"status"} when that has ended.
 """
 
 import json
@@ -74,6 +74,8 @@ def _die(at: str, number: int) -> None:
 
     if at == "call":
         Client._call = counted(Client._call)  # type: ignore[method-assign]
+    elif at == "attach":
+        Client.attach = counted(Client.attach)  # type: ignore[method-assign]
     else:
         Undo.add = counted(Undo.add)  # type: ignore[method-assign]
         Undo.own = counted(Undo.own)  # type: ignore[method-assign]

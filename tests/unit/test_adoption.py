@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dataplane import devices, links
+from dataplane import devices, links, netns
 from dataplane.core import PortConfig, PortKind
 from dataplane.handover import Handover
 from dataplane.links import DeviceError, Undo
@@ -72,6 +72,8 @@ def test_a_device_of_one_process_is_that_of_another() -> None:
         {**NOTE, "undo": [[]]},
         {**NOTE, "undo": [["format", "/dev/sda"]]},
         {**NOTE, "undo": [[["drop"], "eth0"]]},
+        {**NOTE, "undo": [["drop", "eth0"]]},
+        {**NOTE, "undo": [["state", None, "down"]]},
         {key: value for key, value in NOTE.items() if key != "undo"},
     ],
 )
@@ -137,9 +139,57 @@ def test_what_was_opened_is_undone_later(taken: list[str]) -> None:
         kept = undo.pop_all()
     assert taken == []
     later = Undo()
-    later.steps = links.checked(json.loads(json.dumps(kept.steps)))
+    later.inherit(json.loads(json.dumps(kept.steps)))
     later.close()
     assert taken == ["put a"]
     kept.release()
     kept.close()
     assert taken == ["put a"], "what was released is another's to undo"
+
+
+def test_what_is_inherited_is_undone_last_and_once(taken: list[str]) -> None:
+    with Undo() as undo:
+        undo.add("put", "b")
+        undo.add("put", "c")
+        undo.inherit([["put", "a"], ["put", "c"]])
+    assert taken == ["put c", "put b", "put a"]
+
+
+@pytest.mark.parametrize(
+    ("step", "known"),
+    [
+        (["remove", None, 1, 2], True),
+        (["remove", "vm", 1, 2], True),
+        (["remove", "vm", 1], False),
+        (["sysctl", "ipv4/conf/il1/arp_ignore", "0"], True),
+        (["sysctl", "ipv4/conf/il1/../il2/arp_ignore", "0"], False),
+        (["sysctl", "ipv4/conf/il2/arp_ignore", "0"], False),
+        (["sysctl", "../../../etc/passwd", "0"], False),
+        (["sysctl", "ipv6/conf/il1/disable_ipv6", "0\n1"], False),
+        (["state", "il1", "down"], True),
+        (["state", "il1", "up"], False),
+        (["state", "il2", "down"], False),
+        (["features", "il1", ["rx-gro"], True], True),
+        (["features", "il1", ["rx-gro"], False], False),
+        (["features", "il2", [], True], False),
+        (["drop", "il1"], True),
+        (["drop", "il2"], False),
+        ({"drop": "il1"}, False),
+        ([], False),
+    ],
+)
+def test_steps_put_back_what_was_changed_on_that_device(step: object, known: bool) -> None:
+    """A data plane that was broken into can have the agent, which is root, do nothing else."""
+    if known:
+        assert links.checked([step], "il1") == [step]
+    else:
+        with pytest.raises(ValueError, match=r"^unknown step .* for il1$"):
+            links.checked([step], "il1")
+    with pytest.raises(ValueError, match="unknown step"):
+        links.checked([["drop", None]], None)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../netns", "/proc/1/ns/net", "a/b"])
+def test_a_namespace_is_a_name_not_a_path(name: str) -> None:
+    with pytest.raises(FileNotFoundError, match="no network namespace"):
+        netns.path(name)

@@ -200,7 +200,6 @@ def test_what_may_be_looked_at_changes_nothing() -> None:
         "attach",
         "take",
         "detach",
-        "set_opening",
         "apply",
         "set_names",
         "report",

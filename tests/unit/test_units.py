@@ -105,6 +105,8 @@ def test_what_the_agent_does_is_allowed() -> None:
     assert unit.one("DeviceAllow") == "/dev/net/tun rw" and "PrivateDevices" not in unit.values
     assert unit.one("ProtectKernelTunables") == "no", "/proc/sys/net"
     assert unit.one("ProtectSystem") == "strict"
+    assert Path("/run", unit.one("RuntimeDirectory")) == server.RUN_DIRECTORY
+    assert unit.one("RuntimeDirectoryPreserve") == "yes", "its successor reads it"
     assert Path(DEFAULT_LOCATION).parent == Path("/var/lib", unit.one("StateDirectory"))
     forbidden = {"PrivateNetwork", "PrivateUsers", "ProcSubset", "PrivateMounts", "MountFlags"}
     assert not unit.values.keys() & forbidden
