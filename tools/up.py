@@ -14,6 +14,9 @@ from tools.options import files_option, opened, read_manifests
 from tools.processes import check_instance, log_level_option, stop_signals
 from tools.supervisor import ChildError, StoppedError, Supervisor
 
+DATAPLANE_WATCHDOG, AGENT_WATCHDOG = 30.0, 120.0
+"""Seconds, as in the units: an agent says nothing while it loads."""
+
 
 @click.command("up", short_help="Data plane and agent of this host in one.")
 @files_option(required=False)
@@ -64,17 +67,18 @@ def command(
     try:
         with Supervisor() as supervisor:
             dataplane = ["dataplane", "--instance", instance, "--workers", str(workers)]
-            supervisor.start("data plane", dataplane)
+            supervisor.start("data plane", dataplane, watchdog=DATAPLANE_WATCHDOG)
             with _store(instance, location, files) as store:
                 agent = ["agent", "--store", store, "--host", host, "--instance", instance, "--remove"]
                 agent += ["--log-level", log_level, "--netns-prefix", netns_prefix]
-                supervisor.start("agent", agent, "--strict")
+                supervisor.start("agent", agent, "--strict", watchdog=AGENT_WATCHDOG)
                 click.echo("ready", err=True)
                 if ready_fd is not None:
                     os.write(ready_fd, b"ready\n")
                     os.close(ready_fd)
                 supervisor.run()
-                supervisor.end()
+                if not supervisor.end():
+                    raise ChildError("not all was removed")
     except StoppedError:
         pass
     except ChildError as error:
