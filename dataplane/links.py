@@ -153,6 +153,20 @@ def write_sysctl(name: str, value: str) -> str | None:
     return before
 
 
+def read_sysctl(name: str) -> str | None:
+    """As write_sysctl names it; None: this kernel lacks it."""
+    path = Path("/proc/sys/net", name)
+    return path.read_text().strip() if path.exists() else None
+
+
+def drops_at_ingress(ip: IPRoute, link: Link, program: bpf.Program) -> bool:
+    """Whether drop_at_ingress() has put this program there."""
+    return any(
+        message["handle"] == _HANDLE and message.get_nested("TCA_OPTIONS", "TCA_BPF_NAME") == program.name
+        for message in ip.get_filters(index=link.index, parent=_INGRESS)
+    )
+
+
 def drop_at_ingress(
     undo: "Undo", ip: IPRoute, link: Link, program: bpf.Program, pas: bpf.PaMap | None = None
 ) -> None:

@@ -131,7 +131,8 @@ def apply(
         _print_outcomes(plan)
         if wait is not None:
             hosts = documents.policy_from(store.snapshot(documents.prefix_of("Host")).items)
-            intent.wait_applied(store, hosts, revision, wait, _print_behind)
+            ports = {identity.name for identity, _ in plan.outcomes if identity.kind == "Port"}
+            intent.wait_applied(store, hosts, revision, wait, _print_behind, ports)
 
 
 def _print_outcomes(plan: "Plan", remark: str = "") -> None:

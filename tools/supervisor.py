@@ -118,12 +118,12 @@ class Supervisor:
             for child in self._children:
                 if child.pidfd in found:
                     code = self._reap(child)
-                    click.echo(f"{child.name} ended ({code}): starting it again", err=True)
+                    _say(f"{child.name} ended ({code}): starting it again")
                 elif child.process is None:
                     if now >= child.due:
                         self._spawn(child)
                 elif now >= child.silent:
-                    click.echo(f"{child.name} said nothing for {child.watchdog:g} s: killing it", err=True)
+                    _say(f"{child.name} said nothing for {child.watchdog:g} s: killing it")
                     child.process.kill()
                     child.heard = now
 
@@ -205,6 +205,12 @@ class Supervisor:
         child.delay = FIRST_DELAY if lived > LAST_DELAY else min(2 * child.delay, LAST_DELAY)
         child.due = time.monotonic() + child.delay
         return code
+
+
+def _say(text: str) -> None:
+    """Whoever reads it may have gone, which is no reason to end."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
 
 
 def _environ(watchdog: float) -> dict[str, str]:
