@@ -367,6 +367,17 @@ def test_existing_device_is_given_back(make_namespace: MakeNamespace) -> None:
     assert not link.up
 
 
+def test_another_ports_device_is_not_a_host_device(make_namespace: MakeNamespace) -> None:
+    """Whoever named it as his own would hear another tenant's VM."""
+    host, vm = make_namespace("host"), make_namespace("vm")
+    veth = netns.call(host, devices.open_veth, "eth0", namespace=vm, mac=MACS[0], mtu=1500)
+    name = devices.host_end_name("eth0", vm)
+    with pytest.raises(DeviceError, match=f"^device {name}: is another port's$"):
+        netns.call(host, devices.open_existing, name, mac=MACS[1], mtu=1500)
+    assert len(drops(host, name)) == 1
+    netns.call(host, veth.close)
+
+
 def test_operators_filters_stay(make_namespace: MakeNamespace) -> None:
     host = make_namespace("host")
     run(host, "ip", "link", "add", "vnet0", "type", "veth", "peer", "name", "guest0")
