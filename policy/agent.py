@@ -64,6 +64,7 @@ _CONNECT_SECONDS = 0.02
 _HOPS_SECONDS = 0.5
 """Within them the neighbours of a data plane are read once, of which there may be many."""
 
+_UNKNOWN = "no such host, or not one that isolane runs on"
 _HOPE_SECONDS = 1.0
 _AWAY_SECONDS = 3.0
 """A data plane that is started again is back before; of one that is not the store is told."""
@@ -323,7 +324,7 @@ class Agent:
         seconds = round(time.monotonic() - begun, 6)
         log.info("loaded", revision=stored.revision, objects=len(stored.items), seconds=seconds)
         if not self._view.is_managed:
-            log.warning("no such host, or not one that isolane runs on", host=self._options.host)
+            log.warning(_UNKNOWN, host=self._options.host)
 
     def _change(self, changes: Mapping[str, bytes | None]) -> None:
         """A few rows at once where that is possible, else all of them next."""
@@ -569,11 +570,13 @@ class Agent:
 
     def _report(self) -> None:
         """To the data plane, for `isolane node status`."""
+        is_known = self._view is None or self._view.is_managed
+        unknown = [] if is_known else [f"{_UNKNOWN}: {self._options.host}"]
         report = {
             "pid": os.getpid(),
             "revision": self._applied,
             "state": intent.FAILED if self._problems else intent.APPLIED if self._applied else "starting",
-            "problems": self._problems,
+            "problems": self._problems + unknown,
             "store": self._store_problem or "available",
         }
         try:

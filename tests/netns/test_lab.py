@@ -420,6 +420,16 @@ def test_another_namespace_of_the_name_is_left_alone(manifest: Path, prefix: str
 # ---- isolane up --------------------------------------------------------------------------------------------
 
 
+def test_up_on_a_store_needs_one_and_its_host(manifest: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store.db"
+    done = isolane("up", "--store", store, "--host", "h1")
+    assert (done.returncode, done.stderr) == (1, f"{store}: no store is there\n")
+    assert not store.exists()
+    assert isolane("apply", "-f", manifest, "--store", store).returncode == 0
+    done = isolane("up", "--store", store, "--host", "h9")
+    assert (done.returncode, done.stderr) == (1, "unknown host: h9; hosts isolane runs on: h1, h2\n")
+
+
 class Host:
     """A namespace with an underlay device, and `isolane up` in it."""
 
