@@ -339,6 +339,7 @@ def _open_tap(undo: Undo, namespace: str | None, name: str, mac: str, mtu: int, 
             fcntl.ioctl(undo.fds[0], _TUNSETPERSIST, 1)
         undo.add("remove", *astuple(place))
     links.set_link(place.index, address=mac, mtu=mtu, txqlen=TX_QUEUE_LEN)
+    links.send_at_once(place.index)
     links.set_link(place.index, state="up")
     return place
 
