@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from dataplane import wire
 from dataplane.handover import Handover
-from dataplane.notify import notify
+from dataplane.notify import barrier, notify
 
 FIRST_FD = 3
 """Where systemd puts descriptors (sd_listen_fds(3))."""
@@ -37,9 +37,10 @@ def keep(port: int, handover: Handover) -> None:
 
 
 def forget(port: int, count: int) -> None:
-    """Let systemd close a port that had so many descriptors."""
+    """Let systemd close a port that had so many descriptors, which may be opened anew at once."""
     for name in _names(port, count):
         _remove(name)
+    barrier()
 
 
 def recover() -> dict[int, Handover]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import socket
 from collections.abc import Sequence
 
@@ -18,6 +19,21 @@ def notify(*assignments: str, fds: Sequence[int] = ()) -> None:
         to.settimeout(_PATIENCE)
         to.connect(address.replace("@", "\0", 1) if address.startswith("@") else address)
         socket.send_fds(to, ["\n".join(assignments).encode()], fds)
+
+
+def barrier() -> None:
+    """Until systemd has done what it was told before (sd_notify_barrier(3)), a second at most."""
+    if not os.environ.get("NOTIFY_SOCKET"):
+        return
+    done, held = os.pipe2(os.O_CLOEXEC)
+    try:
+        notify("BARRIER=1", fds=(held,))
+    finally:
+        os.close(held)
+    poller = select.poll()
+    poller.register(done, 0)  # hung up when nobody holds the other end
+    poller.poll(_PATIENCE * 1000)
+    os.close(done)
 
 
 def watchdog_seconds() -> float | None:

@@ -64,7 +64,6 @@ _CONNECT_SECONDS = 0.02
 _HOPS_SECONDS = 0.5
 """Within them the neighbours of a data plane are read once, of which there may be many."""
 
-_UNKNOWN = "no such host, or not one that isolane runs on"
 _HOPE_SECONDS = 1.0
 _AWAY_SECONDS = 3.0
 """A data plane that is started again is back before; of one that is not the store is told."""
@@ -275,8 +274,8 @@ class Agent:
         threading.Thread(target=guarded, args=arguments, name="look", daemon=True).start()
 
     def _doubt(self, names: Collection[str]) -> None:
-        if self._attachments.doubt(names):
-            log.warning("devices are not as they were left: putting them right")
+        if found := self._attachments.doubt(names):
+            log.warning("devices are not as they were left: putting them right", ports=sorted(found))
             self._attached, self._retry = None, Backoff()
 
     def _work(self) -> None:
@@ -324,7 +323,7 @@ class Agent:
         seconds = round(time.monotonic() - begun, 6)
         log.info("loaded", revision=stored.revision, objects=len(stored.items), seconds=seconds)
         if not self._view.is_managed:
-            log.warning(_UNKNOWN, host=self._options.host)
+            log.warning("no such host, or not one that isolane runs on", host=self._options.host)
 
     def _change(self, changes: Mapping[str, bytes | None]) -> None:
         """A few rows at once where that is possible, else all of them next."""
@@ -543,6 +542,8 @@ class Agent:
         if problems := [*self._unreadable, *self._attachments.problems.values()]:
             self._fail(problems, pushed)
             return
+        if self._problems:
+            log.info("no problems any more", revision=self._revision)
         self._problems, self._refusal = [], Backoff()
         self._publish(intent.APPLIED, pushed)
 
@@ -571,7 +572,7 @@ class Agent:
     def _report(self) -> None:
         """To the data plane, for `isolane node status`."""
         is_known = self._view is None or self._view.is_managed
-        unknown = [] if is_known else [f"{_UNKNOWN}: {self._options.host}"]
+        unknown = [] if is_known else [f"no host {self._options.host}, or not one that isolane runs on"]
         report = {
             "pid": os.getpid(),
             "revision": self._applied,

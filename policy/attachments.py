@@ -224,14 +224,14 @@ class Attachments:
     def devices(self, names: Iterable[str]) -> dict[str, Device]:
         return {name: self._attached[name].device for name in names if name in self._attached}
 
-    def doubt(self, names: Iterable[str]) -> bool:
-        """Whether devices have gone or are not as they were left. They are put right by the next sync()."""
+    def doubt(self, names: Iterable[str]) -> set[str]:
+        """Those whose devices have gone or are not as they were left: the next sync() puts them right."""
         doubtful = self.devices(names)
         gone = {name for name, device in doubtful.items() if not _is_present(device)}
         altered = {name for name in doubtful.keys() - gone if not _is_as_left(doubtful[name])}
         self._gone |= gone
         self._altered |= altered
-        return bool(gone or altered)
+        return gone | altered
 
     def release(self) -> None:
         """Leave everything to the data plane."""

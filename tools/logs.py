@@ -5,9 +5,11 @@ import io
 import logging
 import os
 import sys
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 import structlog
+
+_PRIORITIES = {"info": 6, "warning": 4, "error": 3}
 
 
 def configure(level: str) -> None:
@@ -15,6 +17,8 @@ def configure(level: str) -> None:
     render: structlog.typing.Processor = structlog.processors.JSONRenderer(default=str)
     if sys.stderr.isatty():
         render = structlog.dev.ConsoleRenderer()
+    elif "JOURNAL_STREAM" in os.environ:
+        render = _with_priority(render)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -25,6 +29,15 @@ def configure(level: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Stderr())),
         cache_logger_on_first_use=True,
     )
+
+
+def _with_priority(render: structlog.typing.Processor) -> structlog.typing.Processor:
+    """As the journal reads it (sd-daemon(3)), so that `journalctl -p warning` finds what to look at."""
+
+    def rendered(logger: Any, method: str, event: structlog.typing.EventDict) -> str:
+        return f"<{_PRIORITIES[method]}>{cast(str, render(logger, method, event))}"
+
+    return rendered
 
 
 class _Stderr(io.TextIOBase):

@@ -293,8 +293,7 @@ def test_documents_speak_of_what_there_is() -> None:
         for reason in re.findall(r"`([^`]+)`", row.split("|")[1:2][0] if row else "")
     }
     assert len(named) > 20 and named <= reasons
-    sources = ("agent.py", "happenings.py", "telling.py")
-    said = "".join((ROOT / "policy" / source).read_text() for source in sources)
+    said = "".join(source.read_text() for source in (ROOT / "policy").glob("*.py"))
     logged = set(re.findall(r'log\.\w+\(\s*"([^"]+)"', said))
     table = text.partition("| event | further")[2].partition("\n\n")[0]
     assert logged == set(

@@ -1,0 +1,45 @@
+"""What processes that run on log, each in one of its own."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.native import ROOT
+
+SCRIPT = """
+import os, structlog
+from tools import logs
+logs.configure("info")
+log = structlog.get_logger()
+log.info("one", count=1)
+log.warning("two", what="\\ud800")
+log.error("three")
+os.close(2)
+log.error("nobody reads it")
+os.pipe()
+log.error("nor this")
+"""
+
+
+@pytest.mark.parametrize("in_journal", [False, True])
+def test_a_line_an_event(in_journal: bool) -> None:
+    """And whoever logs goes on when nobody reads it any more."""
+    environ = {name: value for name, value in os.environ.items() if name != "JOURNAL_STREAM"}
+    if in_journal:
+        environ["JOURNAL_STREAM"] = "8:1"
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], cwd=ROOT, env=environ, capture_output=True, text=True, check=True
+    )
+    lines = done.stderr.splitlines()
+    priorities = ["<6>", "<4>", "<3>"] if in_journal else ["", "", ""]
+    events = [json.loads(line.removeprefix(each)) for line, each in zip(lines, priorities, strict=True)]
+    assert [(event["event"], event["level"]) for event in events] == [
+        ("one", "info"),
+        ("two", "warning"),
+        ("three", "error"),
+    ]
+    assert [line[:3] if in_journal else "" for line in lines] == priorities
+    assert events[0]["count"] == 1 and events[0]["timestamp"].endswith("Z")
