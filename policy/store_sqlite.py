@@ -27,6 +27,7 @@ from policy.store import (
     Change,
     CompactedError,
     ConflictError,
+    NoStoreError,
     Snapshot,
     UnavailableError,
     check_commit,
@@ -74,7 +75,7 @@ class SqliteStore:
     """UnavailableError: the file can't be used, and why. A file that was put in its place is taken up."""
 
     def __init__(self, path: str | os.PathLike[str], create: bool = True) -> None:
-        """create: make the store if there is none."""
+        """create: make the store if there is none, else that is a NoStoreError."""
         self._path = Path(path)
         self._lock = threading.Lock()
         self._connection, self._file = self._open(create)
@@ -185,7 +186,7 @@ class SqliteStore:
         try:
             status = self._path.stat()
         except FileNotFoundError:
-            raise UnavailableError(f"{self._path}: no store is there") from None
+            raise NoStoreError(f"{self._path}: no store is there") from None
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         return status.st_dev, status.st_ino

@@ -3,6 +3,7 @@
 import difflib
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,12 @@ import click
 
 from tools.options import (
     KindArgument,
+    check_location,
     complete_name,
     files_option,
     labels_option,
     opened,
+    opened_or_empty,
     read_manifests,
     store_option,
 )
@@ -27,24 +30,30 @@ WAIT_SECONDS = 60.0
 
 @click.command("check", short_help="Whether manifests are right.")
 @files_option()
-@click.option("--store", "location", help="Check them together with what is in this store.")
+@click.option(
+    "--store",
+    "location",
+    callback=check_location,
+    help="Check them together with what is in this store.  [default: the manifests alone]",
+)
 def check(files: list[Path], location: str | None) -> None:
     """Check manifests, all together, and print everything that is wrong with file and line.
 
-    Exit status 1 if anything is.
+    They are checked alone, without any store, or with --store together with all that it has: as apply would.
+    Exit status 1 if anything is wrong.
 
     \b
-    Example:
+    Examples:
       isolane check -f examples/blue-red.yaml
+      isolane check -f port.yaml --store /var/lib/isolane/store.db
     """
-    from policy import intent, manifest
+    from policy import intent
+    from policy.store_memory import MemoryStore
 
-    if location is None:
-        checked = len(manifest.load(files).by_id)
-    else:
-        with opened(location) as store:
-            checked = len(intent.plan(store, intent.apply(*read_manifests(files))).outcomes)
-    click.echo(f"no problems in {checked} object{'s' if checked != 1 else ''}", err=True)
+    with nullcontext(MemoryStore()) if location is None else opened(location, create=False) as store:
+        checked = len(intent.plan(store, intent.apply(*read_manifests(files))).outcomes)
+    alone = ", checked alone, without a store" if location is None else ""
+    click.echo(f"no problems in {checked} object{'s' if checked != 1 else ''}{alone}", err=True)
 
 
 @click.command("diff", short_help="What apply would change.")
@@ -61,7 +70,7 @@ def diff(files: list[Path], location: str) -> None:
     """
     from policy import intent
 
-    with opened(location) as store:
+    with opened_or_empty(location) as store:
         plan = intent.plan(store, intent.apply(*read_manifests(files)))
     lines = list(_difference(plan))
     for line in lines:
@@ -111,7 +120,7 @@ def apply(
     """Make the store say what manifests say: all of it, or nothing if anything is wrong.
 
     Everything stored is checked with it; what is wrong is printed with file and line. What the files don't
-    mention stays. Applied again it changes nothing.
+    mention stays. Applied again it changes nothing. Where there is no store yet, it makes one.
 
     \b
     Examples:
@@ -123,10 +132,11 @@ def apply(
     if prune != bool(labels):
         raise click.UsageError("--prune and -l go together: the labels say what may be deleted")
     change = intent.apply(*read_manifests(files), prune=labels)
-    with opened(location) as store:
-        if dry_run:
+    if dry_run:
+        with opened_or_empty(location) as store:
             _print_outcomes(intent.plan(store, change), " (dry run)")
-            return
+        return
+    with opened(location) as store:
         revision, plan = intent.commit(store, change)
         _print_outcomes(plan)
         if wait is not None:
@@ -166,7 +176,7 @@ def delete(kind: str | None, names: tuple[str, ...], files: list[Path], location
 
     if bool(files) == bool(kind and names):
         raise click.UsageError("either KIND and NAME, or -f")
-    with opened(location) as store:
+    with opened(location, create=False) as store:
         if files:
             stated, _ = read_manifests(files)
             identities = list(stated.by_id)

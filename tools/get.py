@@ -39,7 +39,7 @@ def get(
     from policy.finding import find
     from policy.store import Reading
 
-    with opened(location) as store:
+    with opened(location, create=False) as store:
         if name is None:
             snapshot = store.snapshot(documents.prefix_of(kind, tenant))
         else:
@@ -107,7 +107,7 @@ def describe(kind: str, name: str, location: str) -> None:
     from policy.store import Reading
     from tools.text import cell, words
 
-    with opened(location) as store:
+    with opened(location, create=False) as store:
         reading = Reading(store)
         identity = finding.find(reading, kind, name)
         prefixes = documents.prefix_of("Host"), intent.HOST_PREFIX, events.PREFIX

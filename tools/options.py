@@ -1,14 +1,16 @@
 """Options and arguments that the commands on intent share, and how they complete."""
 
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from policy.store import DEFAULT_LOCATION, LOCATION_VARIABLE, Store, open_store
+from policy.store import DEFAULT_LOCATION, LOCATION_VARIABLE, NoStoreError, Store, open_store
 
 if TYPE_CHECKING:
     from policy.errors import Problem
@@ -25,6 +27,7 @@ def store_option(command: F) -> F:
         default=DEFAULT_LOCATION,
         show_default=True,
         show_envvar=True,
+        callback=check_location,
         help="The store of intent.",
     )(command)
 
@@ -57,6 +60,14 @@ def labels_option(text: str) -> Callable[[F], F]:
     return click.option("-l", "--labels", callback=_labels, default="", metavar="KEY=VALUE[,…]", help=text)
 
 
+def check_location(context: click.Context, parameter: click.Option, location: str | None) -> str | None:
+    by_default = context.get_parameter_source("location") is ParameterSource.DEFAULT
+    unset = by_default and parameter.envvar and os.environ.get(LOCATION_VARIABLE) == ""
+    if unset or location == "":  # click takes an empty variable for none
+        raise click.BadParameter("empty: it is the location of a store")
+    return location
+
+
 def _files(_context: click.Context, _parameter: click.Parameter, given: tuple[Path, ...]) -> list[Path]:
     files: list[Path] = []
     for path in given:
@@ -78,12 +89,30 @@ def _labels(_context: click.Context, _parameter: click.Parameter, text: str) -> 
 
 
 @contextmanager
-def opened(location: str) -> Iterator[Store]:
-    store = open_store(location)
+def opened(location: str, create: bool = True) -> Iterator[Store]:
+    """create: make the store if there is none; else that is a NoStoreError."""
+    store = open_store(location, create)
     try:
         yield store
     finally:
         store.close()
+
+
+@contextmanager
+def opened_or_empty(location: str) -> Iterator[Store]:
+    """An empty one where there is none yet, unless the operator has said that there is one."""
+    from policy.store_memory import MemoryStore
+
+    with ExitStack() as stack:
+        try:
+            store: Store = stack.enter_context(opened(location, create=False))
+        except NoStoreError as error:
+            source = click.get_current_context().get_parameter_source("location")
+            if source is not ParameterSource.DEFAULT:
+                raise
+            click.echo(f"{error} yet: taken as empty", err=True)
+            store = MemoryStore()
+        yield store
 
 
 def read_manifests(files: list[Path]) -> "tuple[Intent, list[Problem]]":
@@ -124,10 +153,10 @@ def complete_name(
 
     kind = context.params.get("kind")
     location = context.params.get("location") or DEFAULT_LOCATION
-    if kind is None or not Path(location.removeprefix("sqlite:")).exists():
+    if kind is None:
         return []
     try:
-        with opened(location) as store:
+        with opened(location, create=False) as store:
             names = finding.names(Reading(store), kind, incomplete)
     except PolicyError:
         return []

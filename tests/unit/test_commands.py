@@ -15,6 +15,7 @@ from policy.events import Event
 from policy.store import open_store
 from tests.native import BIN, ROOT
 from tests.unit.manifests import EXAMPLE
+from tools.apply import apply, diff
 from tools.cli import COMMANDS, main
 
 MINE = """\
@@ -57,7 +58,8 @@ def applied(shell: Shell) -> Shell:
 
 def test_check(shell: Shell) -> None:
     result = shell("check", "-f", EXAMPLE)
-    assert (result.stdout, result.stderr) == ("", "no problems in 17 objects\n")
+    assert result.stdout == ""
+    assert result.stderr == "no problems in 17 objects, checked alone, without a store\n"
     assert not Path(shell.location).exists(), "nothing is made"
     wrong = shell.file("wrong.yaml", MINE)
     assert (
@@ -81,9 +83,55 @@ def test_apply_says_what_became_of_each_object(shell: Shell) -> None:
 
 
 def test_dry_run_changes_nothing(shell: Shell) -> None:
+    shell("apply", "-f", "-", stdin="{kind: LogicalNetwork, metadata: {name: other}}")
     lines = shell("apply", "-f", EXAMPLE, "--dry-run").stdout.splitlines()
     assert lines[0] == "LogicalNetwork fabric created (dry run)"
     assert shell("get", "ports", "-o", "json").stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["get", "ports"],
+        ["describe", "port", "blue-web"],
+        ["check", "-f", EXAMPLE, "--store", "{location}"],
+        ["delete", "port", "blue-web"],
+        ["delete", "-f", EXAMPLE],
+        ["apply", "-f", EXAMPLE, "--dry-run"],
+        ["diff", "-f", EXAMPLE],
+    ],
+)
+def test_apply_alone_makes_a_store(shell: Shell, words: list[str | Path]) -> None:
+    shell.location = str(shell.directory / "new" / "store.db")
+    result = shell(*(str(word).format(location=shell.location) for word in words), status=1)
+    assert (result.stdout, result.stderr) == ("", f"{shell.location}: no store is there\n")
+    assert not list(shell.directory.iterdir())
+    shell("apply", "-f", EXAMPLE)
+    assert shell("get", "hosts", "-o", "name").stdout == "host/h1\nhost/h2\n"
+
+
+def test_before_the_first_apply(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would be changed can be seen, where the store is going to be by default."""
+    missing = shell.directory / "none" / "store.db"
+    for command in (apply, diff):
+        option = next(each for each in command.params if each.name == "location")
+        monkeypatch.setattr(option, "default", str(missing))
+    runner = CliRunner(env={"ISOLANE_STORE": None})
+    lines = [f"{missing}: no store is there yet: taken as empty"]
+    dry = runner.invoke(main, ["apply", "-f", str(EXAMPLE), "--dry-run"])
+    assert (dry.exit_code, dry.stderr.splitlines(), len(dry.stdout.splitlines())) == (0, lines, 17)
+    different = runner.invoke(main, ["diff", "-f", str(EXAMPLE)])
+    assert (different.exit_code, different.stderr.splitlines()) == (1, lines)
+    assert not missing.parent.exists()
+
+
+def test_a_location_is_not_empty(shell: Shell) -> None:
+    for words in (["get", "ports"], ["apply", "-f", EXAMPLE], ["check", "-f", EXAMPLE]):
+        assert "it is the location of a store" in shell(*words, "--store", "", status=2).stderr
+    shell.location = ""
+    for words in (["get", "ports"], ["apply", "-f", EXAMPLE]):
+        assert "it is the location of a store" in shell(*words, status=2).stderr
+    shell("check", "-f", EXAMPLE)
 
 
 def test_apply_reads_standard_input_and_directories(applied: Shell) -> None:
