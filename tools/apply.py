@@ -171,6 +171,7 @@ def delete(kind: str | None, names: tuple[str, ...], files: list[Path], location
       isolane delete vmnetwork Blue_VMNet --cascade
     """
     from policy import intent
+    from policy.errors import ManifestError
     from policy.finding import find
     from policy.store import Reading
 
@@ -178,7 +179,9 @@ def delete(kind: str | None, names: tuple[str, ...], files: list[Path], location
         raise click.UsageError("either KIND and NAME, or -f")
     with opened(location, create=False) as store:
         if files:
-            stated, _ = read_manifests(files)
+            stated, problems = read_manifests(files)
+            if problems:
+                raise ManifestError(problems)
             identities = list(stated.by_id)
         else:
             assert kind is not None

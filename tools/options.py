@@ -116,9 +116,15 @@ def opened_or_empty(location: str) -> Iterator[Store]:
 
 
 def read_manifests(files: list[Path]) -> "tuple[Intent, list[Problem]]":
+    """What they state, and what is wrong with their form. PolicyError: they state nothing."""
     from policy import manifest
+    from policy.errors import PolicyError
 
-    return manifest.read(files)
+    intent, problems = manifest.read(files)
+    if not intent.by_id and not problems:
+        names = ("standard input" if path == manifest.STDIN else str(path) for path in files)
+        raise PolicyError(f"no objects in {', '.join(names)}")
+    return intent, problems
 
 
 class KindArgument(click.ParamType[str]):

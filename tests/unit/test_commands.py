@@ -155,6 +155,23 @@ def test_apply_of_something_wrong_changes_nothing(applied: Shell) -> None:
     assert (error.stdout, "mine" in applied("get", "ports").stdout) == ("", False)
 
 
+@pytest.mark.parametrize(
+    "words", [["apply"], ["apply", "--prune", "-l", "app=front"], ["diff"], ["delete"], ["check"]]
+)
+def test_files_without_objects(applied: Shell, words: list[str]) -> None:
+    """Such as what a generator leaves that fails."""
+    applied("apply", "-f", "-", stdin=MINE)
+    verb, *options = words
+    empty, comment = applied.file("empty.yaml", ""), applied.file("comment.yaml", "---\n# nothing\n")
+    status = 1
+    error = applied(verb, "-f", empty, "-f", comment, *options, status=status)
+    assert (error.stdout, error.stderr) == ("", f"no objects in {empty}, {comment}\n")
+    assert applied(verb, "-f", "-", *options, stdin="", status=status).stderr.endswith(
+        "no objects in standard input\n"
+    )
+    assert applied("get", "port", "mine", "-o", "name").stdout == "port/blue/mine\n"
+
+
 def test_prune(applied: Shell) -> None:
     mine = applied.file("mine.yaml", MINE)
     more = applied.file("more.yaml", MINE.replace("mine", "more"))
@@ -234,6 +251,12 @@ def test_delete_what_a_file_states(applied: Shell) -> None:
     assert len(applied("delete", "-f", EXAMPLE).stdout.splitlines()) == 17
     for kind in ("ports", "hosts", "logicalnetworks"):
         assert applied("get", kind).stdout == ""
+
+
+def test_delete_of_files_that_are_not_right(applied: Shell) -> None:
+    wrong = applied.file("wrong.yaml", EXAMPLE.read_text().replace("kind: Port", "kind: Prot", 1))
+    assert "'Prot' is not a kind" in applied("delete", "-f", wrong, status=1).stderr
+    assert len(applied("get", "hosts", "-o", "name").stdout.splitlines()) == 2
 
 
 @pytest.mark.parametrize("words", [[], ["port"], ["port", "x", "-f", str(EXAMPLE)], ["prot", "x"]])
