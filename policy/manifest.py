@@ -66,6 +66,7 @@ def _decode(document: Document) -> tuple[ObjectId | None, Object | None]:
     """What a document is called and what it states, as far as both can be read."""
     document.mark("", document.root)
     root = Fields(document, document.root, "")
+    root.pass_over(*schema.ADDED)
     kind = root.one("kind", from_text(_kind), "", required=True)
     if not kind:
         return None, None

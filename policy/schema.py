@@ -42,6 +42,9 @@ from policy.model import (
 )
 
 API_VERSION = "isolane/v1"
+ADDED = ("allocated", "revision")
+"""What documents have beside the manifest where they are printed, and may have where they are read."""
+
 MAX_MTU = 65_535
 
 Plain = Any
@@ -809,7 +812,8 @@ def reference() -> Iterator[str]:
     yield ""
     yield "Made by `isolane explain -o markdown`. Every document has `apiVersion: isolane/v1` (may be left"
     yield "out), `kind`, `metadata: {name, tenant, labels}` and `spec`. (kind, tenant, name) is unique, Port"
-    yield "names over all tenants. *Left out* says what holds when a field is not stated."
+    yield "names over all tenants. *Left out* says what holds when a field is not stated. What `isolane get`"
+    yield "adds, `allocated` and `revision`, is passed over."
     for kind in KINDS.values():
         yield from ("", f"## {kind.name}", "", kind.meaning)
         owner = {True: "Of a tenant.", False: "Of the fabric.", None: "Of the fabric, or of a tenant."}
@@ -864,6 +868,7 @@ def _document_schema(kind: Kind) -> dict[str, Plain]:
         "kind": {"const": kind.name},
         "metadata": _object_schema(metadata, whose),
         "spec": _fields_schema(kind.fields),
+        **{key: {"description": "Added by `isolane get`; means nothing here."} for key in ADDED},
     }
     required = ["kind", "metadata", *(["spec"] if any(field.required for field in kind.fields) else [])]
     return {"description": kind.meaning, **_object_schema(properties, required)}

@@ -28,12 +28,13 @@ def get(
 ) -> None:
     """Print objects: as they were stated, and in the table and under `allocated` also what they were given.
 
-    NAME is NAME or TENANT/NAME. Of a kind and a name JSON and YAML are that object, of a kind a list.
+    NAME is NAME or TENANT/NAME. Of a kind and a name JSON is that object, of a kind a list; YAML has a
+    document for each. Both can be applied again: what was added to what was stated is passed over.
 
     \b
     Examples:
       isolane get ports --tenant blue
-      isolane get vmsubnet Blue_VMSubnet1 -o yaml
+      isolane get ports -o yaml > ports.yaml
     """
     from policy import documents, intent
     from policy.finding import find
@@ -47,9 +48,12 @@ def get(
             wanted = find(reading, kind, name)
             snapshot = store.snapshot(keys=[documents.key_of(wanted)], at=reading.revision)
     found = intent.selected(documents.policy_from(snapshot.items), kind, tenant, labels)
-    if output in ("json", "yaml"):
-        views = [_view(snapshot, item) for item in found]
-        click.echo(_dump(views[0] if name is not None and views else views, output))
+    views = [_view(snapshot, item) for item in found]
+    if output == "json":
+        click.echo(json.dumps(views[0] if name is not None and views else views, indent=2))
+        return
+    if output == "yaml":
+        click.echo(_yaml(views), nl=False)
         return
     for line in _names(found) if output == "name" else _table(found):
         click.echo(line)
@@ -63,16 +67,15 @@ def _view(snapshot: "Snapshot", item: "Object") -> dict[str, Any]:
     stated = documents.encode(documents.load(key, snapshot.items[key]))
     spec = stated.get("spec", {})
     allocated = {field: value for field, value in schema.write(item).items() if field not in spec}
-    return {**stated, "allocated": allocated, "revision": snapshot.revisions[key]}
+    added = dict(zip(schema.ADDED, (allocated, snapshot.revisions[key]), strict=True))
+    return {**stated, **added}
 
 
-def _dump(document: Any, output: str) -> str:
-    if output == "json":
-        return json.dumps(document, indent=2)
+def _yaml(documents: list[dict[str, Any]]) -> str:
     import yaml
 
-    text: str = yaml.safe_dump(document, sort_keys=False)
-    return text.rstrip()
+    text: str = yaml.safe_dump_all(documents, sort_keys=False, explicit_start=True)
+    return text
 
 
 def _names(items: list["Object"]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from policy import events, intent
 from policy.events import Event
+from policy.schema import KINDS
 from policy.store import open_store
 from tests.native import BIN, ROOT
 from tests.unit.manifests import EXAMPLE
@@ -284,11 +285,20 @@ def test_get_json_and_yaml_say_what_was_stated_and_what_was_allocated(applied: S
     assert document in listed
 
 
-def test_what_get_prints_can_be_applied(applied: Shell) -> None:
-    documents = json.loads(applied("get", "ports", "-o", "json").stdout)
-    stated = [{key: each[key] for key in ("kind", "metadata", "spec")} for each in documents]
-    path = applied.file("ports.yaml", yaml.safe_dump_all(stated))
-    assert applied("diff", "-f", path).output == ""
+@pytest.mark.parametrize("output", ["yaml", "json"])
+def test_what_get_prints_can_be_applied(shell: Shell, output: str) -> None:
+    shell("apply", "-f", ROOT / "examples" / "walkthrough")
+    printed = {kind: shell("get", kind, "-o", output).stdout for kind in KINDS}
+    files = [shell.file(f"{kind}.{output}", text) for kind, text in printed.items()]
+    words = [word for path in files for word in ("-f", path)]
+    lines = shell("apply", *words).stdout.splitlines()
+    assert len(lines) == 21 and {line.rpartition(" ")[2] for line in lines} == {"unchanged"}
+    one = shell("get", "port", "blue-web", "-o", output).stdout
+    assert shell("diff", "-f", "-", stdin=one).output == ""
+    if output == "yaml":
+        everything = "".join(printed.values())
+        assert everything.count("---\n") == 21
+        assert shell("diff", "-f", "-", stdin=everything).output == ""
 
 
 def test_get_names_and_labels(applied: Shell) -> None:
