@@ -62,16 +62,21 @@ def check(files: list[Path], location: str | None) -> None:
 def diff(files: list[Path], location: str) -> None:
     """Print how manifests differ from what is stored, as a unified diff.
 
-    Exit status 0: they don't, 1: they do.
+    Exit status 0: they don't, 1: they do, 2: trouble, such as manifests that are wrong.
 
     \b
     Example:
       isolane diff -f net.yaml
     """
     from policy import intent
+    from policy.errors import PolicyError
 
-    with opened_or_empty(location) as store:
-        plan = intent.plan(store, intent.apply(*read_manifests(files)))
+    try:
+        with opened_or_empty(location) as store:
+            plan = intent.plan(store, intent.apply(*read_manifests(files)))
+    except PolicyError as error:
+        click.echo(error, err=True)
+        sys.exit(2)
     lines = list(_difference(plan))
     for line in lines:
         click.echo(click.style(line, fg=_colour(line)))

@@ -104,7 +104,8 @@ def test_dry_run_changes_nothing(shell: Shell) -> None:
 )
 def test_apply_alone_makes_a_store(shell: Shell, words: list[str | Path]) -> None:
     shell.location = str(shell.directory / "new" / "store.db")
-    result = shell(*(str(word).format(location=shell.location) for word in words), status=1)
+    status = 2 if words[0] == "diff" else 1
+    result = shell(*(str(word).format(location=shell.location) for word in words), status=status)
     assert (result.stdout, result.stderr) == ("", f"{shell.location}: no store is there\n")
     assert not list(shell.directory.iterdir())
     shell("apply", "-f", EXAMPLE)
@@ -164,7 +165,7 @@ def test_files_without_objects(applied: Shell, words: list[str]) -> None:
     applied("apply", "-f", "-", stdin=MINE)
     verb, *options = words
     empty, comment = applied.file("empty.yaml", ""), applied.file("comment.yaml", "---\n# nothing\n")
-    status = 1
+    status = 2 if verb == "diff" else 1
     error = applied(verb, "-f", empty, "-f", comment, *options, status=status)
     assert (error.stdout, error.stderr) == ("", f"no objects in {empty}, {comment}\n")
     assert applied(verb, "-f", "-", *options, stdin="", status=status).stderr.endswith(
@@ -220,6 +221,9 @@ def test_diff(applied: Shell) -> None:
     changed = applied.file("mine.yaml", MINE.replace("h1", "h2"))
     lines = applied("diff", "-f", changed, status=1).stdout.splitlines()
     assert [line for line in lines[2:] if line[0] in "+-"] == ["-  host: h1", "+  host: h2"]
+    wrong = applied.file("wrong.yaml", MINE.replace("h1", "h9"))
+    trouble = applied("diff", "-f", wrong, status=2)
+    assert trouble.stdout == "" and "there is no Host h9" in trouble.stderr
 
 
 # ---- delete --------------------------------------------------------------------------------------
