@@ -12,12 +12,16 @@ class NotFoundError(PolicyError):
     """Whoever named it must act: the store has no such object."""
 
 
+class SeveralError(PolicyError):
+    """Whoever named it must act: several tenants have one of that name."""
+
+
 class WideError(Exception):
     """Something concerns so much of the store that it is to be looked at in the whole."""
 
 
 def find(reading: Reading, kind: str, name: str) -> ObjectId:
-    """The object called `name`, or `tenant/name`. NotFoundError: none, or several tenants have one."""
+    """The object called `name`, or `tenant/name`. NotFoundError, SeveralError: not one."""
     tenant, slash, short = name.rpartition("/")
     if slash or KINDS[kind].of_tenant is False:
         candidates = [ObjectId(kind, tenant, short)]
@@ -33,7 +37,7 @@ def find(reading: Reading, kind: str, name: str) -> ObjectId:
         raise NotFoundError(f"there is no {kind} {name}")
     if len(found) > 1:
         several = ", ".join(identity.qualified_name for identity in found)
-        raise NotFoundError(f"several tenants have a {kind} {name}: {several}")
+        raise SeveralError(f"several tenants have a {kind} {name}: {several}")
     return found[0]
 
 

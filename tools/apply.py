@@ -22,10 +22,13 @@ from tools.options import (
 )
 
 if TYPE_CHECKING:
+    from policy.errors import ObjectId
     from policy.intent import Plan
     from policy.model import Labels, Object
+    from policy.store import Reading
 
 WAIT_SECONDS = 60.0
+DRY_RUN = " (dry run)"
 
 
 @click.command("check", short_help="Whether manifests are right.")
@@ -139,7 +142,7 @@ def apply(
     change = intent.apply(*read_manifests(files), prune=labels)
     if dry_run:
         with opened_or_empty(location) as store:
-            _print_outcomes(intent.plan(store, change), " (dry run)")
+            _print_outcomes(intent.plan(store, change), DRY_RUN)
         return
     with opened(location) as store:
         revision, plan = intent.commit(store, change)
@@ -163,8 +166,18 @@ def _print_behind(hosts: list[str]) -> None:
 @click.argument("names", metavar="[NAME…]", nargs=-1, shell_complete=complete_name)
 @files_option(required=False)
 @store_option
+@click.option("--dry-run", is_flag=True, help="Check and print, change nothing.")
 @click.option("--cascade", is_flag=True, help="Delete also what refers to them.")
-def delete(kind: str | None, names: tuple[str, ...], files: list[Path], location: str, cascade: bool) -> None:
+@click.option("--ignore-missing", is_flag=True, help="What is not there is no error.")
+def delete(
+    kind: str | None,
+    names: tuple[str, ...],
+    files: list[Path],
+    location: str,
+    dry_run: bool,
+    cascade: bool,
+    ignore_missing: bool,
+) -> None:
     """Delete objects, by kind and name or all that manifests state; nothing if one is still referred to.
 
     A NAME is NAME or TENANT/NAME.
@@ -173,11 +186,10 @@ def delete(kind: str | None, names: tuple[str, ...], files: list[Path], location
     Examples:
       isolane delete port blue/web
       isolane delete -f net.yaml
-      isolane delete vmnetwork Blue_VMNet --cascade
+      isolane delete vmnetwork Blue_VMNet --cascade --dry-run
     """
     from policy import intent
     from policy.errors import ManifestError
-    from policy.finding import find
     from policy.store import Reading
 
     if bool(files) == bool(kind and names):
@@ -191,6 +203,20 @@ def delete(kind: str | None, names: tuple[str, ...], files: list[Path], location
         else:
             assert kind is not None
             reading = Reading(store)
-            identities = [find(reading, kind, name) for name in names]
-        _, plan = intent.commit(store, intent.delete(identities, cascade), "delete")
-    _print_outcomes(plan)
+            identities = list(_named(reading, kind, names, ignore_missing))
+        change = intent.delete(identities, cascade, ignore_missing)
+        plan = intent.plan(store, change) if dry_run else intent.commit(store, change, "delete")[1]
+    _print_outcomes(plan, DRY_RUN if dry_run else "")
+
+
+def _named(
+    reading: "Reading", kind: str, names: tuple[str, ...], ignore_missing: bool
+) -> "Iterator[ObjectId]":
+    from policy.finding import NotFoundError, find
+
+    for name in names:
+        try:
+            yield find(reading, kind, name)
+        except NotFoundError:
+            if not ignore_missing:
+                raise

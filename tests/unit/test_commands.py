@@ -252,6 +252,29 @@ def test_delete_a_tenant(shell: Shell) -> None:
     assert shell("get", "ports", "--tenant", "red", "-o", "name").stdout == ""
 
 
+def test_delete_dry(applied: Shell) -> None:
+    lines = applied("delete", "vmnetwork", "Red_VMNet", "--cascade", "--dry-run").stdout.splitlines()
+    assert lines[-1] == "VMNetwork red/Red_VMNet deleted (dry run)" and len(lines) == 5
+    assert len(applied("delete", "-f", EXAMPLE, "--dry-run").stdout.splitlines()) == 17
+    refused = applied("delete", "vmnetwork", "Red_VMNet", "--dry-run", status=1)
+    assert "still referred to by" in refused.stderr
+    again = applied("apply", "-f", EXAMPLE).stdout.splitlines()
+    assert {line.rpartition(" ")[2] for line in again} == {"unchanged"}
+
+
+def test_delete_what_may_not_be_there(applied: Shell) -> None:
+    words = ["delete", "port", "none", "blue/none", "red-api", "--ignore-missing"]
+    assert applied(*words).stdout == "Port red/red-api deleted\n"
+    assert applied(*words).output == ""
+    several = applied.file("several.yaml", MINE + "---\n" + MINE.replace("mine", "two"))
+    applied("apply", "-f", "-", stdin=MINE)
+    assert "there is no Port blue/two" in applied("delete", "-f", several, status=1).stderr
+    assert applied("delete", "-f", several, "--ignore-missing").stdout == "Port blue/mine deleted\n"
+    applied("apply", "-f", EXAMPLE)
+    left = applied("delete", "-f", EXAMPLE, "-f", several, "--ignore-missing")
+    assert len(left.stdout.splitlines()) == 17
+
+
 def test_delete_what_a_file_states(applied: Shell) -> None:
     assert len(applied("delete", "-f", EXAMPLE).stdout.splitlines()) == 17
     for kind in ("ports", "hosts", "logicalnetworks"):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from policy import documents, events, index, intent, manifest, validate
 from policy.errors import ManifestError, ObjectId
-from policy.finding import NotFoundError, find, names
+from policy.finding import NotFoundError, SeveralError, find, names
 from policy.grants import HOLD_SECONDS, decode
 from policy.intent import NotAppliedError, Outcome, ReferencedError
 from policy.model import Intent, LogicalNetwork, Port, VMSubnet, intent_of
@@ -365,7 +365,7 @@ def test_find(store: MemoryStore, indexed: bool) -> None:
         with pytest.raises(NotFoundError, match=f"there is no {kind} {name}"):
             find(reading, kind, name)
     store.commit(documents.items_of([VMSubnet("red", "Blue_VMSubnet1", "x", ())]))
-    with pytest.raises(NotFoundError, match="several tenants have a VMSubnet Blue_VMSubnet1: blue/Blue"):
+    with pytest.raises(SeveralError, match="several tenants have a VMSubnet Blue_VMSubnet1: blue/Blue"):
         find(Reading(store), "VMSubnet", "Blue_VMSubnet1")
 
 

@@ -341,7 +341,7 @@ def changes() -> st.SearchStrategy[Callable[[Intent, Policy], Change]]:
             wanted = {mine[pick % len(mine)] for pick in picks if mine}
             if 0 in picks:
                 wanted.add(ObjectId("Port", "blue", "p99"))
-            return intent.delete(wanted, cascade)
+            return intent.delete(wanted, cascade, ignore_missing=picks[0] % 2 == 0)
 
         return change
 
