@@ -41,6 +41,13 @@ def find(reading: Reading, kind: str, name: str) -> ObjectId:
     return found[0]
 
 
+def check_tenant(reading: Reading, tenant: str) -> None:
+    """NotFoundError: nothing is of that tenant. All that is needs a VM network of it, or a Tenant."""
+    stated = documents.key_of(ObjectId("Tenant", "", tenant))
+    if reading.get(stated) is None and not reading.under(documents.prefix_of("VMNetwork", tenant)):
+        raise NotFoundError(f"there is no Tenant {tenant}")
+
+
 def names(reading: Reading, kind: str, beginning: str) -> list[str]:
     """Of a kind, those that begin so, with and without their tenants."""
     if kind != "Port" or not is_indexed(reading):

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from tools.options import KindArgument, complete_name, labels_option, opened, output_option, store_option
+from tools.options import (
+    KindArgument,
+    complete_name,
+    labels_option,
+    opened,
+    output_option,
+    plural,
+    store_option,
+)
 
 if TYPE_CHECKING:
     from policy.errors import ObjectId
@@ -37,20 +45,29 @@ def get(
       isolane get ports -o yaml > ports.yaml
     """
     from policy import documents, intent
-    from policy.finding import find
+    from policy.finding import NotFoundError, check_tenant, find
     from policy.store import Reading
 
     with opened(location, create=False) as store:
+        reading = Reading(store)
+        if tenant is not None:
+            check_tenant(reading, tenant)
         if name is None:
-            snapshot = store.snapshot(documents.prefix_of(kind, tenant))
+            snapshot = store.snapshot(documents.prefix_of(kind, tenant), at=reading.revision)
         else:
-            reading = Reading(store)
-            wanted = find(reading, kind, name)
+            wanted = find(reading, kind, f"{tenant}/{name}" if tenant and "/" not in name else name)
             snapshot = store.snapshot(keys=[documents.key_of(wanted)], at=reading.revision)
     found = intent.selected(documents.policy_from(snapshot.items), kind, tenant, labels)
+    whose = f" of tenant {tenant}" if tenant else ""
+    narrowed = f"{whose}{' with these labels' if labels else ''}"
+    if name is not None and not found:
+        raise NotFoundError(f"there is no {kind} {name}{narrowed}")
+    if output == "table" and not found:
+        click.echo(f"no {plural(kind)}{narrowed}", err=True)
+        return
     views = [_view(snapshot, item) for item in found]
     if output == "json":
-        click.echo(json.dumps(views[0] if name is not None and views else views, indent=2))
+        click.echo(json.dumps(views[0] if name is not None else views, indent=2))
         return
     if output == "yaml":
         click.echo(_yaml(views), nl=False)

@@ -127,6 +127,10 @@ def read_manifests(files: list[Path]) -> "tuple[Intent, list[Problem]]":
     return intent, problems
 
 
+def plural(kind: str) -> str:
+    return f"{kind}es" if kind.endswith("s") else f"{kind}s"
+
+
 class KindArgument(click.ParamType[str]):
     """A kind, in the singular or plural, in any case."""
 
@@ -136,8 +140,7 @@ class KindArgument(click.ParamType[str]):
         from policy.schema import KINDS
 
         for kind in KINDS:
-            plural = f"{kind}es" if kind.endswith("s") else f"{kind}s"
-            if value.lower() in (kind.lower(), plural.lower()):
+            if value.lower() in (kind.lower(), plural(kind).lower()):
                 return kind
         raise click.BadParameter(f"{value!r} is not a kind; kinds: {', '.join(KINDS)}")
 

@@ -249,7 +249,7 @@ def test_delete_a_tenant(shell: Shell) -> None:
     assert "used by: Port red/red-web" in shell("describe", "tenant", "red").stdout.splitlines()
     lines = shell("delete", "tenant", "red", "--cascade").stdout.splitlines()
     assert len(lines) == 6 and lines[-1] == "Tenant red deleted"
-    assert shell("get", "ports", "--tenant", "red", "-o", "name").stdout == ""
+    assert shell("get", "ports", "--tenant", "red", status=1).stderr == "there is no Tenant red\n"
 
 
 def test_delete_dry(applied: Shell) -> None:
@@ -335,6 +335,36 @@ def test_get_names_and_labels(applied: Shell) -> None:
     assert applied("get", "host", "h1", "-o", "name").stdout == "host/h1\n"
     assert "there is no Host h9" in applied("get", "host", "h9", status=1).stderr
     assert "'prot' is not a kind; kinds: Tenant, LogicalNetwork" in applied("get", "prot", status=2).stderr
+
+
+def test_get_of_nothing(applied: Shell) -> None:
+    def error(*words: str, status: int = 0) -> str:
+        result = applied("get", *words, status=status)
+        assert result.stdout == ""
+        return result.stderr
+
+    assert error("ippools") == "no IPPools\n"
+    assert error("provideraddress") == "no ProviderAddresses\n"
+    assert error("ippools", "--tenant", "blue") == "no IPPools of tenant blue\n"
+    assert error("ports", "-l", "app=x") == "no Ports with these labels\n"
+    assert error("ippools", "-o", "name") == error("ippools", "-o", "yaml") == ""
+    assert error("ports", "--tenant", "nope", status=1) == "there is no Tenant nope\n"
+    assert error("ports", "--tenant", "nope", "-o", "json", status=1) == "there is no Tenant nope\n"
+
+
+def test_get_of_a_name_within_what_is_asked_for(applied: Shell) -> None:
+    for words, expected in (
+        (["blue-web", "--tenant", "red"], "red/blue-web"),
+        (["blue/blue-web", "--tenant", "red"], "blue/blue-web of tenant red"),
+        (["blue-web", "-l", "app=x", "-o", "json"], "blue-web with these labels"),
+    ):
+        error = applied("get", "port", *words, status=1)
+        assert (error.stdout, error.stderr) == ("", f"there is no Port {expected}\n")
+    network = MINE.replace("Port", "VMNetwork").replace("mine", "Red_VMNet").partition("spec")[0]
+    applied("apply", "-f", "-", stdin=network + "spec: {logicalNetwork: fabric}")
+    words = ["get", "vmnetwork", "Red_VMNet", "-o", "name"]
+    assert "several tenants have a VMNetwork Red_VMNet" in applied(*words, status=1).stderr
+    assert applied(*words, "--tenant", "red").stdout == "vmnetwork/red/Red_VMNet\n"
 
 
 def test_describe(applied: Shell) -> None:
