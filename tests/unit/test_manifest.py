@@ -93,7 +93,17 @@ MALFORMED = [
     (
         ("kind: LogicalNetwork", "kind: LogicalNetwerk\n---\nkind: LogicalNetwork"),
         "Netwerk",
-        f"kind: 'LogicalNetwerk' is not a kind; supported: {KINDS}",
+        "kind: 'LogicalNetwerk' is not a kind; did you mean LogicalNetwork?",
+    ),
+    (
+        ("kind: LogicalNetwork", "kind: port\n---\nkind: LogicalNetwork"),
+        "kind: port",
+        "kind: 'port' is not a kind; did you mean Port?",
+    ),
+    (
+        ("kind: LogicalNetwork", "kind: Deployment\n---\nkind: LogicalNetwork"),
+        "Deployment",
+        f"kind: 'Deployment' is not a kind; supported: {KINDS}",
     ),
     (("kind: LogicalNetwork", "spec: {}\n---\nkind: LogicalNetwork"), "spec: {}", "kind: missing"),
     (("kind: LogicalNetwork", "- 1\n---\nkind: LogicalNetwork"), "- 1", "expected a mapping, not an integer"),
@@ -446,7 +456,7 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
     assert [str(problem).replace(f"{tmp_path}/", "") for problem in caught.value.problems] == [
         "a:33: Host ovs1: spec.site: there is no NetworkSite rack9",
         "a:47: VMSubnet blue/Blue1: spec.vsid: 1 is not a VSID: 4096..16777214",
-        f"b:1: kind: 'Lookup' is not a kind; supported: {KINDS}",
+        "b:1: kind: 'Lookup' is not a kind; did you mean LookupRecord?",
         "b:4: Host h9: spec: missing",
     ]
 
