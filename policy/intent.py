@@ -26,7 +26,7 @@ CHANGED = "changed"
 
 _ATTEMPTS = 20
 _PROGRESS_SECONDS = 2.0
-_RECOVERY_SECONDS = 3.0
+RECOVERY_SECONDS = 3.0
 """A host that has failed may get over it: a device that another host has yet to let go, say."""
 
 
@@ -318,6 +318,15 @@ def host_states(snapshot: Snapshot) -> dict[str, dict[str, Any]]:
     }
 
 
+NO_AGENT = "no agent has been there"
+
+
+def without_agent(snapshot: Snapshot, policy: Policy) -> list[str]:
+    """The hosts that isolane should run on, of which no agent has ever said anything."""
+    states = host_states(snapshot)
+    return [host.name for host in policy.hosts if host.managed and host.name not in states]
+
+
 def wait_applied(
     store: Store, policy: Policy, revision: int, seconds: float, progress: Callable[[list[str]], None]
 ) -> None:
@@ -338,7 +347,7 @@ def wait_applied(
                 return
             failed = {host for host in behind if _has_failed(states.get(host), revision)}
             now = time.monotonic()
-            give_up = min(give_up, now + _RECOVERY_SECONDS) if failed else end
+            give_up = min(give_up, now + RECOVERY_SECONDS) if failed else end
             if now >= min(end, give_up):
                 raise NotAppliedError("\n".join(_why_not(states, behind, failed, seconds)))
             if now >= told:
@@ -356,7 +365,8 @@ def _why_not(
         yield f"host {host}: {'; '.join(states[host]['problems'])}"
     if silent := behind - failed:
         when = "yet" if failed else f"after {seconds:.0f} s"
-        yield f"not applied {when} by: {', '.join(sorted(silent))}"
+        names = (host if host in states else f"{host} ({NO_AGENT})" for host in sorted(silent))
+        yield f"not applied {when} by: {', '.join(names)}"
 
 
 def _has_applied(state: dict[str, Any] | None, revision: int) -> bool:

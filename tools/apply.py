@@ -3,7 +3,7 @@
 import difflib
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,6 +108,18 @@ def _colour(line: str) -> str | None:
     return {"+": "green", "-": "red", "@": "cyan"}.get(line[0])
 
 
+class _Seconds(click.ParamType[float]):
+    name = "seconds"
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds = -1.0
+        with suppress(ValueError):
+            seconds = float(value)
+        if not seconds >= 0:  # NaN neither
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return seconds
+
+
 @click.command("apply", short_help="Make manifests so.")
 @files_option()
 @store_option
@@ -116,9 +128,10 @@ def _colour(line: str) -> str | None:
     "--wait",
     is_flag=False,
     flag_value=WAIT_SECONDS,
-    type=click.FloatRange(min=0),
+    type=_Seconds(),
     metavar="[SECONDS]",
-    help=f"Return when every host has applied it.  [{WAIT_SECONDS:.0f} if given without a number]",
+    help="Return when every host has applied it, or fail after so many seconds; early, after 3 s, when a host"
+    f" says that it failed and does not get over it.  [{WAIT_SECONDS:.0f} if given without a number]",
 )
 @click.option("--prune", is_flag=True, help="Delete objects with the labels of -l that are not in the files.")
 @labels_option("Labels of the objects that --prune may delete.")
@@ -148,7 +161,10 @@ def apply(
         revision, plan = intent.commit(store, change)
         _print_outcomes(plan)
         if wait is not None:
-            hosts = documents.policy_from(store.snapshot(documents.prefix_of("Host")).items)
+            snapshot = store.snapshot(documents.prefix_of("Host"), intent.HOST_PREFIX)
+            hosts = documents.policy_from(snapshot.items)
+            if alone := intent.without_agent(snapshot, hosts):
+                click.echo(f"{intent.NO_AGENT}: {', '.join(alone)}", err=True)
             intent.wait_applied(store, hosts, revision, wait, _print_behind)
 
 

@@ -173,7 +173,7 @@ def _host_lines(policy: "Policy", snapshot: "Snapshot", revision: int) -> Iterat
             continue
         state = states.get(host.name)
         if state is None:
-            yield f"host {host.name}: no agent has been there"
+            yield f"host {host.name}: {intent.NO_AGENT}"
         elif state["revision"] < revision:
             yield f"host {host.name}: behind, at revision {state['revision']}"
         else:

@@ -187,12 +187,19 @@ def test_prune(applied: Shell) -> None:
 def test_wait(applied: Shell) -> None:
     mine = applied.file("mine.yaml", MINE)
     late = applied("apply", "-f", mine, "--wait", "0", status=1)
-    assert late.stderr == "not applied after 0 s by: h1, h2\n"
+    assert late.stderr.splitlines() == [
+        "no agent has been there: h1, h2",
+        "not applied after 0 s by: h1 (no agent has been there), h2 (no agent has been there)",
+    ]
     store = open_store(applied.location)
     state = {"revision": 99, "state": intent.APPLIED, "problems": []}
     store.commit({f"host/{host}": json.dumps(state).encode() for host in ("h1", "h2")})
     store.close()
-    applied("apply", "-f", mine, "--wait")
+    assert applied("apply", "-f", mine, "--wait").stderr == ""
+    for wrong in ("abc", "nan"):
+        error = applied("apply", "-f", mine, "--wait", wrong, status=2).stderr
+        assert f"'{wrong}' is not a number of seconds" in error
+    assert f"after {intent.RECOVERY_SECONDS:.0f} s, when" in applied("apply", "--help").stdout
 
 
 def test_wait_for_what_was_applied_before(applied: Shell) -> None:
