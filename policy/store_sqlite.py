@@ -171,6 +171,7 @@ class SqliteStore:
                 self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 _make_file(self._path)
             file = self._identity()
+            _check_access(self._path)
             connection = sqlite3.connect(
                 self._path, timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False
             )
@@ -294,8 +295,13 @@ def _make_file(path: Path) -> None:
     """
     with suppress(FileExistsError):
         os.mknod(path, 0o600)
+
+
+def _check_access(path: Path) -> None:
+    """Readers write, too, beside the file: SQLite would only say that it can't open it."""
     if not os.access(path, os.R_OK | os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        reason = errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES
+        raise OSError(reason, os.strerror(reason))
 
 
 # ---- steps of a transaction --------------------------------------------------------------------------------
