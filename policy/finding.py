@@ -48,6 +48,13 @@ def check_tenant(reading: Reading, tenant: str) -> None:
         raise NotFoundError(f"there is no Tenant {tenant}")
 
 
+def tenants(reading: Reading) -> list[str]:
+    """Of all objects: see check_tenant."""
+    stated = {documents.id_of(key).name for key in reading.under(documents.prefix_of("Tenant"))}
+    named = {documents.id_of(key).tenant for key in reading.under(documents.prefix_of("VMNetwork"))}
+    return sorted(stated | named)
+
+
 def names(reading: Reading, kind: str, beginning: str) -> list[str]:
     """Of a kind, those that begin so, with and without their tenants."""
     if kind != "Port" or not is_indexed(reading):

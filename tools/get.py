@@ -11,6 +11,7 @@ from click.shell_completion import CompletionItem, get_completion_class
 from tools.options import (
     KindArgument,
     complete_name,
+    complete_tenant,
     labels_option,
     opened,
     output_option,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 @click.argument("kind", type=KindArgument())
 @click.argument("name", required=False, shell_complete=complete_name)
 @store_option
-@click.option("--tenant", help="Only this tenant's.")
+@click.option("--tenant", help="Only this tenant's.", shell_complete=complete_tenant)
 @labels_option("Only objects with all of these labels.")
 @output_option("table", "json", "yaml", "name")
 def get(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tools.options import complete_instance
+
 if TYPE_CHECKING:
     from dataplane.client import Client
 
@@ -28,7 +30,11 @@ def command() -> None:
 
 def _options() -> list[click.Parameter]:
     return [
-        click.Option(["--instance"], help="Of `isolane up`.  [default: the machine's host name]"),
+        click.Option(
+            ["--instance"],
+            help="Of `isolane up`.  [default: the machine's host name]",
+            shell_complete=complete_instance,
+        ),
         click.Option(
             ["-o", "--output"],
             type=click.Choice(["table", "json"]),

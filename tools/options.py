@@ -15,6 +15,7 @@ from policy.store import DEFAULT_LOCATION, LOCATION_VARIABLE, NoStoreError, Stor
 if TYPE_CHECKING:
     from policy.errors import Problem
     from policy.model import Intent, Labels
+    from policy.store import Reading
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -152,21 +153,75 @@ class KindArgument(click.ParamType[str]):
         return [CompletionItem(kind) for kind in KINDS if kind.lower().startswith(incomplete.lower())]
 
 
-def complete_name(
-    context: click.Context, _parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    """Names that the store has of the kind on the command line; none when there is no store."""
+Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def _from_store(names: "Callable[[Reading, click.Context, str], list[str]]") -> Complete:
+    """What the store says; nothing when there is none."""
+
+    def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from policy.errors import PolicyError
+        from policy.store import Reading
+
+        location = context.params.get("location") or DEFAULT_LOCATION
+        try:
+            with opened(location, create=False) as store:
+                found = names(Reading(store), context, incomplete)
+        except PolicyError:
+            return []
+        return [CompletionItem(name) for name in found if name.startswith(incomplete)]
+
+    return complete
+
+
+def _names(reading: "Reading", context: click.Context, incomplete: str) -> list[str]:
+    """Of the kind on the command line."""
     from policy import finding
-    from policy.errors import PolicyError
-    from policy.store import Reading
 
     kind = context.params.get("kind")
-    location = context.params.get("location") or DEFAULT_LOCATION
-    if kind is None:
-        return []
+    return finding.names(reading, kind, incomplete) if kind else []
+
+
+def _tenants(reading: "Reading", _context: click.Context, _incomplete: str) -> list[str]:
+    from policy import finding
+
+    return finding.tenants(reading)
+
+
+def _hosts(reading: "Reading", _context: click.Context, _incomplete: str) -> list[str]:
+    from policy import documents
+
+    return _managed(documents.intent_from(reading.under(documents.prefix_of("Host"))))
+
+
+def _managed(intent: "Intent") -> list[str]:
+    return [host.name for host in intent.hosts if host.managed]
+
+
+complete_name = _from_store(_names)
+complete_tenant = _from_store(_tenants)
+complete_host = _from_store(_hosts)
+
+
+def complete_host_of_files(
+    context: click.Context, _: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Of the FILEs before it on the command line."""
+    from policy import manifest
+    from policy.errors import ManifestError
+
+    files = context.params.get("files") or map(Path, context.args)  # args: click reads no further than --host
     try:
-        with opened(location, create=False) as store:
-            names = finding.names(Reading(store), kind, incomplete)
-    except PolicyError:
+        stated, _problems = manifest.read(files)
+    except ManifestError:
         return []
-    return [CompletionItem(name) for name in names]
+    return [CompletionItem(name) for name in _managed(stated) if name.startswith(incomplete)]
+
+
+def complete_instance(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Of the data planes that run here."""
+    from dataplane import server
+
+    sockets = server.RUN_DIRECTORY.glob(server.socket_path("*").relative_to(server.RUN_DIRECTORY).as_posix())
+    names = sorted(path.parent.name for path in sockets)
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tools.options import complete_host_of_files
+
 if TYPE_CHECKING:
     from dataplane.stats import Counters
     from policy.model import Address, Mac, Policy
@@ -50,7 +52,7 @@ class _PortFile(click.ParamType[tuple[str, Path]]):
     required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
 )
-@click.option("--host", required=True, help="Name of the Host to be.")
+@click.option("--host", required=True, help="Name of the Host to be.", shell_complete=complete_host_of_files)
 @click.option(
     "--in",
     "inputs",

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.shell_completion import BashComplete
 from click.testing import CliRunner, Result
 
+from dataplane import server
 from policy import events, intent
 from policy.events import Event
 from policy.schema import KINDS
@@ -478,6 +480,11 @@ def test_a_store_that_is_none(shell: Shell) -> None:
         (["isolane", "delete", "port", "red-w"], ["red-web"]),
         (["isolane", "explain", "Port.att"], ["Port.attach"]),
         (["isolane", "desc"], ["describe"]),
+        (["isolane", "get", "ports", "--tenant", "r"], ["red"]),
+        (["isolane", "agent", "--host", "h"], ["h1", "h2"]),
+        (["isolane", "compile", "examples/raw-records.yaml", "--host", ""], ["h1", "h2"]),
+        (["isolane", "replay", "examples/none.yaml", "--host", ""], []),
+        (["isolane", "replay", "README.md", "--host", ""], []),
     ],
 )
 def test_completion(applied: Shell, words: list[str], expected: list[str]) -> None:
@@ -488,8 +495,31 @@ def test_completion(applied: Shell, words: list[str], expected: list[str]) -> No
         "COMP_CWORD": str(len(words) - 1),
         "ISOLANE_STORE": applied.location,
     }
-    done = subprocess.run([BIN / "isolane"], env=environment, capture_output=True, text=True, check=True)
-    assert [line.partition(",")[2] for line in done.stdout.splitlines()] == expected
+    done = subprocess.run(
+        [BIN / "isolane"], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert [line.partition(",")[2] for line in done.stdout.split()] == expected
+
+
+def test_completion_without_a_store(shell: Shell) -> None:
+    test_completion(shell, ["isolane", "get", "ports", "--tenant", ""], [])
+    assert not Path(shell.location).exists()
+
+
+def test_completion_of_instances(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those with a socket."""
+    monkeypatch.setattr(server, "RUN_DIRECTORY", tmp_path)
+    for name in ("h1", "isl-h1", "h2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dataplane.sock").touch()
+    (tmp_path / "h3").mkdir()
+    complete = BashComplete(main, {}, "isolane", "_ISOLANE_COMPLETE").get_completions
+    for words in (
+        ["node", "status", "--instance"],
+        ["node", "ping-pa", "--instance"],
+        ["agent", "--instance"],
+    ):
+        assert [item.value for item in complete(words, "h")] == ["h1", "h2"]
 
 
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
