@@ -669,7 +669,7 @@ def write(item: Object) -> dict[str, Plain]:
 
 
 def write_all(item: Object) -> dict[str, Plain]:
-    """The spec of an object with every field, None for what is left out; sections that are left out too."""
+    """The spec of an object with every field: what holds when it is left out, None where that is nothing."""
     fields = KINDS[item.id.kind].fields
     return {field.name: None for field in fields} | _write_fields(fields, item, whole=True)
 
@@ -736,12 +736,23 @@ def _write_fields(declared: tuple[Field, ...], item: Any, whole: bool = False) -
     spec: dict[str, Plain] = {}
     for field in declared:
         value = getattr(item, field.attribute)
-        if value is None or (value == field.default and not whole):
+        if value is None or (value == field.default and (not whole or _stands_for_nothing(field))):
             continue
         spec[field.name] = (
             [_write_one(field.type, each) for each in value] if field.many else _write_one(field.type, value)
         )
     return spec
+
+
+def _stands_for_nothing(field: Field) -> bool:
+    """Whether nobody could state the default, such as VSID 0."""
+    if field.many or isinstance(field.type, Section):
+        return False
+    try:
+        field.type.parse(field.default)
+    except (ValueError, TypeError):
+        return True
+    return False
 
 
 def _write_one(type_: Scalar | Section, value: Any) -> Plain:

@@ -117,12 +117,22 @@ def _table(items: list["Object"]) -> Iterator[str]:
 @click.argument("kind", type=KindArgument())
 @click.argument("name", shell_complete=complete_name)
 @store_option
-def describe(kind: str, name: str, location: str) -> None:
+@click.option(
+    "--events",
+    "most",
+    default=10,
+    show_default=True,
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Of its events the newest.",
+)
+def describe(kind: str, name: str, location: str, most: int) -> None:
     """Print an object, what it was given, what refers to it, which hosts have applied it, and its events.
 
     \b
-    Example:
+    Examples:
       isolane describe port blue/web
+      isolane describe host h1 --events 100
     """
     from policy import documents, events, finding, intent, schema
     from policy.store import Reading
@@ -140,19 +150,27 @@ def describe(kind: str, name: str, location: str) -> None:
     view = _view(snapshot, item)
     click.echo(f"{identity}: {schema.KINDS[kind].meaning}")
     click.echo(f"revision: {revision}")
-    for section in ("spec", "allocated"):
-        for key, value in view.get(section, {}).items():
-            click.echo(f"{words(key)}: {cell(value)}{' (allocated)' if section == 'allocated' else ''}")
+    stated, allocated = view.get("spec", {}), view["allocated"]
+    defaults = {
+        key: value
+        for key, value in schema.write_all(item).items()
+        if key not in stated and key not in allocated and value not in (None, [], "")
+    }
+    for section, remark in ((stated, ""), (allocated, " (allocated)"), (defaults, " (default)")):
+        for key, value in section.items():
+            click.echo(f"{words(key)}: {cell(value)}{remark}")
     for label, value in item.labels:
         click.echo(f"label {label}: {value}")
     for referrer in sorted(referrers - {identity}):
         click.echo(f"used by: {referrer}")
     for line in _host_lines(policy, snapshot, revision):
         click.echo(line)
-    for event in events.read(snapshot.items):
-        if event.is_about(str(identity)):
-            when = datetime.fromtimestamp(event.time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            click.echo(f"event {when}: {event.source}: {event.text}")
+    told = [event for event in events.read(snapshot.items) if event.is_about(str(identity))]
+    if 0 < most < len(told):
+        click.echo(f"older events: {len(told) - most} are left out, --events {len(told)} prints them too")
+    for event in told[-most:] if most else ():
+        when = datetime.fromtimestamp(event.time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        click.echo(f"event {when}: {event.source}: {event.text}")
 
 
 def _referrers(store: "Store", reading: "Reading", identity: "ObjectId") -> set["ObjectId"]:

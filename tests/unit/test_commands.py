@@ -396,6 +396,39 @@ def test_describe(applied: Shell) -> None:
     assert re.fullmatch(r"event \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ: apply: 17 created", lines[-1])
 
 
+def test_describe_tells_the_newest_events(applied: Shell) -> None:
+    for number in range(12):
+        applied("apply", "-f", applied.file("mine.yaml", MINE.replace("front", f"front{number}")))
+
+    def events_of(*words: str) -> list[str]:
+        lines = applied("describe", "port", "mine", *words).stdout.splitlines()
+        return [line for line in lines if "event" in line]
+
+    shown = events_of()
+    assert shown[0] == "older events: 2 are left out, --events 12 prints them too"
+    assert len(shown) == 11 and all(line.endswith("apply: 1 changed") for line in shown[1:])
+    every = events_of("--events", "12")
+    assert every[0].endswith("apply: 1 created") and every[2:] == shown[1:]
+    assert events_of("--events", "1")[1:] == shown[-1:]
+    assert events_of("--events", "0") == []
+
+
+def test_what_holds_where_nothing_is_stated(applied: Shell) -> None:
+    assert "translation: nvgre (default)" in applied("describe", "vmsubnet", "Red_VMSubnet1").stdout
+    assert "translation: rewrite\n" in applied("describe", "vmsubnet", "Blue_VMSubnet1").stdout
+    assert "managed: yes (default)" in applied("describe", "host", "h1").stdout
+    route = """\
+kind: CustomerRoute
+metadata: {name: far, tenant: blue}
+spec: {vmNetwork: Blue_VMNet, prefix: 10.9.0.0/16, nextHop: 10.1.1.10}
+"""
+    applied("apply", "-f", "-", stdin=route)
+    heading, row = applied("get", "customerroutes").stdout.splitlines()
+    assert heading.endswith("METRIC  VIRTUAL SUBNET ID") and row.split()[-2:] == ["0", "-"]
+    lines = applied("describe", "customerroute", "far").stdout.splitlines()
+    assert "metric: 0 (default)" in lines and not any("virtual subnet" in line for line in lines)
+
+
 def test_explain(shell: Shell) -> None:
     assert "Host: A machine with a place in the provider network" in shell("explain").stdout
     assert "left out: one that nobody has" in shell("explain", "vmsubnet.vsid").stdout
