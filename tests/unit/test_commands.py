@@ -5,13 +5,15 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from click.shell_completion import BashComplete
 from click.testing import CliRunner, Result
 
-from dataplane import server
+from dataplane import client, server
+from dataplane.client import ClientError
 from policy import events, intent
 from policy.events import Event
 from policy.schema import KINDS
@@ -440,6 +442,44 @@ def test_explain(shell: Shell) -> None:
 
 def test_the_manifest_reference_is_up_to_date(shell: Shell) -> None:
     assert shell("explain", "-o", "markdown").stdout == (ROOT / "docs" / "manifests.md").read_text()
+
+
+# ---- node ----------------------------------------------------------------------------------------
+
+
+class FakeClient:
+    """A data plane with one Provider Address, on a network of one more."""
+
+    def __init__(self, instance: str) -> None:
+        assert instance == "h1"
+
+    def __enter__(self) -> "FakeClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def status(self) -> dict[str, Any]:
+        return {"providerAddresses": ["fd77::1"], "tables": {"routes": 1, "next_hops": 2}, "agent": None}
+
+    def ping_pa(self, address: str, seconds: float) -> dict[str, Any]:
+        if address != "fd77::2":
+            raise ClientError(f"ping_pa: {address} does not answer", "refused")
+        return {"address": address, "mac": "02:00:00:00:77:02", "seconds": seconds}
+
+
+def test_node(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "Client", FakeClient)
+    status = json.loads(shell("node", "status", "--instance", "h1", "-o", "json").stdout)
+    assert status["tables"] == {"routes": 1, "nextHops": 2}
+
+    def ping(address: str, status: int = 0) -> Result:
+        return shell("node", "ping-pa", address, "--instance", "h1", status=status)
+
+    assert ping("fd77:0::2").stdout == "fd77::2 is at 02:00:00:00:77:02\n"
+    assert ping("fd77::3", 1).stderr == "Error: ping-pa: fd77::3 does not answer\n"
+    assert ping("fd77::1", 1).stderr == "Error: ping-pa: fd77::1 is this host's own\n"
+    assert "'fd77' is not an IP address" in ping("fd77", 2).stderr
 
 
 # ---- the documents -------------------------------------------------------------------------------
