@@ -154,7 +154,7 @@ class Run:
         neighbours = self._neighbours()
         with ExitStack() as files:
             outs = {name: files.enter_context(path.open("wb")) for name, path in outputs.items()}
-            ins = [(self.ports[port], files.enter_context(path.open("rb"))) for port, path in inputs]
+            ins = [(port, files.enter_context(path.open("rb"))) for port, path in inputs]
             dataplane = files.enter_context(core.Dataplane(config))
             for name, (mac, mtu) in self._links().items():
                 out = core.PortConfig(name, core.PortKind.PCAP, _mac(mac), mtu, fds=[outs[name].fileno()])
@@ -162,11 +162,12 @@ class Run:
             for address, mac in neighbours.items():
                 dataplane.set_neighbour(address, _mac(mac))
             dataplane.apply(self.tables.change_set().encode())
-            for port, source in ins:
+            for name, source in ins:
                 try:
-                    dataplane.replay_source(port, source.fileno())
+                    dataplane.replay_source(self.ports[name], source.fileno())
                 except CaptureError as error:
-                    raise click.ClickException(f"{source.name}: {error}") from None
+                    reason = str(error).partition(": ")[2]  # what is before it has the core's number
+                    raise click.ClickException(f"{source.name}: capture for port {name}: {reason}") from None
             dataplane.replay(batch, LINGER)
             by_port = {name: dataplane.port_counters(port) for name, port in sorted(self.ports.items())}
             return {**_view(dataplane.counters()), "ports": {name: _view(c) for name, c in by_port.items()}}
