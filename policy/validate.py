@@ -174,9 +174,12 @@ def provider_addresses_are_on_site(intent: Intent) -> Problems:
             continue
         subnet = site.subnet_of(pa)
         if subnet is None:
-            yield intent.problem(owner, path, f"{pa} is in no subnet of {site.id}, where {host.id} is")
+            text = (
+                f"{pa} is in no subnet of {site.id}{_mended_at(intent, owner, site.id)}, where {host.id} is"
+            )
+            yield intent.problem(owner, path, text)
         elif misfit := _misfit(pa, subnet.prefix, subnet.gateway):
-            yield intent.problem(owner, path, misfit)
+            yield intent.problem(owner, path, f"{misfit}{_mended_at(intent, owner, site.id)}")
 
 
 def provider_addresses_are_unique(intent: Intent) -> Problems:
@@ -479,9 +482,10 @@ def addresses_fit_their_subnet(intent: Intent) -> Problems:
             path = f"spec.addresses[{index}]"
             prefix = subnet.prefix_of(address)
             if prefix is None:
-                yield intent.problem(port.id, path, f"{address} is in no prefix of {subnet.id}")
+                text = f"{address} is in no prefix of {subnet.id}{_mended_at(intent, port.id, subnet.id)}"
+                yield intent.problem(port.id, path, text)
             elif misfit := _misfit(address, prefix, gateway_of(subnet, prefix)):
-                yield intent.problem(port.id, path, misfit)
+                yield intent.problem(port.id, path, f"{misfit}{_mended_at(intent, port.id, subnet.id)}")
 
 
 def customer_addresses_are_unique_in_a_subnet(intent: Intent) -> Problems:
@@ -929,6 +933,11 @@ def _misfit(address: Address, prefix: Prefix, gateway: Address | None = None) ->
     if prefix.version == 4 and address == prefix.broadcast_address:
         return f"{address} is the broadcast address of {prefix}"
     return ""
+
+
+def _mended_at(intent: Intent, told: ObjectId, other: ObjectId) -> str:
+    """Where the other one is stated, if the one that is told of is in the store and was right there."""
+    return _at(intent, other) if intent.is_stored(told) and not intent.is_stored(other) else ""
 
 
 def _at(intent: Intent, subject: ObjectId) -> str:

@@ -250,6 +250,33 @@ def test_a_problem_in_what_is_stored_already_says_so(store: MemoryStore) -> None
     assert "store: Port blue/blue-web: spec.addresses[0]: 10.1.1.10 is in no prefix of" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("subnet", "expected"),
+    [
+        (
+            "prefixes: [10.99.0.0/24]",
+            "10.1.1.10 is in no prefix of VMSubnet blue/Blue_VMSubnet1 at net.yaml:2",
+        ),
+        (
+            'prefixes: [10.1.1.0/24, "fd00:1:1::/64"], gateways: [10.1.1.10]',
+            "10.1.1.10 is the gateway of 10.1.1.0/24 at net.yaml:2",
+        ),
+    ],
+)
+def test_a_problem_of_what_is_stored_names_the_file_that_makes_it(
+    store: MemoryStore, tmp_path: Path, subnet: str, expected: str
+) -> None:
+    path = tmp_path / "net.yaml"
+    text = NEW_SUBNET.replace("NAME", "Blue_VMSubnet1").replace(
+        "%s", f"{subnet}, vsid: 5001, translation: rewrite"
+    )
+    path.write_text(text)
+    with pytest.raises(ManifestError) as caught:
+        intent.commit(store, intent.apply(*manifest.read([path])))
+    lines = str(caught.value).replace(f"{tmp_path}/", "").splitlines()
+    assert f"store: Port blue/blue-web: spec.addresses[0]: {expected}" in lines
+
+
 def test_what_changes_nothing_makes_no_revision_when_a_hold_has_ended(
     store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
