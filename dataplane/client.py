@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import select
 import socket
 from collections.abc import Mapping
 from typing import Any, Self, TypedDict
@@ -9,6 +10,7 @@ from typing import Any, Self, TypedDict
 from dataplane import server, views, wire
 from dataplane.core import PortConfig
 from dataplane.handover import Handover
+from dataplane.server import Kind
 from dataplane.tables import RowKind
 from dataplane.views import Names
 
@@ -57,10 +59,12 @@ class Hello(TypedDict):
 class Client:
     """A connection to an instance; calls are answered in turn. One thread at a time.
 
-    Every method: ClientError in the process's own words, GoneError when it went away.
+    Every method: ClientError in the process's own words, GoneError when it went away. patience: seconds for a
+    reply to begin, else ClientError.
     """
 
-    def __init__(self, instance: str) -> None:
+    def __init__(self, instance: str, patience: float | None = None) -> None:
+        self._patience = patience
         path = server.socket_path(instance)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
@@ -214,6 +218,7 @@ class Client:
         try:
             with contextlib.suppress(BrokenPipeError):  # why may stand in a last reply
                 wire.send(self._socket, {"method": method, "params": params}, payload, fds)
+            self._await_reply(method)
             frame = wire.receive(self._socket)
             parts = [frame.payload]
             while frame.header.get("more"):
@@ -227,3 +232,13 @@ class Client:
         if "error" in frame.header:
             raise ClientError(frame.header["error"], frame.header.get("kind", "internal"))
         return wire.Frame(frame.header, parts[0] if len(parts) == 1 else b"".join(parts), frame.fds)
+
+    def _await_reply(self, method: str) -> None:
+        if self._patience is None:
+            return
+        poller = select.poll()
+        poller.register(self._socket, select.POLLIN)
+        if not poller.poll(self._patience * 1000):
+            self.close()  # a late reply would be taken for that of the next call
+            text = f"{method}: no answer within {self._patience:g} s: the data plane hangs, or has much to do"
+            raise ClientError(text, Kind.BUSY)

@@ -109,6 +109,27 @@ class Device:
         with self._errors():
             return self._read_device() is not None and links.find_at(self.place) is not None
 
+    def is_as_left(self) -> bool:
+        """Whether nobody has changed what open_… set on a device that is_present(). DeviceError."""
+        with self._errors():
+            link = links.find_at(self.place)
+            if link is None:
+                return False
+            is_ours = self.opening in (Opening.TAP, Opening.VETH)
+            if is_ours and (link.mac != self.mac or link.mtu > self.mtu):
+                return False  # down, or with less than its MTU, is what a VM may want
+            return netns.call(None, self._is_host_end_as_left)
+
+    def repair(self) -> None:
+        """Set it again, if it is not as open_… left it. DeviceError: what only the operator can."""
+        with self._errors():
+            match self.opening:
+                case Opening.TAP | Opening.VETH:
+                    netns.call(self.place.namespace, self._set_vm_end)
+                case Opening.UNDERLAY:
+                    netns.call(None, _check_named_underlay, self.name, self.mac, self.mtu)
+            netns.call(None, self._repair_host_end)
+
     def resize(self, mac: str, mtu: int) -> Self:
         """Gives the VM's device another MAC and MTU; the core learns of it when it attaches the result, which
         takes this one's place. A device of the host stays as it is and so may take less; an underlay has to
@@ -164,6 +185,40 @@ class Device:
         except OSError:
             return None
         return ifreq[:16].rstrip(b"\0").decode()
+
+    def _is_host_end_as_left(self) -> bool:
+        name = self._read_device()
+        if self.opening is Opening.TAP or name is None:
+            return True
+        with IPRoute() as ip:
+            link = links.get(ip, name)
+            program = bpf_programs.DIVERT if self.opening is Opening.UNDERLAY else bpf_programs.DROP
+            is_kept = link.up and links.drops_at_ingress(ip, link, program)
+        if self.opening is Opening.UNDERLAY:
+            is_same = link.mac == self.mac and link.mtu >= self.mtu
+            return is_kept and is_same and not ethtool.active(name) & set(_RECEIVE_MERGING)
+        is_silent = all(links.read_sysctl(key) in (None, value) for key, value in links.silence(name).items())
+        return is_kept and is_silent and link.mtu >= self.mtu
+
+    def _repair_host_end(self) -> None:
+        """What is changed is in `undo` already, or was before it was opened."""
+        name = self._read_device()
+        if self.opening is Opening.TAP or name is None:
+            return
+        scratch = Undo()
+        with IPRoute() as ip:
+            link = links.get(ip, name)
+            if isinstance(self, Underlay):
+                ethtool.switch(name, _RECEIVE_MERGING, False)
+                links.drop_at_ingress(scratch, ip, link, bpf_programs.DIVERT, self.pas)
+                return
+            _silence(scratch, ip, link)
+        links.set_link(link.index, mtu=max(link.mtu, self.mtu), state="up")
+
+    def _set_vm_end(self) -> None:
+        with IPRoute() as ip:
+            mtu = min(links.get(ip, self.name).mtu, self.mtu)
+        links.set_link(self.place.index, address=self.mac, mtu=mtu)
 
     def _set(self, mac: str, mtu: int) -> None:
         netns.call(self.place.namespace, links.set_link, self.place.index, address=mac, mtu=mtu)
@@ -284,6 +339,7 @@ def _open_tap(undo: Undo, namespace: str | None, name: str, mac: str, mtu: int, 
             fcntl.ioctl(undo.fds[0], _TUNSETPERSIST, 1)
         undo.add("remove", *astuple(place))
     links.set_link(place.index, address=mac, mtu=mtu, txqlen=TX_QUEUE_LEN)
+    links.send_at_once(place.index)
     links.set_link(place.index, state="up")
     return place
 
@@ -363,6 +419,8 @@ def _open_existing(undo: Undo, name: str, queues: int) -> Link:
         link = links.get(ip, name)
         if link.flags & links.IFF_LOOPBACK:
             raise DeviceError("is the loopback")
+        if link.alias == ALIAS:
+            raise DeviceError("is another port's")
         if addresses := links.addresses(ip, link.index):
             raise DeviceError(f"the host has address {addresses[0]} on it; there must be none")
         _silence(undo, ip, link)
@@ -433,6 +491,11 @@ def _open_underlay(
     groups = Groups(link.index, fds[0], joining)
     device = (name, Opening.UNDERLAY, _place(link), link.mac, mtu, fds)
     return Underlay(*device, undo.pop_all(), held, pas=pas, groups=groups)
+
+
+def _check_named_underlay(name: str, mac: str, mtu: int) -> None:
+    with IPRoute() as ip:
+        _check_underlay(links.get(ip, name), mac, mtu)
 
 
 def _check_underlay(link: Link, mac: str, mtu: int) -> None:

@@ -12,7 +12,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 
@@ -24,7 +24,7 @@ from dataplane.notify import notify, watchdog_seconds
 from dataplane.server import Kind
 from dataplane.tables import RowKind
 from policy import intent
-from policy.attachments import UNDERLAY_ID, Attachments, Wanted, wanted_of
+from policy.attachments import AT_ONCE, UNDERLAY_ID, Attachments, Wanted, doubtful, wanted_of
 from policy.compiler import own_pas
 from policy.errors import PolicyError
 from policy.happenings import (
@@ -32,6 +32,7 @@ from policy.happenings import (
     Backoff,
     Broken,
     DataplaneGone,
+    Doubtful,
     Happening,
     Happenings,
     Stop,
@@ -63,7 +64,10 @@ _CONNECT_SECONDS = 0.02
 _HOPS_SECONDS = 0.5
 """Within them the neighbours of a data plane are read once, of which there may be many."""
 
+_UNKNOWN = "no such host, or not one that isolane runs on"
 _HOPE_SECONDS = 1.0
+_AWAY_SECONDS = 3.0
+"""A data plane that is started again is back before; of one that is not the store is told."""
 
 log = structlog.get_logger()
 
@@ -148,6 +152,7 @@ class Agent:
         self._client: Client | None = None
         self._idle: Client | None = None  # its end is the data plane's
         self._connection = 0
+        self._away = time.monotonic()  # when the data plane went
         self._refusal = Backoff()  # by a data plane that is there
         self._pusher: Pusher | None = None
         self._ids: Ids | None = None  # of the rows and ports that the data plane had
@@ -160,15 +165,22 @@ class Agent:
         self._problems: list[str] = []
         self._retry = Backoff()
         self._resync = time.monotonic() + options.resync
+        self._is_looking = False
+        self._unlooked: set[str] = set()
         self._hopeful = 0.0  # what fails is tried at once if something comes then or later
         self._hops_due: float | None = None  # when next hops, which may be new, are listened to
 
     def run(self) -> None:
+        has_ended = False  # else a successor goes on with the devices
         try:
             while not self._take_all(self._next()):
                 self._work()
+            has_ended = True
+        except AgentError:
+            has_ended = self._ready is not None
+            raise
         finally:
-            if self._options.remove:
+            if self._options.remove and has_ended:
                 if self._client is None:
                     self._connect()  # what an agent before this one opened
                 self._attachments.close()
@@ -218,6 +230,10 @@ class Agent:
                         self._lose_dataplane("it ended")
                 case Seen():
                     self._notice(each)
+                case Doubtful():
+                    self._is_looking = False
+                    self._doubt(each.names)
+                    self._look(())
                 case Broken():
                     raise each.error
                 case Stop():
@@ -239,17 +255,38 @@ class Agent:
             self._say_ready()  # as ready as it can be; whoever waits for it need not wait for the store
 
     def _notice(self, seen: Seen) -> None:
-        now = time.monotonic()
-        if self._attachments.notice(seen):
-            log.warning("devices have gone: opening them again")
-            self._attached, self._retry = None, Backoff()
-        elif (seen.came or seen.unsure) and self._attachments.problems and now >= self._hopeful:
+        concerned, now = self._attachments.concerned(seen), time.monotonic()
+        if len(concerned) > AT_ONCE:
+            self._look(concerned)
+        else:
+            self._doubt(concerned)
+        if (seen.came or seen.unsure) and self._attachments.problems and now >= self._hopeful:
             self._retry = Backoff()  # what was missing may be there
             self._hopeful = now + _HOPE_SECONDS  # it may be a try of ours that was seen
 
+    def _look(self, names: Collection[str]) -> None:
+        """At devices, of which there may be a thousand, while changes are taken up."""
+        self._unlooked.update(names)
+        if self._is_looking or not self._unlooked:
+            return
+        self._is_looking, names, self._unlooked = True, self._unlooked, set()
+        devices, happenings = self._attachments.devices(names), self._happenings
+        arguments = (lambda: happenings.put(Doubtful(doubtful(devices))), happenings)
+        threading.Thread(target=guarded, args=arguments, name="look", daemon=True).start()
+
+    def _doubt(self, names: Collection[str]) -> None:
+        if self._attachments.doubt(names):
+            log.warning("devices are not as they were left: putting them right")
+            self._attached, self._retry = None, Backoff()
+
     def _work(self) -> None:
         """What is due, if it can be done."""
-        if (self._client is None and not self._connect()) or self._view is None:
+        if self._client is None and not self._connect():
+            if time.monotonic() > self._away + _AWAY_SECONDS:
+                text = f"the data plane of instance {self._options.instance} is not there"
+                self._telling.tell(self._revision, intent.FAILED, [text], None, "")
+            return
+        if self._view is None:
             return
         if time.monotonic() >= self._resync:
             self._check()
@@ -287,7 +324,7 @@ class Agent:
         seconds = round(time.monotonic() - begun, 6)
         log.info("loaded", revision=stored.revision, objects=len(stored.items), seconds=seconds)
         if not self._view.is_managed:
-            log.warning("no such host, or not one that isolane runs on", host=self._options.host)
+            log.warning(_UNKNOWN, host=self._options.host)
 
     def _change(self, changes: Mapping[str, bytes | None]) -> None:
         """A few rows at once where that is possible, else all of them next."""
@@ -345,12 +382,13 @@ class Agent:
         self._client, self._idle = client, idle
         self._pusher = Pusher(client, self._options.host)
         self._is_pushed, self._attached = False, None
-        self._problems, self._retry = [], Backoff()
+        self._problems, self._retry = [*self._unreadable], Backoff()
         connection, happenings = self._connection, self._happenings
         arguments = (lambda: await_end(idle, connection, happenings), happenings)
         threading.Thread(target=guarded, args=arguments, name="dataplane", daemon=True).start()
         log.info("connected", instance=self._options.instance, ports=len(self._attachments.names))
-        return True
+        self._report()
+        return self._client is not None
 
     def _know_ids(self, client: Client) -> None:
         """A data plane that has rows says what is called what there; a new one goes by our ids, if we have
@@ -378,6 +416,7 @@ class Agent:
             self._client = self._idle = self._pusher = self._unsettled = None
             self._applied = 0
             self._connection += 1
+            self._away = time.monotonic()
 
     # ---- pushing
 
@@ -433,7 +472,7 @@ class Agent:
             self._is_pushed = True
             self._attach()
             view.prune()
-        except PushError as error:
+        except (PushError, PolicyError) as error:
             self._fail([str(error)], None)
         except ClientError as error:
             self._lose_dataplane(str(error), error)
@@ -475,8 +514,9 @@ class Agent:
                 log.warning("the data plane has not the rows it was given: pushing them again")
                 self._is_pushed = False
             if not self._attachments.check():
-                log.warning("devices are not as they were left: opening them again")
+                log.warning("the data plane has not the ports it was given: attaching them again")
                 self._attached = None
+            self._look(self._attachments.names)
         except ClientError as error:
             self._lose_dataplane(str(error), error)
 
@@ -519,7 +559,8 @@ class Agent:
     def _publish(self, state: str, pushed: Pushed | None) -> None:
         self._report()
         digest = self._pusher.digest if self._pusher is not None else ""
-        self._telling.tell(self._revision, state, self._problems, pushed, digest)
+        ports = self._attachments.problems.keys() & self._view.ids.ports if self._view is not None else ()
+        self._telling.tell(self._revision, state, self._problems, pushed, digest, ports)
         self._say_ready()
 
     def _say_ready(self) -> None:
@@ -529,11 +570,13 @@ class Agent:
 
     def _report(self) -> None:
         """To the data plane, for `isolane node status`."""
+        is_known = self._view is None or self._view.is_managed
+        unknown = [] if is_known else [f"{_UNKNOWN}: {self._options.host}"]
         report = {
             "pid": os.getpid(),
             "revision": self._applied,
             "state": intent.FAILED if self._problems else intent.APPLIED if self._applied else "starting",
-            "problems": self._problems,
+            "problems": self._problems + unknown,
             "store": self._store_problem or "available",
         }
         try:

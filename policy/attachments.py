@@ -34,6 +34,9 @@ system call does not return.
 
 log = structlog.get_logger()
 
+_SERVING = f"{UNDERLAY_PORT}: provider addresses"
+"""Stands among names of ports for what is no matter of the device."""
+
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -126,7 +129,8 @@ class Attachments:
         self._attached: dict[str, _Attached] = {}
         self._client: Client | None = None
         self._queues = 1
-        self._gone: set[str] = set()  # as was seen or found
+        self._gone: set[str] = set()
+        self._altered: set[str] = set()  # by others
         self.problems: dict[str, str] = {}
         """By port name, why it has no device."""
 
@@ -166,7 +170,7 @@ class Attachments:
         before = underlay.pas.addresses
         hops = self._next_hops()
         wanted = before | pas if held else pas
-        with self._problem(UNDERLAY_PORT):
+        with self._problem(_SERVING):
             underlay.serve(wanted, hops)
         return bool(underlay.pas.addresses - before)
 
@@ -185,13 +189,17 @@ class Attachments:
         self.problems.clear()
         self.part(wanted)
         self._remove(name for name in self.names if name in self._gone)
-        self._gone.clear()
+        altered, self._gone, self._altered = self._altered, set(), set()
         self._put_back_left(wanted)
         resized = [name for name, each in self._attached.items() if len(each.device.fds) != self._queues]
         missing = [each for name, each in wanted.items() if name not in self._attached or name in resized]
         for name, there in self._attached.items():
             if name not in resized:
                 with self._problem(name):
+                    if name in altered:
+                        self._altered.add(name)
+                        there.device.repair()
+                        self._altered.remove(name)
                     self._adapt(wanted[name], there)
         if not missing:
             return False
@@ -200,25 +208,30 @@ class Attachments:
         self._open(missing, pas)
         return any(each.name == UNDERLAY_PORT for each in missing) and self._underlay() is not None
 
-    def notice(self, seen: Seen) -> bool:
-        """Whether devices have gone by what was seen of them. They are opened anew by the next sync()."""
-        gone = self._gone | self._absent(
+    def check(self) -> bool:
+        """Whether the data plane has these ports and no others, as far as it now has."""
+        assert self._client is not None, "connect() comes first"
+        return self.connect(self._client)
+
+    def concerned(self, seen: Seen) -> list[str]:
+        """Ports that have gone, or perhaps have, by what was seen."""
+        return [
             name
             for name, attached in self._attached.items()
             if attached.namespace in seen.unsure or (attached.namespace, attached.index) in seen.gone
-        )
-        found = gone != self._gone
-        self._gone = gone
-        return found
+        ]
 
-    def check(self) -> bool:
-        """Whether every device is still there, and the data plane has these and no others. Those that have
-        gone are opened anew by the next sync().
-        """
-        assert self._client is not None, "connect() comes first"
-        as_before = self.connect(self._client)
-        self._gone = self._absent(self._attached)
-        return as_before and not self._gone
+    def devices(self, names: Iterable[str]) -> dict[str, Device]:
+        return {name: self._attached[name].device for name in names if name in self._attached}
+
+    def doubt(self, names: Iterable[str]) -> bool:
+        """Whether devices have gone or are not as they were left. They are put right by the next sync()."""
+        doubtful = self.devices(names)
+        gone = {name for name, device in doubtful.items() if not _is_present(device)}
+        altered = {name for name in doubtful.keys() - gone if not _is_as_left(doubtful[name])}
+        self._gone |= gone
+        self._altered |= altered
+        return bool(gone or altered)
 
     def release(self) -> None:
         """Leave everything to the data plane."""
@@ -227,7 +240,8 @@ class Attachments:
         self._attached.clear()
 
     def close(self) -> None:
-        """Remove all devices; the data plane may have gone."""
+        """Remove all devices, those of a predecessor too; the data plane may have gone."""
+        self._put_back_left({})
         try:
             self._remove(self.names)
         except ClientError:
@@ -241,16 +255,11 @@ class Attachments:
         """Whoever is killed in between leaves ports whose device has gone, which its successor detaches."""
         removed = [self._attached.pop(name) for name in list(names)]
         _side_by_side(lambda attached: attached.device.close(), removed)
+        self._note({attached.key: None for attached in removed})
         for attached in removed:
             if self._client is not None:
                 with _refusal_ignored():
                     self._client.detach(attached.id)
-        self._note({attached.key: None for attached in removed})
-
-    def _absent(self, names: Iterable[str]) -> set[str]:
-        looked_at = list(names)
-        present = _side_by_side(lambda name: _is_present(self._attached[name].device), looked_at)
-        return {name for name, is_there in zip(looked_at, present, strict=True) if not is_there}
 
     def _put_back_left(self, wanted: dict[str, Wanted]) -> None:
         """What a predecessor has opened, or perhaps has, and nobody wants."""
@@ -381,9 +390,23 @@ def _is_as(attached: _Attached, wanted: Wanted | None) -> bool:
     return (wanted.id, wanted.key, wanted.owner) == (attached.id, attached.key, attached.owner)
 
 
+def doubtful(devices: Mapping[str, Device]) -> set[str]:
+    """Those that are not there, or not as they were left; by any thread. Of one that is closed meanwhile it
+    may say anything: have it looked at again before anything is done.
+    """
+    return {name for name, each in devices.items() if not (_is_present(each) and _is_as_left(each))}
+
+
 def _is_present(device: Device) -> bool:
     try:
         return device.is_present()
+    except DeviceError:
+        return False
+
+
+def _is_as_left(device: Device) -> bool:
+    try:
+        return device.is_as_left()
     except DeviceError:
         return False
 

@@ -74,13 +74,20 @@ class StoreState:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubtful:
+    """Ports whose devices have gone or are not as they were left, by a look that has ended."""
+
+    names: Set[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Broken:
     """A thread that waits has ended by an error that nobody expected: nothing more is heard from it."""
 
     error: BaseException
 
 
-Happening = Stored | Batch | StoreState | DataplaneGone | Seen | Stop | Broken
+Happening = Stored | Batch | StoreState | DataplaneGone | Seen | Doubtful | Stop | Broken
 Happenings = queue.Queue[Happening]
 
 

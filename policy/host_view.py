@@ -8,7 +8,7 @@ before and after it; a large one asks for all rows anew. Pure; one thread at a t
 import gc
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +22,7 @@ from dataplane import tables as dp
 from dataplane.tables import RowKind
 from policy import compiler, documents, port_rows, reconcile
 from policy.compiler import Presence
-from policy.errors import ObjectId
+from policy.errors import ObjectId, PolicyError
 from policy.model import CustomerRoute, Host, Object, Policy, Port, ProviderAddress, VMSubnet, intent_of
 from policy.reconcile import PUT_ORDER, Packed, Rows
 from policy.store import LAST
@@ -159,7 +159,10 @@ class HostView:
         self.ids = self.used_ids
 
     def whole(self) -> Whole:
-        """All rows. None at all while the host is not in the intent: nothing may be left of what it had."""
+        """All rows. None at all while the host is not in the intent: nothing may be left of what it had.
+
+        PolicyError: the store holds what nobody committed.
+        """
         if not self.is_managed:
             return Whole(dict.fromkeys(PUT_ORDER, b""), self.used_ids)
         networks = self._networks()
@@ -168,7 +171,11 @@ class HostView:
         places = port_rows.Places(subnets, endpoints.values(), endpoints[self.host])
         tenants = {tenant: self._ports.get(tenant, {}).values() for _, tenant, _ in networks}
         with uncollected():
-            remote = port_rows.rows_of(tenants, places)
+            try:
+                remote = port_rows.rows_of(tenants, places)
+            except (port_rows.DecodeError, LookupError, ValueError, OSError) as error:
+                self._load_all(tenants)  # whose error names the port
+                raise PolicyError(f"the store holds what nobody committed: {error!r}") from error
         self._homes = Counter(dict(zip(places.host_names, remote.homes.tolist(), strict=True)))
         self._homes[self.host] += len(self._local)
         tables = compiler.compile_host(self.policy, self.host, self._presence(networks))
@@ -184,6 +191,11 @@ class HostView:
             },
             self.used_ids,
         )
+
+    def _load_all(self, tenants: Iterable[str]) -> None:
+        for tenant in tenants:
+            for key, document in self._ports.get(tenant, {}).items():
+                _load_port(key, document)
 
     def _networks(self) -> frozenset[ObjectId]:
         """That have a port here."""
@@ -201,7 +213,7 @@ class HostView:
     def _ports_on(self, host: str) -> Iterator[Port]:
         for ports in self._ports.values():
             for key, document in _mentioning(ports, [_mention(host)]):
-                if port_rows.home(document)[1] == host:
+                if _home(key, document)[1] == host:
                     yield _load_port(key, document)
 
     # ---- what changes
@@ -242,7 +254,7 @@ class HostView:
         return {
             key: documents.load(key, value, complete=True)
             for key, value in changes.items()
-            if value is not None and (every or not _is_port(key) or port_rows.home(value)[1] == self.host)
+            if value is not None and (every or not _is_port(key) or _home(key, value)[1] == self.host)
         }
 
     def _take(self, changes: Mapping[str, bytes | None], items: Mapping[str, Object]) -> _Affected:
@@ -283,7 +295,7 @@ class HostView:
         mentions = [_mention(name) for name in (*hosts, *(subnet.name for subnet in subnets))]
         for tenant in self._ports if hosts else {identity.tenant for identity in subnets}:
             for key, document in _mentioning(self._ports.get(tenant, {}), mentions):
-                subnet, host = port_rows.home(document)
+                subnet, host = _home(key, document)
                 if host in hosts or ObjectId("VMSubnet", tenant, subnet) in subnets:
                     affected.ports.setdefault(key, (document, document))
                     if len(affected.ports) > MAX_AFFECTED:
@@ -357,6 +369,15 @@ def _mentioning(ports: Mapping[str, bytes], mentions: Collection[bytes]) -> Iter
             for key, document in part:
                 if any(mention in document for mention in mentions):
                     yield key, document
+
+
+def _home(key: str, document: bytes) -> tuple[str, str]:
+    """ManifestError."""
+    try:
+        return port_rows.home(document)
+    except port_rows.DecodeError:
+        _load_port(key, document)
+        raise
 
 
 def _is_port(key: str) -> bool:

@@ -5,7 +5,7 @@ whole and committed in one transaction with the grants that go with it, or not a
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import count
@@ -300,7 +300,9 @@ def selected(intent: Intent, kind: str, tenant: str | None = None, labels: Label
 # ---- hosts -------------------------------------------------------------------------------------------------
 
 HOST_PREFIX = "host/"
-"""Of what hosts' agents say: {"revision", "generation", "state", "problems", "time", "digest"}."""
+"""Of what hosts' agents say: {"revision", "generation", "state", "problems", "ports", "time", "digest"}.
+ports: each has one of the problems; the others are the host's.
+"""
 
 APPLIED, FAILED = "applied", "failed"
 
@@ -328,12 +330,17 @@ def without_agent(snapshot: Snapshot, policy: Policy) -> list[str]:
 
 
 def wait_applied(
-    store: Store, policy: Policy, revision: int, seconds: float, progress: Callable[[list[str]], None]
+    store: Store,
+    policy: Policy,
+    revision: int,
+    seconds: float,
+    progress: Callable[[list[str]], None],
+    ports: Collection[str] | None = None,
 ) -> None:
     """Until every host that isolane runs on has applied this revision. NotAppliedError: one has not, after
     `seconds`, or sooner where it has failed and does not get over it.
 
-    progress: is told from time to time who is behind.
+    progress: is told from time to time who is behind. ports: problems of others are passed over.
     """
     behind = {host.name for host in policy.hosts if host.managed}
     snapshot = store.snapshot(HOST_PREFIX)
@@ -342,10 +349,10 @@ def wait_applied(
     states = host_states(snapshot)
     with store.watch(snapshot.revision, HOST_PREFIX) as watch:
         while True:
-            behind = {host for host in behind if not _has_applied(states.get(host), revision)}
+            behind = {host for host in behind if not _has_applied(states.get(host), revision, ports)}
             if not behind:
                 return
-            failed = {host for host in behind if _has_failed(states.get(host), revision)}
+            failed = {host for host in behind if _has_failed(states.get(host), revision, ports)}
             now = time.monotonic()
             give_up = min(give_up, now + RECOVERY_SECONDS) if failed else end
             if now >= min(end, give_up):
@@ -369,9 +376,19 @@ def _why_not(
         yield f"not applied {when} by: {', '.join(names)}"
 
 
-def _has_applied(state: dict[str, Any] | None, revision: int) -> bool:
-    return state is not None and state.get("state") == APPLIED and state["revision"] >= revision
+def _has_applied(state: dict[str, Any] | None, revision: int, ports: Collection[str] | None) -> bool:
+    if not state or state["revision"] < revision:
+        return False
+    return state["state"] == APPLIED or not _concerns(state, ports)
 
 
-def _has_failed(state: dict[str, Any] | None, revision: int) -> bool:
-    return state is not None and state.get("state") == FAILED and state["revision"] >= revision
+def _has_failed(state: dict[str, Any] | None, revision: int, ports: Collection[str] | None) -> bool:
+    if not state or state["revision"] < revision:
+        return False
+    return bool(state["state"] == FAILED and _concerns(state, ports))
+
+
+def _concerns(state: dict[str, Any], ports: Collection[str] | None) -> bool:
+    """Whether one of the problems is the host's, or that of one of these ports; None: of any."""
+    blamed = state.get("ports", [])
+    return ports is None or len(state["problems"]) > len(blamed) or any(port in ports for port in blamed)

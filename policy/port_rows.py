@@ -47,6 +47,9 @@ class _Document(msgspec.Struct, frozen=True, gc=False):
     given: _Given = _Given()
 
 
+DecodeError = msgspec.MsgspecError
+"""A document is not what documents.dump writes."""
+
 _decode = msgspec.json.Decoder(_Document).decode
 
 _HEX = np.zeros(256, np.uint8)

@@ -39,6 +39,7 @@ KEPT_REVISIONS = 10_000
 
 _COMPACT_EVERY = 1_000
 _LOCK_SECONDS = 10.0
+_BUSY_SECONDS = 0.01
 _LOOK_SECONDS = 1.0
 _APPLICATION_ID = 0x49534C4E
 _VERSION = 1
@@ -176,7 +177,7 @@ class SqliteStore:
                 self._path, timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False
             )
             try:
-                self._prepare(connection)
+                self._prepare_patiently(connection)
             except BaseException:
                 connection.close()
                 raise
@@ -191,6 +192,20 @@ class SqliteStore:
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         return status.st_dev, status.st_ino
+
+    def _prepare_patiently(self, connection: sqlite3.Connection) -> None:
+        """To change the journal's mode SQLite does not wait for others that make the store too."""
+        end = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                self._prepare(connection)
+            except sqlite3.OperationalError as error:
+                is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not is_busy or time.monotonic() >= end:
+                    raise
+                time.sleep(_BUSY_SECONDS)
+            else:
+                return
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA synchronous = FULL")

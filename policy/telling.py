@@ -4,7 +4,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -45,12 +45,20 @@ class Telling:
         self._thread.start()
 
     def tell(
-        self, revision: int, state: str, problems: list[str], pushed: Pushed | None, digest: str
+        self,
+        revision: int,
+        state: str,
+        problems: list[str],
+        pushed: Pushed | None,
+        digest: str,
+        ports: Collection[str] = (),
     ) -> None:
+        """ports: those that each has a problem of its own."""
         document = {
             "revision": revision,
             "state": state,
             "problems": problems,
+            "ports": sorted(ports),
             "digest": digest,
             "generation": pushed.generation if pushed else self._said.get("generation", 0),
         }

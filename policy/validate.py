@@ -5,6 +5,7 @@
 checked.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, groupby, pairwise, permutations, product
@@ -17,6 +18,7 @@ from policy.model import (
     NVGRE_OVERHEAD,
     UNDERLAY_PORT,
     Address,
+    AttachKind,
     CustomerRoute,
     Host,
     Intent,
@@ -38,6 +40,9 @@ from policy.notation import write_reserved
 
 MAX_LOCAL_PORTS = 1023
 """Tenant ports of one host: DP_MAX_PORTS less the underlay."""
+
+_HOST_END = re.compile(r"il[0-9a-f]{12}")
+"""As dataplane.devices.host_end_name makes them."""
 
 Problems = Iterator[Problem]
 
@@ -583,6 +588,15 @@ def devices_are_used_once(intent: Intent) -> Problems:
         yield intent.problem(again.owner, again.path, text)
 
 
+def existing_devices_are_the_hosts(intent: Intent) -> Problems:
+    """Not the host ends of other ports' veths."""
+    for port in intent.ports:
+        attach = port.attach
+        if attach and attach.kind is AttachKind.DEVICE and _HOST_END.fullmatch(attach.device):
+            text = f"{attach.device} is a name of isolane's own devices"
+            yield intent.problem(port.id, "spec.attach.device", text)
+
+
 def hosts_hold_their_ports(intent: Intent) -> Problems:
     """The core's limit of a managed host; the first port beyond it is reported, those of the store first."""
     counts = Counter(port.host for port in intent.ports)
@@ -973,6 +987,7 @@ INTENT_RULES: tuple[Callable[[Intent], Problems], ...] = (
     unmanaged_hosts_have_no_rewrite_ports,
     hosts_are_on_the_logical_network,
     devices_are_used_once,
+    existing_devices_are_the_hosts,
     hosts_hold_their_ports,
     hosts_of_records_are_on_the_logical_network,
     records_are_in_a_subnet_of_their_tenant,

@@ -165,7 +165,8 @@ def apply(
             hosts = documents.policy_from(snapshot.items)
             if alone := intent.without_agent(snapshot, hosts):
                 click.echo(f"{intent.NO_AGENT}: {', '.join(alone)}", err=True)
-            intent.wait_applied(store, hosts, revision, wait, _print_behind)
+            ports = {identity.name for identity, _ in plan.outcomes if identity.kind == "Port"}
+            intent.wait_applied(store, hosts, revision, wait, _print_behind, ports)
 
 
 def _print_outcomes(plan: "Plan", remark: str = "") -> None:

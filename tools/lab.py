@@ -75,7 +75,8 @@ def up(
 
 
 def apply(files: Iterable[Path], prefix: str = DEFAULT_PREFIX, seconds: float = READY_SECONDS) -> "Plan":
-    """Apply manifests to a lab that is up: hosts follow, and VMs get namespaces, addresses and routes.
+    """Apply manifests to a lab that is up: hosts follow, and VMs that lack them get namespaces, addresses and
+    routes, also those that another command has applied.
 
     ManifestError: nothing is changed. LabError: there is no lab, or the files state a host, for which there
     is no namespace. NotAppliedError: a host has not followed.
@@ -107,11 +108,9 @@ def apply(files: Iterable[Path], prefix: str = DEFAULT_PREFIX, seconds: float = 
         policy = documents.policy_from(store.snapshot(documents.PREFIX).items)
         intent.wait_applied(store, policy, revision, seconds, lambda _: None)
         changed = {identity for identity, outcome in plan.outcomes if outcome is not Outcome.UNCHANGED}
-        ports = [port for port in _vm_ports(policy) if port.id in changed]
+        ports = [port for port in _vm_ports(policy) if port.id in changed or not _is_configured(port, prefix)]
         _configure_vms(policy, prefix, ports)
         _wait_for_addresses(ports, prefix)
-        state.status["ports"] = _port_views(policy, prefix)
-        state.save()
     return plan
 
 
@@ -121,11 +120,15 @@ def down(prefix: str = DEFAULT_PREFIX) -> None:
 
 
 def status(prefix: str = DEFAULT_PREFIX) -> dict[str, Any]:
-    """The document of `lab status -o json`. LabError: there is no lab, or it isn't up."""
-    document = State.load(prefix).status
-    if document is None:
+    """The document of `lab status -o json`, with the ports of now. LabError: no lab, or it isn't up."""
+    from policy import documents
+
+    state = State.load(prefix)
+    if state.status is None:
         raise LabError(f"the lab with prefix {prefix} is not up: it is being built, or was left half made")
-    return document
+    with contextlib.closing(open_store(str(state.store), create=False)) as store:
+        policy = documents.policy_from(store.snapshot(documents.PREFIX).items)
+    return {**state.status, "ports": _port_views(policy, prefix)}
 
 
 # ---- building ----------------------------------------------------------------------------------------------
@@ -289,6 +292,14 @@ def _configure_vms(policy: "Policy", prefix: str, ports: "Collection[Port]") -> 
         if port in ports:
             lab_net.configure_vm(namespace, port.attach.device, addresses, ranks[namespace])
         ranks[namespace] += 1
+
+
+def _is_configured(port: "Port", prefix: str) -> bool:
+    from tools import lab_net
+
+    assert port.attach is not None
+    there = netns.call(_namespace(port, prefix), lab_net.addresses, port.attach.device)
+    return set(map(str, port.addresses)) <= there
 
 
 def _vm_ports(policy: "Policy") -> list["Port"]:

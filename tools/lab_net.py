@@ -93,6 +93,14 @@ def configure_vm(namespace: str, device: str, addresses: Iterable[VmAddress], ra
     netns.call(namespace, configure)
 
 
+def addresses(device: str) -> set[str]:
+    """Of a device in this namespace; none if it is not there."""
+    with IPRoute() as ip:
+        link = links.find(ip, device)
+        found = ip.get_addr(index=link.index) if link is not None else ()
+        return {message.get_attr("IFA_ADDRESS") for message in found}
+
+
 def unfinished_addresses(device: str) -> tuple[list[str], list[str]]:
     """Addresses of a device in this namespace under duplicate address detection, and those that failed it."""
     with IPRoute() as ip:

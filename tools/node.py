@@ -61,11 +61,15 @@ def _add_query(
     command.add_command(click.Command(method, callback=run, params=_options(), help=f"{text}\n\n{example}"))
 
 
+PATIENCE = 10.0
+"""Seconds; with a million records an answer takes a few."""
+
+
 def _ask(instance: str | None, method: "Callable[[Client], Callable[..., Any]]", **params: object) -> Any:
     from dataplane.client import Client, ClientError
 
     try:
-        with Client(instance or socket.gethostname()) as client:
+        with Client(instance or socket.gethostname(), PATIENCE) as client:
             return method(client)(**params)
     except ClientError as error:
         raise click.ClickException(str(error)) from None

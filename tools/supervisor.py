@@ -21,7 +21,6 @@ from tools.processes import stop_signals
 
 READY_SECONDS = 30.0
 STOP_SECONDS = 10.0
-_TICK = 0.05
 FIRST_DELAY, LAST_DELAY = 0.05, 5.0
 """Seconds until a process that died is started again; twice as long each time, unless it has lived longer."""
 
@@ -36,16 +35,23 @@ class ChildError(Exception):
 
 @dataclass
 class _Child:
-    """A process that is kept running."""
+    """A process that is kept running. watchdog: seconds for which it may say nothing."""
 
     name: str
     arguments: list[str]
+    watchdog: float
     process: subprocess.Popen[bytes] | None = None
     pidfd: int = -1
     begun: float = 0.0
+    heard: float = 0.0
     delay: float = FIRST_DELAY
     due: float = 0.0
     ready: bool = False
+
+    @property
+    def silent(self) -> float:
+        """When it has been so for too long."""
+        return self.heard + self.watchdog
 
 
 class Supervisor:
@@ -77,12 +83,13 @@ class Supervisor:
         self.end()
         self._stack.close()
 
-    def start(self, name: str, arguments: list[str], *first: str) -> None:
+    def start(self, name: str, arguments: list[str], *first: str, watchdog: float) -> None:
         """Until it says that it is ready. ChildError: it ends before. StoppedError: a signal came.
 
-        first: more arguments, of this first start.
+        first: more arguments, of this first start. watchdog: seconds after which a process that says nothing
+        is killed.
         """
-        child = _Child(name, arguments)
+        child = _Child(name, arguments, watchdog)
         self._children.append(child)
         self._spawn(child, first)
         end = time.monotonic() + READY_SECONDS
@@ -103,29 +110,39 @@ class Supervisor:
     def run(self) -> None:
         """Keep them running until a signal comes."""
         while True:
-            waiting = [child.due for child in self._children if child.process is None]
-            found = self._wait(min(waiting, default=None))
+            dues = [child.due if child.process is None else child.silent for child in self._children]
+            found = self._wait(min(dues))
             if self._stop in found:
                 return
+            now = time.monotonic()
             for child in self._children:
                 if child.pidfd in found:
                     code = self._reap(child)
-                    click.echo(f"{child.name} ended ({code}): starting it again", err=True)
-                elif child.process is None and time.monotonic() >= child.due:
-                    self._spawn(child)
+                    _say(f"{child.name} ended ({code}): starting it again")
+                elif child.process is None:
+                    if now >= child.due:
+                        self._spawn(child)
+                elif now >= child.silent:
+                    _say(f"{child.name} said nothing for {child.watchdog:g} s: killing it")
+                    child.process.kill()
+                    child.heard = now
 
-    def end(self) -> None:
-        """One that has died, or dies meanwhile, is started once more: it has to remove what it made."""
+    def end(self) -> bool:
+        """One that has died, or dies meanwhile, is started once more: it has to remove what it made. Whether
+        each has.
+        """
         alive = [child for child in self._children if child.process and child.process.poll() is None]
         if not alive and len(self._children) > 1:  # nobody knows any more what that is: it is made again
             for child in self._children:
                 self._start_again(child)
+        have_ended = True
         while self._children:
             child = self._children[-1]
             if not self._finish(child):
                 self._spawn(child)
-                self._finish(child)
+                have_ended &= self._finish(child)
             self._children.pop()
+        return have_ended
 
     def _start_again(self, child: _Child) -> None:
         """Until it is ready, or for as long as a stop may take."""
@@ -134,33 +151,36 @@ class Supervisor:
         child.ready = False
         self._spawn(child)
         end = time.monotonic() + STOP_SECONDS
-        while not child.ready and time.monotonic() < end and child.process is not None:
-            if child.process.poll() is not None:
+        while not child.ready and child.process is not None and child.process.poll() is None:
+            if time.monotonic() >= end:
                 return
-            self._wait(min(end, time.monotonic() + _TICK))
+            self._wait(end, child)
 
     def _finish(self, child: _Child) -> bool:
         """Whether it ended as it should."""
         if child.process is None:
             return False
         child.process.terminate()
-        try:
-            child.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
+        end = time.monotonic() + STOP_SECONDS
+        while child.process.poll() is None and time.monotonic() < end:
+            self._wait(end, child)  # what nobody takes from the socket holds up who notifies
+        if child.process.poll() is None:
             child.process.kill()
         return self._reap(child) == 0
 
-    def _wait(self, end: float | None) -> Collection[int]:
-        """What has happened: the descriptors of ended children, of the stop; notifications are taken."""
-        waiting = [self._stop, self._notified.fileno()]
-        waiting += [child.pidfd for child in self._children if child.process]
-        patience = None if end is None else max(end - time.monotonic(), 0)
-        found = set(select.select(waiting, [], [], patience)[0])
+    def _wait(self, end: float, only: _Child | None = None) -> Collection[int]:
+        """What has happened: the descriptors of ended children, of the stop; notifications are taken. only:
+        that child, and no stop.
+        """
+        waiting = [self._notified.fileno(), *([] if only else [self._stop])]
+        waiting += [child.pidfd for child in ([only] if only else self._children) if child.process]
+        found = set(select.select(waiting, [], [], max(end - time.monotonic(), 0))[0])
         if self._notified.fileno() in found:
             data, control, _, _ = self._notified.recvmsg(4096, 1024)
             sender = _sender(control)
             for child in self._children:
                 if child.process is not None and child.process.pid == sender:
+                    child.heard = time.monotonic()
                     child.ready |= b"READY=1" in data.splitlines()
         return found
 
@@ -170,11 +190,11 @@ class Supervisor:
         child.process = subprocess.Popen(
             [sys.executable, str(program), *child.arguments, *bound, *more],
             stdin=subprocess.DEVNULL,
-            env={**os.environ, "NOTIFY_SOCKET": f"@isolane-up-{os.getpid()}"},
+            env=_environ(child.watchdog),
             start_new_session=True,  # a terminal's Ctrl-C is for us alone
         )
         child.pidfd = os.pidfd_open(child.process.pid)
-        child.begun = time.monotonic()
+        child.begun = child.heard = time.monotonic()
 
     def _reap(self, child: _Child) -> int:
         assert child.process is not None
@@ -185,6 +205,18 @@ class Supervisor:
         child.delay = FIRST_DELAY if lived > LAST_DELAY else min(2 * child.delay, LAST_DELAY)
         child.due = time.monotonic() + child.delay
         return code
+
+
+def _say(text: str) -> None:
+    """Whoever reads it may have gone, which is no reason to end."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
+
+
+def _environ(watchdog: float) -> dict[str, str]:
+    """As systemd says it (sd_notify(3))."""
+    ours = {"NOTIFY_SOCKET": f"@isolane-up-{os.getpid()}", "WATCHDOG_USEC": str(int(watchdog * 1e6))}
+    return {**{name: value for name, value in os.environ.items() if name != "WATCHDOG_PID"}, **ours}
 
 
 def _sender(control: list[tuple[int, int, bytes]]) -> int | None:

@@ -10,9 +10,13 @@ from pathlib import Path
 
 import click
 
-from tools.options import files_option, opened, read_manifests
+from policy.store import open_store
+from tools.options import files_option, read_manifests
 from tools.processes import check_instance, log_level_option, stop_signals
 from tools.supervisor import ChildError, StoppedError, Supervisor
+
+DATAPLANE_WATCHDOG, AGENT_WATCHDOG = 30.0, 120.0
+"""Seconds, as in the units: an agent says nothing while it loads."""
 
 
 @click.command("up", short_help="Data plane and agent of this host in one.")
@@ -59,22 +63,25 @@ def command(
     signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals())
     if location is None:
         _check_host(files, host)
+    else:
+        _apply(location, files, host)
     if ready_fd is not None and not os.read(ready_fd, 16):
         sys.exit(1)  # the lab died before it had noted that we are there
     try:
         with Supervisor() as supervisor:
             dataplane = ["dataplane", "--instance", instance, "--workers", str(workers)]
-            supervisor.start("data plane", dataplane)
-            with _store(instance, location, files) as store:
+            supervisor.start("data plane", dataplane, watchdog=DATAPLANE_WATCHDOG)
+            with _store(instance, files) if location is None else contextlib.nullcontext(location) as store:
                 agent = ["agent", "--store", store, "--host", host, "--instance", instance, "--remove"]
                 agent += ["--log-level", log_level, "--netns-prefix", netns_prefix]
-                supervisor.start("agent", agent, "--strict")
+                supervisor.start("agent", agent, "--strict", watchdog=AGENT_WATCHDOG)
                 click.echo("ready", err=True)
                 if ready_fd is not None:
                     os.write(ready_fd, b"ready\n")
                     os.close(ready_fd)
                 supervisor.run()
-                supervisor.end()
+                if not supervisor.end():
+                    raise ChildError("not all was removed")
     except StoppedError:
         pass
     except ChildError as error:
@@ -90,22 +97,30 @@ def _check_host(files: list[Path], host: str) -> None:
     compiler.managed_host(manifest.load(files), host)
 
 
+def _apply(location: str, files: list[Path], host: str) -> None:
+    """UnknownHostError, ManifestError, UnavailableError: before anything is made but what the files say."""
+    from policy import compiler, documents, intent
+
+    with contextlib.closing(open_store(location, create=bool(files))) as store:
+        if files:
+            intent.commit(store, intent.apply(*read_manifests(files)))
+        hosts = documents.policy_from(store.snapshot(documents.prefix_of("Host")).items)
+    compiler.managed_host(hosts, host)
+
+
 @contextlib.contextmanager
-def _store(instance: str, location: str | None, files: list[Path]) -> Iterator[str]:
-    """The store's location, with what the manifests say in it."""
+def _store(instance: str, files: list[Path]) -> Iterator[str]:
+    """The location of one that lasts as long as the command, with what the manifests say in it."""
     from dataplane import server
     from policy import intent, store_sqlite
 
-    own = server.socket_path(instance).parent / "store.db"
-    if location is None:
-        store_sqlite.remove(own)  # of one that was killed
+    path = server.socket_path(instance).parent / "store.db"
+    store_sqlite.remove(path)  # of one that was killed
     try:
-        with opened(location or str(own)) as store:
-            if files:
-                intent.commit(store, intent.apply(*read_manifests(files)))
-        yield location or str(own)
+        with contextlib.closing(open_store(str(path))) as store:
+            intent.commit(store, intent.apply(*read_manifests(files)))
+        yield str(path)
     finally:
-        if location is None:
-            store_sqlite.remove(own)
-            with contextlib.suppress(OSError):
-                own.parent.rmdir()
+        store_sqlite.remove(path)
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()

@@ -5,16 +5,17 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pyroute2 import IPRoute
 
-from dataplane import ethtool, links, netns
+from dataplane import bpf_programs, devices, ethtool, links, netns
 from dataplane.tables import ChangeSet, Op, RowKind, Section
 from tests.native import BIN
 from tests.netns.labs import wait_until
@@ -258,6 +259,155 @@ def test_a_document_of_a_later_version(site: Site) -> None:
         site.settle()
         assert site.device(NEW) is not None
         assert traffic.lost() == {}
+
+
+def test_a_failure_that_nobody_expects_takes_no_device(site: Site) -> None:
+    """Of an agent that removes all when it is told to stop: its successor goes on."""
+    site.up()
+    assert site.end_agent("h1") == 0
+    site.fork_agent("h1", {"at": "raise", "number": 0}, "--remove")
+    wait_until(lambda: _agent(site, "h1") == site.nodes["h1"].agent_pid, "not up", seconds=20)
+    node = site.nodes["h1"]
+    assert node.warm is not None and node.forked is not None
+    with Traffic(site, PAIRS) as traffic:
+        traffic.wait()
+        site.commit(NEW.manifest)
+        assert node.warm.wait(node.forked) == 1
+        node.forked = None
+        assert "nobody expects this" in site.log.read_text()
+        site.log.write_text("")
+        site.start_agent("h1")
+        site.settle()
+        assert traffic.lost() == {}
+
+
+def test_what_others_do_to_devices_is_repaired(site: Site) -> None:
+    """On both ends of a VM's device and on the underlay."""
+    site.up("--resync", "0.5")
+    host = site.nodes["h1"].namespace
+    veth = devices.host_end_name("eth0", f"{site.prefix}blue-api")
+
+    def repaired(namespace: str, edit: Callable[[], object], is_as_before: Callable[[], bool]) -> None:
+        assert netns.call(namespace, is_as_before)
+        netns.call(namespace, edit)
+        assert not netns.call(namespace, is_as_before)
+        wait_until(lambda: netns.call(namespace, is_as_before), "not repaired", seconds=10)
+
+    for name in (veth, "u1"):
+        repaired(host, partial(_drop_filter, name), partial(_filters, name))
+    for sysctl, wanted in links.silence(veth).items():
+        edit = partial(links.write_sysctl, sysctl, "0")
+        repaired(host, edit, lambda s=sysctl, w=wanted: links.read_sysctl(s) == w)
+    repaired(host, partial(links.set_state, veth, "down"), lambda: _link(veth).up)
+    merging = partial(ethtool.switch, "u1", ["rx-gro"], True)
+    repaired(host, merging, lambda: "rx-gro" not in ethtool.active("u1"))
+    for vm in ("blue-web", "blue-api"):
+        namespace = f"{site.prefix}{vm}"
+        before = netns.call(namespace, _link, "eth0")
+        edits: list[dict[str, object]] = [{"address": "02:00:00:00:00:99"}, {"mtu": before.mtu + 100}]
+        for edit_of_link in edits:
+            repaired(namespace, partial(_set, "eth0", **edit_of_link), lambda b=before: _link("eth0") == b)
+        netns.call(namespace, _set, "eth0", mtu=1300)  # a VM's own business
+    wait_until(site.has_applied)
+    assert netns.call(f"{site.prefix}blue-web", _link, "eth0").mtu == 1300
+    with Traffic(site, PAIRS) as traffic:
+        traffic.wait()
+    site.assert_nothing_stray(site.namespaces())
+
+
+@pytest.mark.parametrize(
+    ("stated", "problem"),
+    [
+        ("mtu: 9000", "MTU 9000, the device has 1600"),
+        ("mtu: 1600", "MAC 02:00:00:00:77:99, the device has 02:00:00:00:77:01"),
+    ],
+)
+def test_an_underlay_that_is_not_as_stated(site: Site, stated: str, problem: str) -> None:
+    """It is said until it is mended, and the host goes on as it was."""
+    problem = f"underlay u1: the manifest says {problem}"
+    site.up()
+    mac = "02:00:00:00:77:99" if "MAC" in problem else "02:00:00:00:77:01"
+    host = f'''
+kind: Host
+metadata: {{name: h1}}
+spec: {{site: rack1, underlay: {{interface: u1, mac: "{mac}", {stated}}}}}
+'''
+    with Traffic(site, PAIRS) as traffic:
+        done = apply(site, host)
+        assert (done.returncode, done.stderr.splitlines()[-1]) == (1, f"host h1: {problem}")
+        traffic.wait()
+        wait_until(lambda: node_status(site, "h1")["agent"]["problems"] == [problem])
+        namespace = site.nodes["h1"].namespace
+        netns.call(namespace, _set, "u1", **({"address": mac} if "MAC" in problem else {"mtu": 9000}))
+        wait_until(site.has_applied, "not mended", seconds=20)
+        assert node_status(site, "h1")["agent"]["problems"] == []
+
+
+def test_a_port_of_a_later_version(site: Site) -> None:
+    """Whether the agent reads it when it starts or by a change."""
+    site.up()
+    with Traffic(site, PAIRS) as traffic:
+        traffic.wait()
+        key = "intent/Port/blue/later"
+        site.store.commit({key: b'{"spec": {"host": "h2", "vmSubnet": ["sub"]}}'}, [])
+        wait_until(lambda: site.states()["h1"]["state"] == "failed", "not noticed", seconds=10)
+        for _ in range(2):
+            assert site.end_agent("h1") == 0
+            site.start_agent("h1")
+            wait_until(lambda: _problems(site, "h1"), "not noticed", seconds=20)
+            assert "Port blue/later" in _problems(site, "h1")[0]
+        site.store.commit({}, [key])
+        site.settle()
+        assert traffic.lost() == {}
+
+
+def test_a_data_plane_that_stays_away_is_told(site: Site) -> None:
+    site.up()
+    site.kill_dataplane("h1")
+    wait_until(lambda: site.states()["h1"]["state"] == "failed", "not told", seconds=10)
+    done = apply(site, NEW.manifest)
+    name = site.nodes["h1"].instance
+    assert done.stderr.splitlines()[-1] == f"host h1: the data plane of instance {name} is not there"
+    site.start_dataplane("h1")
+    site.settle()
+
+
+def test_another_tenants_problem_is_not_waited_for(site: Site) -> None:
+    site.up()
+    absent = Vm("absent", "red", "h1", 60)
+    assert apply(site, absent.manifest).returncode == 1
+    done = apply(site, NEW.manifest)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert apply(site, absent.manifest).returncode == 1
+    assert isolane(site, "delete", "port", "red/absent").returncode == 0
+    site.settle()
+
+
+def _problems(site: Site, host: str) -> list[str]:
+    """As the agent that runs says."""
+    agent = node_status(site, host)["agent"]
+    found: list[str] = agent.get("problems", []) if agent.get("pid") == site.nodes[host].agent_pid else []
+    return found
+
+
+def _link(name: str) -> links.Link:
+    with IPRoute() as ip:
+        return links.get(ip, name)
+
+
+def _set(name: str, **settings: object) -> None:
+    links.set_link(_link(name).index, **settings)
+
+
+def _filters(name: str) -> bool:
+    program = bpf_programs.DIVERT if name == "u1" else bpf_programs.DROP
+    with IPRoute() as ip:
+        return links.drops_at_ingress(ip, links.get(ip, name), program)
+
+
+def _drop_filter(name: str) -> None:
+    with IPRoute() as ip:
+        ip.tc("del", "clsact", links.get(ip, name).index)
 
 
 def _delete(name: str) -> None:

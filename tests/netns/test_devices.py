@@ -367,6 +367,29 @@ def test_existing_device_is_given_back(make_namespace: MakeNamespace) -> None:
     assert not link.up
 
 
+def test_a_tap_has_no_queue_but_the_cores(make_namespace: MakeNamespace) -> None:
+    """One that an earlier version left with queues of its own gets rid of them, which keeps hosts small."""
+    vm = make_namespace("vm")
+    run(vm, "ip", "tuntap", "add", "eth0", "mode", "tap", "multi_queue", "vnet_hdr")
+    run(vm, "ip", "link", "set", "eth0", "up")
+    assert "qdisc mq" in run(vm, "tc", "qdisc", "show", "dev", "eth0").stdout
+    for _ in range(2):
+        with devices.open_tap("eth0", namespace=vm, mac=MACS[0], mtu=1500):
+            shown = run(vm, "tc", "qdisc", "show", "dev", "eth0").stdout.split()
+            assert shown[:2] == ["qdisc", "noqueue"] and "mq" not in shown
+
+
+def test_another_ports_device_is_not_a_host_device(make_namespace: MakeNamespace) -> None:
+    """Whoever named it as his own would hear another tenant's VM."""
+    host, vm = make_namespace("host"), make_namespace("vm")
+    veth = netns.call(host, devices.open_veth, "eth0", namespace=vm, mac=MACS[0], mtu=1500)
+    name = devices.host_end_name("eth0", vm)
+    with pytest.raises(DeviceError, match=f"^device {name}: is another port's$"):
+        netns.call(host, devices.open_existing, name, mac=MACS[1], mtu=1500)
+    assert len(drops(host, name)) == 1
+    netns.call(host, veth.close)
+
+
 def test_operators_filters_stay(make_namespace: MakeNamespace) -> None:
     host = make_namespace("host")
     run(host, "ip", "link", "add", "vnet0", "type", "veth", "peer", "name", "guest0")

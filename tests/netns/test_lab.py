@@ -177,6 +177,34 @@ def test_a_lab_from_up_to_down(manifest: Path, prefix: str, workers: int) -> Non
     assert (gone.returncode, gone.stderr) == (1, f"Error: no lab with prefix {prefix}\n")
 
 
+def test_a_lab_follows_other_commands(manifest: Path, prefix: str, tmp_path: Path) -> None:
+    """Status says what is so now, and `lab apply` gives a VM its addresses whoever has moved it."""
+    assert isolane("lab", "up", "-f", manifest, "--prefix", prefix).returncode == 0
+    store = f"/run/isolane/labs/{prefix}.store"
+    moved = tmp_path / "moved.yaml"
+    moved.write_text(manifest.read_text().replace("host: h1", "host: h2", 1))
+    before = {
+        port["name"]: port
+        for port in json.loads(isolane("lab", "status", "--prefix", prefix, "-o", "json").stdout)["ports"]
+    }
+    there = isolane("apply", "--store", store, "-f", moved, "--wait")
+    assert there.returncode == 0, there.stderr
+    after = {
+        port["name"]: port
+        for port in json.loads(isolane("lab", "status", "--prefix", prefix, "-o", "json").stdout)["ports"]
+    }
+    (name,) = {name for name in before if before[name] != after[name]}
+    assert (before[name]["host"], after[name]["host"]) == ("h1", "h2")
+    namespace, vm = after[name]["netns"], after[name]["device"]
+    assert set(after[name]["addresses"]) - {
+        address.partition("/")[0] for address in device(namespace, vm)["addresses"]
+    }
+    assert isolane("lab", "apply", "-f", moved, "--prefix", prefix).returncode == 0
+    found = device(namespace, vm)
+    assert set(after[name]["addresses"]) <= {address.partition("/")[0] for address in found["addresses"]}
+    assert found["gateways"]
+
+
 def expected_status(prefix: str) -> dict[str, Any]:
     hosts = [
         {
@@ -392,6 +420,16 @@ def test_another_namespace_of_the_name_is_left_alone(manifest: Path, prefix: str
 
 
 # ---- isolane up --------------------------------------------------------------------------------------------
+
+
+def test_up_on_a_store_needs_one_and_its_host(manifest: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store.db"
+    done = isolane("up", "--store", store, "--host", "h1")
+    assert (done.returncode, done.stderr) == (1, f"{store}: no store is there\n")
+    assert not store.exists()
+    assert isolane("apply", "-f", manifest, "--store", store).returncode == 0
+    done = isolane("up", "--store", store, "--host", "h9")
+    assert (done.returncode, done.stderr) == (1, "unknown host: h9; hosts isolane runs on: h1, h2\n")
 
 
 class Host:

@@ -2,8 +2,9 @@
 start one from nothing takes longer than all it does.
 
 Reads a line of JSON on standard input: {"argv", "log", "die"}, the command's arguments, the file for what it
-prints, and null or {"at": "call" | "attach" | "step", "number"}: it kills itself at that call of the data
-plane or step on a device. Prints {"pid"}; {"wait": pid} is answered by {"status"} when that has ended.
+prints, and null or {"at": "call" | "attach" | "step" | "raise", "number"}: it kills itself at that call of
+the data plane or step on a device, or fails when it pushes a step. Prints {"pid"}; {"wait": pid} is answered
+by {"status"} when that has ended.
 """
 
 import json
@@ -20,6 +21,7 @@ import policy.manifest  # noqa: F401
 from dataplane import netns
 from dataplane.client import Client
 from dataplane.links import Undo
+from policy.pusher import Pusher
 from tools import agent, apply, logs  # noqa: F401
 from tools.cli import main
 
@@ -56,6 +58,10 @@ def _fork(argv: list[str], log: str, die: dict[str, Any] | None) -> int:
     os._exit(1)
 
 
+def _raise(*_: object) -> None:
+    raise RuntimeError("nobody expects this")
+
+
 def _die(at: str, number: int) -> None:
     """Before or after the call or step, by turns."""
     numbers = count()
@@ -74,6 +80,8 @@ def _die(at: str, number: int) -> None:
 
     if at == "call":
         Client._call = counted(Client._call)  # type: ignore[method-assign]
+    elif at == "raise":
+        Pusher.push_step = _raise  # type: ignore[method-assign]
     elif at == "attach":
         Client.attach = counted(Client.attach)  # type: ignore[method-assign]
     else:

@@ -450,8 +450,8 @@ def test_the_manifest_reference_is_up_to_date(shell: Shell) -> None:
 class FakeClient:
     """A data plane with one Provider Address, on a network of one more."""
 
-    def __init__(self, instance: str) -> None:
-        assert instance == "h1"
+    def __init__(self, instance: str, patience: float) -> None:
+        assert instance == "h1" and patience > 0
 
     def __enter__(self) -> "FakeClient":
         return self

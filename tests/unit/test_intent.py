@@ -503,6 +503,23 @@ def test_a_host_that_fails_says_why(store: MemoryStore) -> None:
         wait(store, 1, 0)
 
 
+@pytest.mark.parametrize("ports", [None, ["web"], ["web", "app"], ["other"], []])
+def test_problems_of_other_ports_are_passed_over(store: MemoryStore, ports: list[str] | None) -> None:
+    policy = documents.policy_from(store.snapshot(documents.PREFIX).items)
+    say(store, "h2", 1)
+    for problems, blamed in (
+        [["web: none", "app: none"], ["app", "web"]],
+        [["u1: is down", "web: none"], ["web"]],
+    ):
+        document = {"revision": 1, "state": "failed", "problems": problems, "ports": blamed}
+        store.commit({"host/h1": json.dumps(document).encode()})
+        if len(blamed) == len(problems) and ports is not None and not {"web", "app"} & {*ports}:
+            intent.wait_applied(store, policy, 1, 0, lambda _: None, ports)
+        else:
+            with pytest.raises(NotAppliedError, match=f"host h1: {problems[0]}"):
+                intent.wait_applied(store, policy, 1, 0, lambda _: None, ports)
+
+
 def test_addresses_that_are_stated_elsewhere_by_a_name(store: MemoryStore) -> None:
     """A port renamed with its address stated: the old one gone and the new one there in one change."""
     old = stored(store).by_id[WEB]

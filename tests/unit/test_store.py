@@ -1,5 +1,7 @@
 """The store's contract, on every kind of store; and what only a file can get wrong."""
 
+import multiprocessing
+import multiprocessing.synchronize
 import os
 import signal
 import sqlite3
@@ -557,6 +559,23 @@ def test_many_processes_make_one_store(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "store.db")
     assert store.snapshot().revision == 18
     store.close()
+
+
+def test_many_processes_make_stores_at_the_same_moment(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(8)
+    makers = [context.Process(target=make_stores, args=(tmp_path, barrier)) for _ in range(8)]
+    for maker in makers:
+        maker.start()
+    for maker in makers:
+        maker.join(PATIENCE)
+    assert [maker.exitcode for maker in makers] == [0] * 8
+
+
+def make_stores(directory: Path, barrier: multiprocessing.synchronize.Barrier) -> None:
+    for number in range(40):
+        barrier.wait(PATIENCE)
+        SqliteStore(directory / f"{number}.db").close()
 
 
 def test_a_writer_killed_at_any_moment(tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ def test_it_tells_systemd_how_it_is(unit: Unit) -> None:
 def test_either_may_restart_alone() -> None:
     agent, dataplane = (Unit(UNITS[name]) for name in ("agent", "dataplane"))
     assert "isolane-dataplane@%i.service" in agent.words("After")
+    assert "network-online.target" not in agent.words("After"), "VMs would wait for what others want online"
     assert agent.words("Wants") == ["isolane-dataplane@%i.service"]
     for unit in (agent, dataplane):
         assert not unit.values.keys() & {"BindsTo", "PartOf", "Requires", "Requisite"}

@@ -527,6 +527,12 @@ CASES = [
         "Port blue/web: spec.attach.device: u1 is the underlay of Host h1 already",
     ),
     case(
+        "existing_devices_are_the_hosts",
+        ("{tap: eth0, netns: blue-web}", "{device: il0123456789ab}"),
+        "{device: il",
+        "Port blue/web: spec.attach.device: il0123456789ab is a name of isolane's own devices",
+    ),
+    case(
         "underlay_mtus_carry_ipv6",
         ('77:01", mtu: 1600', '77:01", mtu: 1321'),
         "mtu: 1321",

@@ -1,0 +1,87 @@
+"""What keeps the processes of `isolane up` running."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+
+import pytest
+
+from dataplane import server
+from dataplane.client import Client, ClientError
+from dataplane.server import Kind
+from tests.native import ROOT
+from tests.netns.labs import wait_until
+from tools.supervisor import STOP_SECONDS
+
+SCRIPT = """
+import signal, sys
+from tools.processes import stop_signals
+from tools.supervisor import Supervisor
+signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals())
+with Supervisor() as supervisor:
+    supervisor.start("data plane", ["dataplane", "--instance", sys.argv[1]], watchdog=float(sys.argv[2]))
+    print("ready", flush=True)
+    supervisor.run()
+    sys.exit(0 if supervisor.end() else 1)
+"""
+
+
+class Running:
+    def __init__(self, watchdog: float) -> None:
+        self.instance = f"kept-{os.getpid()}"
+        command = [sys.executable, "-c", SCRIPT, self.instance, str(watchdog)]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+        assert self.process.stdout is not None and self.process.stderr is not None
+        assert self.process.stdout.readline() == "ready\n"
+
+    def pid(self) -> int:
+        """Of the data plane; 0: there is none that answers."""
+        with suppress(ClientError), Client(self.instance, patience=0.2) as client:
+            return client.hello()["pid"]
+        return 0
+
+
+@pytest.fixture
+def running(cleanup: ExitStack, request: pytest.FixtureRequest) -> Iterator[Running]:
+    started = Running(request.param)
+    cleanup.callback(started.process.wait, 10)
+    cleanup.callback(started.process.kill)
+    yield started
+
+
+@pytest.mark.parametrize("running", [1.0], indirect=True)
+def test_what_hangs_is_started_again(running: Running) -> None:
+    first = running.pid()
+    os.kill(first, signal.SIGSTOP)
+    with pytest.raises(ClientError, match=r"^hello: no answer within 0.1 s: ") as refused:
+        Client(running.instance, patience=0.1).hello()
+    assert refused.value.kind == Kind.BUSY
+    wait_until(lambda: running.pid() not in (0, first), "not started again", seconds=20)
+    running.process.terminate()
+    _, said = running.process.communicate(timeout=20)
+    assert said == "data plane said nothing for 1 s: killing it\ndata plane ended (-9): starting it again\n"
+    assert running.process.returncode == 0
+    assert not server.socket_path(running.instance).parent.exists()
+
+
+@pytest.mark.parametrize("running", [60.0], indirect=True)
+def test_whoever_tells_much_at_the_end_is_not_held_up(running: Running) -> None:
+    """More than its socket holds, while nothing but the end is waited for."""
+    pid = running.pid()
+    os.kill(pid, signal.SIGSTOP)
+    running.process.terminate()
+    begun = time.monotonic()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as teller:
+        teller.settimeout(5)
+        teller.connect(f"\0isolane-up-{running.process.pid}")
+        for _ in range(200):
+            teller.send(b"FDSTOREREMOVE=1")
+    os.kill(pid, signal.SIGCONT)
+    assert running.process.wait(10) == 0
+    assert time.monotonic() - begun < STOP_SECONDS
