@@ -9,15 +9,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from policy import schema
-from policy.errors import Location, ManifestError, ObjectId, Problem
+from policy.errors import STORED, ManifestError, ObjectId, Problem
 from policy.model import Intent, Object, Policy, intent_of
 from policy.schema import API_VERSION, KINDS
 
 PREFIX = "intent/"
 """Of the keys of objects in a store: intent/KIND/TENANT/NAME, the tenant empty for objects of the fabric."""
-
-STORE = "store"
-"""Stands for the file in the location of what is stored."""
 
 
 def encode(item: Object) -> dict[str, Any]:
@@ -70,7 +67,7 @@ def load(key: str, value: bytes, complete: bool = False) -> Object:
         return schema.parse(KINDS[kind], tenant, name, labels, {**stored["spec"], **given})
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         text = f"not what isolane stores: {error}"
-        raise ManifestError([Problem(str(identity), "", text, Location(STORE, 0))]) from None
+        raise ManifestError([Problem(str(identity), "", text, STORED)]) from None
 
 
 def intent_from(items: Mapping[str, bytes]) -> Intent:
@@ -85,7 +82,7 @@ def policy_from(items: Mapping[str, bytes]) -> Policy:
 
 def _intent_from(items: Mapping[str, bytes], complete: bool) -> Intent:
     objects = [load(key, value, complete) for key, value in items.items() if key.startswith(PREFIX)]
-    return intent_of(objects, {item.id: {"": Location(STORE, 0)} for item in objects})
+    return intent_of(objects, {item.id: {"": STORED} for item in objects})
 
 
 def items_of(

@@ -34,6 +34,10 @@ class Location(NamedTuple):
         return f"{self.file}:{self.line}" if self.line else self.file
 
 
+STORED = Location("store", 0)
+"""Of an object that a store has and no file states."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing to mend. Prints as `net.yaml:12: Port blue/web: spec.addresses[0]: not an address`."""

@@ -38,10 +38,18 @@ _TRUE = frozenset({"true", "yes", "on"})
 
 
 def compose(file: str, content: bytes) -> list["Document"]:
-    """The documents of a file that are not empty. yaml.YAMLError: see `syntax_problem`."""
+    """The documents of a file that are not empty; a list, as JSON has it, is one of documents.
+
+    yaml.YAMLError: see `syntax_problem`.
+    """
     _check_depth(content)
-    nodes = yaml.compose_all(content, Loader=yaml.CSafeLoader)
-    return [Document(file, node) for node in nodes if node is not None and not _is_null(node)]
+    documents: list[Document] = []
+    for node in yaml.compose_all(content, Loader=yaml.CSafeLoader):
+        if isinstance(node, yaml.SequenceNode):
+            documents += [Document(file, element) for element in node.value]
+        elif node is not None and not _is_null(node):
+            documents.append(Document(file, node))
+    return documents
 
 
 def _check_depth(content: bytes) -> None:
@@ -156,6 +164,10 @@ class Fields:
         elements = [self._read(node, path, read) for path, node in self._elements(key, required)]
         values = tuple(value for value in elements if value is not None)
         return values if len(values) == len(elements) else ()
+
+    def pass_over(self, *keys: str) -> None:
+        """Whatever they hold, it is known and means nothing here."""
+        self._asked.update(keys)
 
     def section(self, key: str, *, required: bool = False) -> "Fields":
         """The mapping of a field, an empty one when it is left out or wrong."""

@@ -12,12 +12,16 @@ class NotFoundError(PolicyError):
     """Whoever named it must act: the store has no such object."""
 
 
+class SeveralError(PolicyError):
+    """Whoever named it must act: several tenants have one of that name."""
+
+
 class WideError(Exception):
     """Something concerns so much of the store that it is to be looked at in the whole."""
 
 
 def find(reading: Reading, kind: str, name: str) -> ObjectId:
-    """The object called `name`, or `tenant/name`. NotFoundError: none, or several tenants have one."""
+    """The object called `name`, or `tenant/name`. NotFoundError, SeveralError: not one."""
     tenant, slash, short = name.rpartition("/")
     if slash or KINDS[kind].of_tenant is False:
         candidates = [ObjectId(kind, tenant, short)]
@@ -33,8 +37,22 @@ def find(reading: Reading, kind: str, name: str) -> ObjectId:
         raise NotFoundError(f"there is no {kind} {name}")
     if len(found) > 1:
         several = ", ".join(identity.qualified_name for identity in found)
-        raise NotFoundError(f"several tenants have a {kind} {name}: {several}")
+        raise SeveralError(f"several tenants have a {kind} {name}: {several}")
     return found[0]
+
+
+def check_tenant(reading: Reading, tenant: str) -> None:
+    """NotFoundError: nothing is of that tenant. All that is needs a VM network of it, or a Tenant."""
+    stated = documents.key_of(ObjectId("Tenant", "", tenant))
+    if reading.get(stated) is None and not reading.under(documents.prefix_of("VMNetwork", tenant)):
+        raise NotFoundError(f"there is no Tenant {tenant}")
+
+
+def tenants(reading: Reading) -> list[str]:
+    """Of all objects: see check_tenant."""
+    stated = {documents.id_of(key).name for key in reading.under(documents.prefix_of("Tenant"))}
+    named = {documents.id_of(key).tenant for key in reading.under(documents.prefix_of("VMNetwork"))}
+    return sorted(stated | named)
 
 
 def names(reading: Reading, kind: str, beginning: str) -> list[str]:

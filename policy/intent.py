@@ -26,7 +26,7 @@ CHANGED = "changed"
 
 _ATTEMPTS = 20
 _PROGRESS_SECONDS = 2.0
-_RECOVERY_SECONDS = 3.0
+RECOVERY_SECONDS = 3.0
 """A host that has failed may get over it: a device that another host has yet to let go, say."""
 
 
@@ -153,27 +153,34 @@ def apply(stated: Intent, problems: Iterable[Problem] = (), prune: Labels = ()) 
     return Change(whole, scoped)
 
 
-def delete(identities: Iterable[ObjectId], cascade: bool = False) -> Change:
+def delete(identities: Iterable[ObjectId], cascade: bool = False, ignore_missing: bool = False) -> Change:
     """These go, and with cascade all that refers to them.
 
-    The plan raises a NotFoundError for what is not there, a ReferencedError without cascade.
+    The plan raises a NotFoundError for what is not there unless that is to be ignored, a ReferencedError
+    without cascade.
     """
-    wanted = set(identities)
+    named = set(identities)
+
+    def found(there: Callable[[ObjectId], bool]) -> set[ObjectId]:
+        missing = {identity for identity in named if not there(identity)}
+        if missing and not ignore_missing:
+            raise NotFoundError("\n".join(f"there is no {identity}" for identity in sorted(missing)))
+        return named - missing
 
     def whole(snapshot: Snapshot) -> Plan:
         before = documents.intent_from(snapshot.items)
-        _check_found(wanted - before.by_id.keys())
+        wanted = found(before.by_id.__contains__)
         complete = documents.policy_from(snapshot.items)  # VSIDs that were given, too, are referred to
         gone = with_referrers(complete, wanted)
         if gone != wanted and not cascade:
             raise ReferencedError("\n".join(_still_referenced(complete, wanted)))
         after = intent_of((item for item in before.by_id.values() if item.id not in gone), before.sources)
-        named = [(item.id, Outcome.DELETED) for item in reversed(before.by_id.values()) if item.id in gone]
-        return _plan(snapshot, before, after, named, [])
+        outcomes = [(each, Outcome.DELETED) for each in reversed(before.by_id) if each in gone]
+        return _plan(snapshot, before, after, outcomes, [])
 
     def scoped(reading: Reading) -> Plan:
-        reading.load(map(documents.key_of, wanted))
-        _check_found({identity for identity in wanted if reading.get(documents.key_of(identity)) is None})
+        reading.load(map(documents.key_of, named))
+        wanted = found(lambda identity: reading.get(documents.key_of(identity)) is not None)
         others = finding.referrers(reading, wanted) - wanted
         if others and not cascade:
             keys = list(map(documents.key_of, others))
@@ -186,11 +193,6 @@ def delete(identities: Iterable[ObjectId], cascade: bool = False) -> Change:
         return _scoped(reading, planned, [(each, Outcome.DELETED) for each in order if each in gone])
 
     return Change(whole, scoped)
-
-
-def _check_found(missing: set[ObjectId]) -> None:
-    if missing:
-        raise NotFoundError("\n".join(f"there is no {identity}" for identity in sorted(missing)))
 
 
 def with_referrers(intent: Intent, identities: Iterable[ObjectId]) -> set[ObjectId]:
@@ -318,6 +320,15 @@ def host_states(snapshot: Snapshot) -> dict[str, dict[str, Any]]:
     }
 
 
+NO_AGENT = "no agent has been there"
+
+
+def without_agent(snapshot: Snapshot, policy: Policy) -> list[str]:
+    """The hosts that isolane should run on, of which no agent has ever said anything."""
+    states = host_states(snapshot)
+    return [host.name for host in policy.hosts if host.managed and host.name not in states]
+
+
 def wait_applied(
     store: Store,
     policy: Policy,
@@ -343,7 +354,7 @@ def wait_applied(
                 return
             failed = {host for host in behind if _has_failed(states.get(host), revision, ports)}
             now = time.monotonic()
-            give_up = min(give_up, now + _RECOVERY_SECONDS) if failed else end
+            give_up = min(give_up, now + RECOVERY_SECONDS) if failed else end
             if now >= min(end, give_up):
                 raise NotAppliedError("\n".join(_why_not(states, behind, failed, seconds)))
             if now >= told:
@@ -361,7 +372,8 @@ def _why_not(
         yield f"host {host}: {'; '.join(states[host]['problems'])}"
     if silent := behind - failed:
         when = "yet" if failed else f"after {seconds:.0f} s"
-        yield f"not applied {when} by: {', '.join(sorted(silent))}"
+        names = (host if host in states else f"{host} ({NO_AGENT})" for host in sorted(silent))
+        yield f"not applied {when} by: {', '.join(names)}"
 
 
 def _has_applied(state: dict[str, Any] | None, revision: int, ports: Collection[str] | None) -> bool:

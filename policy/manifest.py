@@ -4,6 +4,7 @@ A field that can't be read is reported and taken as left out, so that the rules 
 rest of its object.
 """
 
+import difflib
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -66,6 +67,7 @@ def _decode(document: Document) -> tuple[ObjectId | None, Object | None]:
     """What a document is called and what it states, as far as both can be read."""
     document.mark("", document.root)
     root = Fields(document, document.root, "")
+    root.pass_over(*schema.ADDED)
     kind = root.one("kind", from_text(_kind), "", required=True)
     if not kind:
         return None, None
@@ -99,7 +101,10 @@ def _identity(document: Document, root: Fields, kind: str) -> tuple[ObjectId, La
 def _kind(text: str) -> str:
     if text in KINDS:
         return text
-    raise ValueError(f"{text!r} is not a kind; supported: {', '.join(KINDS)}")
+    by_lower = {kind.lower(): kind for kind in KINDS}
+    near = difflib.get_close_matches(text.lower(), by_lower, n=1)
+    hint = f"did you mean {by_lower[near[0]]}?" if near else f"supported: {', '.join(KINDS)}"
+    raise ValueError(f"{text!r} is not a kind; {hint}")
 
 
 def _api_version(text: str) -> str:

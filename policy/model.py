@@ -13,7 +13,7 @@ from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NewType
 
-from policy.errors import Location, ObjectId, Problem
+from policy.errors import STORED, Location, ObjectId, Problem
 
 Address = IPv4Address | IPv6Address
 Prefix = IPv4Network | IPv6Network
@@ -535,6 +535,10 @@ class Intent:
 
     def site_of(self, host: Host) -> NetworkSite | None:
         return self.site_by_name.get(host.site)
+
+    def is_stored(self, subject: ObjectId) -> bool:
+        """Whether a store has it and no file states it."""
+        return self.sources.get(subject, {}).get("") == STORED
 
     def problem(self, subject: ObjectId, path: str, text: str) -> Problem:
         """A problem with field `path` of `subject`, located there or at the nearest field around it."""

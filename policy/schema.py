@@ -42,6 +42,9 @@ from policy.model import (
 )
 
 API_VERSION = "isolane/v1"
+ADDED = ("allocated", "revision")
+"""What documents have beside the manifest where they are printed, and may have where they are read."""
+
 MAX_MTU = 65_535
 
 Plain = Any
@@ -666,7 +669,7 @@ def write(item: Object) -> dict[str, Plain]:
 
 
 def write_all(item: Object) -> dict[str, Plain]:
-    """The spec of an object with every field, None for what is left out; sections that are left out too."""
+    """The spec of an object with every field: what holds when it is left out, None where that is nothing."""
     fields = KINDS[item.id.kind].fields
     return {field.name: None for field in fields} | _write_fields(fields, item, whole=True)
 
@@ -733,12 +736,23 @@ def _write_fields(declared: tuple[Field, ...], item: Any, whole: bool = False) -
     spec: dict[str, Plain] = {}
     for field in declared:
         value = getattr(item, field.attribute)
-        if value is None or (value == field.default and not whole):
+        if value is None or (value == field.default and (not whole or _stands_for_nothing(field))):
             continue
         spec[field.name] = (
             [_write_one(field.type, each) for each in value] if field.many else _write_one(field.type, value)
         )
     return spec
+
+
+def _stands_for_nothing(field: Field) -> bool:
+    """Whether nobody could state the default, such as VSID 0."""
+    if field.many or isinstance(field.type, Section):
+        return False
+    try:
+        field.type.parse(field.default)
+    except (ValueError, TypeError):
+        return True
+    return False
 
 
 def _write_one(type_: Scalar | Section, value: Any) -> Plain:
@@ -809,7 +823,8 @@ def reference() -> Iterator[str]:
     yield ""
     yield "Made by `isolane explain -o markdown`. Every document has `apiVersion: isolane/v1` (may be left"
     yield "out), `kind`, `metadata: {name, tenant, labels}` and `spec`. (kind, tenant, name) is unique, Port"
-    yield "names over all tenants. *Left out* says what holds when a field is not stated."
+    yield "names over all tenants. *Left out* says what holds when a field is not stated. What `isolane get`"
+    yield "adds, `allocated` and `revision`, is passed over."
     for kind in KINDS.values():
         yield from ("", f"## {kind.name}", "", kind.meaning)
         owner = {True: "Of a tenant.", False: "Of the fabric.", None: "Of the fabric, or of a tenant."}
@@ -864,6 +879,7 @@ def _document_schema(kind: Kind) -> dict[str, Plain]:
         "kind": {"const": kind.name},
         "metadata": _object_schema(metadata, whose),
         "spec": _fields_schema(kind.fields),
+        **{key: {"description": "Added by `isolane get`; means nothing here."} for key in ADDED},
     }
     required = ["kind", "metadata", *(["spec"] if any(field.required for field in kind.fields) else [])]
     return {"description": kind.meaning, **_object_schema(properties, required)}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 
 from policy import documents, grants, index, pools, validate
-from policy.errors import Location, ManifestError, ObjectId, Problem
+from policy.errors import STORED, Location, ManifestError, ObjectId, Problem
 from policy.grants import Grant, Value
 from policy.index import Counts, Home
 from policy.model import Intent, Object, Policy, Port, VMSubnet, intent_of
@@ -64,7 +64,7 @@ def plan(
 
 def _sources(scope: Scope, stated: Intent) -> dict[ObjectId, Mapping[str, Location]]:
     there = scope.complete.keys() - scope.gone
-    return {**{identity: {"": Location(documents.STORE, 0)} for identity in there}, **stated.sources}
+    return {**{identity: {"": STORED} for identity in there}, **stated.sources}
 
 
 def _grants_before(reading: Reading, scope: Scope) -> dict[Value, Grant]:

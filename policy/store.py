@@ -38,6 +38,10 @@ class UnavailableError(StoreError):
     """The store can't be used now: whoever runs it must act. What is forwarded is not affected."""
 
 
+class NoStoreError(UnavailableError):
+    """Nothing is there."""
+
+
 class Change(NamedTuple):
     """A key's new value; None: it was deleted."""
 
@@ -118,7 +122,7 @@ class Store(Protocol):
 def open_store(location: str | None = None, create: bool = True) -> Store:
     """The store at `sqlite:PATH` or PATH; by default $ISOLANE_STORE, else /var/lib/isolane/store.db.
 
-    create: make it if there is none. UnavailableError: it can't be opened.
+    create: make it if there is none, else that is a NoStoreError. UnavailableError: it can't be opened.
     """
     from policy.store_sqlite import SqliteStore
 

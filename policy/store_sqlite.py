@@ -27,6 +27,7 @@ from policy.store import (
     Change,
     CompactedError,
     ConflictError,
+    NoStoreError,
     Snapshot,
     UnavailableError,
     check_commit,
@@ -75,7 +76,7 @@ class SqliteStore:
     """UnavailableError: the file can't be used, and why. A file that was put in its place is taken up."""
 
     def __init__(self, path: str | os.PathLike[str], create: bool = True) -> None:
-        """create: make the store if there is none."""
+        """create: make the store if there is none, else that is a NoStoreError."""
         self._path = Path(path)
         self._lock = threading.Lock()
         self._connection, self._file = self._open(create)
@@ -171,6 +172,7 @@ class SqliteStore:
                 self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 _make_file(self._path)
             file = self._identity()
+            _check_access(self._path)
             connection = sqlite3.connect(
                 self._path, timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False
             )
@@ -186,7 +188,7 @@ class SqliteStore:
         try:
             status = self._path.stat()
         except FileNotFoundError:
-            raise UnavailableError(f"{self._path}: no store is there") from None
+            raise NoStoreError(f"{self._path}: no store is there") from None
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         return status.st_dev, status.st_ino
@@ -308,8 +310,13 @@ def _make_file(path: Path) -> None:
     """
     with suppress(FileExistsError):
         os.mknod(path, 0o600)
+
+
+def _check_access(path: Path) -> None:
+    """Readers write, too, beside the file: SQLite would only say that it can't open it."""
     if not os.access(path, os.R_OK | os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        reason = errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES
+        raise OSError(reason, os.strerror(reason))
 
 
 # ---- steps of a transaction --------------------------------------------------------------------------------

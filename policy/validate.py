@@ -8,9 +8,9 @@ checked.
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby, pairwise, permutations, product
+from itertools import chain, groupby, pairwise, permutations, product
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from policy.errors import ObjectId, Problem
 from policy.model import (
@@ -45,8 +45,14 @@ _HOST_END = re.compile(r"il[0-9a-f]{12}")
 """As dataplane.devices.host_end_name makes them."""
 
 Problems = Iterator[Problem]
-Stated = tuple[Prefix, ObjectId, str]
-"""A prefix and where it is stated: the object and the field's path."""
+
+
+class Use(NamedTuple):
+    """A value, such as an address or a prefix, and where it is stated: the object and the field's path."""
+
+    value: Any
+    owner: ObjectId
+    path: str
 
 
 def check_intent(intent: Intent) -> list[Problem]:
@@ -118,12 +124,13 @@ def tenants_exist(intent: Intent) -> Problems:
 
 
 def port_names_are_unique(intent: Intent) -> Problems:
-    named: dict[str, Port] = {}
+    twice = _doubled(port.name for port in intent.ports)
+    named = (Use(port.name, port.id, "metadata.name") for port in intent.ports if port.name in twice)
+    for first, again in _used_twice(intent, named):
+        there = f"{first.owner}{_at(intent, first.owner)}"
+        text = f"{there} has this name; Port names are unique over all tenants"
+        yield intent.problem(again.owner, again.path, text)
     for port in intent.ports:
-        first = named.setdefault(port.name, port)
-        if first is not port:
-            text = f"{first.id}{_at(intent, first.id)} has this name; Port names are unique over all tenants"
-            yield intent.problem(port.id, "metadata.name", text)
         if port.name == UNDERLAY_PORT:
             text = f"{UNDERLAY_PORT!r} is the name of the provider-facing port"
             yield intent.problem(port.id, "metadata.name", text)
@@ -134,12 +141,13 @@ def port_names_are_unique(intent: Intent) -> Problems:
 
 def site_subnets_do_not_overlap(intent: Intent) -> Problems:
     stated = [
-        (subnet.prefix, site.id, f"spec.subnets[{index}].prefix")
+        Use(subnet.prefix, site.id, f"spec.subnets[{index}].prefix")
         for site in intent.sites
         for index, subnet in enumerate(site.subnets)
     ]
-    for (outer, owner, _), (inner, site, path) in _overlaps(stated):
-        yield intent.problem(site, path, f"{inner} overlaps {outer} of {owner}")
+    for first, again in _overlaps(intent, stated):
+        text = f"{again.value} overlaps {first.value} of {first.owner}"
+        yield intent.problem(again.owner, again.path, text)
 
 
 def site_subnet_addresses_fit(intent: Intent) -> Problems:
@@ -171,29 +179,35 @@ def provider_addresses_are_on_site(intent: Intent) -> Problems:
             continue
         subnet = site.subnet_of(pa)
         if subnet is None:
-            yield intent.problem(owner, path, f"{pa} is in no subnet of {site.id}, where {host.id} is")
+            text = (
+                f"{pa} is in no subnet of {site.id}{_mended_at(intent, owner, site.id)}, where {host.id} is"
+            )
+            yield intent.problem(owner, path, text)
         elif misfit := _misfit(pa, subnet.prefix, subnet.gateway):
-            yield intent.problem(owner, path, misfit)
+            yield intent.problem(owner, path, f"{misfit}{_mended_at(intent, owner, site.id)}")
 
 
 def provider_addresses_are_unique(intent: Intent) -> Problems:
-    owners: dict[Address, ObjectId] = {}
-    for owner, _, path, pa in _stated_pas(intent):
-        if pa in owners:
-            text = f"{pa} is a provider address of {owners[pa]}{_at(intent, owners[pa])} already"
-            yield intent.problem(owner, path, text)
-        owners.setdefault(pa, owner)
+    stated = (Use(pa, owner, path) for owner, _, path, pa in _stated_pas(intent))
+    for first, again in _used_twice(intent, stated):
+        text = f"{again.value} is a provider address of {first.owner}{_at(intent, first.owner)} already"
+        yield intent.problem(again.owner, again.path, text)
 
 
 def underlay_macs_are_unique(intent: Intent) -> Problems:
-    owners: dict[str, str] = {}
-    for site in intent.sites:
-        owners |= {subnet.gateway_mac: f"the gateway of {site.id}" for subnet in site.subnets}
-    for host in intent.hosts:
-        mac = host.underlay.mac
-        if mac and mac in owners:
-            yield intent.problem(host.id, "spec.underlay.mac", f"{mac} is the MAC of {owners[mac]} already")
-        owners.setdefault(mac, str(host.id))
+    """Of hosts, and none is a gateway's; that may have one MAC in several subnets."""
+    gateways = {
+        subnet.gateway_mac: Use(subnet.gateway_mac, site.id, f"spec.subnets[{index}].gatewayMac")
+        for site in intent.sites
+        for index, subnet in enumerate(site.subnets)
+        if subnet.gateway_mac
+    }
+    stated = (
+        Use(host.underlay.mac, host.id, "spec.underlay.mac") for host in intent.hosts if host.underlay.mac
+    )
+    for first, again in _used_twice(intent, chain(gateways.values(), stated)):
+        whose = f"the gateway of {first.owner}" if first.owner.kind == "NetworkSite" else str(first.owner)
+        yield intent.problem(again.owner, again.path, f"{again.value} is the MAC of {whose} already")
 
 
 def _stated_pas(intent: Intent) -> Iterator[tuple[ObjectId, Host | None, str, Address]]:
@@ -268,25 +282,27 @@ def ip_pools_fit_their_place(intent: Intent) -> Problems:
 
 def pools_do_not_overlap(intent: Intent) -> Problems:
     """In one place; nor do the inline pools of sites. MAC pools are all in one place."""
-    spans: dict[ObjectId, list[tuple[int, int, int, ObjectId, str]]] = {}
+    spans: dict[ObjectId, list[tuple[int, int, int, Use]]] = {}
     for pool in intent.ip_pools:
         if pool.range is not None:
             place = ObjectId("NetworkSite", "", pool.site) if pool.site else pool.subnet_id
             span = (pool.range.first.version, int(pool.range.first), int(pool.range.last))
-            spans.setdefault(place, []).append((*span, pool.id, "spec.range"))
+            spans.setdefault(place, []).append((*span, Use("", pool.id, "spec.range")))
     for site in intent.sites:
         for index, subnet in enumerate(site.subnets):
             if subnet.pa_pool:
                 span = (subnet.prefix.version, int(subnet.pa_pool.first), int(subnet.pa_pool.last))
-                spans.setdefault(site.id, []).append((*span, site.id, f"spec.subnets[{index}].paPool"))
+                use = Use("", site.id, f"spec.subnets[{index}].paPool")
+                spans.setdefault(site.id, []).append((*span, use))
     for macs in intent.mac_pools:
         if macs.range:
             first, last = mac_value(macs.range.first), mac_value(macs.range.last)
-            spans.setdefault(_MACS, []).append((0, first, last, macs.id, "spec.range"))
+            spans.setdefault(_MACS, []).append((0, first, last, Use("", macs.id, "spec.range")))
     for place_spans in spans.values():
-        for (version, _, end, owner, _), (other, begin, _, pool_id, path) in pairwise(sorted(place_spans)):
+        for (version, _, end, low), (other, begin, _, high) in pairwise(sorted(place_spans)):
             if version == other and begin <= end:
-                yield intent.problem(pool_id, path, f"overlaps the pool of {owner}")
+                there, again = _in_turn(intent, low, high)
+                yield intent.problem(again.owner, again.path, f"overlaps the pool of {there.owner}")
 
 
 _MACS = ObjectId("", "", "")
@@ -322,19 +338,31 @@ def customer_routes_lead_somewhere(intent: Intent) -> Problems:
             yield intent.problem(route.id, "spec.nextHop", misfit)
         owner = next((subnet for subnet in subnets if route.prefix in subnet.prefixes), None)
         if owner:
+            on_link = Use(route.prefix, owner.id, f"spec.prefixes[{owner.prefixes.index(route.prefix)}]")
+            first, again = _in_turn(intent, on_link, Use(route.prefix, route.id, "spec.prefix"))
             text = f"{route.prefix} is on link: it is a prefix of {owner.id}"
-            yield intent.problem(route.id, "spec.prefix", text)
+            if first.owner == route.id:
+                text = f"{route.prefix} is where {route.id} leads already"
+            yield intent.problem(again.owner, again.path, text)
 
 
 def customer_routes_are_unique(intent: Intent) -> Problems:
-    owners: dict[tuple[ObjectId, Prefix, int], ObjectId] = {}
-    for route in intent.customer_routes:
-        if route.prefix is None:
-            continue
-        first = owners.setdefault((route.network_id, route.prefix, route.metric), route.id)
-        if first != route.id:
-            text = f"{first} leads to {route.prefix} with metric {route.metric} already"
-            yield intent.problem(route.id, "spec.prefix", text)
+    yield from _lead_twice(
+        intent,
+        (
+            Use((route.network_id, route.prefix, route.metric), route.id, "spec.prefix")
+            for route in intent.customer_routes
+            if route.prefix is not None
+        ),
+    )
+
+
+def _lead_twice(intent: Intent, routes: Iterable[Use]) -> Problems:
+    """The values are places, prefixes and metrics."""
+    for first, again in _used_twice(intent, routes):
+        _, prefix, metric = again.value
+        text = f"{first.owner} leads to {prefix} with metric {metric} already"
+        yield intent.problem(again.owner, again.path, text)
 
 
 def customer_routes_name_the_subnet_of_their_next_hop(intent: Intent) -> Problems:
@@ -349,8 +377,7 @@ def customer_routes_name_the_subnet_of_their_next_hop(intent: Intent) -> Problem
 
 
 def provider_routes_lead_somewhere(intent: Intent) -> Problems:
-    """The next hop is on a subnet of the site; the prefix is neither one of those nor led to already."""
-    owners: dict[tuple[str, Prefix, int], ObjectId] = {}
+    """The next hop is on a subnet of the site; the prefix is none of those."""
     for route in intent.provider_routes:
         site = intent.site_by_name.get(route.site)
         if site is None or not site.subnets or route.prefix is None or route.next_hop is None:
@@ -361,10 +388,17 @@ def provider_routes_lead_somewhere(intent: Intent) -> Problems:
             yield intent.problem(route.id, "spec.nextHop", f"{route.next_hop} is in no subnet of {site.id}")
         if taken := _taken_at(site, route.prefix):
             yield intent.problem(route.id, "spec.prefix", taken)
-        first = owners.setdefault((route.site, route.prefix, route.metric), route.id)
-        if first != route.id:
-            text = f"{first} leads to {route.prefix} with metric {route.metric} already"
-            yield intent.problem(route.id, "spec.prefix", text)
+
+
+def provider_routes_are_unique(intent: Intent) -> Problems:
+    yield from _lead_twice(
+        intent,
+        (
+            Use((route.site, route.prefix, route.metric), route.id, "spec.prefix")
+            for route in intent.provider_routes
+            if route.prefix is not None
+        ),
+    )
 
 
 class Way(NamedTuple):
@@ -413,12 +447,13 @@ def prefixes_do_not_overlap_in_a_vm_network(intent: Intent) -> Problems:
     by_network = attrgetter("network_id")
     for network, subnets in groupby(sorted(intent.vm_subnets, key=by_network), by_network):
         stated = [
-            (prefix, subnet.id, f"spec.prefixes[{index}]")
+            Use(prefix, subnet.id, f"spec.prefixes[{index}]")
             for subnet in subnets
             for index, prefix in enumerate(subnet.prefixes)
         ]
-        for (outer, owner, _), (inner, subnet, path) in _overlaps(stated):
-            yield intent.problem(subnet, path, f"{inner} overlaps {outer} of {owner} in {network}")
+        for first, again in _overlaps(intent, stated):
+            text = f"{again.value} overlaps {first.value} of {first.owner} in {network}"
+            yield intent.problem(again.owner, again.path, text)
 
 
 def gateways_fit_their_prefixes(intent: Intent) -> Problems:
@@ -438,11 +473,9 @@ def gateways_fit_their_prefixes(intent: Intent) -> Problems:
 
 
 def vsids_are_unique(intent: Intent) -> Problems:
-    owners: dict[int, VMSubnet] = {}
-    for subnet in intent.vm_subnets:
-        first = owners.setdefault(subnet.vsid, subnet) if subnet.vsid else subnet
-        if first is not subnet:
-            yield intent.problem(subnet.id, "spec.vsid", f"{subnet.vsid} is the VSID of {first.id} already")
+    stated = (Use(subnet.vsid, subnet.id, "spec.vsid") for subnet in intent.vm_subnets if subnet.vsid)
+    for first, again in _used_twice(intent, stated):
+        yield intent.problem(again.owner, again.path, f"{again.value} is the VSID of {first.owner} already")
 
 
 def addresses_fit_their_subnet(intent: Intent) -> Problems:
@@ -454,29 +487,33 @@ def addresses_fit_their_subnet(intent: Intent) -> Problems:
             path = f"spec.addresses[{index}]"
             prefix = subnet.prefix_of(address)
             if prefix is None:
-                yield intent.problem(port.id, path, f"{address} is in no prefix of {subnet.id}")
+                text = f"{address} is in no prefix of {subnet.id}{_mended_at(intent, port.id, subnet.id)}"
+                yield intent.problem(port.id, path, text)
             elif misfit := _misfit(address, prefix, gateway_of(subnet, prefix)):
-                yield intent.problem(port.id, path, misfit)
+                yield intent.problem(port.id, path, f"{misfit}{_mended_at(intent, port.id, subnet.id)}")
 
 
 def customer_addresses_are_unique_in_a_subnet(intent: Intent) -> Problems:
     for ports in intent.ports_by_subnet.values():
-        owners: dict[Address, Port] = {}
-        for port in ports:
-            for index, address in enumerate(port.addresses):
-                if address in owners:
-                    text = f"{address} is an address of {owners[address].id} already"
-                    yield intent.problem(port.id, f"spec.addresses[{index}]", text)
-                owners.setdefault(address, port)
+        twice = _doubled(address for port in ports for address in port.addresses)
+        stated = (
+            Use(address, port.id, f"spec.addresses[{index}]")
+            for port in ports
+            for index, address in enumerate(port.addresses)
+            if address in twice
+        )
+        for first, again in _used_twice(intent, stated):
+            text = f"{again.value} is an address of {first.owner} already"
+            yield intent.problem(again.owner, again.path, text)
 
 
 def macs_are_unique_in_a_subnet(intent: Intent) -> Problems:
     for ports in intent.ports_by_subnet.values():
-        owners: dict[str, Port] = {}
-        for port in ports:
-            if port.mac and owners.setdefault(port.mac, port) is not port:
-                text = f"{port.mac} is the MAC of {owners[port.mac].id} already"
-                yield intent.problem(port.id, "spec.mac", text)
+        twice = _doubled(port.mac for port in ports if port.mac)
+        stated = (Use(port.mac, port.id, "spec.mac") for port in ports if port.mac in twice)
+        for first, again in _used_twice(intent, stated):
+            text = f"{again.value} is the MAC of {first.owner} already"
+            yield intent.problem(again.owner, again.path, text)
 
 
 def rewrite_addresses_pair_up(intent: Intent) -> Problems:
@@ -536,15 +573,19 @@ def _off_the_network(intent: Intent, known: set[str], subnet: VMSubnet | None, h
 
 
 def devices_are_used_once(intent: Intent) -> Problems:
-    owners = {(host.name, "", host.underlay.interface): f"the underlay of {host.id}" for host in intent.hosts}
-    for port in intent.ports:
-        if port.attach is None:
-            continue
-        key = (port.host, port.attach.netns, port.attach.device)
-        if key in owners:
-            text = f"{port.attach.device} is {owners[key]} already"
-            yield intent.problem(port.id, f"spec.attach.{port.attach.kind}", text)
-        owners.setdefault(key, f"the device of {port.id}")
+    underlays = (
+        Use((host.name, "", host.underlay.interface), host.id, "spec.underlay.interface")
+        for host in intent.hosts
+    )
+    devices = (
+        Use((port.host, at.netns, at.device), port.id, f"spec.attach.{at.kind}")
+        for port in intent.ports
+        if (at := port.attach) is not None
+    )
+    for first, again in _used_twice(intent, chain(underlays, devices)):
+        what = "the underlay" if first.owner.kind == "Host" else "the device"
+        text = f"{again.value[-1]} is {what} of {first.owner} already"
+        yield intent.problem(again.owner, again.path, text)
 
 
 def existing_devices_are_the_hosts(intent: Intent) -> Problems:
@@ -557,14 +598,15 @@ def existing_devices_are_the_hosts(intent: Intent) -> Problems:
 
 
 def hosts_hold_their_ports(intent: Intent) -> Problems:
-    """The core's limit of a managed host; the first port beyond it is reported."""
-    counts: Counter[str] = Counter()
-    for port in intent.ports:
-        host = intent.host_by_name.get(port.host)
-        counts[port.host] += 1
-        if host and host.managed and counts[port.host] == MAX_LOCAL_PORTS + 1:
-            text = f"{host.id} has {MAX_LOCAL_PORTS} ports already, the limit"
-            yield intent.problem(port.id, "spec.host", text)
+    """The core's limit of a managed host; the first port beyond it is reported, those of the store first."""
+    counts = Counter(port.host for port in intent.ports)
+    for host in intent.hosts:
+        if not host.managed or counts[host.name] <= MAX_LOCAL_PORTS:
+            continue
+        there = [port.id for port in intent.ports if port.host == host.name]
+        beyond = sorted(there, key=lambda port: not intent.is_stored(port))[MAX_LOCAL_PORTS]
+        text = f"{host.id} has {MAX_LOCAL_PORTS} ports already, the limit"
+        yield intent.problem(beyond, "spec.host", text)
 
 
 # ---- lookup records ------------------------------------------------------------------------------
@@ -618,17 +660,20 @@ def record_addresses_fit_their_type(intent: Intent) -> Problems:
 def records_are_unique_in_a_subnet(intent: Intent) -> Problems:
     """One record for each customer address, and none for what a Port has by itself."""
     for subnet, records in intent.records_by_subnet.items():
-        ports = intent.ports_by_subnet.get(subnet, ())
-        owners = {address: port.id for port in ports for address in port.addresses}
-        for record in records:
-            address = record.customer_address
-            if address is None:
-                continue
-            first = owners.setdefault(address, record.id)
-            if first != record.id:
-                what = "an address" if first.kind == "Port" else "the customer address"
-                text = f"{address} is {what} of {first}{_at(intent, first)} already"
-                yield intent.problem(record.id, "spec.customerAddress", text)
+        of_ports = {
+            address: Use(address, port.id, f"spec.addresses[{index}]")
+            for port in intent.ports_by_subnet.get(subnet, ())
+            for index, address in enumerate(port.addresses)
+        }
+        of_records = (
+            Use(record.customer_address, record.id, "spec.customerAddress")
+            for record in records
+            if record.customer_address is not None
+        )
+        for first, again in _used_twice(intent, chain(of_ports.values(), of_records)):
+            what = "an address" if first.owner.kind == "Port" else "the customer address"
+            text = f"{again.value} is {what} of {first.owner}{_at(intent, first.owner)} already"
+            yield intent.problem(again.owner, again.path, text)
 
 
 def record_macs_are_unique_in_a_subnet(intent: Intent) -> Problems:
@@ -644,8 +689,11 @@ def record_macs_are_unique_in_a_subnet(intent: Intent) -> Problems:
             # a record that names the port of this MAC, on another host, is told so by another rule
             same = port == place[1] if first.kind == "Port" else [host, port] == place
             if not same:
-                text = f"{mac} is the MAC of {first}{_at(intent, first)} already"
-                yield intent.problem(record.id, "spec.macAddress", text)
+                path = "spec.mac" if first.kind == "Port" else "spec.macAddress"
+                uses = Use(mac, first, path), Use(mac, record.id, "spec.macAddress")
+                there, again = _in_turn(intent, *uses)
+                text = f"{mac} is the MAC of {there.owner}{_at(intent, there.owner)} already"
+                yield intent.problem(again.owner, again.path, text)
 
 
 def records_are_where_their_port_is(intent: Intent) -> Problems:
@@ -747,7 +795,9 @@ def peers_share_a_family(policy: Policy) -> Problems:
     for one, other in sorted({tuple(sorted(pair)) for pair in _peers(policy)}):
         if not nvgre_family(policy.endpoint_by_name[one], policy.endpoint_by_name[other]):
             text = f"Host {one} and Host {other} are in one VM network, but have no PAs of one family"
-            yield policy.problem(ObjectId("Host", "", other), "spec.providerAddresses", text)
+            uses = (Use("", ObjectId("Host", "", name), "spec.providerAddresses") for name in (one, other))
+            _, again = _in_turn(policy, *uses)
+            yield policy.problem(again.owner, again.path, text)
 
 
 def peers_are_routed(policy: Policy) -> Problems:
@@ -842,16 +892,48 @@ def gateway_of(subnet: VMSubnet, prefix: Prefix) -> Address:
     return next(stated, prefix.network_address + 1)
 
 
-def _overlaps(stated: Iterable[Stated]) -> Iterator[tuple[Stated, Stated]]:
-    """(outer, inner) for every prefix that lies in another one; prefixes overlap in no other way."""
-    outer: Stated | None = None
-    for item in sorted(
-        stated, key=lambda item: (item[0].version, int(item[0].network_address), item[0].prefixlen)
+def _in_turn(intent: Intent, one: Use, other: Use) -> tuple[Use, Use]:
+    """Two that don't go together: who was first, and who is told. Where the store has one of them it is the
+    other, which a file states: there it can be mended.
+    """
+    if intent.is_stored(other.owner) and not intent.is_stored(one.owner):
+        return other, one
+    return one, other
+
+
+def _used_twice(intent: Intent, uses: Iterable[Use]) -> Iterator[tuple[Use, Use]]:
+    """(first, again) for every value of which there can be one use only."""
+    first: dict[Any, Use] = {}
+    for use in uses:
+        there = first.setdefault(use.value, use)
+        if there is not use:
+            first[use.value], again = _in_turn(intent, there, use)
+            yield first[use.value], again
+
+
+def _doubled(values: Iterable[Any]) -> set[Any]:
+    """Those that are there more than once: of the million that all ports state hardly any, and only of those
+    a rule needs to know the uses.
+    """
+    seen: set[Any] = set()
+    doubled: set[Any] = set()
+    for value in values:
+        (doubled if value in seen else seen).add(value)
+    return doubled
+
+
+def _overlaps(intent: Intent, uses: Iterable[Use]) -> Iterator[tuple[Use, Use]]:
+    """(first, again) for every prefix that lies in another one; prefixes overlap in no other way. Of two in
+    files the one inside is told.
+    """
+    outer: Use | None = None
+    for use in sorted(
+        uses, key=lambda use: (use.value.version, int(use.value.network_address), use.value.prefixlen)
     ):
-        if outer is not None and item[0].overlaps(outer[0]):
-            yield outer, item
+        if outer is not None and use.value.overlaps(outer.value):
+            yield _in_turn(intent, outer, use)
         else:
-            outer = item
+            outer = use
 
 
 def _misfit(address: Address, prefix: Prefix, gateway: Address | None = None) -> str:
@@ -865,6 +947,11 @@ def _misfit(address: Address, prefix: Prefix, gateway: Address | None = None) ->
     if prefix.version == 4 and address == prefix.broadcast_address:
         return f"{address} is the broadcast address of {prefix}"
     return ""
+
+
+def _mended_at(intent: Intent, told: ObjectId, other: ObjectId) -> str:
+    """Where the other one is stated, if the one that is told of is in the store and was right there."""
+    return _at(intent, other) if intent.is_stored(told) and not intent.is_stored(other) else ""
 
 
 def _at(intent: Intent, subject: ObjectId) -> str:
@@ -886,6 +973,7 @@ INTENT_RULES: tuple[Callable[[Intent], Problems], ...] = (
     ip_pools_fit_their_place,
     pools_do_not_overlap,
     provider_routes_lead_somewhere,
+    provider_routes_are_unique,
     customer_routes_lead_somewhere,
     customer_routes_are_unique,
     customer_routes_name_the_subnet_of_their_next_hop,

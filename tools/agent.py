@@ -8,15 +8,22 @@ import sys
 import click
 
 from policy.store import open_store
-from tools.options import store_option
+from tools.options import complete_host, complete_instance, store_option
 from tools.processes import check_instance, die_with, die_with_option, log_level_option, stop_signals
 
 
 @click.command("agent", short_help="Make the store's intent so on this host.")
 @store_option
-@click.option("--host", help="Name of the Host to be.  [default: the machine's host name]")
 @click.option(
-    "--instance", callback=check_instance, help="The data plane's name.  [default: the host's name]"
+    "--host",
+    help="Name of the Host to be.  [default: the machine's host name]",
+    shell_complete=complete_host,
+)
+@click.option(
+    "--instance",
+    callback=check_instance,
+    help="The data plane's name.  [default: the host's name]",
+    shell_complete=complete_instance,
 )
 @click.option(
     "--resync",

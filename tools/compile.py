@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from tools.options import complete_host_of_files
+
 # Which field tells the rows of a table apart, for -o name.
 _NAMES = {
     "providerAddresses": ("providerAddress", ("address",)),
@@ -25,7 +27,12 @@ _NAMES = {
     required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
 )
-@click.option("--host", required=True, help="Name of the Host whose tables to print.")
+@click.option(
+    "--host",
+    required=True,
+    help="Name of the Host whose tables to print.",
+    shell_complete=complete_host_of_files,
+)
 @click.option(
     "-o",
     "--output",

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from tools.options import KindArgument, complete_name, labels_option, opened, output_option, store_option
+from tools.options import (
+    KindArgument,
+    complete_name,
+    complete_tenant,
+    labels_option,
+    opened,
+    output_option,
+    plural,
+    store_option,
+)
 
 if TYPE_CHECKING:
     from policy.errors import ObjectId
@@ -20,7 +29,7 @@ if TYPE_CHECKING:
 @click.argument("kind", type=KindArgument())
 @click.argument("name", required=False, shell_complete=complete_name)
 @store_option
-@click.option("--tenant", help="Only this tenant's.")
+@click.option("--tenant", help="Only this tenant's.", shell_complete=complete_tenant)
 @labels_option("Only objects with all of these labels.")
 @output_option("table", "json", "yaml", "name")
 def get(
@@ -28,28 +37,41 @@ def get(
 ) -> None:
     """Print objects: as they were stated, and in the table and under `allocated` also what they were given.
 
-    NAME is NAME or TENANT/NAME. Of a kind and a name JSON and YAML are that object, of a kind a list.
+    NAME is NAME or TENANT/NAME. Of a kind and a name JSON is that object, of a kind a list; YAML has a
+    document for each. Both can be applied again: what was added to what was stated is passed over.
 
     \b
     Examples:
       isolane get ports --tenant blue
-      isolane get vmsubnet Blue_VMSubnet1 -o yaml
+      isolane get ports -o yaml > ports.yaml
     """
     from policy import documents, intent
-    from policy.finding import find
+    from policy.finding import NotFoundError, check_tenant, find
     from policy.store import Reading
 
-    with opened(location) as store:
+    with opened(location, create=False) as store:
+        reading = Reading(store)
+        if tenant is not None:
+            check_tenant(reading, tenant)
         if name is None:
-            snapshot = store.snapshot(documents.prefix_of(kind, tenant))
+            snapshot = store.snapshot(documents.prefix_of(kind, tenant), at=reading.revision)
         else:
-            reading = Reading(store)
-            wanted = find(reading, kind, name)
+            wanted = find(reading, kind, f"{tenant}/{name}" if tenant and "/" not in name else name)
             snapshot = store.snapshot(keys=[documents.key_of(wanted)], at=reading.revision)
     found = intent.selected(documents.policy_from(snapshot.items), kind, tenant, labels)
-    if output in ("json", "yaml"):
-        views = [_view(snapshot, item) for item in found]
-        click.echo(_dump(views[0] if name is not None and views else views, output))
+    whose = f" of tenant {tenant}" if tenant else ""
+    narrowed = f"{whose}{' with these labels' if labels else ''}"
+    if name is not None and not found:
+        raise NotFoundError(f"there is no {kind} {name}{narrowed}")
+    if output == "table" and not found:
+        click.echo(f"no {plural(kind)}{narrowed}", err=True)
+        return
+    views = [_view(snapshot, item) for item in found]
+    if output == "json":
+        click.echo(json.dumps(views[0] if name is not None else views, indent=2))
+        return
+    if output == "yaml":
+        click.echo(_yaml(views), nl=False)
         return
     for line in _names(found) if output == "name" else _table(found):
         click.echo(line)
@@ -63,16 +85,15 @@ def _view(snapshot: "Snapshot", item: "Object") -> dict[str, Any]:
     stated = documents.encode(documents.load(key, snapshot.items[key]))
     spec = stated.get("spec", {})
     allocated = {field: value for field, value in schema.write(item).items() if field not in spec}
-    return {**stated, "allocated": allocated, "revision": snapshot.revisions[key]}
+    added = dict(zip(schema.ADDED, (allocated, snapshot.revisions[key]), strict=True))
+    return {**stated, **added}
 
 
-def _dump(document: Any, output: str) -> str:
-    if output == "json":
-        return json.dumps(document, indent=2)
+def _yaml(documents: list[dict[str, Any]]) -> str:
     import yaml
 
-    text: str = yaml.safe_dump(document, sort_keys=False)
-    return text.rstrip()
+    text: str = yaml.safe_dump_all(documents, sort_keys=False, explicit_start=True)
+    return text
 
 
 def _names(items: list["Object"]) -> Iterator[str]:
@@ -96,18 +117,28 @@ def _table(items: list["Object"]) -> Iterator[str]:
 @click.argument("kind", type=KindArgument())
 @click.argument("name", shell_complete=complete_name)
 @store_option
-def describe(kind: str, name: str, location: str) -> None:
+@click.option(
+    "--events",
+    "most",
+    default=10,
+    show_default=True,
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Of its events the newest.",
+)
+def describe(kind: str, name: str, location: str, most: int) -> None:
     """Print an object, what it was given, what refers to it, which hosts have applied it, and its events.
 
     \b
-    Example:
+    Examples:
       isolane describe port blue/web
+      isolane describe host h1 --events 100
     """
     from policy import documents, events, finding, intent, schema
     from policy.store import Reading
     from tools.text import cell, words
 
-    with opened(location) as store:
+    with opened(location, create=False) as store:
         reading = Reading(store)
         identity = finding.find(reading, kind, name)
         prefixes = documents.prefix_of("Host"), intent.HOST_PREFIX, events.PREFIX
@@ -119,19 +150,27 @@ def describe(kind: str, name: str, location: str) -> None:
     view = _view(snapshot, item)
     click.echo(f"{identity}: {schema.KINDS[kind].meaning}")
     click.echo(f"revision: {revision}")
-    for section in ("spec", "allocated"):
-        for key, value in view.get(section, {}).items():
-            click.echo(f"{words(key)}: {cell(value)}{' (allocated)' if section == 'allocated' else ''}")
+    stated, allocated = view.get("spec", {}), view["allocated"]
+    defaults = {
+        key: value
+        for key, value in schema.write_all(item).items()
+        if key not in stated and key not in allocated and value not in (None, [], "")
+    }
+    for section, remark in ((stated, ""), (allocated, " (allocated)"), (defaults, " (default)")):
+        for key, value in section.items():
+            click.echo(f"{words(key)}: {cell(value)}{remark}")
     for label, value in item.labels:
         click.echo(f"label {label}: {value}")
     for referrer in sorted(referrers - {identity}):
         click.echo(f"used by: {referrer}")
     for line in _host_lines(policy, snapshot, revision):
         click.echo(line)
-    for event in events.read(snapshot.items):
-        if event.is_about(str(identity)):
-            when = datetime.fromtimestamp(event.time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            click.echo(f"event {when}: {event.source}: {event.text}")
+    told = [event for event in events.read(snapshot.items) if event.is_about(str(identity))]
+    if 0 < most < len(told):
+        click.echo(f"older events: {len(told) - most} are left out, --events {len(told)} prints them too")
+    for event in told[-most:] if most else ():
+        when = datetime.fromtimestamp(event.time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        click.echo(f"event {when}: {event.source}: {event.text}")
 
 
 def _referrers(store: "Store", reading: "Reading", identity: "ObjectId") -> set["ObjectId"]:
@@ -153,7 +192,7 @@ def _host_lines(policy: "Policy", snapshot: "Snapshot", revision: int) -> Iterat
             continue
         state = states.get(host.name)
         if state is None:
-            yield f"host {host.name}: no agent has been there"
+            yield f"host {host.name}: {intent.NO_AGENT}"
         elif state["revision"] < revision:
             yield f"host {host.name}: behind, at revision {state['revision']}"
         else:

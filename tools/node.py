@@ -3,11 +3,14 @@
 import json
 import socket
 from collections.abc import Callable, Iterable, Iterator
+from ipaddress import ip_address
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from tools.options import complete_instance
 
 if TYPE_CHECKING:
     from dataplane.client import Client
@@ -28,7 +31,11 @@ def command() -> None:
 
 def _options() -> list[click.Parameter]:
     return [
-        click.Option(["--instance"], help="Of `isolane up`.  [default: the machine's host name]"),
+        click.Option(
+            ["--instance"],
+            help="Of `isolane up`.  [default: the machine's host name]",
+            shell_complete=complete_instance,
+        ),
         click.Option(
             ["-o", "--output"],
             type=click.Choice(["table", "json"]),
@@ -75,7 +82,8 @@ def _status(client: "Client") -> Callable[[], Any]:
         status = client.status()
         if agent := status["agent"]:
             agent["running"] = Path(f"/proc/{agent['pid']}").exists()
-        return status
+        tables = {"nextHops" if key == "next_hops" else key: count for key, count in status["tables"].items()}
+        return {**status, "tables": tables}
 
     return ask
 
@@ -131,8 +139,33 @@ _add_query("neighbours", "Provider next hops and their MACs.", _rows)
 _add_query("counters", "Packets by port; of those that died, by reason.", _counter_lines)
 
 
+class _Address(click.ParamType[str]):
+    name = "address"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return str(ip_address(value))
+        except ValueError:
+            self.fail(f"{value!r} is not an IP address", param, ctx)
+
+
+def _ping(client: "Client") -> Callable[[str, float], Any]:
+    """One of our own is nobody else's to answer for."""
+    from dataplane.client import ClientError
+
+    def ask(address: str, seconds: float) -> Any:
+        if address in client.status()["providerAddresses"]:
+            raise click.ClickException(f"ping-pa: {address} is this host's own")
+        try:
+            return client.ping_pa(address, seconds)
+        except ClientError as error:
+            raise click.ClickException(str(error).replace("ping_pa", "ping-pa", 1)) from None
+
+    return ask
+
+
 def _ping_pa(address: str, seconds: float, instance: str | None, output: str) -> None:
-    found = _ask(instance, attrgetter("ping_pa"), address=address, seconds=seconds)
+    found = _ask(instance, _ping, address=address, seconds=seconds)
     _print(found, output, lambda neighbour: [f"{neighbour['address']} is at {neighbour['mac']}"])
 
 
@@ -141,7 +174,7 @@ command.add_command(
         "ping-pa",
         callback=_ping_pa,
         params=[
-            click.Argument(["address"]),
+            click.Argument(["address"], type=_Address()),
             click.Option(
                 ["--seconds"],
                 default=3.5,
@@ -151,7 +184,7 @@ command.add_command(
             ),
             *_options(),
         ],
-        help="Resolve a Provider Address from here; exit status 1 if nobody answers.\n\n"
+        help="Resolve a Provider Address of another host from here; exit status 1 if nobody answers.\n\n"
         "\b\nExample:\n  isolane node ping-pa 192.168.77.102 --instance h1",
     )
 )

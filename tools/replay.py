@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tools.options import complete_host_of_files
+
 if TYPE_CHECKING:
     from dataplane.stats import Counters
     from policy.model import Address, Mac, Policy
@@ -50,7 +52,7 @@ class _PortFile(click.ParamType[tuple[str, Path]]):
     required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
 )
-@click.option("--host", required=True, help="Name of the Host to be.")
+@click.option("--host", required=True, help="Name of the Host to be.", shell_complete=complete_host_of_files)
 @click.option(
     "--in",
     "inputs",
@@ -152,7 +154,7 @@ class Run:
         neighbours = self._neighbours()
         with ExitStack() as files:
             outs = {name: files.enter_context(path.open("wb")) for name, path in outputs.items()}
-            ins = [(self.ports[port], files.enter_context(path.open("rb"))) for port, path in inputs]
+            ins = [(port, files.enter_context(path.open("rb"))) for port, path in inputs]
             dataplane = files.enter_context(core.Dataplane(config))
             for name, (mac, mtu) in self._links().items():
                 out = core.PortConfig(name, core.PortKind.PCAP, _mac(mac), mtu, fds=[outs[name].fileno()])
@@ -160,11 +162,12 @@ class Run:
             for address, mac in neighbours.items():
                 dataplane.set_neighbour(address, _mac(mac))
             dataplane.apply(self.tables.change_set().encode())
-            for port, source in ins:
+            for name, source in ins:
                 try:
-                    dataplane.replay_source(port, source.fileno())
+                    dataplane.replay_source(self.ports[name], source.fileno())
                 except CaptureError as error:
-                    raise click.ClickException(f"{source.name}: {error}") from None
+                    reason = str(error).partition(": ")[2]  # what is before it has the core's number
+                    raise click.ClickException(f"{source.name}: capture for port {name}: {reason}") from None
             dataplane.replay(batch, LINGER)
             by_port = {name: dataplane.port_counters(port) for name, port in sorted(self.ports.items())}
             return {**_view(dataplane.counters()), "ports": {name: _view(c) for name, c in by_port.items()}}

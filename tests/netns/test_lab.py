@@ -299,7 +299,9 @@ def check_traffic(prefix: str) -> None:
     pa = isolane("node", "ping-pa", "192.168.77.102", "--instance", f"{prefix}h1")
     assert pa.stdout == "192.168.77.102 is at 02:00:00:00:77:02\n", pa.stderr
     nobody = isolane("node", "ping-pa", "192.168.77.9", "--seconds", "0.2", "--instance", f"{prefix}h1")
-    assert (nobody.returncode, nobody.stderr) == (1, "Error: ping_pa: 192.168.77.9 does not answer\n")
+    assert (nobody.returncode, nobody.stderr) == (1, "Error: ping-pa: 192.168.77.9 does not answer\n")
+    own = isolane("node", "ping-pa", "192.168.77.101", "--instance", f"{prefix}h1")
+    assert (own.returncode, own.stderr) == (1, "Error: ping-pa: 192.168.77.101 is this host's own\n")
     for query in ("status", "ports", "records", "routes", "neighbours", "counters"):
         for output in ("table", "json"):
             shown = CliRunner().invoke(main, ["node", query, "--instance", f"{prefix}h2", "-o", output])

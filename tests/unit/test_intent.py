@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policy import documents, events, index, intent, manifest
+from policy import documents, events, index, intent, manifest, validate
 from policy.errors import ManifestError, ObjectId
-from policy.finding import NotFoundError, find, names
+from policy.finding import NotFoundError, SeveralError, find, names
 from policy.grants import HOLD_SECONDS, decode
 from policy.intent import NotAppliedError, Outcome, ReferencedError
 from policy.model import Intent, LogicalNetwork, Port, VMSubnet, intent_of
@@ -112,6 +112,128 @@ def test_what_is_wrong_with_the_whole_is_an_error_and_nothing_is_stored(
     assert store.snapshot().revision == 1
 
 
+MORE = """\
+kind: ProviderRoute
+metadata: {name: mm}
+spec: {site: rack1, prefix: 10.99.0.0/16, nextHop: 192.168.77.9}
+---
+kind: CustomerRoute
+metadata: {name: mm, tenant: blue}
+spec: {vmNetwork: Blue_VMNet, prefix: 10.98.0.0/16, nextHop: 10.1.1.10}
+---
+kind: Port
+metadata: {name: mm, tenant: red}
+spec: {vmSubnet: Red_VMSubnet1, host: h1, attach: {device: vnet7}, mac: "02:bb:00:00:00:77"}
+---
+kind: IPPool
+metadata: {name: mm}
+spec: {site: rack1, range: 192.168.77.20-192.168.77.29}
+---
+kind: LookupRecord
+metadata: {name: mm, tenant: red}
+spec: {virtualSubnetId: 6001, customerAddress: 10.1.1.99, macAddress: "02:bb:00:00:00:77", host: h1, port: mm}
+"""
+PORT = "kind: Port\nmetadata: {name: NAME, tenant: blue}\nspec: {vmSubnet: Blue_VMSubnet1, host: h1, %s}"
+RED_PORT = "kind: Port\nmetadata: {name: NAME, tenant: red}\nspec: {vmSubnet: Red_VMSubnet1, host: h1, %s}"
+NEW_SUBNET = "kind: VMSubnet\nmetadata: {name: NAME, tenant: blue}\nspec: {vmNetwork: Blue_VMNet, %s}"
+HOST = "kind: Host\nmetadata: {name: NAME}\nspec: {site: rack1, %s}"
+SITE = "kind: NetworkSite\nmetadata: {name: NAME}\nspec: {logicalNetwork: fabric, subnets: [%s]}"
+CLASHES = {
+    "address": (PORT % "addresses: [10.1.1.10]", "10.1.1.10 is an address of Port blue/blue-web already"),
+    "MAC": (PORT % 'mac: "02:bb:00:00:00:10"', "02:bb:00:00:00:10 is the MAC of Port blue/blue-web already"),
+    "device": (RED_PORT % "attach: {device: vnet7}", "vnet7 is the device of Port red/mm already"),
+    "underlay": (RED_PORT % "attach: {device: u1}", "u1 is the underlay of Host h1 already"),
+    "record": (
+        RED_PORT % "addresses: [10.1.1.99]",
+        "10.1.1.99 is the customer address of LookupRecord red/mm at store already",
+    ),
+    "VSID": (
+        NEW_SUBNET % "prefixes: [10.5.0.0/24], vsid: 5001",
+        "5001 is the VSID of VMSubnet blue/Blue_VMSubnet1 already",
+    ),
+    "prefix inside": (
+        NEW_SUBNET % "prefixes: [10.1.1.0/25]",
+        "10.1.1.0/25 overlaps 10.1.1.0/24 of VMSubnet blue/Blue_VMSubnet1 in VMNetwork blue/Blue_VMNet",
+    ),
+    "prefix around": (
+        NEW_SUBNET % "prefixes: [10.1.0.0/23]",
+        "10.1.0.0/23 overlaps 10.1.1.0/24 of VMSubnet blue/Blue_VMSubnet1 in VMNetwork blue/Blue_VMNet",
+    ),
+    "prefix that a route leads to": (
+        NEW_SUBNET % "prefixes: [10.98.0.0/16]",
+        "10.98.0.0/16 is where CustomerRoute blue/mm leads already",
+    ),
+    "customer route": (
+        "kind: CustomerRoute\nmetadata: {name: NAME, tenant: blue}\n"
+        "spec: {vmNetwork: Blue_VMNet, prefix: 10.98.0.0/16, nextHop: 10.1.1.11}",
+        "CustomerRoute blue/mm leads to 10.98.0.0/16 with metric 0 already",
+    ),
+    "provider route": (
+        "kind: ProviderRoute\nmetadata: {name: NAME}\n"
+        "spec: {site: rack1, prefix: 10.99.0.0/16, nextHop: 192.168.77.8}",
+        "ProviderRoute mm leads to 10.99.0.0/16 with metric 0 already",
+    ),
+    "provider address": (
+        HOST % "providerAddresses: [192.168.77.101], underlay: {interface: u1}",
+        "192.168.77.101 is a provider address of Host h1 at store already",
+    ),
+    "underlay MAC": (
+        HOST % 'providerAddresses: [192.168.77.109], underlay: {interface: u1, mac: "02:00:00:00:77:01"}',
+        "02:00:00:00:77:01 is the MAC of Host h1 already",
+    ),
+    "gateway MAC": (
+        SITE % '{prefix: 10.7.0.0/24, gateway: 10.7.0.1, gatewayMac: "02:00:00:00:77:01"}',
+        "02:00:00:00:77:01 is the MAC of Host h1 already",
+    ),
+    "site": (
+        SITE % "{prefix: 192.168.0.0/16}",
+        "192.168.0.0/16 overlaps 192.168.77.0/24 of NetworkSite rack1",
+    ),
+    "pool": (
+        "kind: IPPool\nmetadata: {name: NAME}\nspec: {site: rack1, range: 192.168.77.10-192.168.77.24}",
+        "overlaps the pool of IPPool mm",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ["aaa", "zzz"])
+@pytest.mark.parametrize("clash", CLASHES)
+def test_what_clashes_with_the_store_is_told_of_the_file(
+    store: MemoryStore, tmp_path: Path, name: str, clash: str
+) -> None:
+    """Whatever their names sort like."""
+    path = tmp_path / "net.yaml"
+    path.write_text(MORE)
+    intent.commit(store, intent.apply(*manifest.read([path])))
+    text, expected = CLASHES[clash]
+    path.write_text(text.replace("NAME", name))
+    with pytest.raises(ManifestError) as caught:
+        intent.commit(store, intent.apply(*manifest.read([path])))
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{path}:3: {text.split()[1]} ") and line.endswith(f": {expected}")
+
+
+def test_a_port_name_that_another_tenant_has(store: MemoryStore, tmp_path: Path) -> None:
+    path = tmp_path / "net.yaml"
+    path.write_text(RED_PORT.replace("NAME", "blue-web").replace("red}", "amber}") % "attach: {tap: t9}")
+    with pytest.raises(ManifestError) as caught:
+        intent.commit(store, intent.apply(*manifest.read([path])))
+    assert f"{path}:2: Port amber/blue-web: metadata.name: Port blue/blue-web at store has this name" in str(
+        caught.value
+    )
+
+
+def test_a_full_host_is_told_of_the_file(
+    store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(validate, "MAX_LOCAL_PORTS", 5)
+    path = tmp_path / "net.yaml"
+    path.write_text(RED_PORT.replace("NAME", "aaa") % "attach: {tap: t9}")
+    with pytest.raises(ManifestError) as caught:
+        intent.commit(store, intent.apply(*manifest.read([path])))
+    assert str(caught.value) == f"{path}:3: Port red/aaa: spec.host: Host h1 has 5 ports already, the limit"
+
+
 def test_a_problem_in_what_is_stored_already_says_so(store: MemoryStore) -> None:
     subnet = stored(store).by_id[SUBNET]
     assert isinstance(subnet, VMSubnet)
@@ -126,6 +248,33 @@ def test_a_problem_in_what_is_stored_already_says_so(store: MemoryStore) -> None
     with pytest.raises(ManifestError) as caught:
         intent.commit(store, intent.apply(intent_of([moved])))
     assert "store: Port blue/blue-web: spec.addresses[0]: 10.1.1.10 is in no prefix of" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("subnet", "expected"),
+    [
+        (
+            "prefixes: [10.99.0.0/24]",
+            "10.1.1.10 is in no prefix of VMSubnet blue/Blue_VMSubnet1 at net.yaml:2",
+        ),
+        (
+            'prefixes: [10.1.1.0/24, "fd00:1:1::/64"], gateways: [10.1.1.10]',
+            "10.1.1.10 is the gateway of 10.1.1.0/24 at net.yaml:2",
+        ),
+    ],
+)
+def test_a_problem_of_what_is_stored_names_the_file_that_makes_it(
+    store: MemoryStore, tmp_path: Path, subnet: str, expected: str
+) -> None:
+    path = tmp_path / "net.yaml"
+    text = NEW_SUBNET.replace("NAME", "Blue_VMSubnet1").replace(
+        "%s", f"{subnet}, vsid: 5001, translation: rewrite"
+    )
+    path.write_text(text)
+    with pytest.raises(ManifestError) as caught:
+        intent.commit(store, intent.apply(*manifest.read([path])))
+    lines = str(caught.value).replace(f"{tmp_path}/", "").splitlines()
+    assert f"store: Port blue/blue-web: spec.addresses[0]: {expected}" in lines
 
 
 def test_what_changes_nothing_makes_no_revision_when_a_hold_has_ended(
@@ -243,7 +392,7 @@ def test_find(store: MemoryStore, indexed: bool) -> None:
         with pytest.raises(NotFoundError, match=f"there is no {kind} {name}"):
             find(reading, kind, name)
     store.commit(documents.items_of([VMSubnet("red", "Blue_VMSubnet1", "x", ())]))
-    with pytest.raises(NotFoundError, match="several tenants have a VMSubnet Blue_VMSubnet1: blue/Blue"):
+    with pytest.raises(SeveralError, match="several tenants have a VMSubnet Blue_VMSubnet1: blue/Blue"):
         find(Reading(store), "VMSubnet", "Blue_VMSubnet1")
 
 

@@ -93,10 +93,20 @@ MALFORMED = [
     (
         ("kind: LogicalNetwork", "kind: LogicalNetwerk\n---\nkind: LogicalNetwork"),
         "Netwerk",
-        f"kind: 'LogicalNetwerk' is not a kind; supported: {KINDS}",
+        "kind: 'LogicalNetwerk' is not a kind; did you mean LogicalNetwork?",
+    ),
+    (
+        ("kind: LogicalNetwork", "kind: port\n---\nkind: LogicalNetwork"),
+        "kind: port",
+        "kind: 'port' is not a kind; did you mean Port?",
+    ),
+    (
+        ("kind: LogicalNetwork", "kind: Deployment\n---\nkind: LogicalNetwork"),
+        "Deployment",
+        f"kind: 'Deployment' is not a kind; supported: {KINDS}",
     ),
     (("kind: LogicalNetwork", "spec: {}\n---\nkind: LogicalNetwork"), "spec: {}", "kind: missing"),
-    (("kind: LogicalNetwork", "- 1\n---\nkind: LogicalNetwork"), "- 1", "expected a mapping, not a list"),
+    (("kind: LogicalNetwork", "- 1\n---\nkind: LogicalNetwork"), "- 1", "expected a mapping, not an integer"),
     (
         ("kind: LogicalNetwork", "apiVersion: isolane/v2\nkind: LogicalNetwork"),
         "v2",
@@ -446,7 +456,7 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
     assert [str(problem).replace(f"{tmp_path}/", "") for problem in caught.value.problems] == [
         "a:33: Host ovs1: spec.site: there is no NetworkSite rack9",
         "a:47: VMSubnet blue/Blue1: spec.vsid: 1 is not a VSID: 4096..16777214",
-        f"b:1: kind: 'Lookup' is not a kind; supported: {KINDS}",
+        "b:1: kind: 'Lookup' is not a kind; did you mean LookupRecord?",
         "b:4: Host h9: spec: missing",
     ]
 
@@ -515,6 +525,21 @@ def test_empty_documents_and_stated_version(tmp_path: Path) -> None:
 def test_json_is_yaml(tmp_path: Path) -> None:
     text = BASE + '---\n{"kind": "LogicalNetwork", "metadata": {"name": "dmz"}, "spec": {}}\n'
     assert [network.name for network in load(text, tmp_path).logical_networks] == ["dmz", "fabric"]
+
+
+def test_a_list_is_one_of_documents(tmp_path: Path) -> None:
+    text = '[{"kind": "LogicalNetwork", "metadata": {"name": "a"}},\n {"kind": "Tenant", "metadata": {}}]\n'
+    stated, found = manifest.read([write(text, tmp_path, "list.json")])
+    assert list(stated.by_id) == [ObjectId("LogicalNetwork", "", "a")]
+    assert list(map(str, found)) == [f"{tmp_path}/list.json:2: Tenant: metadata.name: missing"]
+    assert manifest.read([write("[]", tmp_path, "list.json")])[0].by_id == {}
+
+
+def test_what_get_adds_is_passed_over(tmp_path: Path) -> None:
+    added = "{name: fabric}\nallocated: {vsid: [x], no: field}\nrevision: 7\n---"
+    assert load(edited(("{name: fabric}\n---", added)), tmp_path) == load(BASE, tmp_path)
+    within = edited(("{name: fabric}\n---", "{name: fabric, revision: 7}\n---"))
+    assert "metadata.revision: unknown field" in problems(within, tmp_path)[0]
 
 
 def test_policy_is_its_content(tmp_path: Path) -> None:

@@ -122,7 +122,8 @@ def test_file_that_is_no_capture(tmp_path: Path) -> None:
     text.write_text("no capture")
     result = run("--in", f"red-a={text}", "--out-dir", tmp_path / "out")
     assert result.exit_code == 1
-    assert str(text) in result.output
+    expected = f"Error: {text}: capture for port red-a: unknown file format (malformed)\n"
+    assert result.output == expected
 
 
 def without(tmp_path: Path, text: str) -> Path:

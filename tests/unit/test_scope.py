@@ -1,7 +1,7 @@
 """A change planned among what it concerns is as planned in the whole: over random stores and changes."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
@@ -17,7 +17,7 @@ from hypothesis import currently_in_test_context, event, given, settings
 from hypothesis import strategies as st
 
 from policy import documents, index, intent, validate
-from policy.errors import ManifestError, ObjectId
+from policy.errors import STORED, Location, ManifestError, ObjectId
 from policy.finding import NotFoundError, WideError
 from policy.grants import HOLD_SECONDS, decode
 from policy.intent import Change, Plan, ReferencedError
@@ -271,6 +271,12 @@ def near(there: Policy, stated: Intent, random: Random) -> Object:
     return replace(port, **{field: getattr(other, field)})
 
 
+def in_a_file(objects: Iterable[Object]) -> Intent:
+    found = list(objects)
+    sources = {item.id: {"": Location("net.yaml", line)} for line, item in enumerate(found, 1)}
+    return intent_of(found, sources)
+
+
 def fitting_change(seed: int) -> Callable[[Intent, Policy], Change]:
     def change(stated: Intent, there: Policy) -> Change:
         random = Random(seed)
@@ -311,7 +317,7 @@ def fitting_change(seed: int) -> Callable[[Intent, Policy], Change]:
                     ]
                 )
             )
-        return intent.apply(intent_of(objects))
+        return intent.apply(in_a_file(objects))
 
     return change
 
@@ -335,7 +341,7 @@ def changes() -> st.SearchStrategy[Callable[[Intent, Policy], Change]]:
             wanted = {mine[pick % len(mine)] for pick in picks if mine}
             if 0 in picks:
                 wanted.add(ObjectId("Port", "blue", "p99"))
-            return intent.delete(wanted, cascade)
+            return intent.delete(wanted, cascade, ignore_missing=picks[0] % 2 == 0)
 
         return change
 
@@ -345,8 +351,8 @@ def changes() -> st.SearchStrategy[Callable[[Intent, Policy], Change]]:
         seeds.map(fitting_delete),
         fitting,
         fitting,
-        stated.map(lambda objects: lambda *_: intent.apply(intent_of(objects))),
-        stated.map(lambda new: lambda there, _: intent.apply(intent_of([*there.by_id.values(), *new]))),
+        stated.map(lambda objects: lambda *_: intent.apply(in_a_file(objects))),
+        stated.map(lambda new: lambda there, _: intent.apply(in_a_file([*there.by_id.values(), *new]))),
         st.builds(delete, st.lists(st.integers(0, 10**6), min_size=1, max_size=3), st.booleans()),
     )
 
@@ -401,6 +407,8 @@ def check_same(store: Store, change: Change, now: float) -> Plan | None:
     if not isinstance(whole, Plan) or not isinstance(scoped, Plan):
         assert scoped == whole
         tell("same error")
+        told = [problem for problem in whole[1] if " already" in problem or " overlaps " in problem]
+        assert not [problem for problem in told if problem.startswith(f"{STORED}: ")]
         return None
     assert dict(scoped.outcomes) == dict(whole.outcomes)
     assert scoped.puts == whole.puts

@@ -477,6 +477,19 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.parametrize("create", [False, True])
+def test_a_file_system_that_can_only_be_read(tmp_path: Path, create: bool) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount")
+    path = tmp_path / "store.db"
+    SqliteStore(path).close()
+    program = f"import sys; {OPEN.replace('argv[1]', f'argv[1], {create}')}"
+    script = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && "$2" -c "$3" "$4"'
+    command = ["unshare", "-m", "sh", "-c", script, "sh", tmp_path, sys.executable, program, path]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr.endswith(f"UnavailableError: {path}: Read-only file system\n")
+
+
 def test_locations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ISOLANE_STORE", str(tmp_path / "from-environment.db"))
     for location in (None, str(tmp_path / "path.db"), f"sqlite:{tmp_path}/scheme.db"):

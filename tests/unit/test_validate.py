@@ -223,7 +223,7 @@ CASES = [
         "ProviderRoute way: spec.prefix: the gateway of NetworkSite rack1 is the way to 0.0.0.0/0",
     ),
     case(
-        "provider_routes_lead_somewhere",
+        "provider_routes_are_unique",
         added(PROVIDER_ROUTE + "---\n" + PROVIDER_ROUTE.replace("way", "way2").replace("77.2", "77.3")),
         "192.168.77.3",
         "ProviderRoute way2: spec.prefix: ProviderRoute way leads to 192.168.78.0/24 with metric 0 already",
@@ -693,7 +693,7 @@ CASES = [
         "record_macs_are_unique_in_a_subnet",
         [
             before_first(
-                'kind: Host\nmetadata: {name: ovs2}\nspec: {site: rack1, managed: false,'
+                "kind: Host\nmetadata: {name: ovs2}\nspec: {site: rack1, managed: false,"
                 " providerAddresses: [192.168.77.8]}\n"
             ),
             at_the_end(
@@ -806,8 +806,7 @@ CASES = [
             at_the_end(RECORD, ("ovs1", "ovs2")),
         ],
         "host: ovs2",
-        "LookupRecord blue/far: spec.host: Host ovs2 is on other, but"
-        " VMNetwork blue/Blue_VMNet on fabric",
+        "LookupRecord blue/far: spec.host: Host ovs2 is on other, but VMNetwork blue/Blue_VMNet on fabric",
     ),
 ]
 
