@@ -4,8 +4,12 @@ from collections.abc import Iterable, Iterator
 
 from policy import documents, grants, index, validate
 from policy.errors import ObjectId, PolicyError
+from policy.model import LookupRecord, ProviderAddress
 from policy.schema import KINDS
 from policy.store import Reading
+
+MOST_RAW = 2_000
+"""LookupRecords and ProviderAddresses, which no index has; among more, all else is looked at too."""
 
 
 class NotFoundError(PolicyError):
@@ -85,12 +89,43 @@ def referrers(reading: Reading, identities: Iterable[ObjectId]) -> set[ObjectId]
     """What refers to one of them. WideError: keys don't tell."""
     if not is_indexed(reading):
         raise WideError("not indexed")
-    return {referrer for identity in identities for referrer in _referrers(reading, identity)}
+    referred = set(identities)
+    found = {referrer for identity in referred for referrer in _referrers(reading, identity)}
+    return found | {item.id for item in raw_objects(reading) if referred & set(_named(reading, item))}
+
+
+def raw_objects(reading: Reading) -> list[LookupRecord | ProviderAddress]:
+    """All that there are. WideError: too many."""
+    items = {
+        key: value
+        for kind in ("LookupRecord", "ProviderAddress")
+        for key, value in reading.under(documents.prefix_of(kind)).items()
+    }
+    if len(items) > MOST_RAW:
+        raise WideError("LookupRecords")
+    loaded = (documents.load(key, value, complete=True) for key, value in items.items())
+    return [item for item in loaded if isinstance(item, LookupRecord | ProviderAddress)]
+
+
+def subnets_of_records(reading: Reading, records: Iterable[object]) -> Iterator[ObjectId]:
+    """The VM subnets that LookupRecords name by their VSIDs."""
+    vsids = {each.virtual_subnet_id for each in records if isinstance(each, LookupRecord)}
+    keys = [grants.vsid_value(vsid).key for vsid in sorted(vsids)]
+    reading.load(keys)
+    granted = {key: value for key in keys if (value := reading.get(key)) is not None}
+    for grant in grants.decode(granted).values():
+        if grant.held_until is None:
+            yield index.owner_of(grant)
+
+
+def _named(reading: Reading, item: LookupRecord | ProviderAddress) -> Iterator[ObjectId]:
+    yield from (target for _, target in validate.references(item))
+    yield from subnets_of_records(reading, [item])
 
 
 def _referrers(reading: Reading, identity: ObjectId) -> Iterator[ObjectId]:
     match identity.kind:
-        case "Port" | "CustomerRoute" | "IPPool":
+        case "Port" | "CustomerRoute" | "IPPool" | "LookupRecord" | "ProviderAddress":
             return
         case "VMSubnet":
             yield from ports_of_subnet(reading, identity)
@@ -113,5 +148,6 @@ def ports_of_subnet(reading: Reading, subnet: ObjectId) -> Iterator[ObjectId]:
     """All of them have an address."""
     prefix = f"{grants.PREFIX}ca/{subnet.tenant}/{subnet.name}/"
     for grant in grants.decode(reading.under(prefix)).values():
-        if grant.held_until is None:
-            yield index.owner_of(grant)
+        owner = index.owner_of(grant)
+        if grant.held_until is None and owner.kind == "Port":
+            yield owner

@@ -40,9 +40,13 @@ KINDS = frozenset(
         "IPPool",
         "Port",
         "CustomerRoute",
+        "LookupRecord",
+        "ProviderAddress",
     }
 )
-"""All that is needed of these is here; a store with objects of others is not ready."""
+"""All that is needed of these is here; a store with objects of others is not ready. Of LookupRecords and
+ProviderAddresses nothing is: whoever needs one looks at all.
+"""
 
 
 def port_name(name: str) -> str:

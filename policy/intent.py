@@ -183,9 +183,9 @@ def delete(identities: Iterable[ObjectId], cascade: bool = False, ignore_missing
         wanted = found(lambda identity: reading.get(documents.key_of(identity)) is not None)
         others = finding.referrers(reading, wanted) - wanted
         if others and not cascade:
-            keys = list(map(documents.key_of, others))
+            keys = list(map(documents.key_of, others | wanted))
             reading.load(keys)
-            there = documents.intent_from({key: value for key in keys if (value := reading.get(key))})
+            there = documents.policy_from({key: value for key in keys if (value := reading.get(key))})
             raise ReferencedError("\n".join(_still_referenced(there, wanted)))
         gone = finding.with_referrers(reading, wanted) if others else wanted
         planned = scope_plan.plan(reading, Intent(), gone, (), time.time())

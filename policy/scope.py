@@ -31,6 +31,10 @@ MOST = 20_000
 """As many objects a change is planned among; among more it is no faster than in the whole."""
 
 
+_RAW = ("LookupRecord", "ProviderAddress")
+"""All of them are looked at, and nothing is ever given to one."""
+
+
 class Scope:
     """The objects around a change. WideError: it is too wide for that.
 
@@ -137,6 +141,10 @@ class Scope:
 
     def find(self) -> None:
         """Find all of them."""
+        raw = finding.raw_objects(self._reading)
+        self._need(item.id for item in raw)
+        # Rules on records, like those on routes, hold for VSIDs that are stated first.
+        self._activate(set(finding.subnets_of_records(self._reading, raw)) - self._touched)
         for identity in sorted(self._touched):
             before, after = self.stored.get(identity), self.after.get(identity)
             if before is None or after is None or replace(before, labels=after.labels) != after:
@@ -197,7 +205,7 @@ class Scope:
             tenant = self._reading.get(key)
             if tenant is not None:
                 found.add(ObjectId("Port", tenant.decode(), key.rpartition("/")[2]))
-        self._activate(found - self._touched)
+        self._activate({owner for owner in found - self._touched if owner.kind not in _RAW})
 
     def grants(self, keys: Iterable[str]) -> dict[Value, Grant]:
         """What the store has of these."""

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import currently_in_test_context, event, given, settings
 from hypothesis import strategies as st
 
-from policy import documents, index, intent, validate
+from policy import documents, finding, index, intent, validate
 from policy.errors import STORED, Location, ManifestError, ObjectId
 from policy.finding import NotFoundError, WideError
 from policy.grants import HOLD_SECONDS, decode
@@ -31,6 +31,7 @@ from policy.model import (
     Intent,
     IPPool,
     LogicalNetwork,
+    LookupRecord,
     Mac,
     MACPool,
     MacRange,
@@ -39,7 +40,9 @@ from policy.model import (
     Policy,
     Port,
     Prefix,
+    ProviderAddress,
     ProviderRoute,
+    RecordType,
     SiteSubnet,
     Tenant,
     Translation,
@@ -213,6 +216,8 @@ def tenant_objects(draw: st.DrawFn) -> Object:
         st.builds(VMNetwork, st.just(tenant), st.sampled_from(["net", "net2"]), st.just("fabric"), LABELS),
         st.builds(Tenant, st.sampled_from(["blue", "red", "green"])),
         st.builds(LogicalNetwork, st.just("third"), LABELS),
+        records([]),
+        provider_addresses(),
     ]
     return draw(st.one_of(others))
 
@@ -223,7 +228,47 @@ def worlds(draw: st.DrawFn) -> list[Object]:
     for tenant in ("blue", "red"):
         objects += [VMNetwork(tenant, "net", "fabric"), VMNetwork(tenant, "net2", "fabric")]
         objects += [draw(subnets(tenant, name)) for name in ("s1", "s2")]
+    if draw(st.booleans()):
+        there = [item for item in objects if isinstance(item, VMSubnet) and item.vsid]
+        objects += draw(st.lists(records(there), min_size=1, max_size=5))
+        objects += draw(st.lists(provider_addresses(), max_size=2))
     return objects
+
+
+@st.composite
+def records(draw: st.DrawFn, subnets: list[VMSubnet]) -> LookupRecord:
+    """In one of the VM subnets mostly; of a foreign host, or of what is behind a port."""
+    tenant, vsid, prefix = draw(TENANTS), 5001, ip_network("10.1.0.0/29")
+    if subnets and draw(st.integers(0, 9)):
+        subnet = draw(st.sampled_from(subnets))
+        tenant, vsid, prefix = subnet.tenant, subnet.vsid, subnet.prefixes[0]
+    kinds = [*[RecordType.STATIC] * 4, RecordType.DYNAMIC, RecordType.GATEWAY_WILDCARD, RecordType.L2ONLY]
+    kind = draw(st.sampled_from(kinds))
+    ca = prefix.network_address + draw(st.integers(2, 6))
+    if kind.is_of_no_address:
+        ca = ip_address("0.0.0.0" if prefix.version == 4 else "::")
+    host = draw(st.sampled_from(["ovs1", "ovs1", "ovs1", "h1"]))
+    rewrite = draw(st.integers(0, 4)) == 0 and host != "ovs1"
+    pa = draw(st.sampled_from(["10.0.0.11", "10.0.0.101", "10.0.0.105", "10.0.1.12"])) if rewrite else None
+    return LookupRecord(
+        tenant,
+        f"r{draw(st.integers(0, 5))}",
+        vsid,
+        ca,
+        draw(st.sampled_from(MACS)),
+        host,
+        f"b{draw(st.integers(0, 3))}" if host != "ovs1" else "",
+        ip_address(pa) if pa else None,
+        Translation.REWRITE if rewrite else Translation.NVGRE,
+        kind,
+    )
+
+
+@st.composite
+def provider_addresses(draw: st.DrawFn) -> ProviderAddress:
+    host = draw(st.sampled_from(["ovs1", "h1", "h3"]))
+    pa = draw(st.sampled_from(["10.0.0.105", "10.0.0.11", "10.0.1.105", "fd77::105"]))
+    return ProviderAddress(f"pa{draw(st.integers(0, 1))}", host, ip_address(pa))
 
 
 def fitting_port(there: Policy, random: Random) -> Port:
@@ -418,7 +463,8 @@ def check_same(store: Store, change: Change, now: float) -> Plan | None:
     for identity, _ in whole.outcomes:
         assert scoped.before.by_id.get(identity) == whole.before.by_id.get(identity)
         assert scoped.after.by_id.get(identity) == whole.after.by_id.get(identity)
-    tell("same plan")
+    raw = any(key.startswith("intent/LookupRecord/") for key in snapshot.items)
+    tell(f"same plan{', with records' if raw else ''}")
     return scoped
 
 
@@ -548,4 +594,25 @@ def test_hosts_that_are_translated_in_another_way_may_need_another_gateway() -> 
     change = intent.apply(intent_of([Port("blue", "d", "v6", "h1")]))
     assert check_same(store, change, time.time()) is None
     with pytest.raises(ManifestError, match="no IPv6 gateway"):
+        change.scoped(Reading(store))
+
+
+@pytest.mark.parametrize(("most", "is_wide"), [(2, False), (1, True)])
+def test_records_are_few_or_all_is_looked_at(
+    most: int, is_wide: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HNV's own objects beside many ports do not make every change one of the whole."""
+    store = MemoryStore()
+    host = Host("ovs1", "rack1", addresses("10.0.0.9"), Underlay(mac=MACS[0]), managed=False)
+    subnet = VMSubnet("blue", "s1", "net", (ip_network("10.1.0.0/24"),), vsid=5001)
+    site = NetworkSite("rack1", "fabric", (SiteSubnet(ip_network("10.0.0.0/24")),))
+    records = [
+        LookupRecord("blue", f"r{number}", 5001, ip_address(f"10.1.0.{number}"), MACS[number], "ovs1")
+        for number in (2, 3)
+    ]
+    fabric = [LogicalNetwork("fabric"), site, host, VMNetwork("blue", "net", "fabric"), subnet]
+    intent.commit(store, intent.apply(intent_of([*fabric, *records])))
+    monkeypatch.setattr(finding, "MOST_RAW", most)
+    change = intent.apply(intent_of([Port("blue", "web", "s1", "ovs1", addresses("10.1.0.3"))]))
+    with pytest.raises(WideError if is_wide else ManifestError, match=r"Records|10\.1\.0\.3 is"):
         change.scoped(Reading(store))
