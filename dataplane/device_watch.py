@@ -99,7 +99,7 @@ class DeviceWatch:
             for name in {*changed, *(self._sockets if "" in changed else ())}:
                 if name:
                     seen.unsure.add(name)
-                    self._drop(name)  # whoever holds a socket of it keeps a namespace that nobody sees
+                    self._drop_if_another(name)
         for name, (_, listening) in self._sockets.items():
             if listening.fileno() in ready:
                 _read(listening, name, seen)
@@ -111,6 +111,15 @@ class DeviceWatch:
             with suppress(OSError):
                 self._directory = Inotify(netns.DIRECTORY, ENTRIES)
                 self._epoll.register(self._directory, select.EPOLLIN)
+
+    def _drop_if_another(self, name: str) -> None:
+        """Whoever holds a socket of it keeps a namespace that nobody sees."""
+        try:
+            is_same = name in self._sockets and netns.identity(name) == self._sockets[name][0]
+        except OSError:
+            is_same = False
+        if not is_same:
+            self._drop(name)
 
     def _drop(self, name: str | None) -> None:
         if name in self._sockets:

@@ -20,7 +20,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, astuple, dataclass, field, replace
 from ipaddress import IPv6Address, ip_address
 from typing import Self
@@ -123,12 +123,15 @@ class Device:
     def repair(self) -> None:
         """Set it again, if it is not as open_… left it. DeviceError: what only the operator can."""
         with self._errors():
+            netns.call(None, self._repair_host_end)
             match self.opening:
                 case Opening.TAP | Opening.VETH:
-                    netns.call(self.place.namespace, self._set_vm_end)
+                    link = links.find_at(self.place)
+                    if link is None:
+                        raise DeviceError("no such device")
+                    self._set(self.mac, min(link.mtu, self.mtu))
                 case Opening.UNDERLAY:
                     netns.call(None, _check_named_underlay, self.name, self.mac, self.mtu)
-            netns.call(None, self._repair_host_end)
 
     def resize(self, mac: str, mtu: int) -> Self:
         """Gives the VM's device another MAC and MTU; the core learns of it when it attaches the result, which
@@ -165,6 +168,9 @@ class Device:
                 self.undo.steps.clear()  # what has its name now is another's
             elif read != _host_device(self.opening, self.name, self.place.namespace):
                 self.undo.keep("remove")  # renamed: other steps go by the name
+            if self.kind is PortKind.TAP:  # one that was moved goes with its last descriptor
+                with suppress(OSError):
+                    fcntl.ioctl(self.fds[0], _TUNSETPERSIST, 0)
         self.undo.close()
 
     def __enter__(self) -> Self:
@@ -214,11 +220,6 @@ class Device:
                 return
             _silence(scratch, ip, link)
         links.set_link(link.index, mtu=max(link.mtu, self.mtu), state="up")
-
-    def _set_vm_end(self) -> None:
-        with IPRoute() as ip:
-            mtu = min(links.get(ip, self.name).mtu, self.mtu)
-        links.set_link(self.place.index, address=self.mac, mtu=mtu)
 
     def _set(self, mac: str, mtu: int) -> None:
         netns.call(self.place.namespace, links.set_link, self.place.index, address=mac, mtu=mtu)

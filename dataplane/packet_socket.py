@@ -40,8 +40,12 @@ def open_queues(device: str, queues: int, accept: int | None) -> tuple[int, ...]
 
 
 def device_of(fd: int) -> str | None:
-    """The name that a socket's device has now; None: it was removed, or moved to another namespace."""
+    """The name that a socket's device has now; None: it was removed, or moved to another namespace, or it is
+    no packet socket.
+    """
     with borrowed(fd) as opened:
+        if opened.family != socket.AF_PACKET:
+            return None
         name: str = opened.getsockname()[0]
     return name or None
 

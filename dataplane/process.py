@@ -259,7 +259,6 @@ class Service:
             _neighbour_view(each) for each in sorted(found, key=lambda each: _address_order(each.address))
         ]
 
-    @looks_only
     def ping_pa(self, address: str, seconds: float = 3.5) -> dict[str, Any]:
         """Ask for the MAC of a provider next hop and wait for the answer."""
         target = ip_address(address)

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -30,6 +30,8 @@ RUN_DIRECTORY = Path("/run/isolane")
 USER = "isolane"
 """May look, where there is such a user."""
 MAX_CONNECTIONS = 64
+MAX_OF_USER = 16
+"""Of these, so that root finds one."""
 PATIENCE = 30.0
 """Seconds that a peer may take for its next byte amid a frame, and to read a frame of ours."""
 _SHORT_OF_DESCRIPTORS = 0.1
@@ -125,7 +127,7 @@ def answering(listener: socket.socket, methods: Mapping[str, Method]) -> Iterato
 
 
 def _accept(listener: socket.socket, methods: Mapping[str, Method]) -> None:
-    room = threading.BoundedSemaphore(MAX_CONNECTIONS)
+    room, of_user = threading.BoundedSemaphore(MAX_CONNECTIONS), threading.BoundedSemaphore(MAX_OF_USER)
     while True:
         try:
             connection, _ = listener.accept()
@@ -135,25 +137,27 @@ def _accept(listener: socket.socket, methods: Mapping[str, Method]) -> None:
             time.sleep(_SHORT_OF_DESCRIPTORS)
             continue
         with contextlib.suppress(OSError, RuntimeError):  # it went away, or there is no room for a thread
-            _admit(connection, methods, room)
+            _admit(connection, methods, [room] if _peer(connection) == 0 else [of_user, room])
 
 
 def _admit(
-    connection: socket.socket, methods: Mapping[str, Method], room: threading.BoundedSemaphore
+    connection: socket.socket, methods: Mapping[str, Method], rooms: Sequence[threading.BoundedSemaphore]
 ) -> None:
     with contextlib.ExitStack() as unless_started:
         unless_started.enter_context(connection)
-        if not room.acquire(blocking=False):
-            _refuse(connection, f"{MAX_CONNECTIONS} connections are open already", Kind.BUSY)
-            return
-        unless_started.callback(room.release)
-        arguments = (connection, methods, room)
+        for room in rooms:
+            if not room.acquire(blocking=False):
+                most = MAX_CONNECTIONS if room is rooms[-1] else MAX_OF_USER
+                _refuse(connection, f"{most} connections are open already", Kind.BUSY)
+                return
+            unless_started.callback(room.release)
+        arguments = (connection, methods, rooms)
         threading.Thread(target=_converse, args=arguments, name="client", daemon=True).start()
         unless_started.pop_all()
 
 
 def _converse(
-    connection: socket.socket, methods: Mapping[str, Method], room: threading.BoundedSemaphore
+    connection: socket.socket, methods: Mapping[str, Method], rooms: Sequence[threading.BoundedSemaphore]
 ) -> None:
     try:
         with connection, contextlib.suppress(EOFError, OSError):  # the client goes away
@@ -163,7 +167,8 @@ def _converse(
             else:
                 _refuse(connection, "only root may ask", Kind.NOT_ALLOWED)
     finally:
-        room.release()
+        for room in rooms:
+            room.release()
 
 
 def _answer_all(connection: socket.socket, methods: Mapping[str, Method], allowed: Set[str]) -> None:
@@ -225,7 +230,10 @@ def _send_reply(connection: socket.socket, reply: Reply | RequestError) -> None:
     while len(rest) > wire.MAX_PAYLOAD:
         wire.send(connection, {"more": True}, rest[: wire.MAX_PAYLOAD])
         rest = rest[wire.MAX_PAYLOAD :]
-    wire.send(connection, {"result": reply.result}, rest, reply.fds)
+    try:
+        wire.send(connection, {"result": reply.result}, rest, reply.fds)
+    except ValueError as error:  # nothing was sent
+        _refuse(connection, f"the answer is too long: {error}", Kind.INTERNAL)
 
 
 def _refuse(connection: socket.socket, text: str, kind: Kind) -> None:
@@ -243,9 +251,15 @@ def _user() -> pwd.struct_passwd | None:
         return None
 
 
+def _peer(connection: socket.socket) -> int:
+    """Its user id."""
+    _, uid, _ = struct.unpack("=iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(uid)
+
+
 def _allowed(connection: socket.socket, methods: Mapping[str, Method]) -> Set[str]:
     """The methods that the peer may call."""
-    _, uid, _ = struct.unpack("=iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    uid = _peer(connection)
     if uid == 0:
         return methods.keys()
     user = _user()

@@ -355,7 +355,7 @@ class Agent:
         stays.
         """
         self._unread, self._unreadable = unread, [str(error)]
-        self._fail([*self._unreadable, *self._attachments.problems.values()], None)
+        self._fail([*self._unreadable, *self._attachments.problems.values()], None, self._blamed())
 
     # ---- the data plane
 
@@ -540,14 +540,19 @@ class Agent:
             seconds = round(time.monotonic() - begun, 6)
             log.info("applied", revision=self._revision, **asdict(pushed), seconds=seconds)
         if problems := [*self._unreadable, *self._attachments.problems.values()]:
-            self._fail(problems, pushed)
+            self._fail(problems, pushed, self._blamed())
             return
         if self._problems:
             log.info("no problems any more", revision=self._revision)
         self._problems, self._refusal = [], Backoff()
         self._publish(intent.APPLIED, pushed)
 
-    def _fail(self, problems: list[str], pushed: Pushed | None) -> None:
+    def _blamed(self) -> Collection[str]:
+        """Ports that each has a problem of its own."""
+        return self._attachments.problems.keys() & self._view.ids.ports if self._view is not None else ()
+
+    def _fail(self, problems: list[str], pushed: Pushed | None, ports: Collection[str] = ()) -> None:
+        """ports: those that each has one of the problems, others are the host's."""
         if self._options.strict and self._ready is not None:
             raise AgentError("\n".join(problems))
         if problems != self._problems:
@@ -555,12 +560,11 @@ class Agent:
             self._retry = Backoff()
         self._problems = problems
         self._retry.again()
-        self._publish(intent.FAILED, pushed)
+        self._publish(intent.FAILED, pushed, ports)
 
-    def _publish(self, state: str, pushed: Pushed | None) -> None:
+    def _publish(self, state: str, pushed: Pushed | None, ports: Collection[str] = ()) -> None:
         self._report()
         digest = self._pusher.digest if self._pusher is not None else ""
-        ports = self._attachments.problems.keys() & self._view.ids.ports if self._view is not None else ()
         self._telling.tell(self._revision, state, self._problems, pushed, digest, ports)
         self._say_ready()
 

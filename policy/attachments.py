@@ -15,7 +15,7 @@ import structlog
 
 from dataplane import devices, links
 from dataplane.bpf import Address
-from dataplane.client import Client, ClientError, GoneError
+from dataplane.client import Client, ClientError
 from dataplane.device_watch import Seen
 from dataplane.devices import Device, Opening, Underlay
 from dataplane.handover import Handover
@@ -188,16 +188,16 @@ class Attachments:
         assert self._client is not None, "connect() comes first"
         self.problems.clear()
         self.part(wanted)
-        self._remove(name for name in self.names if name in self._gone)
-        altered, self._gone, self._altered = self._altered, set(), set()
+        gone, self._gone = self._gone, set()
+        self._remove(name for name in self.names if name in gone)
+        self._altered &= self._attached.keys()
         self._put_back_left(wanted)
         resized = [name for name, each in self._attached.items() if len(each.device.fds) != self._queues]
         missing = [each for name, each in wanted.items() if name not in self._attached or name in resized]
         for name, there in self._attached.items():
             if name not in resized:
                 with self._problem(name):
-                    if name in altered:
-                        self._altered.add(name)
+                    if name in self._altered:
                         there.device.repair()
                         self._altered.remove(name)
                     self._adapt(wanted[name], there)
@@ -227,8 +227,8 @@ class Attachments:
     def doubt(self, names: Iterable[str]) -> set[str]:
         """Those whose devices have gone or are not as they were left: the next sync() puts them right."""
         doubtful = self.devices(names)
-        gone = {name for name, device in doubtful.items() if not _is_present(device)}
-        altered = {name for name in doubtful.keys() - gone if not _is_as_left(doubtful[name])}
+        gone = {name for name, device in doubtful.items() if _is_gone(device)}
+        altered = {name for name in doubtful.keys() - gone if _is_altered(doubtful[name])}
         self._gone |= gone
         self._altered |= altered
         return gone | altered
@@ -334,12 +334,11 @@ class Attachments:
         attached = self._attached[name]
         try:
             self._client.attach(attached.id, *_handover(attached, name))
-        except GoneError:
-            raise
-        except ClientError:
-            del self._attached[name]
-            attached.device.close()
-            self._note({attached.key: None})
+        except ClientError as error:
+            if error.kind in (Kind.HOST, Kind.REQUEST):
+                del self._attached[name]
+                attached.device.close()
+                self._note({attached.key: None})
             raise
 
     def _adapt(self, wanted: Wanted, there: _Attached) -> None:
@@ -381,7 +380,8 @@ def _side_by_side(function: Callable[[U], T], items: Collection[U]) -> list[T]:
     if len(items) <= 1:
         return [function(item) for item in items]
     with ThreadPoolExecutor(AT_ONCE, "device") as pool:
-        return list(pool.map(function, items))
+        begun = [pool.submit(function, item) for item in items]
+    return [each.result() for each in begun]
 
 
 def _is_as(attached: _Attached, wanted: Wanted | None) -> bool:
@@ -394,19 +394,27 @@ def doubtful(devices: Mapping[str, Device]) -> set[str]:
     """Those that are not there, or not as they were left; by any thread. Of one that is closed meanwhile it
     may say anything: have it looked at again before anything is done.
     """
-    return {name for name, each in devices.items() if not (_is_present(each) and _is_as_left(each))}
+    return {name for name, each in devices.items() if not _is_sound(each)}
 
 
-def _is_present(device: Device) -> bool:
+def _is_sound(device: Device) -> bool:
     try:
-        return device.is_present()
+        return device.is_present() and device.is_as_left()
+    except Exception:  # its descriptors may be those of anything by now
+        return False
+
+
+def _is_gone(device: Device) -> bool:
+    """For certain: one that can't be looked at now may be in use by a VM."""
+    try:
+        return not device.is_present()
     except DeviceError:
         return False
 
 
-def _is_as_left(device: Device) -> bool:
+def _is_altered(device: Device) -> bool:
     try:
-        return device.is_as_left()
+        return not device.is_as_left()
     except DeviceError:
         return False
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from policy.store import NoStoreError
 from tools.options import (
     KindArgument,
     check_location,
@@ -23,7 +24,7 @@ from tools.options import (
 
 if TYPE_CHECKING:
     from policy.errors import ObjectId
-    from policy.intent import Plan
+    from policy.intent import Change, Plan
     from policy.model import Labels, Object
     from policy.store import Reading
 
@@ -157,6 +158,7 @@ def apply(
         with opened_or_empty(location) as store:
             _print_outcomes(intent.plan(store, change), DRY_RUN)
         return
+    _check_first(location, change)
     with opened(location) as store:
         revision, plan = intent.commit(store, change)
         _print_outcomes(plan)
@@ -167,6 +169,18 @@ def apply(
                 click.echo(f"{intent.NO_AGENT}: {', '.join(alone)}", err=True)
             ports = {identity.name for identity, _ in plan.outcomes if identity.kind == "Port"}
             intent.wait_applied(store, hosts, revision, wait, _print_behind, ports)
+
+
+def _check_first(location: str, change: "Change") -> None:
+    """No store is made for what is wrong."""
+    from policy import intent
+    from policy.store_memory import MemoryStore
+
+    try:
+        with opened(location, create=False):
+            pass
+    except NoStoreError:
+        intent.plan(MemoryStore(), change)
 
 
 def _print_outcomes(plan: "Plan", remark: str = "") -> None:

@@ -17,7 +17,7 @@ def configure(level: str) -> None:
     render: structlog.typing.Processor = structlog.processors.JSONRenderer(default=str)
     if sys.stderr.isatty():
         render = structlog.dev.ConsoleRenderer()
-    elif "JOURNAL_STREAM" in os.environ:
+    elif _is_journal():
         render = _with_priority(render)
     structlog.configure(
         processors=[
@@ -38,6 +38,12 @@ def _with_priority(render: structlog.typing.Processor) -> structlog.typing.Proce
         return f"<{_PRIORITIES[method]}>{cast(str, render(logger, method, event))}"
 
     return rendered
+
+
+def _is_journal() -> bool:
+    """Whether stderr is what systemd has connected to the journal (systemd.exec(5))."""
+    status = os.fstat(sys.stderr.fileno())
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 class _Stderr(io.TextIOBase):

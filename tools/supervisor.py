@@ -21,6 +21,7 @@ from tools.processes import stop_signals
 
 READY_SECONDS = 30.0
 STOP_SECONDS = 10.0
+_LATE_SECONDS = 1.0
 FIRST_DELAY, LAST_DELAY = 0.05, 5.0
 """Seconds until a process that died is started again; twice as long each time, unless it has lived longer."""
 
@@ -62,6 +63,8 @@ class Supervisor:
 
     def __init__(self) -> None:
         self._children: list[_Child] = []
+        self.have_ended = True
+        """At the end: whether each process has, and so has removed what it made."""
         self._stack = contextlib.ExitStack()
         self._notified = self._stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         self._notified.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # anybody may send to it
@@ -115,6 +118,9 @@ class Supervisor:
             if self._stop in found:
                 return
             now = time.monotonic()
+            if now > min(dues) + _LATE_SECONDS:  # it is we who were stopped: what they said meanwhile is lost
+                for child in self._children:
+                    child.heard = now
             for child in self._children:
                 if child.pidfd in found:
                     code = self._reap(child)
@@ -127,22 +133,18 @@ class Supervisor:
                     child.process.kill()
                     child.heard = now
 
-    def end(self) -> bool:
-        """One that has died, or dies meanwhile, is started once more: it has to remove what it made. Whether
-        each has.
-        """
+    def end(self) -> None:
+        """One that has died, or dies meanwhile, is started once more: it has to remove what it made."""
         alive = [child for child in self._children if child.process and child.process.poll() is None]
         if not alive and len(self._children) > 1:  # nobody knows any more what that is: it is made again
             for child in self._children:
                 self._start_again(child)
-        have_ended = True
         while self._children:
             child = self._children[-1]
             if not self._finish(child):
                 self._spawn(child)
-                have_ended &= self._finish(child)
+                self.have_ended &= self._finish(child)
             self._children.pop()
-        return have_ended
 
     def _start_again(self, child: _Child) -> None:
         """Until it is ready, or for as long as a stop may take."""
@@ -176,13 +178,17 @@ class Supervisor:
         waiting += [child.pidfd for child in ([only] if only else self._children) if child.process]
         found = set(select.select(waiting, [], [], max(end - time.monotonic(), 0))[0])
         if self._notified.fileno() in found:
-            data, control, _, _ = self._notified.recvmsg(4096, 1024)
-            sender = _sender(control)
-            for child in self._children:
-                if child.process is not None and child.process.pid == sender:
-                    child.heard = time.monotonic()
-                    child.ready |= b"READY=1" in data.splitlines()
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    self._hear(*self._notified.recvmsg(4096, 1024, socket.MSG_DONTWAIT)[:2])
         return found
+
+    def _hear(self, data: bytes, control: list[tuple[int, int, bytes]]) -> None:
+        sender = _sender(control)
+        for child in self._children:
+            if child.process is not None and child.process.pid == sender:
+                child.heard = time.monotonic()
+                child.ready |= b"READY=1" in data.splitlines()
 
     def _spawn(self, child: _Child, more: tuple[str, ...] = ()) -> None:
         program = Path(sysconfig.get_path("scripts"), "isolane")

@@ -83,6 +83,27 @@ def test_a_namespace_that_goes_and_comes(watching: Watching, prefix: str, cleanu
     watching.sees(lambda seen: (name, index) in seen.gone)
 
 
+def test_a_namespace_that_is_followed_before_it_is_heard_of(prefix: str, cleanup: ExitStack) -> None:
+    """Made and followed while the watcher did something else: what it then hears of it is old."""
+    name = f"{prefix}vm"
+    cleanup.callback(netns.remove, name)
+    netns.create(f"{prefix}first")
+    cleanup.callback(netns.remove, f"{prefix}first")
+    watch = DeviceWatch()
+    cleanup.callback(watch.close)
+    watch.follow(set())
+    netns.create(name)
+    watch.follow({name})
+    assert watch.wait() == Seen(unsure={name})
+    index = netns.call(name, add_pair, "eth0")
+    netns.call(name, remove_pair, "eth0")
+    seen = watch.wait()
+    assert seen is not None and name in seen.came | {each for each, _ in seen.gone}
+    while (name, index) not in seen.gone:
+        seen = watch.wait()
+        assert seen is not None
+
+
 def test_what_is_followed_no_more_is_not_held(watching: Watching, prefix: str, cleanup: ExitStack) -> None:
     """A namespace whose name has gone ends with the last socket of it, and its devices with it."""
     host, name = f"{prefix}host", f"{prefix}vm"

@@ -27,7 +27,8 @@ with Supervisor() as supervisor:
     supervisor.start("data plane", ["dataplane", "--instance", sys.argv[1]], watchdog=float(sys.argv[2]))
     print("ready", flush=True)
     supervisor.run()
-    sys.exit(0 if supervisor.end() else 1)
+    supervisor.end()
+sys.exit(0 if supervisor.have_ended else 1)
 """
 
 
@@ -85,3 +86,18 @@ def test_whoever_tells_much_at_the_end_is_not_held_up(running: Running) -> None:
     os.kill(pid, signal.SIGCONT)
     assert running.process.wait(10) == 0
     assert time.monotonic() - begun < STOP_SECONDS
+
+
+@pytest.mark.parametrize("running", [1.0], indirect=True)
+def test_whoever_is_stopped_itself_kills_nobody(running: Running) -> None:
+    first = running.pid()
+    for _ in range(2):
+        running.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, running.process.pid, os.WSTOPPED)
+        wait_until(
+            lambda begun=time.monotonic(): time.monotonic() > begun + 3, seconds=5
+        )  # the watchdog's time
+        running.process.send_signal(signal.SIGCONT)
+    assert running.pid() == first
+    running.process.terminate()
+    assert running.process.communicate(timeout=20)[1] == ""

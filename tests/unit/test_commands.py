@@ -79,6 +79,12 @@ def test_check_together_with_a_store(applied: Shell) -> None:
     assert result.stderr == "no problems in 1 object\n"
 
 
+def test_no_store_is_made_for_what_is_wrong(shell: Shell) -> None:
+    wrong = "{kind: VMNetwork, metadata: {name: n, tenant: t}, spec: {logicalNetwork: none}}"
+    assert "there is no LogicalNetwork none" in shell("apply", "-f", "-", stdin=wrong, status=1).stderr
+    assert not Path(shell.location).exists()
+
+
 def test_apply_says_what_became_of_each_object(shell: Shell) -> None:
     lines = shell("apply", "-f", EXAMPLE).stdout.splitlines()
     assert len(lines) == 17

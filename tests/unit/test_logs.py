@@ -27,13 +27,16 @@ log.error("nor this")
 @pytest.mark.parametrize("in_journal", [False, True])
 def test_a_line_an_event(in_journal: bool) -> None:
     """And whoever logs goes on when nobody reads it any more."""
-    environ = {name: value for name, value in os.environ.items() if name != "JOURNAL_STREAM"}
-    if in_journal:
-        environ["JOURNAL_STREAM"] = "8:1"
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], cwd=ROOT, env=environ, capture_output=True, text=True, check=True
-    )
-    lines = done.stderr.splitlines()
+    read, write = os.pipe()
+    status = os.fstat(write)
+    stream = (
+        f"{status.st_dev}:{status.st_ino}" if in_journal else "8:1"
+    )  # else inherited
+    with os.fdopen(read) as reader:
+        command, environ = [sys.executable, "-c", SCRIPT], {**os.environ, "JOURNAL_STREAM": stream}
+        subprocess.run(command, cwd=ROOT, env=environ, stderr=write, check=True)
+        os.close(write)
+        lines = reader.read().splitlines()
     priorities = ["<6>", "<4>", "<3>"] if in_journal else ["", "", ""]
     events = [json.loads(line.removeprefix(each)) for line, each in zip(lines, priorities, strict=True)]
     assert [(event["event"], event["level"]) for event in events] == [

@@ -204,4 +204,5 @@ def test_what_may_be_looked_at_changes_nothing() -> None:
         "set_names",
         "report",
         "announce",
+        "ping_pa",
     }

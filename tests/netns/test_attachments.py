@@ -1,0 +1,210 @@
+"""What becomes of a VM's device when something goes wrong amid the agent's work on it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from pyroute2 import IPRoute
+
+from dataplane import devices, links, netns, server
+from dataplane.client import Client, ClientError, GoneError
+from dataplane.devices import Device
+from dataplane.links import DeviceError
+from dataplane.server import Kind
+from policy import attachments
+from policy.attachments import Attachments, Wanted, doubtful
+from policy.journal import Journal
+from policy.model import Attach, AttachKind, Mac
+
+MAC = Mac("02:00:00:00:00:31")
+
+
+class Dataplane:
+    """Of the calls to one, those that attachments make. fail: what attach() raises."""
+
+    def __init__(self) -> None:
+        self.fail: ClientError | None = None
+
+    def hello(self) -> dict[str, Any]:
+        return {"workers": 1, "ports": []}
+
+    def attach(self, *_: object, **__: object) -> None:
+        if self.fail is not None:
+            raise self.fail
+
+    def detach(self, _: int) -> None:
+        pass
+
+
+@pytest.fixture
+def vm(prefix: str, cleanup: ExitStack) -> Iterator[str]:
+    name = f"{prefix}vm"
+    netns.create(name)
+    cleanup.callback(netns.remove, name)
+    yield name
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cleanup: ExitStack) -> Attachments:
+    monkeypatch.setattr(server, "RUN_DIRECTORY", tmp_path)
+    (tmp_path / "h1").mkdir()
+    found = Attachments(Journal("h1"))
+    cleanup.callback(found.close)
+    return found
+
+
+def wanted(vm: str, kind: AttachKind = AttachKind.TAP, name: str = "web", device: str = "eth0") -> Wanted:
+    return Wanted(1, name, Attach(kind, device, vm), device, MAC, 1500, owner="net")
+
+
+def connected(made: Attachments) -> Dataplane:
+    dataplane = Dataplane()
+    made.connect(cast(Client, dataplane))
+    return dataplane
+
+
+def link(vm: str, name: str = "eth0") -> links.Link | None:
+    def find() -> links.Link | None:
+        with IPRoute() as ip:
+            return links.find(ip, name)
+
+    return netns.call(vm, find)
+
+
+@pytest.mark.parametrize("kind", [Kind.BUSY, Kind.INTERNAL])
+def test_a_data_plane_that_can_not_now_costs_no_device(made: Attachments, vm: str, kind: Kind) -> None:
+    """It may be one that a VM has used for long, taken over from a process that was killed."""
+    before = devices.open_tap("eth0", namespace=vm, mac=MAC, mtu=1500)
+    before.release()
+    dataplane = connected(made)
+    dataplane.fail = ClientError("the data plane is stopping", kind)
+    with pytest.raises(ClientError, match="stopping"):
+        made.sync({"web": wanted(vm)}, [])
+    there = link(vm)
+    assert there is not None and there.index == before.place.index
+    dataplane.fail = None
+    made.connect(cast(Client, dataplane))
+    assert made.names == ["web"]
+
+
+def test_a_device_that_can_not_be_looked_at_stays(
+    made: Attachments, vm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No descriptor is free, say: it is not known to have gone."""
+    connected(made)
+    made.sync({"web": wanted(vm)}, [])
+
+    def fail(_: Device) -> bool:
+        raise DeviceError("Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Device, "is_present", fail)
+        assert doubtful(made.devices(["web"])) == {"web"}
+        assert made.doubt(["web"]) == set()
+        patch.setattr(Device, "is_present", lambda _: True)
+        patch.setattr(Device, "is_as_left", fail)
+        assert made.doubt(["web"]) == set()
+    before = link(vm)
+    assert before is not None
+    made.sync({"web": wanted(vm)}, [])
+    assert link(vm) == before
+
+
+def test_what_is_altered_is_repaired_however_long_it_takes(made: Attachments, vm: str) -> None:
+    """The data plane goes amid the repairs: they go on with the next."""
+    dataplane = connected(made)
+    ports = {
+        "a": wanted(vm, AttachKind.VETH, "a", "eth0"),
+        "b": wanted(vm, AttachKind.VETH, "b", "eth1"),
+    }
+    made.sync(ports, [])
+    host_end = devices.host_end_name("eth1", vm)
+    links.write_sysctl(f"ipv4/conf/{host_end}/arp_ignore", "0")
+    assert made.doubt(["a", "b"]) == {"b"}
+    smaller = {name: attachments.replace(each, mtu=1400) for name, each in ports.items()}
+    dataplane.fail = GoneError("it went")
+    with pytest.raises(GoneError):
+        made.sync(smaller, [])
+    dataplane.fail = None
+    made.connect(cast(Client, dataplane))
+    made.sync(smaller, [])
+    assert made.problems == {}
+    assert made.devices(["b"])["b"].is_as_left()
+
+
+def test_all_are_done_whatever_becomes_of_one() -> None:
+    done: list[int] = []
+
+    def body(number: int) -> None:
+        if number == 0:
+            raise ValueError
+        done.append(number)
+
+    with pytest.raises(ValueError):  # the one above
+        attachments._side_by_side(body, range(100))
+    assert sorted(done) == list(range(1, 100))
+
+
+def test_a_tap_that_was_moved_goes(made: Attachments, vm: str, prefix: str, cleanup: ExitStack) -> None:
+    other = f"{prefix}other"
+    netns.create(other)
+    cleanup.callback(netns.remove, other)
+    connected(made)
+    made.sync({"web": wanted(vm)}, [])
+
+    def move() -> None:
+        with IPRoute() as ip:
+            ip.link("set", index=links.get(ip, "eth0").index, net_ns_fd=str(netns.path(other)))
+
+    netns.call(vm, move)
+    assert link(other) is not None
+    assert made.doubt(["web"]) == {"web"}
+    made.sync({"web": wanted(vm)}, [])
+    assert link(other) is None and link(vm) is not None
+
+
+@pytest.mark.parametrize("kind", [AttachKind.TAP, AttachKind.VETH])
+def test_a_device_that_was_renamed_is_repaired(made: Attachments, vm: str, kind: AttachKind) -> None:
+    connected(made)
+    made.sync({"web": wanted(vm, kind)}, [])
+
+    def edit() -> None:
+        with IPRoute() as ip:
+            index = links.get(ip, "eth0").index
+            ip.link("set", index=index, state="down")
+            ip.link("set", index=index, ifname="other", address="02:00:00:00:00:99")
+
+    netns.call(vm, edit)
+    assert made.doubt(["web"]) == {"web"}
+    made.sync({"web": wanted(vm, kind)}, [])
+    assert made.problems == {}
+    there = link(vm, "other")
+    assert there is not None and there.mac == MAC
+
+
+@pytest.mark.parametrize("other", ["unix", "netlink", "file"])
+def test_a_descriptor_that_is_another_by_now_is_only_doubtful(
+    made: Attachments, vm: str, other: str, cleanup: ExitStack
+) -> None:
+    """A look goes on while devices are closed, and their numbers given on."""
+    import os
+    import socket
+
+    connected(made)
+    made.sync({"web": wanted(vm, AttachKind.VETH)}, [])
+    device = made.devices(["web"])["web"]
+    makers: dict[str, Callable[[], int]] = {
+        "unix": lambda: socket.socket(socket.AF_UNIX).detach(),
+        "netlink": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW).detach(),
+        "file": lambda: os.open(os.devnull, os.O_RDONLY),
+    }
+    kept, fd = os.dup(device.fds[0]), makers[other]()
+    os.dup2(fd, device.fds[0])
+    try:
+        assert doubtful({"web": device}) == {"web"}
+    finally:
+        os.dup2(kept, device.fds[0])
+        os.close(kept)
+        os.close(fd)
