@@ -94,9 +94,8 @@ def test_whoever_is_stopped_itself_kills_nobody(running: Running) -> None:
     for _ in range(2):
         running.process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, running.process.pid, os.WSTOPPED)
-        wait_until(
-            lambda begun=time.monotonic(): time.monotonic() > begun + 3, seconds=5
-        )  # the watchdog's time
+        end = time.monotonic() + 3  # the watchdog's time, and more
+        wait_until(lambda end=end: time.monotonic() > end, seconds=5)
         running.process.send_signal(signal.SIGCONT)
     assert running.pid() == first
     running.process.terminate()
