@@ -201,8 +201,8 @@ class Agent:
 
 @contextmanager
 def agent(wire: Wire, instance: str, host: str, store: Path) -> Iterator[Agent]:
-    """An agent on the wire's host; its devices stay the data plane's when it ends."""
-    arguments = ("--store", f"sqlite:{store}", "--host", host, "--instance", instance)
+    """An agent on the wire's host."""
+    arguments = ("--store", f"sqlite:{store}", "--host", host, "--instance", instance, "--remove")
     with running(wire.host, "agent", *arguments, "--netns-prefix", wire.prefix) as process:
         yield Agent(process)
 

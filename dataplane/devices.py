@@ -19,9 +19,10 @@ import hashlib
 import os
 import socket
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, astuple, dataclass, field, replace
+from functools import partial
 from ipaddress import IPv6Address, ip_address
 from typing import Self
 
@@ -49,6 +50,14 @@ _SAID_BY_VNET_HDR = frozenset(
 _NOT_OURS = "its device was not handed over by this version of isolane"
 _ALL_NODES_MAC = bytes.fromhex("333300000001")
 _RECEIVE_MERGING = ("rx-gro", "rx-gro-hw", "rx-gro-list", "rx-lro", "rx-udp-gro-forwarding")
+
+
+Note = Callable[[Place, list[links.Step]], None]
+"""Is told what close() would do, before it is needed: for a later process, should this one be killed."""
+
+
+def _unnoted(_place: Place, _steps: list[links.Step]) -> None:
+    pass
 
 
 class Opening(enum.StrEnum):
@@ -163,14 +172,14 @@ class Device:
     def close(self) -> None:
         """Undoes what open_… changed, in this process or an earlier one, unless the device has gone."""
         if self.undo.fds:
+            if self.kind is PortKind.TAP and self.undo.steps:  # moved, it goes with its last descriptor
+                with suppress(OSError):
+                    fcntl.ioctl(self.fds[0], _TUNSETPERSIST, 0)
             read = self._read_device()
             if read is None:
                 self.undo.steps.clear()  # what has its name now is another's
             elif read != _host_device(self.opening, self.name, self.place.namespace):
                 self.undo.keep("remove")  # renamed: other steps go by the name
-            if self.kind is PortKind.TAP:  # one that was moved goes with its last descriptor
-                with suppress(OSError):
-                    fcntl.ioctl(self.fds[0], _TUNSETPERSIST, 0)
         self.undo.close()
 
     def __enter__(self) -> Self:
@@ -338,7 +347,8 @@ def _open_tap(undo: Undo, namespace: str | None, name: str, mac: str, mtu: int, 
         if present is None:
             ip.link("set", index=place.index, ifalias=ALIAS)
             fcntl.ioctl(undo.fds[0], _TUNSETPERSIST, 1)
-        undo.add("remove", *astuple(place))
+        if present is None or present.alias == ALIAS:
+            undo.add("remove", *astuple(place))
     links.set_link(place.index, address=mac, mtu=mtu, txqlen=TX_QUEUE_LEN)
     links.send_at_once(place.index)
     links.set_link(place.index, state="up")
@@ -407,15 +417,15 @@ def _open_host_end(undo: Undo, host_end: str, mtu: int, queues: int) -> tuple[in
     return undo.own(*packet_socket.open_queues(host_end, queues, None))
 
 
-def open_existing(name: str, *, mac: str, mtu: int, queues: int = 1) -> Device:
+def open_existing(name: str, *, mac: str, mtu: int, queues: int = 1, note: Note = _unnoted) -> Device:
     """A device of the host that leads to a VM. It is silenced, and given back as it was on close()."""
     with links.errors(Opening.EXISTING.words(name, None)), Undo() as undo:
-        link = netns.call(None, _open_existing, undo, name, queues)
+        link = netns.call(None, _open_existing, undo, name, queues, note)
         mtu, fds = min(mtu, link.mtu), tuple(undo.fds)
         return Device(name, Opening.EXISTING, _place(link), mac.lower(), mtu, fds, undo.pop_all())
 
 
-def _open_existing(undo: Undo, name: str, queues: int) -> Link:
+def _open_existing(undo: Undo, name: str, queues: int, note: Note) -> Link:
     with IPRoute() as ip:
         link = links.get(ip, name)
         if link.flags & links.IFF_LOOPBACK:
@@ -424,6 +434,7 @@ def _open_existing(undo: Undo, name: str, queues: int) -> Link:
             raise DeviceError("is another port's")
         if addresses := links.addresses(ip, link.index):
             raise DeviceError(f"the host has address {addresses[0]} on it; there must be none")
+        undo.note = partial(note, _place(link))
         _silence(undo, ip, link)
         if not link.up:
             undo.add("state", name, "down")
@@ -454,7 +465,13 @@ def _place(link: Link) -> Place:
 
 
 def open_underlay(
-    name: str, *, mac: str, mtu: int, queues: int = 1, pas: Iterable[bpf.Address] = ()
+    name: str,
+    *,
+    mac: str,
+    mtu: int,
+    queues: int = 1,
+    pas: Iterable[bpf.Address] = (),
+    note: Note = _unnoted,
 ) -> Underlay:
     """The underlay device.
 
@@ -462,19 +479,20 @@ def open_underlay(
     pas: kept from the host without a gap if a process that crashed had them; serve() names them again.
     """
     with links.errors(Opening.UNDERLAY.words(name, None)), Undo() as undo:
-        return netns.call(None, _open_underlay, undo, name, mac.lower(), mtu, queues, frozenset(pas))
+        return netns.call(None, _open_underlay, undo, name, mac.lower(), mtu, queues, frozenset(pas), note)
 
 
 def _open_underlay(
-    undo: Undo, name: str, mac: str, mtu: int, queues: int, kept: frozenset[bpf.Address]
+    undo: Undo, name: str, mac: str, mtu: int, queues: int, kept: frozenset[bpf.Address], note: Note
 ) -> Underlay:
     with IPRoute() as ip:
         link = links.get(ip, name)
         _check_underlay(link, mac, mtu)
         _check_pas(ip, kept)
         (lock,) = undo.own(_lock(link))
-        merging = ethtool.switch(name, _RECEIVE_MERGING, False)
-        undo.add("features", name, sorted(merging), True)
+        undo.note = partial(note, _place(link))
+        undo.add("features", name, sorted(ethtool.active(name) & set(_RECEIVE_MERGING)), True)
+        ethtool.switch(name, _RECEIVE_MERGING, False)
         pas = bpf.PaMap()
         undo.own(pas.fd)
         pas.replace(kept)

@@ -184,8 +184,8 @@ def drop_at_ingress(
 
     It stays when this process dies; where an earlier one left its own, that is replaced in one step.
     """
-    ip.tc("replace", "clsact", link.index)  # one that is there stays as it is
     undo.add("drop", link.name)
+    ip.tc("replace", "clsact", link.index)  # one that is there stays as it is
     fd = bpf.load(program, pas)
     try:
         ip.tc(
@@ -231,23 +231,28 @@ class Undo:
 
     Steps are taken last first, in the caller's namespace and whatever fails; descriptors are closed last
     first. One thread at a time.
+
+    note: is told of all steps before the last of them is needed, so that it outlives this process.
     """
 
     def __init__(self, fds: Iterable[int] = ()) -> None:
         self.steps: list[Step] = []
         self.fds = list(fds)
+        self.note: Callable[[list[Step]], None] = lambda _: None
 
     def add(self, name: str, *arguments: object) -> None:
         self.steps.append([name, *arguments])
+        self.note(self.steps)
 
     def own(self, *fds: int) -> tuple[int, ...]:
         self.fds += fds
         return fds
 
     def set_sysctl(self, name: str, value: str) -> None:
-        before = write_sysctl(name, value)
-        if before is not None:
+        before = read_sysctl(name)
+        if before not in (None, value):
             self.add("sysctl", name, before)
+            write_sysctl(name, value)
 
     def inherit(self, steps: Iterable[Step]) -> None:
         """Of an earlier process, which found the device as it is to be again."""

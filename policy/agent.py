@@ -269,7 +269,7 @@ class Agent:
         if self._is_looking or not self._unlooked:
             return
         self._is_looking, names, self._unlooked = True, self._unlooked, set()
-        devices, happenings = self._attachments.devices(names), self._happenings
+        devices, happenings = self._attachments.devices_of(names), self._happenings
         arguments = (lambda: happenings.put(Doubtful(doubtful(devices))), happenings)
         threading.Thread(target=guarded, args=arguments, name="look", daemon=True).start()
 

@@ -4,6 +4,7 @@ both processes, so that either can die.
 What cannot be done now is a problem in words for the operator; the rest is done all the same.
 """
 
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -126,6 +127,7 @@ class Attachments:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self._noted = threading.Lock()
         self._attached: dict[str, _Attached] = {}
         self._client: Client | None = None
         self._queues = 1
@@ -221,12 +223,12 @@ class Attachments:
             if attached.namespace in seen.unsure or (attached.namespace, attached.index) in seen.gone
         ]
 
-    def devices(self, names: Iterable[str]) -> dict[str, Device]:
+    def devices_of(self, names: Iterable[str]) -> dict[str, Device]:
         return {name: self._attached[name].device for name in names if name in self._attached}
 
     def doubt(self, names: Iterable[str]) -> set[str]:
         """Those whose devices have gone or are not as they were left: the next sync() puts them right."""
-        doubtful = self.devices(names)
+        doubtful = self.devices_of(names)
         gone = {name for name, device in doubtful.items() if _is_gone(device)}
         altered = {name for name in doubtful.keys() - gone if _is_altered(doubtful[name])}
         self._gone |= gone
@@ -274,6 +276,21 @@ class Attachments:
                     _open_at((opening, name, namespace), entry.mac, entry.mtu, self._queues).close()
         self._note(dict.fromkeys(left))
 
+    def _noting(self, wanted: Wanted) -> devices.Note:
+        """By the thread that opens it."""
+        before = self._journal.entries.get(wanted.key)
+
+        def note(place: links.Place, steps: list[links.Step]) -> None:
+            is_same = before is not None and (before.identity, before.index) == (place.identity, place.index)
+            earlier = [step for step in before.undo if step not in steps] if before and is_same else []
+            undo = [*earlier, *steps]
+            with self._noted:
+                self._note(
+                    {wanted.key: Entry(wanted.mac, wanted.mtu, True, place.identity, place.index, undo)}
+                )
+
+        return note
+
     def _note(self, changes: Mapping[DeviceKey, Entry | None]) -> None:
         if changes:
             try:
@@ -310,7 +327,9 @@ class Attachments:
         """
         before = {each.key: self._journal.entries.get(each.key) for each in missing}
         self._note({each.key: _begun(each, before[each.key]) for each in missing})
-        opened = _side_by_side(lambda wanted: _opened(wanted, self._queues, pas), missing)
+        opened = _side_by_side(
+            lambda wanted: _opened(wanted, self._queues, pas, self._noting(wanted)), missing
+        )
         for wanted, found in zip(missing, opened, strict=True):
             if isinstance(found, Device):
                 earlier = before[wanted.key]
@@ -455,20 +474,24 @@ def _refusal_ignored() -> Iterator[None]:
             raise
 
 
-def _opened(wanted: Wanted, queues: int, pas: list[Address]) -> Device | DeviceError:
+def _opened(wanted: Wanted, queues: int, pas: list[Address], note: devices.Note) -> Device | DeviceError:
     try:
-        return _open(wanted, queues, pas)
+        return _open(wanted, queues, pas, note)
     except DeviceError as error:
         return error
 
 
-def _open(wanted: Wanted, queues: int, pas: list[Address]) -> Device:
+def _open(wanted: Wanted, queues: int, pas: list[Address], note: devices.Note) -> Device:
     """DeviceError."""
+    if wanted.opening is Opening.EXISTING:
+        return devices.open_existing(wanted.device, mac=wanted.mac, mtu=wanted.mtu, queues=queues, note=note)
     if wanted.attach is not None:
         return _open_at(wanted.key, wanted.mac, wanted.mtu, queues)
     if wanted.driver is Driver.AFXDP:
         raise DeviceError(f"underlay {wanted.device}: driver afxdp is not supported yet")
-    return devices.open_underlay(wanted.device, mac=wanted.mac, mtu=wanted.mtu, queues=queues, pas=pas)
+    return devices.open_underlay(
+        wanted.device, mac=wanted.mac, mtu=wanted.mtu, queues=queues, pas=pas, note=note
+    )
 
 
 def _open_at(key: DeviceKey, mac: str, mtu: int, queues: int) -> Device:

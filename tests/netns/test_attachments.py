@@ -1,5 +1,8 @@
 """What becomes of a VM's device when something goes wrong amid the agent's work on it."""
 
+import os
+import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,7 +11,7 @@ from typing import Any, cast
 import pytest
 from pyroute2 import IPRoute
 
-from dataplane import devices, links, netns, server
+from dataplane import devices, links, netns, packet_socket, server
 from dataplane.client import Client, ClientError, GoneError
 from dataplane.devices import Device
 from dataplane.links import DeviceError
@@ -101,7 +104,7 @@ def test_a_device_that_can_not_be_looked_at_stays(
 
     with monkeypatch.context() as patch:
         patch.setattr(Device, "is_present", fail)
-        assert doubtful(made.devices(["web"])) == {"web"}
+        assert doubtful(made.devices_of(["web"])) == {"web"}
         assert made.doubt(["web"]) == set()
         patch.setattr(Device, "is_present", lambda _: True)
         patch.setattr(Device, "is_as_left", fail)
@@ -131,7 +134,7 @@ def test_what_is_altered_is_repaired_however_long_it_takes(made: Attachments, vm
     made.connect(cast(Client, dataplane))
     made.sync(smaller, [])
     assert made.problems == {}
-    assert made.devices(["b"])["b"].is_as_left()
+    assert made.devices_of(["b"])["b"].is_as_left()
 
 
 def test_all_are_done_whatever_becomes_of_one() -> None:
@@ -189,12 +192,9 @@ def test_a_descriptor_that_is_another_by_now_is_only_doubtful(
     made: Attachments, vm: str, other: str, cleanup: ExitStack
 ) -> None:
     """A look goes on while devices are closed, and their numbers given on."""
-    import os
-    import socket
-
     connected(made)
     made.sync({"web": wanted(vm, AttachKind.VETH)}, [])
-    device = made.devices(["web"])["web"]
+    device = made.devices_of(["web"])["web"]
     makers: dict[str, Callable[[], int]] = {
         "unix": lambda: socket.socket(socket.AF_UNIX).detach(),
         "netlink": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW).detach(),
@@ -208,3 +208,47 @@ def test_a_descriptor_that_is_another_by_now_is_only_doubtful(
         os.dup2(kept, device.fds[0])
         os.close(kept)
         os.close(fd)
+
+
+def test_killed_while_it_opens_a_device_of_the_host(
+    made: Attachments, prefix: str, cleanup: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A successor gives the device back as it was, whether the port is still wanted or not."""
+    host = f"{prefix}host"
+    netns.create(host)
+    cleanup.callback(netns.remove, host)
+    port = Wanted(1, "web", Attach(AttachKind.DEVICE, "v0"), "v0", MAC, 1500, owner="net")
+
+    def state() -> tuple[dict[str, str | None], bool, bool]:
+        with IPRoute() as ip:
+            there = links.get(ip, "v0")
+            found = [message.get_attr("TCA_KIND") for message in ip.get_qdiscs(index=there.index)]
+        return {name: links.read_sysctl(name) for name in links.silence("v0")}, there.up, "clsact" in found
+
+    def add() -> None:
+        with IPRoute() as ip:
+            ip.link("add", ifname="v0", kind="veth", peer={"ifname": "p0"})
+
+    def die(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def sync(of: Attachments, ports: dict[str, Wanted]) -> None:
+        of.connect(cast(Client, Dataplane()))
+        of.sync(ports, [])
+
+    netns.call(host, add)
+    before = netns.call(host, state)
+    for still_wanted in (False, True):
+        pid = os.fork()
+        if pid == 0:
+            packet_socket.open_queues = die  # type: ignore[assignment]
+            netns.call(host, sync, Attachments(Journal("h1")), {"web": port})
+            os._exit(1)
+        assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
+        assert netns.call(host, state) != before
+        successor = Attachments(Journal("h1"))
+        netns.call(host, sync, successor, {"web": port} if still_wanted else {})
+        if still_wanted:
+            assert successor.names == ["web"]
+            netns.call(host, sync, successor, {})
+        assert netns.call(host, state) == before
