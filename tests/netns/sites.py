@@ -74,6 +74,7 @@ spec: {vmNetwork: net, prefixes: [10.0.0.0/12], vsid: 6001, translation: nvgre}
 """
 
 HOSTS = ("h1", "h2")
+_STEADY_SECONDS = 0.4
 FIRST_RUN = 20.0
 """Seconds that a command may take until it is up, on a machine that does much else."""
 
@@ -421,6 +422,20 @@ def digests(policy: Policy, host: str, client: Client) -> dict[RowKind, int]:
 
 def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208  # the fastest way
+
+
+def steady_descriptors(pid: int) -> int:
+    """Once they stay as they are: after its start an agent looks at all devices once."""
+    seen: list[tuple[float, int]] = []
+
+    def is_steady() -> bool:
+        now, count = time.monotonic(), descriptors(pid)
+        if not seen or seen[-1][1] != count:
+            seen.append((now, count))
+        return now - seen[-1][0] > _STEADY_SECONDS
+
+    wait_until(is_steady, "never steady", 20)
+    return seen[-1][1]
 
 
 def resident(pid: int) -> int:

@@ -29,6 +29,7 @@ from tests.netns.sites import (
     descriptors,
     digests,
     resident,
+    steady_descriptors,
     threads,
 )
 
@@ -77,7 +78,7 @@ def test_what_is_applied_is_carried_out(site: Site) -> None:
     site.up()
     with Traffic(site, PAIRS) as traffic:
         traffic.wait()
-        before = {host: descriptors(site.nodes[host].agent_pid) for host in HOSTS}
+        before = {host: steady_descriptors(site.nodes[host].agent_pid) for host in HOSTS}
 
         done = apply(site, NEW.manifest)
         assert (done.returncode, done.stdout) == (0, "Port blue/new created\n"), done.stderr
@@ -108,7 +109,7 @@ def test_what_is_applied_is_carried_out(site: Site) -> None:
         assert site.device(MOVED) is None
         assert records_of(site, "h1", NEW) == []
         site.assert_nothing_stray(site.namespaces())
-        assert {host: descriptors(site.nodes[host].agent_pid) for host in HOSTS} == before
+        assert {host: steady_descriptors(site.nodes[host].agent_pid) for host in HOSTS} == before
         assert traffic.lost() == {}
 
 
@@ -123,7 +124,7 @@ def test_many_changes_leave_nothing(site: Site) -> None:
         wait_until(site.has_applied)
         if number in (119, 239):
             site.settle()
-            measured.append([(descriptors(pid), threads(pid), resident(pid)) for pid in pids])
+            measured.append([(steady_descriptors(pid), threads(pid), resident(pid)) for pid in pids])
     before, after = measured
     assert [each[:2] for each in after] == [each[:2] for each in before]
     growth = [now[2] - then[2] for now, then in zip(after, before, strict=True)]
@@ -213,10 +214,19 @@ def test_what_others_do_is_repaired(site: Site) -> None:
 def test_a_device_that_goes_is_made_again(site: Site, name: str) -> None:
     """At once: long before all is compared the next time."""
     site.up()
-    before = descriptors(site.nodes["h1"].agent_pid)
+    before = steady_descriptors(site.nodes["h1"].agent_pid)
+
+    def is_made(last: int) -> bool:
+        """All of it: what is deleted while it is made is made another time."""
+        there = site.device(VMS[name])
+        return there is not None and there.index != last and there.up
+
     for _ in range(3):
+        wait_until(lambda: is_made(0), "not made", seconds=10)
+        there = site.device(VMS[name])
+        assert there is not None
         netns.call(f"{site.prefix}{name}", _delete, "eth0")
-        wait_until(lambda: site.device(VMS[name]), "not made again", seconds=10)
+        wait_until(lambda last=there.index: is_made(last), "not made again", seconds=10)
     site.set_up(VMS[name])
     with Traffic(site, PAIRS) as traffic:
         traffic.wait()
@@ -448,7 +458,7 @@ def test_a_data_plane_that_is_killed_comes_back(site: Site, cleanup: ExitStack) 
     cleanup.enter_context(accepted)
     before = {vm.name: site.device(vm) for vm in STABLE}
     pid = site.nodes["h1"].agent_pid
-    files, running, ids = descriptors(pid), threads(pid), site.ids("h1")
+    files, running, ids = steady_descriptors(pid), threads(pid), site.ids("h1")
     for number in range(5):
         site.kill_dataplane("h1")
         client.sendall(b"%d" % number)
