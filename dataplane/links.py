@@ -256,7 +256,7 @@ class Undo:
 
     def inherit(self, steps: Iterable[Step]) -> None:
         """Of an earlier process, which found the device as it is to be again."""
-        self.steps[:0] = [step for step in steps if step not in self.steps]
+        self.steps = merged(steps, self.steps)
 
     def keep(self, name: str) -> None:
         """Only the steps of that name."""
@@ -286,6 +286,12 @@ class Undo:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def merged(earlier: Iterable[Step], steps: Iterable[Step]) -> list[Step]:
+    """Those of an earlier process are taken last, and each once."""
+    later = list(steps)
+    return [*(step for step in earlier if step not in later), *later]
 
 
 def checked(steps: Iterable[object], device: str | None) -> list[Step]:

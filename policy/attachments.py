@@ -281,9 +281,7 @@ class Attachments:
         before = self._journal.entries.get(wanted.key)
 
         def note(place: links.Place, steps: list[links.Step]) -> None:
-            is_same = before is not None and (before.identity, before.index) == (place.identity, place.index)
-            earlier = [step for step in before.undo if step not in steps] if before and is_same else []
-            undo = [*earlier, *steps]
+            undo = links.merged(_undo_of(before, place), steps)
             with self._noted:
                 self._note(
                     {wanted.key: Entry(wanted.mac, wanted.mtu, True, place.identity, place.index, undo)}
@@ -332,9 +330,7 @@ class Attachments:
         )
         for wanted, found in zip(missing, opened, strict=True):
             if isinstance(found, Device):
-                earlier = before[wanted.key]
-                if earlier is not None and _is_about(earlier, found):
-                    found.undo.inherit(earlier.undo)
+                found.undo.inherit(_undo_of(before[wanted.key], found.place))
                 self._attached[wanted.name] = _Attached(wanted.id, found, wanted.owner)
         self._note(
             {
@@ -455,8 +451,11 @@ def _begun(wanted: Wanted, before: Entry | None) -> Entry:
     return Entry(wanted.mac, wanted.mtu, opening=True)
 
 
-def _is_about(entry: Entry, device: Device) -> bool:
-    return (entry.identity, entry.index) == (device.place.identity, device.place.index)
+def _undo_of(entry: Entry | None, place: links.Place) -> list[links.Step]:
+    """The steps that it has for this very device."""
+    if entry is None or (entry.identity, entry.index) != (place.identity, place.index):
+        return []
+    return entry.undo
 
 
 def _entry(device: Device) -> Entry:

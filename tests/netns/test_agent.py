@@ -495,21 +495,26 @@ def test_ports_keep_their_ids_and_devices_when_both_die(site: Site) -> None:
 @pytest.mark.parametrize("kind", ["tap", "veth"])
 def test_what_goes_while_nobody_lives_is_put_back(site: Site, kind: str) -> None:
     """A port that is deleted meanwhile, one that was being opened, and the underlay's features at the end."""
+    other = replace(NEW, kind=kind)
+
+    def delete_meanwhile() -> None:
+        """Of a dead agent's port, while the data plane is dead too; then both come back."""
+        site.kill_dataplane("h1")
+        site.change(other, None)
+        site.start_dataplane("h1")
+        site.start_agent("h1")
+        site.settle()
+        site.assert_nothing_stray(site.namespaces())
+
     netns.call(site.nodes["h1"].namespace, ethtool.switch, "u1", ["rx-gro"], True)
     before = netns.call(site.nodes["h1"].namespace, ethtool.active, "u1")
     assert "rx-gro" in before
     site.up()
-    other = replace(NEW, kind=kind)
     site.commit(other.manifest)
     site.settle()
     assert "rx-gro" not in netns.call(site.nodes["h1"].namespace, ethtool.active, "u1")
     site.kill_agent("h1")
-    site.kill_dataplane("h1")
-    site.change(other, None)
-    site.start_dataplane("h1")
-    site.start_agent("h1")
-    site.settle()
-    site.assert_nothing_stray(site.namespaces())
+    delete_meanwhile()
 
     site.kill_agent("h1")
     site.commit(other.manifest)
@@ -519,12 +524,7 @@ def test_what_goes_while_nobody_lives_is_put_back(site: Site, kind: str) -> None
     assert node.warm.wait(node.forked) == -signal.SIGKILL
     node.forked = None
     assert site.device(other) is not None
-    site.kill_dataplane("h1")
-    site.change(other, None)
-    site.start_dataplane("h1")
-    site.start_agent("h1")
-    site.settle()
-    site.assert_nothing_stray(site.namespaces())
+    delete_meanwhile()
 
     assert isolane(site, "delete", "host", "h1", "--cascade").returncode == 0
     wait_until(lambda: netns.call(node.namespace, ethtool.active, "u1") == before, "not as it was")
