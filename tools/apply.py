@@ -3,13 +3,13 @@
 import difflib
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from policy.store import NoStoreError
+from policy.store import NoStoreError, Store
 from tools.options import (
     KindArgument,
     check_location,
@@ -158,8 +158,7 @@ def apply(
         with opened_or_empty(location) as store:
             _print_outcomes(intent.plan(store, change), DRY_RUN)
         return
-    _check_first(location, change)
-    with opened(location) as store:
+    with _opened_for(location, change) as store:
         revision, plan = intent.commit(store, change)
         _print_outcomes(plan)
         if wait is not None:
@@ -171,16 +170,19 @@ def apply(
             intent.wait_applied(store, hosts, revision, wait, _print_behind, ports)
 
 
-def _check_first(location: str, change: "Change") -> None:
-    """No store is made for what is wrong."""
+@contextmanager
+def _opened_for(location: str, change: "Change") -> Iterator[Store]:
+    """The store, made if there is none; not for what is wrong."""
     from policy import intent
     from policy.store_memory import MemoryStore
 
-    try:
-        with opened(location, create=False):
-            pass
-    except NoStoreError:
-        intent.plan(MemoryStore(), change)
+    with ExitStack() as stack:
+        try:
+            store = stack.enter_context(opened(location, create=False))
+        except NoStoreError:
+            intent.plan(MemoryStore(), change)
+            store = stack.enter_context(opened(location))
+        yield store
 
 
 def _print_outcomes(plan: "Plan", remark: str = "") -> None:
