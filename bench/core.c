@@ -6,8 +6,9 @@
 #include <sys/resource.h>
 #include <time.h>
 #include <x86intrin.h>
-#include "forward.h"
-#include "map_inline.h"
+#include "path/path.h"
+#include "run/engine.h"
+#include "table/map_inline.h"
 
 enum { BENCH_SLOTS = 8192 };    /* 4 KiB apart, so at least three lines of each, 1.5 MiB, are touched before one comes again */
 
@@ -58,7 +59,7 @@ static const uint8_t *next_frame(struct bench *b)
 
 static void fill(struct bench *b)
 {
-    struct batch *batch = &b->worker->batch;
+    struct batch *batch = &b->worker->io.batch;
     for (batch->n = 0; batch->n < DP_BATCH; batch->n++) {
         uint32_t slot = b->slots[b->slot_at];
         b->slot_at = (b->slot_at + 1) % BENCH_SLOTS;
@@ -72,7 +73,7 @@ static void fill(struct bench *b)
 /* What came out: folded into the digest, forgotten without being freed (the slots are the bench's). Returns how many. */
 static uint32_t forget(struct bench *b)
 {
-    struct worker *w = b->worker;
+    struct io *w = &b->worker->io;
     uint32_t n = 0;
     for (uint32_t a = 0; a < w->active_n; a++) {
         struct txq *txq = w->txqs[w->active[a]];
@@ -89,11 +90,12 @@ static uint32_t forget(struct bench *b)
 
 static uint64_t run_batch(struct bench *b)
 {
-    struct port_stats *stats = b->worker->stats[b->in->id];
+    struct port_stats *stats = b->worker->io.stats[b->in->id];
     uint64_t start = clocks();
-    stats_add(&stats->received, b->worker->batch.n);
-    stats_add(&stats->rx_bytes, b->worker->batch.n * (uint64_t)b->config->frame_len);
-    forward_batch(b->worker, b->in, &b->worker->batch);
+    stats_add(&stats->received, b->worker->io.batch.n);
+    stats_add(&stats->rx_bytes, b->worker->io.batch.n * (uint64_t)b->config->frame_len);
+    struct host host = worker_host(b->worker);
+    path_forward(&host, b->in, &b->worker->io.batch);
     return clocks() - start;
 }
 
@@ -166,7 +168,7 @@ int dp_bench(struct dp *dp, const struct dp_bench_config *config, const uint8_t 
         return DP_ENOMEM;
     *b = (struct bench){.worker = &dp->workers[0], .in = dp_port(dp, config->port), .config = config, .frames = frames, .frame_at = config->first};
     uint32_t got = 0;
-    while (got < BENCH_SLOTS && (b->slots[got] = pool_get(&b->worker->pool)) != POOL_NONE)
+    while (got < BENCH_SLOTS && (b->slots[got] = pool_get(&b->worker->io.pool)) != POOL_NONE)
         got++;
     int result = got == BENCH_SLOTS ? DP_OK : DP_EFULL;
     uint64_t batches = config->packets / DP_BATCH / config->rounds + 1;
@@ -177,7 +179,7 @@ int dp_bench(struct dp *dp, const struct dp_bench_config *config, const uint8_t 
     }
     /* A dropped packet's slot was freed by the drop: after a failed run the engine is only good for dp_destroy(). */
     for (uint32_t i = 0; i < got && *dropped == 0; i++)
-        pool_put(&b->worker->pool, b->slots[i]);
+        pool_put(&b->worker->io.pool, b->slots[i]);
     *digest = b->digest;
     free(b);
     return result;

@@ -35,7 +35,7 @@ from dataplane.tables import Address
 UNDERLAY = 0
 REASONS = [
     line.split('"')[1]
-    for line in (Path(__file__).parent.parent / "csrc" / "drop.def").read_text().splitlines()
+    for line in (Path(__file__).parent.parent / "csrc" / "base" / "drop.def").read_text().splitlines()
     if line.startswith("DROP(")
 ]
 EINVAL, ENOENT = -1, -3

@@ -8,7 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <cmocka.h>
-#include "changes.h"
+#include "control/changes.h"
+#include "run/engine.h"
 
 static const size_t row_sizes[] = {0, sizeof(struct dp_row_pa), sizeof(struct dp_row_provider_route), sizeof(struct dp_row_subnet),
                                    sizeof(struct dp_row_prefix), sizeof(struct dp_row_port), sizeof(struct dp_row_source),
@@ -61,7 +62,7 @@ static inline int apply_rows_of(struct dp *dp, uint16_t flags, const struct row 
     change_set_begin(&set, flags);
     for (uint32_t i = 0; i < n; i++)
         change_set_row(&set, &rows[i]);
-    int code = tables_apply(dp, set.bytes, set.len, error);
+    int code = tables_apply(&dp->control, set.bytes, set.len, error);
     free(set.bytes);
     return code;
 }

@@ -229,14 +229,14 @@ static void a_subnet_starts_counting_at_zero(void **state)
     start(2, 0, 0);
     hub_tables.subnets = subnets;
     hub_tables.subnet_count = 2;
-    hub->workers[0].vsid_stats[1].from_port = 3;
-    hub->workers[1].vsid_stats[1].from_port = 4;
+    hub->workers[0].io.vsid_stats[1].from_port = 3;
+    hub->workers[1].io.vsid_stats[1].from_port = 4;
     assert_int_equal(dp_vsid_counters_read(hub, out, 2), 1);
     assert_int_equal(out[0].vsid, 5001);
     assert_int_equal(out[0].from_port, 7);
-    stats_subnet_reset(hub, 1);
+    stats_subnet_reset(&hub->subnets, 1);
     subnets[1].vsid = 5002;
-    hub->workers[0].vsid_stats[1].from_port++;
+    hub->workers[0].io.vsid_stats[1].from_port++;
     assert_int_equal(dp_vsid_counters_read(hub, out, 0), 1);
     assert_int_equal(dp_vsid_counters_read(hub, out, 2), 1);
     assert_int_equal(out[0].vsid, 5002);

@@ -6,8 +6,10 @@
 #include <pthread.h>
 #include <sched.h>
 #include "change_set.h"
-#include "forward.h"
-#include "qsbr.h"
+#include "run/engine.h"
+#include "step/source.h"
+#include "table/lookup.h"
+#include "base/qsbr.h"
 
 enum { SELF = 1, WORKERS = 2, TENANTS = 3, CAS = 24, VSID = 5001, LOCAL_CA = 200, STEPS = 120 };
 
@@ -81,14 +83,14 @@ static void check_tenant(const struct tables *t, uint32_t tenant)
 
 static void *worker_of_ours(void *arg)
 {
-    struct worker *worker = arg;
+    struct qsbr_reader *worker = arg;
     qsbr_online(worker);
     for (uint32_t n = 0; !__atomic_load_n(&stop, __ATOMIC_ACQUIRE); n++) {
         const struct tables *t = dp_tables(dp);
         check_tenant(t, 1 + n % TENANTS);
         check_tenant(t, 1 + (n + 1) % TENANTS);
         qsbr_quiescent(worker);
-        __atomic_fetch_add(&rounds[worker->id], 1, __ATOMIC_RELEASE);
+        __atomic_fetch_add(&rounds[worker - dp->qsbr.readers], 1, __ATOMIC_RELEASE);
         if (n % 7 == 0) {
             qsbr_offline(worker);
             qsbr_online(worker);
@@ -203,9 +205,8 @@ static void no_tenant_sees_another(void **state)
     struct dp_config config = {.workers = WORKERS, .slots = 512, .self_host = SELF, .hash_key = {5, 6}};
     assert_int_equal(dp_create(&config, &dp), DP_OK);
     populate();
-    dp->running = true;
     for (uint32_t i = 0; i < WORKERS; i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, worker_of_ours, &dp->workers[i]), 0);
+        assert_int_equal(pthread_create(&threads[i], NULL, worker_of_ours, &dp->qsbr.readers[i]), 0);
     for (uint32_t i = 0; i < WORKERS; i++)
         while (__atomic_load_n(&rounds[i], __ATOMIC_ACQUIRE) < 10)
             sched_yield();
@@ -217,7 +218,6 @@ static void no_tenant_sees_another(void **state)
     __atomic_store_n(&stop, true, __ATOMIC_RELEASE);
     for (uint32_t i = 0; i < WORKERS; i++)
         pthread_join(threads[i], NULL);
-    dp->running = false;
     /* Everything that was given up has been used again. */
     assert_true(dp_tables(dp)->writer->next_hops.used < 20);
     assert_true(dp_tables(dp)->writer->rewrites.used < 6 * CAS * TENANTS);

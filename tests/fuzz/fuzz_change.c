@@ -4,7 +4,7 @@
  */
 #include <stdbool.h>
 #include "policy.h"
-#include "wire.h"
+#include "base/wire.h"
 
 /* What dp_table_stats() counts: it may change only with the generation. */
 static bool same(const struct dp_table_stats *a, const struct dp_table_stats *b)

@@ -3,8 +3,8 @@
  * packet is accounted for and what leaves is no longer than what came in, with its outer header.
  */
 #include "policy.h"
-#include "stats.h"
-#include "wire.h"
+#include "base/stats.h"
+#include "base/wire.h"
 
 enum { FRAME_MAX = 8192 };
 
