@@ -78,6 +78,7 @@ static void offload_metadata_crosses(void **state)
     hub_end();
 }
 
+/* 4.2.4 */
 static void a_port_without_the_offload_gets_a_complete_checksum(void **state)
 {
     (void)state;

@@ -18,6 +18,7 @@ class FewSlots(World):
         return Config(1, super().config().router_mac, (1, 2), slots=64)
 
 
+# 4.5.3
 def test_a_port_that_nobody_collects_from() -> None:
     with Rig(Dataplane, WORLD) as rig:
         for _ in range(5):
@@ -30,6 +31,7 @@ def test_a_port_that_nobody_collects_from() -> None:
         assert len(rig.step()[TO.port]) == counters.sent
 
 
+# 4.5.1
 def test_out_of_slots() -> None:
     with Rig(Dataplane, FewSlots()) as rig:
         for _ in range(200):
@@ -42,6 +44,7 @@ def test_out_of_slots() -> None:
         assert len(rig.send(FROM.port, FRAME)[TO.port]) == 1
 
 
+# 2.12.5
 @pytest.mark.parametrize(("engine", "workers"), [(Dataplane, 1), (Dataplane, 2), (FakeDataplane, 1)])
 def test_what_waits_leaves_slots_to_others(
     engine: type[Dataplane] | type[FakeDataplane], workers: int
