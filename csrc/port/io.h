@@ -52,8 +52,16 @@ static inline bool io_dropped(struct io *io, struct pkt *pkt, enum drop reason)
 }
 /* Counts consumed and frees it. */
 void io_consume(struct io *io, struct pkt *pkt);
+/* The port's queue with room for a packet more, and a place in the flush. */
+void io_open_txq(struct io *io, struct port *port);
 /* Queues the packet for a port that is attached. `pkt` must stay in place until the flush: batch, made[] or held. */
-void io_send(struct io *io, struct port *port, struct pkt *pkt);
+static inline void io_send(struct io *io, struct port *port, struct pkt *pkt)
+{
+    struct txq *txq = io->txqs[port->id];
+    if (__builtin_expect(txq->n - 1 >= TXQ_MAX - 1, 0))     /* empty or full */
+        io_open_txq(io, port);
+    txq->pkts[txq->n++] = pkt;
+}
 
 /* A descriptor for a packet the core makes, valid until the flush; flushes first when all are in use. Counts nothing. */
 struct pkt *io_make(struct io *io);

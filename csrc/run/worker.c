@@ -39,7 +39,15 @@ void worker_fini(struct worker *worker)
 struct host worker_host(struct worker *worker)
 {
     struct dp *dp = worker->dp;
-    return (struct host){&worker->io, dp_tables(dp), dp->ports, dp_port(dp, DP_UNDERLAY), dp->neigh};
+    const struct tables *tables = dp_tables(dp);
+    struct port *underlay = dp_port(dp, DP_UNDERLAY);
+    return (struct host){.io = &worker->io,
+                         .tables = tables,
+                         .ports = dp->ports,
+                         .underlay = underlay,
+                         .neigh = dp->neigh,
+                         .underlay_mtu = underlay ? underlay->mtu : UINT32_MAX,
+                         .flowid_mask = tables->flowid_off ? 0 : 0xff};
 }
 
 void worker_timers(struct worker *worker)

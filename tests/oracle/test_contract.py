@@ -244,6 +244,15 @@ def test_a_port_without_a_device(rig: Make) -> None:
     dies(rig(rewrite=BLUE), UNDERLAY, rewritten, "port-down")  # 3.5.8
 
 
+@pytest.mark.parametrize(("mtu", "reasons"), [(70, {}), (69, {"too-big": 1})])
+def test_an_answer_through_the_tunnel_that_is_too_big(rig: Make, mtu: int, reasons: dict[str, int]) -> None:
+    """As of any packet, its outer IP length is at most the underlay's MTU."""
+    asks = ARP(op=1, hwsrc=REMOTE.mac.hex(":"), psrc=str(REMOTE.ca(4)), pdst=str(A.ca(4)))
+    r = rig(underlay_mtu=mtu)
+    left = r.send(UNDERLAY, from_host(2, A.vsid, ether(b"\xff" * 6, REMOTE.mac) / asks))
+    assert (len(left), r.counters().drops) == (not reasons, reasons)  # 2.11.4, 3.10.4
+
+
 def inside(source: Address, mac: bytes, to: Vm = A) -> Packet:
     return ether(to.mac, mac) / ip(source, to.ca(4)) / udp()
 
