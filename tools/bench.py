@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Mapping
 
 import click
 
@@ -49,6 +50,7 @@ def command() -> None:
 @click.option(
     "--seconds", default=1.0, show_default=True, type=click.FloatRange(0.1, 600), help="For each operation."
 )
+@click.option("--roof", is_flag=True, help="The bare limit beside each, in the same run (family 4).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def core(
     ops: tuple[str, ...],
@@ -59,11 +61,15 @@ def core(
     keys: str,
     family: str,
     seconds: float,
+    roof: bool,
     as_json: bool,
 ) -> None:
     """Clocks a packet in memory, from a filled rx batch to a batch ready for tx.
 
     Exit status 1 if a sample of 10,000 packets differs from the naive twin.
+
+    A roof is the least that a program must do for the same packets; the bar says how many times that the path
+    may take.
 
     \b
     Example:
@@ -71,7 +77,10 @@ def core(
     """
     from bench.core import Settings, Unmeasurable, WrongResult, run_all
 
-    settings = Settings(records, flows or min(records, 1 << 20), hosts, frame, keys, int(family), seconds)
+    if roof and family == "6":
+        raise click.BadParameter("there are roofs for family 4 only", param_hint="--roof")
+    flows = flows or min(records, 1 << 20)
+    settings = Settings(records, flows, hosts, frame, keys, int(family), seconds, roof)
     try:
         document = run_all(ops or OPS, settings, lambda text: click.echo(text, err=True))
     except (WrongResult, Unmeasurable) as error:
@@ -91,12 +100,21 @@ def core(
 def _print_table(document: dict[str, object]) -> None:
     results = document["results"]
     assert isinstance(results, list)
-    click.echo(f"{'op':<12} {'records':>10} {'flows':>9} {'clocks/packet (min-max)':>26} {'Mpps':>7}")
+    roofs = any("roof" in r for r in results)
+    head = f"{'op':<12} {'records':>10} {'flows':>9} {'clocks/packet (min-max)':>26} {'Mpps':>7}"
+    click.echo(head + (f" {'roof (min-max)':>26} {'ratio':>6} {'bar':>5}" if roofs else ""))
     for r in results:
-        clocks = f"{r['clocks']['median']:.1f} ({r['clocks']['min']:.1f}-{r['clocks']['max']:.1f})"
-        click.echo(
-            f"{r['op']:<12} {r['records']:>10,} {r['flows']:>9,} {clocks:>26} {r['mpps']['median']:>7.1f}"
+        line = (
+            f"{r['op']:<12} {r['records']:>10,} {r['flows']:>9,} {_clocks(r):>26} {r['mpps']['median']:>7.1f}"
         )
+        if "roof" in r:
+            line += f" {_clocks(r['roof']):>26} {r['ratio']:>6.2f} {r['bar']:>5.2f}"
+        click.echo(line)
+
+
+def _clocks(result: Mapping[str, dict[str, float]]) -> str:
+    clocks = result["clocks"]
+    return f"{clocks['median']:.1f} ({clocks['min']:.1f}-{clocks['max']:.1f})"
 
 
 @command.command("control")
