@@ -1,6 +1,6 @@
 /*
- * core.c: clocks a packet, from a filled rx batch to a batch ready for tx, of the very code that devices run. Frames are copied into
- * packet slots that cycle through more than the L2 cache, outside the timed region; nothing is sent.
+ * core.c: clocks a packet, from a filled rx batch to a batch ready for tx, of the very code that devices run. Frames are
+ * copied into packet slots that cycle through more than the L2 cache, outside the timed region; nothing is sent.
  */
 #include <linux/perf_event.h>
 #include <stdlib.h>
@@ -13,7 +13,8 @@
 #include "run/engine.h"
 #include "table/map_inline.h"
 
-enum { BENCH_SLOTS = 8192 };    /* 4 KiB apart, so at least three lines of each, 1.5 MiB, are touched before one comes again */
+/* 4 KiB apart, so at least three lines of each, 1.5 MiB, are touched before one comes again. */
+enum { BENCH_SLOTS = 8192 };
 
 struct bench {
     struct worker *worker;
@@ -69,8 +70,9 @@ static void fill(struct bench *b)
         b->slot_at = (b->slot_at + 1) % BENCH_SLOTS;
         uint8_t *data = pool_data(&b->worker->dp->arena, slot);
         memcpy(data, next_frame(b), b->config->frame_len);
-        batch->pkt[batch->n] = (struct pkt){.data = data, .slot = slot, .slots = 1, .len = b->config->frame_len,
-                                            .head = (uint16_t)b->config->frame_len, .in_port = (uint16_t)b->in->id};
+        batch->pkt[batch->n] = (struct pkt){
+            .data = data, .slot = slot, .slots = 1, .len = b->config->frame_len,
+            .head = (uint16_t)b->config->frame_len, .in_port = (uint16_t)b->in->id};
     }
 }
 
@@ -83,8 +85,8 @@ static void fold_frame(struct bench *b, const uint8_t *p, uint32_t len)
 }
 
 /*
- * What came out: folded into the digest, and its slots are the bench's again; so are those that the path has freed with what it
- * dropped. Returns how many came out.
+ * What came out: folded into the digest, and its slots are the bench's again; so are those that the path has freed with
+ * what it dropped. Returns how many came out.
  */
 static uint32_t forget(struct bench *b)
 {
@@ -214,13 +216,15 @@ static void run_round(struct bench *b, uint64_t batches, struct dp_bench_round *
 
 static bool config_ok(const struct dp *dp, const struct dp_bench_config *config)
 {
-    return config->op >= DP_BENCH_PUSH && config->op <= DP_BENCH_LOOKUP && config->port < DP_MAX_PORTS && dp_port(dp, config->port) &&
-           config->frames && config->first < config->frames && config->rounds && config->frame_len >= 60 && config->frame_len <= 2048 &&
+    return config->op >= DP_BENCH_PUSH && config->op <= DP_BENCH_LOOKUP &&
+           config->port < DP_MAX_PORTS && dp_port(dp, config->port) &&
+           config->frames && config->first < config->frames && config->rounds &&
+           config->frame_len >= 60 && config->frame_len <= 2048 &&
            (config->op != DP_BENCH_LOOKUP || (config->port && dp_tables(dp)->policies[config->port]));
 }
 
-int dp_bench(struct dp *dp, const struct dp_roof *roof, const struct dp_bench_config *config, const uint8_t *frames,
-             struct dp_bench_round *rounds, uint64_t *digest, uint64_t *dropped)
+int dp_bench(struct dp *dp, const struct dp_roof *roof, const struct dp_bench_config *config,
+             const uint8_t *frames, struct dp_bench_round *rounds, uint64_t *digest, uint64_t *dropped)
 {
     if (dp->running)
         return DP_EBUSY;
@@ -229,8 +233,9 @@ int dp_bench(struct dp *dp, const struct dp_roof *roof, const struct dp_bench_co
     struct bench *b = calloc(1, sizeof *b);
     if (!b)
         return DP_ENOMEM;
-    *b = (struct bench){.worker = &dp->workers[0], .in = dp_port(dp, config->port), .config = config, .roof = roof,
-                        .frames = frames, .frame_at = config->first};
+    *b = (struct bench){
+        .worker = &dp->workers[0], .in = dp_port(dp, config->port), .config = config, .roof = roof,
+        .frames = frames, .frame_at = config->first};
     struct pool *pool = &b->worker->io.pool;
     uint32_t got = 0;
     while (got < BENCH_SLOTS && (b->slots[got] = pool_get(pool)) != POOL_NONE)

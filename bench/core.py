@@ -243,18 +243,32 @@ def verify_roof(run: Run) -> None:
         raise WrongResult(f"{run.name}: the roof makes other packets than the path")
 
 
-def prepare(name: str, settings: Settings, stack: ExitStack) -> Run:
+@dataclass(frozen=True)
+class Work:
+    """What one operation has to do: over which tables, with which frames."""
+
+    plan: Plan
+    numbers: Numbers
+    frames: Bytes
+
+
+def work(name: str, settings: Settings, length: int) -> Work:
+    """length: frames in the pool."""
     operation = OPERATIONS[name]
     plan = Plan(settings.records, settings.hosts, settings.family, operation.rewrite)
+    numbers, flow = workload.sequence(settings.keys, settings.flows, settings.records, length, seed=1)
+    return Work(plan, numbers, operation.frames(plan, settings.frame, numbers, flow))
+
+
+def prepare(name: str, settings: Settings, stack: ExitStack) -> Run:
+    operation = OPERATIONS[name]
+    todo = work(name, settings, 1 << 20 if settings.records > 100_000 else 1 << 17)
     dataplane = stack.enter_context(Dataplane(_config()))
-    for change_set in workload.change_sets(plan):
+    for change_set in workload.change_sets(todo.plan):
         dataplane.apply(change_set)
     _attach(dataplane, settings.family)
-    length = 1 << 20 if settings.records > 100_000 else 1 << 17
-    numbers, flow = workload.sequence(settings.keys, settings.flows, settings.records, length, seed=1)
-    frames = operation.frames(plan, settings.frame, numbers, flow)
-    run = Run(name, operation, settings, dataplane, frames.tobytes(), frames.shape[1])
-    verify(run, plan, numbers)
+    run = Run(name, operation, settings, dataplane, todo.frames.tobytes(), todo.frames.shape[1])
+    verify(run, todo.plan, todo.numbers)
     if settings.roof and operation.bar:
         run.roof = stack.enter_context(dataplane.roof(operation.op, operation.port_in))
         verify_roof(run)

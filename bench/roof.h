@@ -2,8 +2,8 @@
  * roof.h: the least work that a program has with the frames of an operation, to measure its clocks by.
  *
  * A roof makes the same packets of the same frames and records, and nothing else: no counters, no
- * descriptors, no options, no fragments, one protocol (UDP), one outcome beside "dropped". It checks what says
- * whose packet it is (MACs, EtherType, lengths, addresses, VSID), scans the slots of one line, seldom of two,
+ * descriptors, no options, no fragments, one protocol (UDP), one outcome beside "dropped". It checks what
+ * says whose packet it is (MACs, EtherType, lengths, addresses, VSID), scans the slots of one line, seldom of two,
  * for a record, and touches the bytes that must change. It is bare, not tuned: plain C as one would write it
  * first. IPv4.
  */

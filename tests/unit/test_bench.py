@@ -2,12 +2,14 @@
 
 import json
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from bench import core, workload
+from bench.instructions import BASELINE
 from dataplane.core import BenchConfig
 from tools.bench import OPS, command
 
@@ -105,3 +107,52 @@ def test_zipf_prefers_few_flows() -> None:
     zipf, _ = workload.sequence("zipf", 1000, 1000, 10_000, seed=1)
     assert np.bincount(uniform).max() < 40
     assert np.bincount(zipf).max() > 800
+
+
+RESULT = {"op": "push", "family": 4, "keys": "uniform", "records": 501, "flows": 500, "hosts": 7, "frame": 64}
+CLOCKS = {"median": 80.0, "min": 70.0, "max": 90.0}
+
+
+def bench_document(path: Path, instructions: float, clocks: float, **changed: object) -> str:
+    result = {**RESULT, "clocks": {**CLOCKS, "median": clocks}, "mpps": CLOCKS, "drops": 0} | changed
+    counted = {"by": "valgrind-3.19.0", "compiler": "gcc 12.2.0"}
+    document = {"machine": {}, "results": [{**result, "instructions": instructions}], "counted": counted}
+    path.write_text(json.dumps(document))
+    return str(path)
+
+
+def compared(old: str, new: str) -> Result:
+    return CliRunner().invoke(command, ["core", "--input", new, "--compare", old])
+
+
+def test_a_rise_of_instructions_fails_the_comparison(tmp_path: Path) -> None:
+    old = bench_document(tmp_path / "old.json", 500.0, 80.0)
+    done = compared(old, bench_document(tmp_path / "new.json", 520.0, 80.0))
+    assert done.exit_code == 1
+    assert "push/4: 500.0 -> 520.0 instructions a packet (+4.0%)" in done.stderr
+
+
+def test_clocks_are_compared_and_not_judged(tmp_path: Path) -> None:
+    old = bench_document(tmp_path / "old.json", 500.0, 80.0)
+    done = compared(old, bench_document(tmp_path / "new.json", 510.0, 160.0))
+    assert done.exit_code == 0
+    last = " ".join(done.stdout.splitlines()[-1].split())
+    assert last == "push/4 80.0 160.0 +100.0% 500.0 510.0 +2.0%"
+
+
+def test_clocks_of_other_things_are_not_compared(tmp_path: Path) -> None:
+    old = bench_document(tmp_path / "old.json", 500.0, 80.0)
+    done = compared(old, bench_document(tmp_path / "new.json", 500.0, 160.0, records=100))
+    last = " ".join(done.stdout.splitlines()[-1].split())
+    assert last == "push/4 - 160.0 - 500.0 500.0 +0.0%"
+
+
+def test_a_run_is_compared_with_the_baseline(tmp_path: Path) -> None:
+    arguments = ["core", "--op", "push", "--records", "500", "--seconds", "0.1", "--compare"]
+    figures = json.loads(BASELINE.read_text())
+    figures["instructions"]["push/4"] = 10.0
+    doctored = tmp_path / "baseline.json"
+    doctored.write_text(json.dumps(figures))
+    done = CliRunner().invoke(command, [*arguments, str(doctored)])
+    assert done.exit_code == 1, done.output
+    assert "error: push/4: 10.0 -> " in done.stderr
