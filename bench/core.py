@@ -2,7 +2,8 @@
 
 Each operation gets an engine of its own with the tables of bench/workload.py; a sample of packets goes
 through the same engine and through the naive twin before anything is timed. Operations take
-turns of a few rounds each.
+turns of a few rounds each, and so does the roof of each: the bare limit of bench/roof.h over the same frames,
+records and buffers.
 """
 
 import time
@@ -29,12 +30,14 @@ from dataplane.core import (
     UNDERLAY,
     BenchConfig,
     BenchOp,
+    BenchResult,
     BenchRound,
     Config,
     Dataplane,
     Frame,
     PortConfig,
     PortKind,
+    Roof,
 )
 from dataplane.fake import FakeDataplane
 
@@ -56,13 +59,15 @@ class Operation:
     port_in: int
     port_out: int
     frames: FrameBuilder
+    bar: float | None = None
+    """What its clocks may be of its roof's, at most. None: it has no roof."""
 
 
 OPERATIONS = {
-    "push": Operation(BenchOp.PUSH, False, PORT, UNDERLAY, workload.frames_out),
-    "pop": Operation(BenchOp.POP, False, UNDERLAY, PORT, workload.frames_pop),
-    "rewrite-out": Operation(BenchOp.REWRITE_OUT, True, PORT, UNDERLAY, workload.frames_out),
-    "rewrite-in": Operation(BenchOp.REWRITE_IN, True, UNDERLAY, PORT, workload.frames_rewrite_in),
+    "push": Operation(BenchOp.PUSH, False, PORT, UNDERLAY, workload.frames_out, 1.25),
+    "pop": Operation(BenchOp.POP, False, UNDERLAY, PORT, workload.frames_pop, 1.25),
+    "rewrite-out": Operation(BenchOp.REWRITE_OUT, True, PORT, UNDERLAY, workload.frames_out, 1.35),
+    "rewrite-in": Operation(BenchOp.REWRITE_IN, True, UNDERLAY, PORT, workload.frames_rewrite_in, 1.35),
     "lookup": Operation(BenchOp.LOOKUP, False, PORT, UNDERLAY, workload.frames_out),
 }
 
@@ -71,7 +76,7 @@ OPERATIONS = {
 class Settings:
     """records in the table, flows over them, hosts behind them.
 
-    frame: bytes of the tenant's frame without FCS; for pop the inner one.
+    frame: bytes of the tenant's frame without FCS; for pop the inner one. roof: time the roofs too (IPv4).
     """
 
     records: int = 8192
@@ -81,6 +86,7 @@ class Settings:
     keys: str = "uniform"
     family: int = 4
     seconds: float = 1.0
+    roof: bool = False
 
 
 class WrongResult(Exception):
@@ -101,30 +107,40 @@ class Run:
     dataplane: Dataplane
     frames: bytes
     frame_len: int
+    roof: Roof | None = None
     rounds: list[BenchRound] = field(default_factory=list)
+    roof_rounds: list[BenchRound] = field(default_factory=list)
     digest: int = 0
     dropped: int = 0
     first: int = 0
 
-    def time(self) -> BenchRound:
-        """One round, which goes on in the pool of frames where the last one ended."""
+    def bench(self, packets: int, roof: Roof | None = None) -> BenchResult:
+        """One round from the frame where the last one ended."""
         config = BenchConfig(
-            self.operation.op, self.operation.port_in, self.frame_len, 1, ROUND - 1, self.first
+            self.operation.op, self.operation.port_in, self.frame_len, 1, packets - 1, self.first
         )
-        result = self.dataplane.bench(config, self.frames)
+        return self.dataplane.bench(config, self.frames, roof)
+
+    def time(self) -> BenchRound:
+        result = self.bench(ROUND)
         self.first = (self.first + ROUND) % (len(self.frames) // self.frame_len)
         self.digest ^= result.digest
         self.dropped += result.dropped
         return result.rounds[0]
 
+    def time_roof(self) -> BenchRound:
+        """A round over the frames of the path's next one."""
+        return self.bench(ROUND, self.roof).rounds[0]
+
     def take_turn(self) -> None:
         """A round in which the kernel gave the CPU to somebody else says nothing, and is not kept."""
-        self.time()
-        self.rounds += [timed for _ in range(TURN - 1) if not (timed := self.time()).preempted]
+        self.rounds += turn(self.time)
+        if self.roof:
+            self.roof_rounds += turn(self.time_roof)
 
     def result(self) -> dict[str, object]:
-        clocks = [r.clocks / r.packets for r in self.rounds]
-        return {
+        clocks = clocks_of(self.rounds)
+        document: dict[str, object] = {
             "op": self.name,
             "keys": self.settings.keys,
             "family": self.settings.family,
@@ -139,10 +155,25 @@ class Run:
             "digest": f"{self.digest:016x}",
             "drops": self.dropped,
         }
+        if self.roof:
+            roof = clocks_of(self.roof_rounds)
+            document["roof"] = {"clocks": spread(roof)}
+            document["ratio"] = round(median(clocks) / median(roof), 3)
+            document["bar"] = self.operation.bar
+        return document
 
     def _records(self) -> int:
         stats = self.dataplane.table_stats()
         return stats.records4 if self.settings.family == 4 else stats.records6
+
+
+def turn(time: Callable[[], BenchRound]) -> list[BenchRound]:
+    time()
+    return [timed for _ in range(TURN - 1) if not (timed := time()).preempted]
+
+
+def clocks_of(rounds: Sequence[BenchRound]) -> list[float]:
+    return [r.clocks / r.packets for r in rounds]
 
 
 def tsc_mhz(rounds: Sequence[BenchRound]) -> float:
@@ -205,23 +236,49 @@ def verify(run: Run, plan: Plan, numbers: Numbers) -> None:
                 raise WrongResult(f"{run.name}: core and twin differ in {where} of the sample")
 
 
-def prepare(name: str, settings: Settings, stack: ExitStack) -> Run:
+def verify_roof(run: Run) -> None:
+    """The roof makes the very packets that the path makes. WrongResult: it does not."""
+    path, roof = (run.bench(SAMPLE, roof) for roof in (None, run.roof))
+    if roof.dropped or path.digest != roof.digest:
+        raise WrongResult(f"{run.name}: the roof makes other packets than the path")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one operation has to do: over which tables, with which frames."""
+
+    plan: Plan
+    numbers: Numbers
+    frames: Bytes
+
+
+def work(name: str, settings: Settings, length: int) -> Work:
+    """length: frames in the pool."""
     operation = OPERATIONS[name]
     plan = Plan(settings.records, settings.hosts, settings.family, operation.rewrite)
+    numbers, flow = workload.sequence(settings.keys, settings.flows, settings.records, length, seed=1)
+    return Work(plan, numbers, operation.frames(plan, settings.frame, numbers, flow))
+
+
+def prepare(name: str, settings: Settings, stack: ExitStack) -> Run:
+    operation = OPERATIONS[name]
+    todo = work(name, settings, 1 << 20 if settings.records > 100_000 else 1 << 17)
     dataplane = stack.enter_context(Dataplane(_config()))
-    for change_set in workload.change_sets(plan):
+    for change_set in workload.change_sets(todo.plan):
         dataplane.apply(change_set)
     _attach(dataplane, settings.family)
-    length = 1 << 20 if settings.records > 100_000 else 1 << 17
-    numbers, flow = workload.sequence(settings.keys, settings.flows, settings.records, length, seed=1)
-    frames = operation.frames(plan, settings.frame, numbers, flow)
-    run = Run(name, operation, settings, dataplane, frames.tobytes(), frames.shape[1])
-    verify(run, plan, numbers)
+    run = Run(name, operation, settings, dataplane, todo.frames.tobytes(), todo.frames.shape[1])
+    verify(run, todo.plan, todo.numbers)
+    if settings.roof and operation.bar:
+        run.roof = stack.enter_context(dataplane.roof(operation.op, operation.port_in))
+        verify_roof(run)
     return run
 
 
 def missing(runs: Sequence[Run]) -> bool:
-    return any(len(run.rounds) < MIN_ROUNDS for run in runs)
+    return any(
+        len(run.rounds) < MIN_ROUNDS or (run.roof and len(run.roof_rounds) < MIN_ROUNDS) for run in runs
+    )
 
 
 def run_all(names: Sequence[str], settings: Settings, progress: Callable[[str], None]) -> dict[str, object]:

@@ -346,8 +346,8 @@ struct dp_bench_config {
     uint32_t port;         /* where the frames come in */
     uint32_t frames;       /* frames in the pool, a multiple of DP_BATCH */
     uint32_t frame_len;    /* bytes of each, without FCS */
-    uint32_t rounds;
-    uint32_t first;        /* the frame to begin with */
+    uint32_t rounds, first;  /* first: the frame to begin with */
+    uint32_t counter;      /* descriptor of a perf event that shall count in the timed region alone; 0: none */
     uint64_t packets;      /* to time, over all rounds */
 };
 
@@ -358,10 +358,18 @@ struct dp_bench_round {
 };
 
 /*
- * Runs `frames` (frames * frame_len bytes, cycled) through the path of the port; nothing is sent. What comes how often is the
- * caller's choice of frames. Fills rounds[]; *digest folds the output headers.
+ * The roof of an operation: the least that any program must do for the same frames and the same output bytes, IPv4 only; see
+ * bench/roof.h. Copies the engine's tables as they are now. 0, DP_EINVAL (an operation or port without one), DP_ENOMEM, DP_EFULL.
  */
-int dp_bench(struct dp *dp, const struct dp_bench_config *config, const uint8_t *frames, struct dp_bench_round *rounds,
-             uint64_t *digest, uint64_t *dropped);
+struct dp_roof;
+int dp_roof_create(const struct dp *dp, uint32_t op, uint32_t port, struct dp_roof **out);
+void dp_roof_destroy(struct dp_roof *roof);
+
+/*
+ * Runs `frames` (frames * frame_len bytes, cycled) through the path of the port, or through a roof made of this engine; nothing is
+ * sent. What comes how often is the caller's choice of frames. Fills rounds[]; *digest folds the first 64 bytes of what comes out.
+ */
+int dp_bench(struct dp *dp, const struct dp_roof *roof, const struct dp_bench_config *config, const uint8_t *frames,
+             struct dp_bench_round *rounds, uint64_t *digest, uint64_t *dropped);
 
 #endif

@@ -5,7 +5,8 @@ called from any other thread while the engine lives. Workers run beside them and
 released inside every call.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from enum import IntEnum, IntFlag
 from functools import reduce
@@ -167,6 +168,13 @@ class BenchResult:
     rounds: tuple[BenchRound, ...]
     digest: int
     dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Roof:
+    """The least work there is for the frames of an operation; see bench/roof.h."""
+
+    handle: "Handle"
 
 
 class Dataplane:
@@ -393,8 +401,18 @@ class Dataplane:
 
     # ---- bench
 
-    def bench(self, config: BenchConfig, frames: bytes) -> BenchResult:
-        """Times frames (of frame_len bytes each, cycled) through a port's path; nothing is sent."""
+    @contextmanager
+    def roof(self, op: BenchOp, port: int) -> Iterator[Roof]:
+        """The roof of an IPv4 operation, over the tables as they are now."""
+        out = ffi.new("struct dp_roof **")
+        self._check(lib.dp_roof_create(self._engine, op, port, out), f"making the roof of {op.name}")
+        try:
+            yield Roof(out[0])
+        finally:
+            lib.dp_roof_destroy(out[0])
+
+    def bench(self, config: BenchConfig, frames: bytes, roof: Roof | None = None) -> BenchResult:
+        """Times frames (of frame_len bytes each, cycled) through a port's path or a roof; nothing is sent."""
         c = ffi.new("struct dp_bench_config *")
         c.op = config.op
         c.port = config.port
@@ -407,6 +425,7 @@ class Dataplane:
         digest = ffi.new("uint64_t *")
         dropped = ffi.new("uint64_t *")
         pool = ffi.from_buffer("uint8_t[]", frames)
-        self._check(lib.dp_bench(self._engine, c, pool, rounds, digest, dropped), "bench")
+        handle = roof.handle if roof else ffi.NULL
+        self._check(lib.dp_bench(self._engine, handle, c, pool, rounds, digest, dropped), "bench")
         timed = tuple(BenchRound(*(getattr(r, name) for name in BenchRound.__slots__)) for r in rounds)
         return BenchResult(timed, digest[0], dropped[0])

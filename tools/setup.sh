@@ -41,7 +41,7 @@ sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ;;
         iproute2) command -v ip && command -v tc ;;
         iputils-ping) command -v ping ;;
         iputils-arping) arping -V 2>/dev/null | grep iputils ;;
-        ethtool | iperf3 | sqlite3 | tshark) command -v "$1" ;;
+        ethtool | iperf3 | sqlite3 | tshark | valgrind) command -v "$1" ;;
         procps) command -v sysctl ;;
         openvswitch-switch) command -v ovs-vswitchd && command -v ovsdb-server ;;
         clang-14) command -v clang-14 ;;
@@ -53,7 +53,7 @@ sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ;;
 wanted_packages() {
     echo gcc libc6-dev pkg-config libpcap-dev python3-dev python3-venv iproute2
     [ "$goal" = run ] || echo clang-14 libclang-rt-14-dev libcmocka-dev openvswitch-switch tshark iperf3 \
-        iputils-ping iputils-arping ethtool procps sqlite3
+        iputils-ping iputils-arping ethtool procps sqlite3 valgrind
 }
 
 missing_packages() {

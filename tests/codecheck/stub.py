@@ -16,7 +16,7 @@ from typing import Final, Generic, Literal, TypeVar, overload
 _T = TypeVar("_T")
 
 class Handle:
-    """struct dp *"""
+    """struct dp * or struct dp_roof *"""
 
 class CString:
     """const char *, for ffi.string()"""
@@ -39,7 +39,7 @@ FFI_HEAD = """
 class _FFI:
     NULL: Handle
     @overload
-    def new(self, cdecl: Literal["struct dp **"]) -> Array[Handle]: ...
+    def new(self, cdecl: Literal["struct dp **", "struct dp_roof **"]) -> Array[Handle]: ...
     @overload
     def new(
         self,
@@ -57,9 +57,12 @@ FFI_TAIL = """\
 """
 
 
+OPAQUE = {"dp", "dp_roof"}
+
+
 def _structs() -> list[str]:
     _, structs, _ = ffi.list_types()
-    return sorted(name for name in structs if name != "dp")  # struct dp is opaque
+    return sorted(set(structs) - OPAQUE)
 
 
 def _field(ctype: Any) -> str:
@@ -70,10 +73,10 @@ def _parameter(ctype: Any) -> str:
     if ctype.kind != "pointer":
         return "int"
     target = ctype.item
-    if target.cname == "struct dp":
-        return "Handle"
     if target.kind == "struct":
         name = target.cname.removeprefix("struct ")
+        if name in OPAQUE:
+            return "Handle"
         return f"{name} | Array[{name}]"
     if target.cname == "uint8_t":
         return "bytes | Array[int]"
