@@ -34,12 +34,15 @@ bool csum_ip4_ok(const uint8_t *header, unsigned hlen);
 /* The same of a header without options. */
 static inline bool csum_ip4_plain_ok(const uint8_t *header)
 {
-    uint64_t a, b;
+    uint64_t sum, b;
     uint32_t c;
-    memcpy(&a, header, 8), memcpy(&b, header + 8, 8), memcpy(&c, header + 16, 4);
-    uint64_t sum = (a & 0xffffffff) + (a >> 32) + (b & 0xffffffff) + (b >> 32) + c;
-    sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-    return ((sum & 0xffff) + (sum >> 16)) == 0xffff;
+    memcpy(&sum, header, 8), memcpy(&b, header + 8, 8), memcpy(&c, header + 16, 4);
+    sum += b, sum += sum < b;           /* carries come round (RFC 1071 section 2) */
+    sum += c, sum += sum < c;
+    sum += sum << 32 | sum >> 32;       /* both halves' sum with its carry, in the upper half */
+    uint32_t half = (uint32_t)(sum >> 32);
+    half += half << 16 | half >> 16;
+    return half >> 16 == 0xffff;
 }
 uint32_t csum_crc32c(uint32_t crc, const void *bytes, size_t len);
 

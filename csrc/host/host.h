@@ -16,6 +16,7 @@ struct host {
     struct port *underlay;              /* NULL: it has no device */
     struct neigh_table *neigh;
     uint32_t underlay_mtu;              /* UINT32_MAX without one */
+    uint32_t underlay_frame;            /* bytes of an inner frame that fits into it in the longest header */
     uint8_t flowid_mask;                /* 0: FlowIDs are off */
 };
 

@@ -13,69 +13,56 @@
 #include "step/rewrite.h"
 #include "table/lookup_batch.h"
 
-/* ---- what a tunnel's outer header looks like: 42 or 62 bytes, in two vectors that overlap */
-
-struct provider_image {
-    uint8_t want[64], mask[64];         /* the first 32 bytes of the header, its last 32 bytes */
-};
-
-struct provider_batch {
-    struct provider p;
-    struct provider_image image4, image6;
-    const struct map_view *pas4, *pas6, *records4, *records6;
-    struct lookup_queue pas, pas_wide, records, records_wide;
-};
-
-static void provider_image_byte(struct provider_image *image, unsigned len, unsigned at, uint8_t want, uint8_t mask)
-{
-    if (at < 32)
-        image->want[at] = want & mask, image->mask[at] = mask;
-    if (at >= len - 32)
-        image->want[32 + at - (len - 32)] = want & mask, image->mask[32 + at - (len - 32)] = mask;
-}
-
-static void provider_image_bytes(struct provider_image *image, unsigned len, unsigned at, const uint8_t *want, unsigned n)
-{
-    for (unsigned i = 0; i < n; i++)
-        provider_image_byte(image, len, at + i, want[i], 0xff);
-}
+/* ---- what a tunnel's outer header looks like: 42 or 62 bytes, in two vectors that may overlap */
 
 /*
  * From a unicast MAC to ours, to our first shared PA, no options, no fragment, GRE as RFC 7637 section 3.2 has it: flags and version
- * but for the bits that are ignored. README.md 3.1, 3.4, 3.6, 3.8.
+ * but for the bits that are ignored. README.md 3.1, 3.4, 3.6, 3.8. The header's first 32 bytes, then its last 32.
  */
-static void provider_image(struct provider_image *image, unsigned len, const uint8_t *mac, const uint8_t *pa)
+enum { PROVIDER_LAST4 = 32 - (NVGRE4_LEN - 32), PROVIDER_LAST6 = 32 - (NVGRE6_LEN - 32) };     /* a byte's place among the last */
+
+struct provider_image {
+    uint8_t bytes[64];
+};
+
+static const struct provider_image provider_mask4 = {{
+    [0] = 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, [6] = 1, [12] = 0xff, 0xff, 0xff, [20] = 0xbf, 0xff, [23] = 0xff,
+    [PROVIDER_LAST4 + 30] = 0xff, 0xff, 0xff, 0xff, [PROVIDER_LAST4 + 34] = 0xfc, 0x07, 0xff, 0xff,
+}};
+static const struct provider_image provider_want4 = {{
+    [12] = 8, 0, 0x45, [23] = PROTO_GRE, [PROVIDER_LAST4 + 34] = GRE_K >> 8, 0, 0x65, 0x58,
+}};
+static const struct provider_image provider_mask6 = {{
+    [0] = 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, [6] = 1, [12] = 0xff, 0xff, 0xf0, [20] = 0xff,
+    [PROVIDER_LAST6 + 38] = 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+    [PROVIDER_LAST6 + 54] = 0xfc, 0x07, 0xff, 0xff,
+}};
+static const struct provider_image provider_want6 = {{
+    [12] = 0x86, 0xdd, 0x60, [20] = PROTO_GRE, [PROVIDER_LAST6 + 54] = GRE_K >> 8, 0, 0x65, 0x58,
+}};
+
+struct provider_batch {
+    struct provider p;
+    struct provider_image want4, want6;
+    const struct map_view *pas4, *pas6, *records4, *records6;
+};
+
+/* To this MAC and PA, which is `len` bytes long. Without a PA nothing looks like it. */
+static inline void provider_expect(struct provider_image *want, const struct provider_image *like, const uint8_t *mac,
+                                   const uint8_t *pa, unsigned at, unsigned len)
 {
-    static const uint8_t type4[3] = {8, 0, 0x45}, type6[2] = {0x86, 0xdd}, teb[2] = {0x65, 0x58};
-    unsigned gre = len - GRE_LEN;
-    *image = (struct provider_image){0};
-    if (is_any(len == NVGRE4_LEN ? DP_IPV4 : DP_IPV6, pa)) {
-        image->want[0] = 1;             /* what its mask lets nothing equal */
-        return;
-    }
-    provider_image_bytes(image, len, 0, mac, 6);
-    provider_image_byte(image, len, 6, 0, 1);
-    if (len == NVGRE4_LEN) {
-        provider_image_bytes(image, len, 12, type4, 3);
-        provider_image_byte(image, len, 20, 0, 0xbf);
-        provider_image_byte(image, len, 21, 0, 0xff);
-        provider_image_byte(image, len, 23, PROTO_GRE, 0xff);
-        provider_image_bytes(image, len, 30, pa, 4);
-    } else {
-        provider_image_bytes(image, len, 12, type6, 2);
-        provider_image_byte(image, len, 14, 0x60, 0xf0);
-        provider_image_byte(image, len, 20, PROTO_GRE, 0xff);
-        provider_image_bytes(image, len, 38, pa, 16);
-    }
-    provider_image_byte(image, len, gre, GRE_K >> 8, 0xfc);
-    provider_image_byte(image, len, gre + 1, 0, 0x07);
-    provider_image_bytes(image, len, gre + 2, teb, 2);
+    *want = *like;
+    memcpy(want->bytes, mac, 6);
+    memcpy(want->bytes + at, pa, len);
+    if (is_any(len == 4 ? DP_IPV4 : DP_IPV6, pa))
+        want->bytes[11] = 1;            /* where the mask has no bit */
 }
 
-static inline __attribute__((always_inline)) bool provider_looks(const struct provider_image *image, const uint8_t *data,
+static inline __attribute__((always_inline)) bool provider_looks(const struct provider_image *image,
+                                                                 const struct provider_image *masks, const uint8_t *data,
                                                                  unsigned len)
 {
-    const __m256i *want = (const __m256i *)(const void *)image->want, *mask = (const __m256i *)(const void *)image->mask;
+    const __m256i *want = (const __m256i *)(const void *)image, *mask = (const __m256i *)(const void *)masks;
     __m256i a = _mm256_loadu_si256((const __m256i *)(const void *)data);
     __m256i b = _mm256_loadu_si256((const __m256i *)(const void *)(data + len - 32));
     a = _mm256_xor_si256(_mm256_and_si256(a, _mm256_loadu_si256(mask)), _mm256_loadu_si256(want));
@@ -86,31 +73,31 @@ static inline __attribute__((always_inline)) bool provider_looks(const struct pr
 
 /* ---- pass 1 */
 
-static inline __attribute__((always_inline)) void provider_begin(struct lookup_queue *narrow, const struct map_view *view4,
-                                                                 struct lookup_queue *wide, const struct map_view *view6,
-                                                                 uint32_t vsid, const struct pkt *pkt, uint32_t at)
+/* Both ends of a packet, in PA space (vsid 0) or in a subnet. */
+static inline __attribute__((always_inline)) void provider_look(struct provider_pkt *d, const struct map_view *view4,
+                                                                const struct map_view *view6, uint32_t vsid)
 {
-    uint64_t key[3];
-    if (__builtin_expect(pkt->l3_type == PKT_L3_IP4, 1)) {
-        key[0] = vsid ? key_ca4(vsid, pkt_source(pkt)) : key_pa4(pkt_source(pkt));
-        lookup_begin(narrow, view4, 1, key, 2 * at);
-        key[0] = vsid ? key_ca4(vsid, pkt_destination(pkt)) : key_pa4(pkt_destination(pkt));
-        lookup_begin(narrow, view4, 1, key, 2 * at + 1);
+    const uint8_t *source = pkt_source(d->pkt), *destination = pkt_destination(d->pkt);
+    d->wide = d->pkt->l3_type == PKT_L3_IP6;
+    if (__builtin_expect(!d->wide, 1)) {
+        d->look_from.key[0] = vsid ? key_ca4(vsid, source) : key_pa4(source);
+        d->look_to.key[0] = vsid ? key_ca4(vsid, destination) : key_pa4(destination);
+        lookup_begin(&d->look_from, view4, 1);
+        lookup_begin(&d->look_to, view4, 1);
     } else {
-        key_ca6(key, vsid, pkt_source(pkt));
-        lookup_begin(wide, view6, 3, key, 2 * at);
-        key_ca6(key, vsid, pkt_destination(pkt));
-        lookup_begin(wide, view6, 3, key, 2 * at + 1);
+        key_ca6(d->look_from.key, vsid, source);
+        key_ca6(d->look_to.key, vsid, destination);
+        lookup_begin(&d->look_from, view6, 3);
+        lookup_begin(&d->look_to, view6, 3);
     }
 }
 
 /* The inner frame begins. What it is, or why it can't be that; nobody has looked at who sent it. */
-static inline __attribute__((always_inline)) enum drop provider_inner(struct provider_batch *b, struct pkt *pkt,
-                                                                      struct provider_pkt *d)
+static inline __attribute__((always_inline)) enum drop provider_inner(struct pkt *pkt, struct provider_pkt *d)
 {
     enum drop drop;
     d->step = PROVIDER_POPPED;
-    if (__builtin_expect(!parse_plain(pkt), 0)) {
+    if (__builtin_expect(!parse_plain(pkt, DP_IPV4), 0) && !parse_plain(pkt, DP_IPV6)) {
         if ((drop = parse_frame(pkt)))
             return drop;
         if (pkt->flags & PKT_VLAN)
@@ -120,44 +107,41 @@ static inline __attribute__((always_inline)) enum drop provider_inner(struct pro
         else if (arpnd_is_nd(pkt))
             d->step = PROVIDER_POPPED_ND;
     }
-    if (__builtin_expect((pkt->flags & PKT_PARTIAL) || pkt->gso, 0))
-        return offload_check(b->p.host->io->pool.arena, pkt);
     return DROP_NONE;
 }
 
 /*
- * Pops what looks like a tunnel of ours, if it is: false, and nothing has happened, if it takes a closer look. `len` bytes of outer
- * header; `end`: where the outer packet ends. The packet may have been dropped then: pkt is NULL.
+ * Pops what looks like a tunnel of ours, if it is, and whole in its first slot: false, and nothing has happened, if it takes a closer look.
+ * `len` bytes of outer header; `end`: where the outer packet ends. The packet may have been dropped then: pkt is NULL.
  */
 static inline __attribute__((always_inline)) bool provider_pop(struct provider_batch *b, struct pkt **pkt, struct provider_pkt *d,
-                                                               unsigned len, uint32_t end, uint32_t at)
+                                                               unsigned len, uint32_t end)
 {
     struct pkt *p = *pkt;
     uint32_t vsid = get32(p->data + len - 4) >> 8, subnet = provider_subnet(&b->p, vsid);
-    if (end > p->len || end < len || len > p->head || subnet == INDEX_NONE)
+    if (end > p->head || end < len || subnet == INDEX_NONE || pkt_offloaded(p))
         return false;
     d->outer = p->data;
     d->outer_len = (uint8_t)len;
     d->outer_tos = len == NVGRE4_LEN ? p->data[15] : (uint8_t)(p->data[14] << 4 | p->data[15] >> 4);
     d->sender = 0;
     d->subnet = subnet;
-    pkt_trim(p, end);
-    pkt_pop(p, (uint16_t)len);
-    enum drop drop = provider_inner(b, p, d);
+    p->data += len;
+    p->len = p->head = (uint16_t)(end - len);
+    enum drop drop = provider_inner(p, d);
     if (__builtin_expect(drop, 0)) {
         provider_drop_inner(&b->p, p, d, drop);
         *pkt = NULL;
     } else if (__builtin_expect(d->step == PROVIDER_POPPED, 1)) {
-        provider_begin(&b->records, b->records4, &b->records_wide, b->records6, vsid, p, at);
+        provider_look(d, b->records4, b->records6, vsid);
     }
     return true;
 }
 
 /* Any other packet. */
-static __attribute__((noinline)) enum drop provider_check(struct provider_batch *b, struct pkt *pkt, struct provider_pkt *d,
-                                                          uint32_t at)
+static __attribute__((noinline)) enum drop provider_check(struct provider_batch *b, struct pkt *pkt, struct provider_pkt *d)
 {
-    enum drop drop = parse_plain(pkt) ? DROP_NONE : parse_frame(pkt);
+    enum drop drop = parse_plain(pkt, DP_IPV4) || parse_plain(pkt, DP_IPV6) ? DROP_NONE : parse_frame(pkt);
     if (drop)
         return drop;
     if (pkt->flags & PKT_VLAN)
@@ -169,24 +153,80 @@ static __attribute__((noinline)) enum drop provider_check(struct provider_batch 
         return DROP_UNDERLAY_SRC_MAC;
     d->step = arp ? PROVIDER_ARP : nd ? PROVIDER_ND : PROVIDER_PA;
     if (d->step == PROVIDER_PA)
-        provider_begin(&b->pas, b->pas4, &b->pas_wide, b->pas6, 0, pkt, at);
+        provider_look(d, b->pas4, b->pas6, 0);
     return DROP_NONE;
 }
 
 /* False: the packet has left the batch. */
 static inline __attribute__((always_inline)) bool provider_start(struct provider_batch *b, struct pkt *pkt,
-                                                                 struct provider_pkt *d, uint32_t at)
+                                                                 struct provider_pkt *d)
 {
     const uint8_t *p = pkt->data;
     d->pkt = pkt;
-    if (__builtin_expect(provider_looks(&b->image4, p, NVGRE4_LEN) && csum_ip4_plain_ok(p + ETH_LEN), 1)) {
-        if (provider_pop(b, &pkt, d, NVGRE4_LEN, ETH_LEN + get16(p + ETH_LEN + 2), at))
+    if (__builtin_expect(provider_looks(&b->want4, &provider_mask4, p, NVGRE4_LEN) && csum_ip4_plain_ok(p + ETH_LEN), 1)) {
+        if (provider_pop(b, &pkt, d, NVGRE4_LEN, ETH_LEN + get16(p + ETH_LEN + 2)))
             return pkt;
-    } else if (provider_looks(&b->image6, p, NVGRE6_LEN)) {
-        if (provider_pop(b, &pkt, d, NVGRE6_LEN, ETH_LEN + IP6_LEN + get16(p + ETH_LEN + 4), at))
+    } else if (provider_looks(&b->want6, &provider_mask6, p, NVGRE6_LEN)) {
+        if (provider_pop(b, &pkt, d, NVGRE6_LEN, ETH_LEN + IP6_LEN + get16(p + ETH_LEN + 4)))
             return pkt;
     }
-    return !io_dropped(b->p.host->io, pkt, provider_check(b, pkt, d, at));
+    return !io_dropped(b->p.host->io, pkt, provider_check(b, pkt, d));
+}
+
+/* ---- pass 2: the answers, and what they refer to on its way into the cache */
+
+static const struct map_view *provider_view(const struct provider_batch *b, const struct provider_pkt *d)
+{
+    if (d->step == PROVIDER_PA)
+        return d->wide ? b->pas6 : b->pas4;
+    return d->wide ? b->records6 : b->records4;
+}
+
+/* at[]: twice the packet's place, and one more for its destination. */
+static __attribute__((noinline)) void provider_look_further(const struct provider_batch *b, struct provider_pkt *pkts,
+                                                            uint8_t *at, uint32_t n)
+{
+    uint64_t hash[2 * DP_BATCH];
+    uint32_t m = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct provider_pkt *d = &pkts[at[i] / 2];
+        const struct lookup *l = at[i] % 2 ? &d->look_to : &d->look_from;
+        at[m] = at[i];
+        m += lookup_fetch(l, provider_view(b, d), d->wide ? 3 : 1, &hash[m]);
+    }
+    for (uint32_t i = 0; i < m; i++) {
+        struct provider_pkt *d = &pkts[at[i] / 2];
+        const struct lookup *l = at[i] % 2 ? &d->look_to : &d->look_from;
+        struct lookup_answer *answer = at[i] % 2 ? &d->to : &d->from;
+        lookup_finish(l, provider_view(b, d), d->wide ? 3 : 1, hash[i], answer);
+        lookup_prefetch(b->p.tables, answer->act);
+    }
+}
+
+static inline __attribute__((always_inline)) void provider_look_up(const struct provider_batch *b, struct provider_pkt *pkts,
+                                                                   uint32_t n)
+{
+    uint8_t further[2 * DP_BATCH];
+    uint32_t m = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        struct provider_pkt *d = &pkts[i];
+        bool from, to;
+        if (__builtin_expect(d->step <= PROVIDER_PA && !d->wide, 1))
+            from = lookup_first(&d->look_from, 1, &d->from), to = lookup_first(&d->look_to, 1, &d->to);
+        else if (d->step <= PROVIDER_PA)
+            from = lookup_first(&d->look_from, 3, &d->from), to = lookup_first(&d->look_to, 3, &d->to);
+        else
+            continue;
+        further[m] = (uint8_t)(2 * i);
+        m += !from;
+        further[m] = (uint8_t)(2 * i + 1);
+        m += !to;
+        lookup_prefetch(b->p.tables, d->from.act);
+        if (d->step == PROVIDER_PA)
+            lookup_prefetch(b->p.tables, d->to.act);
+    }
+    if (m)
+        provider_look_further(b, pkts, further, m);
 }
 
 /* ---- pass 3 */
@@ -231,7 +271,7 @@ static inline __attribute__((always_inline)) void provider_carry_rewrite(struct 
     enum drop drop = DROP_REWRITE_UNBOUND;
     if (to->vsid)
         drop = from->rdid != to->rdid ? DROP_REWRITE_RDID : DROP_NONE;
-    if (!drop && __builtin_expect(!(pkt->flags & PKT_PLAIN) || pkt->flags & PKT_PARTIAL || pkt->gso, 0))
+    if (!drop && __builtin_expect(!(pkt->flags & PKT_PLAIN) || pkt_offloaded(pkt), 0))
         drop = provider_check_rewrite(p, pkt);
     if (!drop && (subnet = provider_subnet(p, to->vsid)) == INDEX_NONE)
         drop = DROP_REWRITE_UNBOUND;
@@ -257,22 +297,18 @@ static inline __attribute__((always_inline)) void provider_carry(struct provider
 void from_provider(const struct host *host, struct port *in, struct batch *batch)
 {
     const struct tables *t = host->tables;
-    struct provider_pkt pkts[DP_BATCH];
+    struct provider_pkt pkts[DP_BATCH], *d = pkts;
     struct provider_batch b;
-    uint32_t n = 0;
     b.p = (struct provider){.host = host, .tables = t, .in = in, .last_subnet = INDEX_NONE};
     b.pas4 = map_view(t->pas4), b.pas6 = map_view(t->pas6);
     b.records4 = map_view(t->records4), b.records6 = map_view(t->records6);
-    b.pas.n = b.pas_wide.n = b.records.n = b.records_wide.n = 0;
-    provider_image(&b.image4, NVGRE4_LEN, in->mac, t->shared_pa4);
-    provider_image(&b.image6, NVGRE6_LEN, in->mac, t->shared_pa6);
+    provider_expect(&b.want4, &provider_want4, in->mac, t->shared_pa4, PROVIDER_LAST4 + 30, 4);
+    provider_expect(&b.want6, &provider_want6, in->mac, t->shared_pa6, PROVIDER_LAST6 + 38, 16);
 
-    for (uint32_t i = 0; i < batch->n; i++)
-        n += provider_start(&b, &batch->pkt[i], &pkts[n], n);
-    lookup_all(&b.records, b.records4, 1, t, &pkts[0].from, sizeof *pkts / 2);
-    lookup_all(&b.pas, b.pas4, 1, t, &pkts[0].from, sizeof *pkts / 2);
-    lookup_all(&b.records_wide, b.records6, 3, t, &pkts[0].from, sizeof *pkts / 2);
-    lookup_all(&b.pas_wide, b.pas6, 3, t, &pkts[0].from, sizeof *pkts / 2);
-    for (uint32_t i = 0; i < n; i++)
-        provider_carry(&b.p, &pkts[i]);
+    for (struct pkt *pkt = batch->pkt, *end = pkt + batch->n; pkt < end; pkt++)
+        d += provider_start(&b, pkt, d);
+    uint32_t n = (uint32_t)(d - pkts);
+    provider_look_up(&b, pkts, n);
+    for (d = pkts; d < pkts + n; d++)
+        provider_carry(&b.p, d);
 }

@@ -7,7 +7,8 @@
 #include "step/nvgre.h"
 #include "table/lookup_batch.h"
 
-enum provider_step { PROVIDER_PA, PROVIDER_ARP, PROVIDER_ND, PROVIDER_POPPED, PROVIDER_POPPED_ARP, PROVIDER_POPPED_ND };
+/* The first two have lookups: of records, of PAs. */
+enum provider_step { PROVIDER_POPPED, PROVIDER_PA, PROVIDER_ARP, PROVIDER_ND, PROVIDER_POPPED_ARP, PROVIDER_POPPED_ND };
 
 /* MACs in the low 48 bits of a word, as they lie. */
 #define PROVIDER_MAC 0xffffffffffffull
@@ -22,17 +23,17 @@ struct provider {
 
 /* What is known of one packet. */
 struct provider_pkt {
-    struct lookup_answer from;      /* of the outer source; once popped, of the inner source CA */
     struct pkt *pkt;
     const uint8_t *outer;           /* once popped: the outer frame */
-    struct lookup_answer to;        /* of the destination */
+    struct lookup_answer from, to;  /* of the outer source and destination; once popped, of the inner CAs */
+    struct lookup look_from, look_to;
     uint32_t sender;                /* act of the outer source, which is another host's; 0: nobody has looked yet */
     uint32_t subnet;                /* of the VSID, index */
     uint8_t step;                   /* enum provider_step */
     uint8_t outer_len;              /* once popped: bytes of its header, without options or extensions */
     uint8_t outer_tos;
+    bool wide;                      /* its lookups' keys are of three words */
 };
-_Static_assert(offsetof(struct provider_pkt, to) == sizeof(struct provider_pkt) / 2, "answers stand equally far apart");
 
 /* Index of the subnet, INDEX_NONE: there is none. */
 static inline uint32_t provider_subnet(struct provider *p, uint32_t vsid)

@@ -16,19 +16,24 @@
 #include "table/lookup.h"
 #include "table/lookup_batch.h"
 
-enum tenant_step { TENANT_RECORD, TENANT_ARP, TENANT_ND };
+/* What is known of a packet besides: bits, and in the byte above them the drop (enum drop) for want of a record. */
+enum tenant_how {
+    TENANT_WIDE = 1,            /* its lookup's key is of three words */
+    TENANT_ROUTED = 2,          /* it came to the router's MAC and goes on, one hop further */
+    TENANT_DIRECT = 4,          /* the record is the destination's own, not a next hop's or a wildcard's */
+    TENANT_WILDCARD = 8,        /* a miss may fall back to the subnet's wildcard */
+    TENANT_ARP = 16,
+    TENANT_ND = 32,
+    TENANT_MISS = 256,          /* times the drop */
+};
 
-/* What is known of one packet of the batch. */
 struct tenant_pkt {
     struct pkt *pkt;
     const struct port_source *source;
+    struct lookup lookup;
     struct lookup_answer answer;
-    uint32_t subnet;            /* of the record, as index */
-    uint8_t step;               /* enum tenant_step */
-    bool routed;
-    bool direct;                /* the record is the destination's own, not a next hop's or a wildcard's */
-    bool wildcard;              /* a miss may fall back to the subnet's wildcard */
-    uint8_t miss;               /* enum drop, when there is no record */
+    uint32_t how;               /* enum tenant_how */
+    uint32_t subnet;            /* of the record, as index, if it is routed; else it is the port's */
 };
 
 /* The port's side of the batch: what its packets are compared with. MACs in the low 48 bits, as they lie. */
@@ -40,63 +45,89 @@ struct tenant {
     uint64_t mac, router_mac;
     struct source_own own;
     const struct map_view *view4, *view6;
-    struct lookup_queue queue4, queue6;
 };
 
 #define TENANT_MAC 0xffffffffffffull
 
-static inline __attribute__((always_inline)) void tenant_lookup(struct tenant *t, struct tenant_pkt *d, uint32_t at,
-                                                                uint32_t subnet, unsigned family, const uint8_t *ca)
+static inline uint32_t tenant_subnet(const struct tenant *t, const struct tenant_pkt *d)
 {
-    uint32_t vsid = subnet == t->policy->subnet ? t->policy->vsid : t->tables->subnets[subnet].vsid;
-    uint64_t key[3];
-    d->subnet = subnet;
-    key_record(key, vsid, family, ca);
-    if (family == DP_IPV4)
-        lookup_begin(&t->queue4, t->view4, 1, key, at);
-    else
-        lookup_begin(&t->queue6, t->view6, 3, key, at);
+    return __builtin_expect(d->how & TENANT_ROUTED, 0) ? d->subnet : t->policy->subnet;
+}
+
+static inline uint32_t tenant_vsid(const struct tenant *t, const struct tenant_pkt *d)
+{
+    return __builtin_expect(d->how & TENANT_ROUTED, 0) ? t->tables->subnets[d->subnet].vsid : t->policy->vsid;
+}
+
+static inline __attribute__((always_inline)) void tenant_look(const struct tenant *t, struct tenant_pkt *d, uint32_t vsid,
+                                                              unsigned family, const uint8_t *ca, uint32_t how)
+{
+    d->how = family == DP_IPV4 ? how : how | TENANT_WIDE;
+    key_record(d->lookup.key, vsid, family, ca);
+    lookup_begin(&d->lookup, family == DP_IPV4 ? t->view4 : t->view6, family == DP_IPV4 ? 1 : 3);
 }
 
 /* To the router's MAC: the longest prefix in the routing domain says in which subnet to look for what. */
-static void tenant_route(struct tenant *t, struct tenant_pkt *d, uint32_t at, unsigned family, const uint8_t *destination)
+static __attribute__((noinline)) void tenant_route(const struct tenant *t, struct tenant_pkt *d, unsigned family,
+                                                   const uint8_t *destination)
 {
     static const uint8_t any[16];
-    uint32_t act = tables_route(t->tables, t->policy->rdid, family, destination);
-    d->routed = true;
+    const struct tables *tables = t->tables;
+    uint32_t act = tables_route(tables, t->policy->rdid, family, destination);
+    const uint8_t *ca = any;
+    uint32_t how = TENANT_ROUTED | TENANT_MISS * DROP_NO_ROUTE;
+    d->subnet = t->policy->subnet;
     if (act_kind(act) == ACT_ONLINK) {
-        d->wildcard = true;
-        tenant_lookup(t, d, at, act_index(act), family, destination);
-        return;
+        d->subnet = act_index(act);
+        ca = destination;
+        how = TENANT_ROUTED | TENANT_DIRECT | TENANT_WILDCARD | TENANT_MISS * DROP_NO_RECORD;
+    } else if (act_kind(act) == ACT_VIA) {
+        d->subnet = tables->vias[act_index(act)].subnet;
+        ca = tables->vias[act_index(act)].ca;
+        how = TENANT_ROUTED | TENANT_MISS * DROP_NO_RECORD;
     }
-    d->direct = false;
-    if (act_kind(act) == ACT_VIA) {
-        const struct via *via = &t->tables->vias[act_index(act)];
-        tenant_lookup(t, d, at, via->subnet, family, via->ca);
-    } else {
-        d->miss = DROP_NO_ROUTE;
-        tenant_lookup(t, d, at, t->policy->subnet, family, any);
-    }
-}
-
-static inline __attribute__((always_inline)) void tenant_resolve(struct tenant *t, struct tenant_pkt *d, uint32_t at,
-                                                                 uint64_t to, const struct pkt *pkt)
-{
-    const uint8_t *destination = pkt_destination(pkt);
-    unsigned family = pkt->l3_type;
-    d->step = TENANT_RECORD;
-    d->routed = d->wildcard = false;
-    d->direct = true;
-    d->miss = DROP_NO_RECORD;
-    if (__builtin_expect(to == t->router_mac, 0) && !(family == DP_IPV6 && is_link_local(destination)))
-        tenant_route(t, d, at, family, destination);
-    else if (__builtin_expect(family == DP_IPV4, 1))
-        tenant_lookup(t, d, at, t->policy->subnet, DP_IPV4, destination);
+    if (family == DP_IPV4)
+        tenant_look(t, d, tables->subnets[d->subnet].vsid, DP_IPV4, ca, how);
     else
-        tenant_lookup(t, d, at, t->policy->subnet, DP_IPV6, destination);
+        tenant_look(t, d, tables->subnets[d->subnet].vsid, DP_IPV6, ca, how);
 }
 
-/* What is no plain TCP or UDP: parsed in full, offloads fitted; ARP and ND find their step. */
+/* Pass 1, of a parsed IP packet with the port's MAC: the port's own rules, and where to look. */
+static inline __attribute__((always_inline)) enum drop tenant_check(const struct tenant *t, struct pkt *pkt,
+                                                                    struct tenant_pkt *d, unsigned family)
+{
+    const uint8_t *source = pkt->data + pkt->l3 + (family == DP_IPV4 ? 12 : 8);
+    const uint8_t *destination = pkt->data + pkt->l3 + (family == DP_IPV4 ? 16 : 24);
+    uint64_t to = load64(pkt->data) & TENANT_MAC;
+    d->pkt = pkt;
+    d->source = source_find(&t->own, t->policy, family, source);
+    if (__builtin_expect(!d->source, 0) && !source_is_own_mld(t->policy, pkt))
+        return DROP_SRC_ADDRESS;
+    if (to & 1)
+        return DROP_MULTICAST;
+    if (!is_host(family, destination))
+        return DROP_NO_RECORD;
+    if (__builtin_expect(to == t->router_mac, 0) && !(family == DP_IPV6 && is_link_local(destination)))
+        tenant_route(t, d, family, destination);
+    else
+        tenant_look(t, d, t->policy->vsid, family, destination, TENANT_DIRECT | TENANT_MISS * DROP_NO_RECORD);
+    return DROP_NONE;
+}
+
+static inline __attribute__((always_inline)) enum drop tenant_check_plain(const struct tenant *t, struct pkt *pkt,
+                                                                          struct tenant_pkt *d, unsigned family)
+{
+    if ((load64(pkt->data + 6) & TENANT_MAC) != t->mac)
+        return DROP_SRC_MAC;
+    if (__builtin_expect(pkt_offloaded(pkt), 0)) {
+        enum drop drop = offload_check(t->host->io->pool.arena, pkt);
+        if (drop)
+            return drop;
+    }
+    return tenant_check(t, pkt, d, family);
+}
+
+/* What is no plain TCP or UDP: parsed in full; ARP and ND are answered later. */
 static __attribute__((noinline)) enum drop tenant_check_rest(const struct tenant *t, struct pkt *pkt, struct tenant_pkt *d)
 {
     enum drop drop = parse_frame(pkt);
@@ -106,54 +137,77 @@ static __attribute__((noinline)) enum drop tenant_check_rest(const struct tenant
         parse_strip_vlan(pkt);
     if (!mac_equal(pkt->data + 6, t->policy->mac))
         return DROP_SRC_MAC;
-    if (pkt->flags & PKT_PARTIAL || pkt->gso)
-        drop = offload_check(t->host->io->pool.arena, pkt);
-    if (pkt->l3_type == PKT_L3_ARP)
-        d->step = TENANT_ARP;
-    else if (arpnd_is_nd(pkt))
-        d->step = TENANT_ND;
-    d->answer.act = 0;
-    d->routed = false;
-    return drop;
+    if (pkt_offloaded(pkt) && (drop = offload_check(t->host->io->pool.arena, pkt)))
+        return drop;
+    bool arp = pkt->l3_type == PKT_L3_ARP;
+    if (arp || arpnd_is_nd(pkt)) {
+        d->pkt = pkt;
+        d->how = arp ? TENANT_ARP : TENANT_ND;
+        d->answer.act = ACT_NONE;
+        return DROP_NONE;
+    }
+    return pkt->l3_type == PKT_L3_IP4 ? tenant_check(t, pkt, d, DP_IPV4) : tenant_check(t, pkt, d, DP_IPV6);
 }
 
-/* Pass 1: the port's own rules, and where to look. */
-static inline __attribute__((always_inline)) enum drop tenant_check(struct tenant *t, struct pkt *pkt, struct tenant_pkt *d,
-                                                                    uint32_t at)
+static inline __attribute__((always_inline)) enum drop tenant_start(const struct tenant *t, struct pkt *pkt,
+                                                                    struct tenant_pkt *d)
 {
-    d->pkt = pkt;
-    d->step = TENANT_RECORD;
-    if (__builtin_expect(!parse_plain(pkt), 0)) {
-        enum drop drop = tenant_check_rest(t, pkt, d);
-        if (drop || d->step != TENANT_RECORD)
-            return drop;
-    } else {
-        if ((load64(pkt->data + 6) & TENANT_MAC) != t->mac)
-            return DROP_SRC_MAC;
-        if (__builtin_expect(pkt->flags & PKT_PARTIAL || pkt->gso, 0)) {
-            enum drop drop = offload_check(t->host->io->pool.arena, pkt);
-            if (drop)
-                return drop;
-        }
-    }
-    uint64_t to = load64(pkt->data) & TENANT_MAC;
-    d->source = source_find(&t->own, t->policy, pkt->l3_type, pkt_source(pkt));
-    if (__builtin_expect(!d->source, 0) && !source_is_own_mld(t->policy, pkt))
-        return DROP_SRC_ADDRESS;
-    if (to & 1)
-        return DROP_MULTICAST;
-    if (!is_host(pkt->l3_type, pkt_destination(pkt)))
-        return DROP_NO_RECORD;
-    tenant_resolve(t, d, at, to, pkt);
-    return DROP_NONE;
+    if (__builtin_expect(parse_plain(pkt, DP_IPV4), 1))
+        return tenant_check_plain(t, pkt, d, DP_IPV4);
+    if (parse_plain(pkt, DP_IPV6))
+        return tenant_check_plain(t, pkt, d, DP_IPV6);
+    return tenant_check_rest(t, pkt, d);
 }
+
+/* ---- pass 2: the answers, and what they refer to on its way into the cache */
+
+static __attribute__((noinline)) void tenant_look_further(const struct tenant *t, struct tenant_pkt *pkts, uint8_t *at,
+                                                          uint32_t n)
+{
+    uint64_t hash[DP_BATCH];
+    uint32_t m = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct tenant_pkt *d = &pkts[at[i]];
+        at[m] = at[i];
+        m += d->how & TENANT_WIDE ? lookup_fetch(&d->lookup, t->view6, 3, &hash[m]) : lookup_fetch(&d->lookup, t->view4, 1, &hash[m]);
+    }
+    for (uint32_t i = 0; i < m; i++) {
+        struct tenant_pkt *d = &pkts[at[i]];
+        if (d->how & TENANT_WIDE)
+            lookup_finish(&d->lookup, t->view6, 3, hash[i], &d->answer);
+        else
+            lookup_finish(&d->lookup, t->view4, 1, hash[i], &d->answer);
+        lookup_prefetch(t->tables, d->answer.act);
+    }
+}
+
+static inline __attribute__((always_inline)) void tenant_look_up(const struct tenant *t, struct tenant_pkt *pkts, uint32_t n)
+{
+    uint8_t further[DP_BATCH];
+    uint32_t m = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        struct tenant_pkt *d = &pkts[i];
+        bool told = true;
+        if (__builtin_expect((d->how & (TENANT_WIDE | TENANT_ARP | TENANT_ND)) == 0, 1))
+            told = lookup_first(&d->lookup, 1, &d->answer);
+        else if (d->how & TENANT_WIDE)
+            told = lookup_first(&d->lookup, 3, &d->answer);
+        further[m] = (uint8_t)i;
+        m += !told;
+        lookup_prefetch(t->tables, d->answer.act);
+    }
+    if (m)
+        tenant_look_further(t, pkts, further, m);
+}
+
+/* ---- pass 3 */
 
 /* The inner frame as its receiver must see it. */
 static inline __attribute__((always_inline)) void tenant_readdress(const struct tenant *t, struct pkt *pkt,
                                                                    const struct tenant_pkt *d)
 {
     memcpy(pkt->data, &d->answer.mac, 6);
-    if (__builtin_expect(d->routed, 0)) {
+    if (__builtin_expect(d->how & TENANT_ROUTED, 0)) {
         memcpy(pkt->data + 6, t->tables->router_mac, 6);
         rewrite_ttl(pkt);
     }
@@ -162,9 +216,8 @@ static inline __attribute__((always_inline)) void tenant_readdress(const struct 
 static inline __attribute__((always_inline)) void tenant_push(const struct tenant *t, struct pkt *pkt,
                                                               const struct tenant_pkt *d, uint32_t hop)
 {
-    uint32_t vsid = d->subnet == t->policy->subnet ? t->policy->vsid : t->tables->subnets[d->subnet].vsid;
     tenant_readdress(t, pkt, d);
-    underlay_push(t->host, pkt, &t->tables->next_hops[hop], vsid);
+    underlay_push(t->host, pkt, &t->tables->next_hops[hop], tenant_vsid(t, d));
 }
 
 static void tenant_local(const struct tenant *t, struct pkt *pkt, const struct tenant_pkt *d)
@@ -175,7 +228,7 @@ static void tenant_local(const struct tenant *t, struct pkt *pkt, const struct t
         return;
     }
     tenant_readdress(t, pkt, d);
-    local_deliver(t->host, pkt, port, d->subnet);
+    local_deliver(t->host, pkt, port, tenant_subnet(t, d));
 }
 
 /* What may not be rewritten. */
@@ -192,7 +245,7 @@ static inline __attribute__((always_inline)) void tenant_rewrite(const struct te
                                                                  const struct tenant_pkt *d)
 {
     const struct rewrite *to = &t->tables->rewrites[act_index(d->answer.act)];
-    if (__builtin_expect(!d->direct || !d->source || !d->source->has_pa, 0)) {
+    if (__builtin_expect(!(d->how & TENANT_DIRECT) || !d->source || !d->source->has_pa, 0)) {
         if (to->shared == INDEX_NONE)
             io_drop(t->host->io, pkt, DROP_NO_SHARED_PA);
         else
@@ -203,7 +256,7 @@ static inline __attribute__((always_inline)) void tenant_rewrite(const struct te
     if (__builtin_expect(!plain, 0) && io_dropped(t->host->io, pkt, tenant_check_rewrite(t, pkt)))
         return;
     const struct next_hop *nh = &t->tables->next_hops[to->next_hop];
-    if (d->routed)
+    if (d->how & TENANT_ROUTED)
         rewrite_ttl(pkt);
     rewrite_addresses(pkt, d->source->pa, to->pa);
     uint64_t eth = __atomic_load_n((const uint64_t *)&nh->eth, __ATOMIC_RELAXED);
@@ -232,11 +285,11 @@ static void tenant_answer(const struct tenant *t, struct pkt *pkt, struct proxy_
 /* What is no record of a host: a gateway, or none, but perhaps the subnet's wildcard. */
 static __attribute__((noinline)) void tenant_odd(const struct tenant *t, struct tenant_pkt *d);
 
-/* Pass 3: one packet on its way. */
 static inline __attribute__((always_inline)) void tenant_carry(const struct tenant *t, struct tenant_pkt *d)
 {
     uint32_t act = d->answer.act;
-    if (__builtin_expect(d->routed && pkt_ttl(d->pkt) <= 1 && act_kind(act) != ACT_NONE && act_kind(act) != ACT_GATEWAY, 0))
+    bool host = act_kind(act) != ACT_NONE && act_kind(act) != ACT_GATEWAY;
+    if (__builtin_expect(d->how & TENANT_ROUTED, 0) && host && pkt_ttl(d->pkt) <= 1)
         io_drop(t->host->io, d->pkt, DROP_TTL_EXCEEDED);
     else if (__builtin_expect(act_kind(act) == ACT_NVGRE, 1))
         tenant_push(t, d->pkt, d, act_index(act));
@@ -250,25 +303,29 @@ static inline __attribute__((always_inline)) void tenant_carry(const struct tena
 
 static void tenant_odd(const struct tenant *t, struct tenant_pkt *d)
 {
-    if (d->step == TENANT_ARP) {
+    struct map_value wildcard = {0};
+    if (d->how & TENANT_ARP) {
         tenant_answer(t, d->pkt, proxy_arp(t->tables, t->policy, d->pkt));
-    } else if (d->step == TENANT_ND) {
-        tenant_answer(t, d->pkt, proxy_nd(t->tables, t->policy, d->pkt));
-    } else if (act_kind(d->answer.act) == ACT_GATEWAY) {
-        tenant_answer(t, d->pkt, proxy_router(t->tables, d->pkt));
-    } else {
-        struct map_value wildcard = {0};
-        if (d->wildcard)
-            wildcard = lookup_wildcard(t->tables, t->tables->subnets[d->subnet].vsid, d->pkt->l3_type);
-        if (!wildcard.act) {
-            io_drop(t->host->io, d->pkt, d->miss);
-            return;
-        }
-        d->answer = (struct lookup_answer){wildcard.act, 0};
-        memcpy(&d->answer.mac, wildcard.mac, sizeof wildcard.mac);
-        d->direct = d->wildcard = false;
-        tenant_carry(t, d);
+        return;
     }
+    if (d->how & TENANT_ND) {
+        tenant_answer(t, d->pkt, proxy_nd(t->tables, t->policy, d->pkt));
+        return;
+    }
+    if (act_kind(d->answer.act) == ACT_GATEWAY) {
+        tenant_answer(t, d->pkt, proxy_router(t->tables, d->pkt));
+        return;
+    }
+    if (d->how & TENANT_WILDCARD)
+        wildcard = lookup_wildcard(t->tables, tenant_vsid(t, d), d->pkt->l3_type);
+    if (!wildcard.act) {
+        io_drop(t->host->io, d->pkt, (enum drop)(d->how / TENANT_MISS));
+        return;
+    }
+    d->answer = (struct lookup_answer){wildcard.act, 0};
+    memcpy(&d->answer.mac, wildcard.mac, sizeof wildcard.mac);
+    d->how &= ~(uint32_t)(TENANT_DIRECT | TENANT_WILDCARD);
+    tenant_carry(t, d);
 }
 
 static inline uint64_t tenant_mac(const uint8_t *mac)
@@ -282,35 +339,35 @@ void from_tenant(const struct host *host, struct port *in, struct batch *batch)
 {
     const struct tables *tables = host->tables;
     const struct port_policy *policy = __atomic_load_n((struct port_policy *const *)&tables->policies[in->id], __ATOMIC_ACQUIRE);
-    struct tenant_pkt pkts[DP_BATCH];
+    struct tenant_pkt pkts[DP_BATCH], *d = pkts;
     uint64_t bytes = 0;
-    uint32_t n = 0;
     if (!policy) {
         for (uint32_t i = 0; i < batch->n; i++)
             io_drop(host->io, &batch->pkt[i], DROP_PORT_NO_POLICY);
         return;
     }
-    struct tenant t;
-    t.host = host, t.tables = tables, t.policy = policy, t.in = in;
-    t.mac = tenant_mac(policy->mac), t.router_mac = tenant_mac(tables->router_mac);
-    t.own = source_own(policy);
-    t.view4 = map_view(tables->records4), t.view6 = map_view(tables->records6);
-    t.queue4.n = t.queue6.n = 0;
-
-    for (uint32_t i = 0; i < batch->n; i++) {
-        struct pkt *pkt = &batch->pkt[i];
-        enum drop drop = tenant_check(&t, pkt, &pkts[n], n);
+    const struct tenant t = {.host = host,
+                             .tables = tables,
+                             .policy = policy,
+                             .in = in,
+                             .mac = tenant_mac(policy->mac),
+                             .router_mac = tenant_mac(tables->router_mac),
+                             .own = source_own(policy),
+                             .view4 = map_view(tables->records4),
+                             .view6 = map_view(tables->records6)};
+    for (struct pkt *pkt = batch->pkt, *end = pkt + batch->n; pkt < end; pkt++) {
+        enum drop drop = tenant_start(&t, pkt, d);
         if (__builtin_expect(drop, 0)) {
             io_drop(host->io, pkt, drop);
             continue;
         }
         bytes += pkt->len;
-        n++;
+        d++;
     }
-    lookup_all(&t.queue4, t.view4, 1, tables, &pkts[0].answer, sizeof *pkts);
-    lookup_all(&t.queue6, t.view6, 3, tables, &pkts[0].answer, sizeof *pkts);
-    for (uint32_t i = 0; i < n; i++)
-        tenant_carry(&t, &pkts[i]);
+    uint32_t n = (uint32_t)(d - pkts);
+    tenant_look_up(&t, pkts, n);
+    for (d = pkts; d < pkts + n; d++)
+        tenant_carry(&t, d);
     struct vsid_stats *stats = &host->io->vsid_stats[policy->subnet];
     stats_add(&stats->from_port, n);
     stats_add(&stats->from_port_bytes, bytes);

@@ -29,9 +29,8 @@ static inline __attribute__((always_inline)) void underlay_send(const struct hos
 static inline __attribute__((always_inline)) void underlay_push(const struct host *host, struct pkt *pkt,
                                                                 const struct next_hop *nh, uint32_t vsid)
 {
-    uint32_t len = pkt->len + nh->header_len - ETH_LEN;     /* of the outer IP packet */
-    bool odd = pkt->flags & PKT_PARTIAL || pkt->gso || nh->header_len == 0 || len > host->underlay_mtu;
-    if (__builtin_expect(odd, 0)) {
+    bool fits = pkt->len <= host->underlay_frame && nh->header_len;     /* the frame in any header, as most do */
+    if (__builtin_expect(!fits || pkt_offloaded(pkt), 0)) {
         underlay_push_rest(host, pkt, nh, vsid);
         return;
     }

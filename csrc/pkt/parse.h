@@ -16,49 +16,49 @@ enum drop parse_frame(struct pkt *pkt);
 /* Moves the MACs over the 802.1Q tag and parses nothing anew: offsets are adjusted. */
 void parse_strip_vlan(struct pkt *pkt);
 
-/* The L4 header at l4 is whole within `room` bytes; `left`: what the IP packet has from l4 on. TCP or UDP. */
-static inline __attribute__((always_inline)) bool parse_plain_l4(const uint8_t *data, uint32_t l4, unsigned proto,
-                                                                 uint32_t room, uint32_t left)
-{
-    if (proto == PROTO_UDP)
-        return room >= l4 + UDP_LEN && get16(data + l4 + 4) - (uint32_t)UDP_LEN <= left - UDP_LEN;
-    uint32_t hlen = (data[l4 + 12] >> 4) * 4u;
-    return proto == PROTO_TCP && room >= l4 + TCP_LEN && hlen >= TCP_LEN && room >= l4 + hlen;
-}
-
 /*
- * What most packets are, in a few compares: true, and all is set as parse_frame() would, and PKT_PLAIN with it. False: nothing
- * is known, and nothing but flags is changed.
+ * What most packets are, in a few compares: an IP packet of this family, whole in the first slot, without options or extensions and
+ * no fragment, TCP or UDP in it. True: all is set as parse_frame() would, and PKT_PLAIN with it. False: nothing is known, and
+ * nothing is changed. flags are as received: PKT_PARTIAL or none. A slot has 70 bytes from any frame's start on that may be read.
  */
-static inline __attribute__((always_inline)) bool parse_plain(struct pkt *pkt)
+static inline __attribute__((always_inline)) bool parse_plain(struct pkt *pkt, unsigned family)
 {
-    enum { HEAD4 = ETH_LEN + IP4_LEN, HEAD6 = ETH_LEN + IP6_LEN };
     const uint8_t *p = pkt->data;
-    uint64_t word = load64(p + 12);     /* EtherType, then the IP header's first bytes; 42 bytes are looked at below */
-    uint32_t l4, end;
-    unsigned proto, tos;
-    if (__builtin_expect((word & 0xffffff) == 0x450008, 1)) {
-        l4 = HEAD4;
+    const uint64_t word = load64(p + 12);       /* EtherType, then the IP header's first bytes */
+    const uint32_t l4 = family == DP_IPV4 ? ETH_LEN + IP4_LEN : ETH_LEN + IP6_LEN;
+    uint32_t end;
+    uint64_t proto, tos;
+    if (family == DP_IPV4) {
+        if ((word & 0xffffff) != 0x450008 || load16(p + ETH_LEN + 6) & 0xffbf)      /* DF may be set */
+            return false;
         end = ETH_LEN + (uint32_t)__builtin_bswap16((uint16_t)(word >> 32));
         proto = p[ETH_LEN + 9];
-        tos = (unsigned)(word >> 24) & 0xff;
-        if (load16(p + ETH_LEN + 6) & 0xffbf)   /* all but DF */
+        tos = word >> 24 & 0xff;
+    } else {
+        if ((word & 0xf0ffff) != 0x60dd86)
             return false;
-    } else if ((word & 0xf0ffff) == 0x60dd86) {
-        l4 = HEAD6;
-        end = HEAD6 + (uint32_t)get16(p + ETH_LEN + 4);
+        end = l4 + get16(p + ETH_LEN + 4);
         proto = p[ETH_LEN + 6];
-        tos = ((unsigned)p[ETH_LEN] << 4 | p[ETH_LEN + 1] >> 4) & 0xff;
+        tos = (p[ETH_LEN] << 4 | p[ETH_LEN + 1] >> 4) & 0xff;
+    }
+    if (end > pkt->head)
+        return false;
+    int32_t left = (int32_t)(end - l4), hlen;
+    if (proto == PROTO_UDP) {
+        hlen = get16(p + l4 + 4);               /* of all of it: header and payload */
+        if (hlen < UDP_LEN || hlen > left)
+            return false;
+    } else if (proto == PROTO_TCP && left >= TCP_LEN) {
+        hlen = (p[l4 + 12] >> 4) * 4;
+        if (hlen < TCP_LEN || hlen > left)
+            return false;
     } else {
         return false;
     }
-    uint32_t room = end < pkt->head ? end : pkt->head;
-    if (end > pkt->len || room < l4 + UDP_LEN || !parse_plain_l4(p, l4, proto, room, end - l4))
-        return false;
-    pkt->flags = (uint8_t)((pkt->flags & PKT_PARTIAL) | PKT_PLAIN);
-    pkt->layers = end | (uint64_t)l4 << 32 | (uint64_t)proto << 48 | (uint64_t)tos << 56;
-    pkt->l3 = ETH_LEN;
-    pkt->l3_type = l4 == HEAD4 ? PKT_L3_IP4 : PKT_L3_IP6;
+    const uint16_t l3 = (uint16_t)(ETH_LEN | family << 8);
+    pkt->flags |= PKT_PLAIN;
+    pkt->layers = end | (uint64_t)l4 << 32 | proto << 48 | tos << 56;
+    memcpy(&pkt->l3, &l3, 2);
     return true;
 }
 

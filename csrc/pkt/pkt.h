@@ -12,6 +12,7 @@
 #ifndef PKT_H
 #define PKT_H
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include "base/addr.h"
 #include "base/wire.h"
@@ -59,11 +60,19 @@ struct pkt {
     uint16_t gso_size;      /* L4 payload bytes a segment, when gso */
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct pkt) == 64, "a packet descriptor is a cache line");
+_Static_assert(offsetof(struct pkt, gso) == offsetof(struct pkt, flags) + 1, "pkt_offloaded() reads both");
+_Static_assert(offsetof(struct pkt, l3_type) == offsetof(struct pkt, l3) + 1, "parse_plain() writes both");
 
 struct batch {
     uint32_t n;
     struct pkt pkt[DP_BATCH];
 };
+
+/* There is something left to do: a checksum, or to cut it into segments. */
+static inline bool pkt_offloaded(const struct pkt *pkt)
+{
+    return (load16(&pkt->flags) & (0xff00 | PKT_PARTIAL)) != 0;     /* flags, gso */
+}
 
 /* The first `len` bytes of the frame can be read and written in the first slot. */
 static inline bool pkt_has(const struct pkt *pkt, uint32_t len) { return len <= pkt->head; }
@@ -100,6 +109,15 @@ static inline uint8_t *pkt_push(struct pkt *pkt, uint16_t len)
     pkt->len += len;
     pkt->head = (uint16_t)(pkt->head + len);
     pkt->csum_start = (uint16_t)(pkt->csum_start + len);
+    return pkt->data;
+}
+
+/* The same for a packet without a partial checksum. */
+static inline uint8_t *pkt_push_whole(struct pkt *pkt, uint16_t len)
+{
+    pkt->data -= len;
+    pkt->len += len;
+    pkt->head = (uint16_t)(pkt->head + len);
     return pkt->data;
 }
 

@@ -32,14 +32,14 @@ static inline __attribute__((always_inline)) uint64_t nvgre_copy(uint8_t *to, co
 
 /*
  * Puts the outer header before the frame. Returns its first word: 0 is written as it is, the neighbour fills it in.
- * nh->header_len is NVGRE4_LEN or NVGRE6_LEN.
+ * nh->header_len is NVGRE4_LEN or NVGRE6_LEN; the packet has no partial checksum.
  */
 static inline __attribute__((always_inline)) uint64_t nvgre_push(struct pkt *pkt, const struct next_hop *nh, uint32_t vsid,
                                                                  uint8_t flowid, uint8_t tos)
 {
     uint64_t eth;
     if (__builtin_expect(nh->header_len == NVGRE4_LEN, 1)) {
-        uint8_t *h = pkt_push(pkt, NVGRE4_LEN), *ip = h + ETH_LEN;
+        uint8_t *h = pkt_push_whole(pkt, NVGRE4_LEN), *ip = h + ETH_LEN;
         uint16_t len = __builtin_bswap16((uint16_t)(pkt->len - ETH_LEN));
         uint32_t sum = (uint32_t)nh->sum + len + ((uint32_t)tos << 8);
         sum = (sum & 0xffff) + (sum >> 16);
@@ -51,7 +51,7 @@ static inline __attribute__((always_inline)) uint64_t nvgre_push(struct pkt *pkt
         memcpy(ip + 10, &sum, 2);
         put32(h + NVGRE4_LEN - 4, vsid << 8 | flowid);
     } else {
-        uint8_t *h = pkt_push(pkt, NVGRE6_LEN), *ip = h + ETH_LEN;
+        uint8_t *h = pkt_push_whole(pkt, NVGRE6_LEN), *ip = h + ETH_LEN;
         eth = nvgre_copy(h, nh, NVGRE6_LEN);
         ip[0] = (uint8_t)(0x60 | tos >> 4);
         ip[1] = (uint8_t)(tos << 4);
