@@ -43,7 +43,9 @@ from dataplane.fake import FakeDataplane
 
 SAMPLE = 10_000
 ROUND = 1 << 13
-"""Packets of a round: under a millisecond, so that most end before the kernel takes the CPU away."""
+"""Packets of a round, at most."""
+ROUND_CLOCKS = 2_000_000
+"""Of a round, about, at most: under a millisecond, so that most end before the kernel takes the CPU away."""
 TURN = 16
 """Rounds of one operation before it is the next one's turn; the first fills the caches and is not kept."""
 MIN_ROUNDS = 5
@@ -119,6 +121,7 @@ class Run:
     frames: bytes
     frame_len: int
     sample: int
+    round: int = ROUND
     roof: Roof | None = None
     rounds: list[BenchRound] = field(default_factory=list)
     roof_rounds: list[BenchRound] = field(default_factory=list)
@@ -135,16 +138,22 @@ class Run:
         return self.dataplane.bench(config, self.frames, roof)
 
     def time(self) -> BenchRound:
-        result = self.bench(ROUND)
-        self.first = (self.first + ROUND) % (len(self.frames) // self.frame_len)
+        result = self.bench(self.round)
+        self.first = (self.first + self.round) % (len(self.frames) // self.frame_len)
         self.digest ^= result.digest
-        self.timed += ROUND
+        self.timed += self.round
         self.dropped += result.dropped
         return result.rounds[0]
 
     def time_roof(self) -> BenchRound:
         """A round over the frames of the path's next one."""
-        return self.bench(ROUND, self.roof).rounds[0]
+        return self.bench(self.round, self.roof).rounds[0]
+
+    def shorten(self) -> None:
+        """The round, where a packet takes long."""
+        timed = self.time()
+        while self.round > 64 and timed.clocks / timed.packets * self.round > ROUND_CLOCKS:
+            self.round //= 2
 
     def take_turn(self) -> None:
         """A round in which the kernel gave the CPU to somebody else says nothing, and is not kept."""
@@ -329,6 +338,8 @@ def run_all(todo: Sequence[tuple[str, Settings]], progress: Callable[[str], None
         for name, settings in todo:
             progress(f"{name}: {settings.records:,} records, sample of {SAMPLE:,} packets against the twin")
             runs.append(prepare(name, settings, stack))
+        for run in runs:
+            run.shorten()
         end = time.monotonic() + sum(settings.seconds for _, settings in todo)
         while time.monotonic() < end or (missing(runs) and time.monotonic() < end + PATIENCE):
             for run in runs:

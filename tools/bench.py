@@ -4,12 +4,9 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-
-if TYPE_CHECKING:
-    from bench.core import Settings
 
 OPS = ("push", "pop", "rewrite-out", "rewrite-in", "lookup")
 ODD_OPS = ("push-miss", "push-spoof", "push-allowed")
@@ -117,8 +114,6 @@ def core(
       isolane bench core --instructions --json > old.json
       isolane bench core --compare old.json
     """
-    from bench.core import Settings, variants
-
     if "push-allowed" in ops and 0 in sources:
         raise click.BadParameter("push-allowed needs one at least", param_hint="--sources")
     if settings["roof"] and family == "6":
@@ -127,8 +122,7 @@ def core(
     if earlier:
         document = json.loads(earlier.read_text())
     else:
-        asked = Settings(flows=flows, family=int(family), **settings)
-        document = _measure(variants(ops or OPS, asked, sources))
+        document = _measure(ops or OPS, sources, flows=flows, family=int(family), **settings)
     old = json.loads(compare.read_text()) if compare else None
     if not earlier and (instructions or compare):
         _count(document, old, required=instructions)
@@ -143,9 +137,10 @@ def core(
         _compare(old, document, to_stderr=as_json)
 
 
-def _measure(todo: "Sequence[tuple[str, Settings]]") -> dict[str, Any]:
-    from bench.core import Unmeasurable, WrongResult, run_all
+def _measure(ops: Sequence[str], sources: Sequence[int], **settings: Any) -> dict[str, Any]:
+    from bench.core import Settings, Unmeasurable, WrongResult, run_all, variants
 
+    todo = variants(ops, Settings(**settings), sources)
     try:
         return run_all(todo, lambda text: click.echo(text, err=True))
     except (WrongResult, Unmeasurable) as error:
