@@ -12,7 +12,7 @@ SAME = ("keys", "records", "flows", "hosts", "frame")
 
 @dataclass(frozen=True)
 class Figures:
-    """clocks: median and what was measured, by case; an operation and a family ("push/4")."""
+    """clocks: median and what was measured, by operation, family and number of sources ("push/4")."""
 
     clocks: dict[str, tuple[float, tuple[object, ...]]]
     counts: Counts | None
@@ -36,11 +36,15 @@ def figures(document: Mapping[str, Any]) -> Figures:
     """Of a document of `isolane bench core`, or of bench/instructions.json."""
     if "results" not in document:
         return Figures({}, Counts(**document))
-    results = {f"{r['op']}/{r['family']}": r for r in document["results"]}
+    results = {
+        f"{r['op']}/{r['family']}" + (f"/{r['sources']}" if "sources" in r else ""): r
+        for r in document["results"]
+    }
     clocks = {case: (r["clocks"]["median"], tuple(r[name] for name in SAME)) for case, r in results.items()}
     counts = None
     if "counted" in document:
-        instructions = {case: r["instructions"] for case, r in results.items() if "instructions" in r}
+        counted = [r for r in results.values() if "instructions" in r]
+        instructions = {f"{r['op']}/{r['family']}": r["instructions"] for r in counted}
         counts = Counts(**document["counted"], instructions=instructions)
     return Figures(clocks, counts)
 
@@ -57,14 +61,15 @@ def compare(old: Figures, new: Figures) -> Comparison:
     else:
         result.risen = risen(old.counts, new.counts)
     for case in new.clocks or (new.counts.instructions if new.counts else {}):
+        counted = "/".join(case.split("/")[:2])
         same = case in old.clocks and case in new.clocks and old.clocks[case][1] == new.clocks[case][1]
         result.rows.append(
             (
                 case,
                 old.clocks[case][0] if same else None,
                 new.clocks[case][0] if case in new.clocks else None,
-                old.counts.instructions.get(case) if old.counts else None,
-                new.counts.instructions.get(case) if new.counts else None,
+                old.counts.instructions.get(counted) if old.counts else None,
+                new.counts.instructions.get(counted) if new.counts else None,
             )
         )
     return result

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from bench import core, workload
 from bench.instructions import BASELINE
 from dataplane.core import BenchConfig
-from tools.bench import OPS, command
+from tools.bench import ODD_OPS, OPS, command
 
 
 @pytest.mark.parametrize("family", [4, 6])
@@ -90,6 +90,50 @@ def test_a_roof_refuses_what_the_path_refuses(op: str, offsets: tuple[int, ...])
             wrong = bytearray(batch)
             wrong[offset] ^= 0x81
             assert run.dataplane.bench(config, bytes(wrong), run.roof).dropped == 1, offset
+
+
+def test_refused_packets_are_timed_and_dropped_for_one_reason() -> None:
+    odd = [f"--op={op}" for op in ODD_OPS]
+    arguments = ["core", *odd, "--sources", "2", "--sources", "50", "--records", "500", "--seconds", "0.1"]
+    done = CliRunner().invoke(command, [*arguments, "--json"])
+    assert done.exit_code == 0, done.output
+    results = json.loads(done.stdout)["results"]
+    assert [(r["op"], r.get("reason"), r.get("sources")) for r in results] == [
+        ("push-miss", "no-record", None),
+        ("push-spoof", "src-address", 2),
+        ("push-spoof", "src-address", 50),
+        ("push-allowed", None, 2),
+        ("push-allowed", None, 50),
+    ]
+    for result in results:
+        assert (result["drops"] >= result["packets"]) is ("reason" in result)
+        assert result["drops"] == 0 or "reason" in result
+
+
+@pytest.mark.parametrize("op", ["push-miss", "push-spoof"])
+def test_packets_dropped_for_another_reason_do_not_count(op: str) -> None:
+    with ExitStack() as stack:
+        run = core.prepare(op, core.Settings(records=100, flows=10, hosts=3, sources=2), stack)
+        run.time()
+        run.check()
+        wrong = bytearray(run.frames)
+        wrong[6] ^= 2  # the first packet's source MAC
+        run.frames = bytes(wrong)
+        run.first = 0
+        run.time()
+        with pytest.raises(core.WrongResult, match="src-mac"):
+            run.check()
+
+
+def test_a_packet_that_is_not_dropped_does_not_count_as_a_miss() -> None:
+    settings = core.Settings(records=100, flows=10, hosts=3)
+    with ExitStack() as stack:
+        run = core.prepare("push-miss", settings, stack)
+        run.frames = core.work("push", settings, 1 << 13).frames.tobytes()
+        run.first = 0
+        run.time()
+        with pytest.raises(core.WrongResult):
+            run.check()
 
 
 def test_what_differs_from_the_twin_is_not_timed() -> None:
