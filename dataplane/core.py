@@ -279,16 +279,12 @@ class Dataplane:
     def inject_packets(self, port: int, packets: Sequence[Packet]) -> None:
         """Hands many frames to a memory port, in one call of the core."""
         pack = _PACKET.pack
-        frames = b"".join([pack(time, len(data)) for time, data in packets])
+        heads = b"".join([pack(time, len(data)) for time, data in packets])
+        frames = ffi.from_buffer("struct dp_frame[]", heads)
         data = b"".join([data for _, data in packets])
-        code = lib.dp_inject(
-            self._engine,
-            port,
-            ffi.from_buffer("struct dp_frame[]", frames),
-            len(packets),
-            ffi.from_buffer("uint8_t[]", data),
-        )
-        self._check(code, f"injecting into port {port}")
+        code = lib.dp_inject(self._engine, port, frames, len(packets), data)
+        if code < 0:
+            self._check(code, f"injecting into port {port}")
 
     def collect(self, port: int) -> list[Frame]:
         """All frames that have left by a memory port since the last call, oldest first."""
