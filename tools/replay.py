@@ -2,12 +2,12 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from heapq import merge
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import click
 
@@ -15,7 +15,7 @@ from tools import captures
 from tools.options import complete_host_of_files
 
 if TYPE_CHECKING:
-    from dataplane.core import Dataplane
+    from dataplane.core import Neighbour
     from dataplane.stats import Counters
     from policy.model import Address, Mac, Policy
     from policy.tables import Tables
@@ -120,6 +120,19 @@ def command(
         sys.exit(1)
 
 
+Output = Callable[[list[captures.Packet]], None]
+
+
+class Engine(Protocol):
+    """What is used of dataplane.core.Dataplane."""
+
+    def neighbours(self) -> "list[Neighbour]": ...
+    def next_timer(self) -> int: ...
+    def poll(self, now: int, /) -> int: ...
+    def inject_packets(self, port: int, packets: list[captures.Packet], /) -> None: ...
+    def collect_packets(self, port: int, /) -> list[captures.Packet]: ...
+
+
 class Player:
     """Packets of many sources through an engine with memory ports, one worker and no threads.
 
@@ -132,8 +145,8 @@ class Player:
     carries the packet's own time in any case.
     """
 
-    def __init__(self, engine: "Dataplane", outputs: Mapping[int, captures.Writer], batch: int) -> None:
-        """outputs: what leaves by a port. batch: packets at most."""
+    def __init__(self, engine: Engine, outputs: Mapping[int, Output], batch: int) -> None:
+        """outputs: by port, who takes what leaves by it. batch: packets at most."""
         self._engine, self._outputs, self._limit = engine, outputs, batch
         self._now = 0
         self._waiting = 0
@@ -181,7 +194,7 @@ class Player:
         self._waiting = 0
         for port, output in self._outputs.items():
             if packets := self._engine.collect_packets(port):
-                output.write(packets)
+                output(packets)
 
 
 @dataclass(frozen=True)
@@ -227,7 +240,7 @@ class Run:
         neighbours = self._neighbours()
         with ExitStack() as files:
             outs = {
-                self.ports[name]: captures.Writer(files.enter_context(path.open("wb")))
+                self.ports[name]: captures.Writer(files.enter_context(path.open("wb"))).write
                 for name, path in outputs.items()
             }
             ins = [(port, files.enter_context(path.open("rb", BUFFER))) for port, path in inputs]
