@@ -43,6 +43,8 @@ REASONS = [
 EINVAL, ENOENT = -1, -3
 SLOTS = 8192
 """Of the arena, unless configured: as many for each worker, and once more."""
+MOST_SLOTS = 17
+"""Of one packet: what needs more is no IP packet."""
 
 
 @dataclass
@@ -289,6 +291,8 @@ class FakeEngine:
         counts["rx_gso"] += p.gso != GSO_NONE
         counts["rx_csum_partial"] += p.partial
         try:
+            if p.slots > MOST_SLOTS:
+                raise Drop("bad-offload")
             if port == UNDERLAY:
                 self.from_underlay(p)
             else:
