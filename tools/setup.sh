@@ -34,7 +34,6 @@ have() {
         gcc) command -v gcc ;;
         libc6-dev) [ -e /usr/include/stdio.h ] ;;
         pkg-config) command -v pkg-config ;;
-        libpcap-dev) [ -e /usr/include/pcap/pcap.h ] ;;
         python3-dev) "$python" -c 'import sys, sysconfig, os
 sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ;;
         python3-venv) "$python" -c 'import ensurepip, venv' ;;
@@ -51,7 +50,7 @@ sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ;;
 }
 
 wanted_packages() {
-    echo gcc libc6-dev pkg-config libpcap-dev python3-dev python3-venv iproute2
+    echo gcc libc6-dev pkg-config python3-dev python3-venv iproute2
     [ "$goal" = run ] || echo clang-14 libclang-rt-14-dev libcmocka-dev openvswitch-switch tshark iperf3 \
         iputils-ping iputils-arping ethtool procps sqlite3 valgrind
 }

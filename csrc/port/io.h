@@ -21,7 +21,7 @@ struct txq {
 struct io {
     uint32_t id;                        /* of the worker */
     uint32_t batch_limit;               /* packets a receive call may return, 1..DP_BATCH */
-    uint64_t now;                       /* ns, set before each receive; in replay the packets of a batch differ: see pkt.time */
+    uint64_t now;                       /* ns, set before each receive; what it does for a packet carries pkt.time */
     struct pool pool;
     struct batch batch;                 /* what was just received; its packets stay in place until flush */
     struct pkt made[TXQ_MAX];           /* packets the core made while it works on the batch (segments, requests) */

@@ -1,5 +1,5 @@
 /*
- * port.h: what a kind of port must do. port_mem.c, port_pcap.c, port_tap.c and port_packet.c each fill in one port_ops; port.c has
+ * port.h: what a kind of port must do. port_mem.c, port_tap.c and port_packet.c each fill in one port_ops; port.c has
  * what they share.
  *
  * rx gives packets of one slot chain each, frame at data with POOL_HEADROOM before it in the first slot (a VLAN tag that the
@@ -51,7 +51,6 @@ struct port {
 
 /* Each returns 0 or a DP_E code (DP_ESYS: errno) and sets port->ops and port->state. The rest of *port is set and was checked. */
 int port_mem_attach(struct port *port);
-int port_pcap_attach(struct port *port);
 int port_tap_attach(struct port *port);
 int port_packet_attach(struct port *port);
 
@@ -89,7 +88,5 @@ static inline enum drop port_refused(uint32_t len) { return len > POOL_FRAME_MAX
 /* Memory ports, control thread, workers at rest. Slots of what is collected go to the pool. */
 int port_mem_inject(struct port *port, const struct dp_frame *frame, const uint8_t *bytes);
 int port_mem_collect(struct port *port, struct pool *pool, struct dp_frame *frame, uint8_t *bytes, uint32_t capacity);
-/* Capture files, control thread, workers at rest: 0, or DP_ESYS (errno) if not all could be written. */
-int port_pcap_flush(struct port *port);
 
 #endif

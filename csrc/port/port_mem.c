@@ -75,14 +75,14 @@ static uint32_t mem_rx(struct port *port, struct io *io, uint32_t q, struct batc
     while (count.packets < io->batch_limit && (injected = take_injected(&mem->queues[q]))) {
         const struct dp_frame *frame = &injected->frame;
         struct pkt *pkt = &batch->pkt[batch->n];
-        bool got = pool_pkt_new_len(&io->pool, pkt, frame->len);
+        bool got = frame->len <= POOL_FRAME_MAX && pool_pkt_new_len(&io->pool, pkt, frame->len);
         if (!got)
             *pkt = (struct pkt){.len = frame->len};
         pkt->time = frame->time;
         set_offload(pkt, frame);
         if (got)
             pkt_write(port->arena, pkt, 0, injected->bytes, frame->len);
-        io_received(io, port, pkt, got ? DROP_NONE : DROP_NO_SLOT, &count);
+        io_received(io, port, pkt, got ? DROP_NONE : port_refused(frame->len), &count);
         free(injected);
     }
     port_count_rx(port, io, &count);

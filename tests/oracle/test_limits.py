@@ -13,6 +13,18 @@ FROM, TO = WORLD.vm(0, 0, LOCAL), WORLD.vm(0, 0, LOCAL_APPLIANCE)
 FRAME = bytes(between(FROM, TO, 4, udp(b"x")))
 
 
+@pytest.mark.parametrize("engine", [Dataplane, FakeDataplane])
+def test_a_frame_longer_than_any_packet(engine: type[Dataplane] | type[FakeDataplane]) -> None:
+    """17 slots are the most that a packet may have; trailing bytes are padding until then."""
+    most = 3392 + 16 * 4096
+    with Rig(engine, WORLD) as rig:
+        for length, sent in ((most, 1), (most + 1, 0), (262_144, 0)):
+            left = rig.send(FROM.port, FRAME + bytes(length - len(FRAME)))
+            assert [len(frame.data) for frame in left.get(TO.port, [])] == [length] * sent
+        counters = rig.counters()
+        assert (counters.received, counters.sent, counters.drops) == (3, 1, {"bad-offload": 2})
+
+
 class FewSlots(World):
     def config(self, workers: int = 1) -> Config:
         return Config(1, super().config().router_mac, (1, 2), slots=64)
