@@ -207,23 +207,24 @@ static inline __attribute__((always_inline)) void provider_look_up(const struct 
                                                                    uint32_t n)
 {
     uint8_t further[2 * DP_BATCH];
-    uint32_t m = 0;
+    const struct tables *t = b->p.tables;
+    uint32_t m = 0, last_from = 0, last_to = 0;
     for (uint32_t i = 0; i < n; i++) {
         struct provider_pkt *d = &pkts[i];
         bool from, to;
-        if (__builtin_expect(d->step <= PROVIDER_PA && !d->wide, 1))
-            from = lookup_first(&d->look_from, 1, &d->from), to = lookup_first(&d->look_to, 1, &d->to);
-        else if (d->step <= PROVIDER_PA)
-            from = lookup_first(&d->look_from, 3, &d->from), to = lookup_first(&d->look_to, 3, &d->to);
-        else
+        if (__builtin_expect(d->step > PROVIDER_PA, 0))
             continue;
+        if (__builtin_expect(!d->wide, 1)) {
+            from = lookup_first(&d->look_from, 1, t, &last_from, &d->from);
+            to = lookup_first(&d->look_to, 1, t, &last_to, &d->to);
+        } else {
+            from = lookup_first(&d->look_from, 3, t, &last_from, &d->from);
+            to = lookup_first(&d->look_to, 3, t, &last_to, &d->to);
+        }
         further[m] = (uint8_t)(2 * i);
         m += !from;
         further[m] = (uint8_t)(2 * i + 1);
         m += !to;
-        lookup_prefetch(b->p.tables, d->from.act);
-        if (d->step == PROVIDER_PA)
-            lookup_prefetch(b->p.tables, d->to.act);
     }
     if (m)
         provider_look_further(b, pkts, further, m);

@@ -184,17 +184,16 @@ static __attribute__((noinline)) void tenant_look_further(const struct tenant *t
 static inline __attribute__((always_inline)) void tenant_look_up(const struct tenant *t, struct tenant_pkt *pkts, uint32_t n)
 {
     uint8_t further[DP_BATCH];
-    uint32_t m = 0;
+    uint32_t m = 0, last = 0;
     for (uint32_t i = 0; i < n; i++) {
         struct tenant_pkt *d = &pkts[i];
         bool told = true;
         if (__builtin_expect((d->how & (TENANT_WIDE | TENANT_ARP | TENANT_ND)) == 0, 1))
-            told = lookup_first(&d->lookup, 1, &d->answer);
+            told = lookup_first(&d->lookup, 1, t->tables, &last, &d->answer);
         else if (d->how & TENANT_WIDE)
-            told = lookup_first(&d->lookup, 3, &d->answer);
+            told = lookup_first(&d->lookup, 3, t->tables, &last, &d->answer);
         further[m] = (uint8_t)i;
         m += !told;
-        lookup_prefetch(t->tables, d->answer.act);
     }
     if (m)
         tenant_look_further(t, pkts, further, m);

@@ -37,10 +37,12 @@ static inline __attribute__((always_inline)) void lookup_prefetch(const struct t
 }
 
 /*
- * The answer if the key is in its first bucket, and nobody writes there. False: it takes lookup_fetch() and lookup_finish(); *answer
- * is then a miss. Nothing here depends on whether it is a hit.
+ * The answer if the key is in its first bucket, and nobody writes there: what it refers to is fetched. False: it takes lookup_fetch()
+ * and lookup_finish(); *answer is then a miss. No branch depends on whether it is a hit, which can't be predicted: in place of
+ * nothing, what the last hit referred to (*last) is fetched again.
  */
 static inline __attribute__((always_inline)) bool lookup_first(const struct lookup *l, unsigned words,
+                                                               const struct tables *tables, uint32_t *last,
                                                                struct lookup_answer *answer)
 {
     const struct map_bucket *b = l->bucket;
@@ -50,9 +52,13 @@ static inline __attribute__((always_inline)) bool lookup_first(const struct look
     uint16_t tail = MAP_LOAD(b->mac_tail[slot]);
     if (__builtin_expect(MAP_LOAD(b->seq) != seq, 0))
         match = 0;
+    uint32_t hit = match ? UINT32_MAX : 0;
+    __asm__("" : "+r"(hit));            /* gcc would make a jump of it */
     answer->mac = head | (uint64_t)tail << 32;
-    answer->act = match ? act : 0;
-    return match != 0;
+    answer->act = act & hit;
+    *last = (act & hit) | (*last & ~hit);
+    lookup_prefetch(tables, *last);
+    return hit;
 }
 
 /*
