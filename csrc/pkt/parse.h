@@ -91,6 +91,13 @@ static inline uint32_t parse_flow(const struct pkt *pkt)
     return (uint32_t)_mm_crc32_u64(crc, (uint64_t)ports << 32 | pkt->l4_proto);
 }
 
+/* The same of a plain IPv4 packet without a tag, at its frame. */
+static inline __attribute__((always_inline)) uint32_t parse_flow_plain4(const uint8_t *frame)
+{
+    uint64_t crc = _mm_crc32_u64(0, load64(frame + ETH_LEN + 12));
+    return (uint32_t)_mm_crc32_u64(crc, (uint64_t)load32(frame + ETH_LEN + IP4_LEN) << 32 | frame[ETH_LEN + 9]);
+}
+
 /* The 8-bit FlowID of it (RFC 7637 section 3.2): the four bytes of the hash xored. */
 static inline uint8_t parse_flowid(uint32_t flow)
 {
