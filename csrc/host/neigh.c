@@ -20,13 +20,6 @@ static void neigh_set_state(struct neigh *e, enum dp_neigh_state state)
     atomic_store_explicit(&e->state, (uint8_t)state, memory_order_relaxed);
 }
 
-static uint64_t neigh_word(const uint8_t *mac)
-{
-    uint64_t word = 0;
-    memcpy(&word, mac, 6);
-    return word;
-}
-
 /* Words of MACs that a host can have. */
 static bool neigh_is_unicast(uint64_t mac) { return mac != 0 && !(mac & 1); }
 
@@ -106,13 +99,13 @@ static bool neigh_may_hold(const struct host *host, const struct neigh *e, const
            atomic_load_explicit(&table->slots, memory_order_relaxed) + pkt->slots <= host->io->pool.arena->slots / NEIGH_SHARE;
 }
 
-/* Any worker: fills in the MAC and sends, if the neighbour is known. */
+/* Any worker: sends, if the neighbour is known. Both MACs are those of now: the device may be another than when it was pushed. */
 static bool neigh_send_known(const struct host *host, const struct neigh *e, struct pkt *pkt)
 {
-    uint64_t word = neigh_table_eth(host->neigh, atomic_load_explicit(&e->mac, memory_order_relaxed));
-    if (!word)
+    uint64_t mac = atomic_load_explicit(&e->mac, memory_order_relaxed), source = neigh_table_source(host->neigh);
+    if (!mac)
         return false;
-    memcpy(pkt->data, &word, 8);
+    next_hop_put_macs(pkt->data, next_hop_eth(mac, source), next_hop_rest(source));
     if (host->underlay)
         io_send(host->io, host->underlay, pkt);
     else
@@ -161,9 +154,9 @@ static void neigh_settle(const struct host *host, struct neigh *e, uint64_t mac,
 /* It has said its MAC. */
 static void neigh_heard(const struct host *host, struct neigh *e, const uint8_t *mac)
 {
-    if (neigh_state(e) == DP_NEIGH_FIXED || !neigh_is_unicast(neigh_word(mac)))
+    if (neigh_state(e) == DP_NEIGH_FIXED || !neigh_is_unicast(neigh_table_word(mac)))
         return;
-    neigh_settle(host, e, neigh_word(mac), DP_NEIGH_KNOWN);
+    neigh_settle(host, e, neigh_table_word(mac), DP_NEIGH_KNOWN);
     neigh_queue_join(host->neigh, e, NEIGH_FRESH, host->io->now);
 }
 
@@ -330,7 +323,7 @@ static int neigh_post_about(struct neigh_table *table, const struct host *at_res
 int neigh_fix(struct neigh_table *table, const struct host *at_rest, unsigned family, const uint8_t *address,
               const uint8_t *mac)
 {
-    struct message message = {.kind = MESSAGE_FIX, .mac = neigh_word(mac)};
+    struct message message = {.kind = MESSAGE_FIX, .mac = neigh_table_word(mac)};
     return neigh_is_unicast(message.mac) ? neigh_post_about(table, at_rest, family, address, &message) : DP_EINVAL;
 }
 

@@ -34,7 +34,7 @@ void neigh_destroy(struct neigh_table *table);
  */
 uint32_t neigh_use(struct neigh_table *table, unsigned family, const uint8_t *address, uint32_t nh);
 void neigh_release(struct neigh_table *table, uint32_t neigh, uint32_t nh);
-/* Control thread: the underlay's MAC, of which every eth word has two bytes: all do when this returns. */
+/* Control thread: the underlay's MAC is another: every eth word has its part of it when this returns. */
 void neigh_underlay(struct neigh_table *table, const uint8_t *mac);
 
 /*

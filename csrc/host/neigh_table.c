@@ -116,7 +116,7 @@ void neigh_release(struct neigh_table *table, uint32_t neigh, uint32_t nh)
 /* Worker 0 may be about to store words with the old source: not any more behind qsbr_wait(). */
 void neigh_underlay(struct neigh_table *table, const uint8_t *mac)
 {
-    atomic_store(&table->source, (uint64_t)load16(mac) << 48);
+    atomic_store(&table->source, neigh_table_word(mac));
     qsbr_wait(table->qsbr);
     for (uint32_t i = 0; i < neigh_table_count(table); i++) {
         const struct neigh *e = &table->entries[i];

@@ -50,7 +50,7 @@ struct neigh_table {
     struct neigh_hold *holds;           /* worker 0, by entry; memory is touched only if something is held */
     uint32_t *previous;                 /* control: by next hop, the one before it in its chain */
     _Atomic uint32_t count;             /* control; all read */
-    _Atomic uint64_t source;            /* control; all read: the underlay MAC's part of an eth word */
+    _Atomic uint64_t source;            /* control; all read: the underlay's MAC */
     _Atomic uint32_t slots;             /* all: that held packets and those in the rings have */
     struct neigh_queue queues[NEIGH_QUEUES];    /* worker 0 */
     _Atomic uint32_t buckets[NEIGH_BUCKETS];    /* control; all read */
@@ -79,10 +79,20 @@ struct neigh *neigh_table_make(struct neigh_table *table, unsigned family, const
 
 /* Worker 0: the MAC, 0: unknown, and with it the eth word of each next hop. */
 void neigh_table_set_mac(struct neigh_table *table, struct neigh *e, uint64_t mac);
-/* The first 8 bytes of a frame to this MAC; 0 if it is unknown. */
+static inline uint64_t neigh_table_source(const struct neigh_table *table)
+{
+    return atomic_load_explicit(&table->source, memory_order_relaxed);
+}
+/* The eth word of a next hop with this MAC; 0 if it is unknown. */
 static inline uint64_t neigh_table_eth(const struct neigh_table *table, uint64_t mac)
 {
-    return mac ? mac | atomic_load_explicit(&table->source, memory_order_relaxed) : 0;
+    return mac ? next_hop_eth(mac, neigh_table_source(table)) : 0;
+}
+static inline uint64_t neigh_table_word(const uint8_t *mac)
+{
+    uint64_t word = 0;
+    memcpy(&word, mac, 6);
+    return word;
 }
 
 #endif

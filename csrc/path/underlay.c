@@ -10,14 +10,15 @@
 /* A complete underlay frame, MACs aside: sends it by the next hop's neighbour, or waits for that. */
 static void underlay_send(const struct host *host, struct pkt *pkt, const struct next_hop *nh)
 {
+    uint32_t neigh;
     if (!host->underlay)
         io_drop(host->io, pkt, DROP_PORT_DOWN);
     else if (__builtin_expect(load64(pkt->data) != 0, 1))
         io_send(host->io, host->underlay, pkt);
-    else if (nh->neigh == INDEX_NONE)
+    else if ((neigh = __atomic_load_n(&nh->neigh, __ATOMIC_ACQUIRE)) == INDEX_NONE)
         io_drop(host->io, pkt, DROP_NO_PROVIDER_ROUTE);
     else
-        neigh_hold(host, nh->neigh, pkt);
+        neigh_hold(host, neigh, pkt);
 }
 
 /* What every segment of one packet is pushed with. */
@@ -39,12 +40,13 @@ static inline void underlay_push_one(const struct host *host, struct pkt *pkt, c
 
 void underlay_push(const struct host *host, struct pkt *pkt, const struct next_hop *nh, uint32_t vsid)
 {
-    if (nh->header_len == 0) {
+    uint8_t header_len = next_hop_header_len(nh);
+    if (header_len == 0) {
         io_drop(host->io, pkt, DROP_NO_SHARED_PA);
         return;
     }
     uint32_t frame_len = pkt->gso ? gso_l3_len(pkt) + ETH_LEN : pkt->len;
-    if (host->underlay && frame_len + nh->header_len - ETH_LEN > host->underlay->mtu) {
+    if (host->underlay && frame_len + header_len - ETH_LEN > host->underlay->mtu) {
         io_drop(host->io, pkt, DROP_TOO_BIG);
         return;
     }
@@ -62,7 +64,7 @@ void underlay_push(const struct host *host, struct pkt *pkt, const struct next_h
 void underlay_answer(const struct host *host, struct pkt *pkt, const struct next_hop *nh, uint32_t vsid, uint8_t flowid)
 {
     io_answered(host->io, pkt);
-    if (nh->header_len == 0) {
+    if (next_hop_header_len(nh) == 0) {
         io_drop(host->io, pkt, DROP_NO_SHARED_PA);
         return;
     }
@@ -74,9 +76,7 @@ void underlay_rewrite(const struct host *host, struct pkt *pkt, const uint8_t *s
 {
     const struct next_hop *nh = &host->tables->next_hops[to->next_hop];
     rewrite_addresses(pkt, source_pa, to->pa);
-    uint64_t eth = __atomic_load_n((const uint64_t *)&nh->eth, __ATOMIC_RELAXED);
-    memcpy(pkt->data, &eth, 8);
-    memcpy(pkt->data + 8, nh->header + 8, 4);
+    next_hop_macs(nh, pkt->data);
     if (!host->underlay || port_takes_gso(host->underlay, pkt)) {
         underlay_send(host, pkt, nh);
         return;

@@ -267,6 +267,26 @@ static void a_new_underlay_mac_reaches_every_header(void **state)
     assert_memory_equal(w->bytes + 6, other, 6);
 }
 
+/* The device is taken away while packets wait, and comes back within their time as another one. */
+static void held_packets_leave_with_the_mac_of_now(void **state)
+{
+    (void)state;
+    static const uint8_t other[6] = {0x52, 0x54, 0x99, 0x98, 0x97, 0x96};
+    for (uint8_t mark = 0; mark < 2; mark++)
+        send_to(ca_c, mark);
+    expect_request(broadcast, pa2);
+    assert_int_equal(dp_port_detach(w->dp, DP_UNDERLAY), DP_OK);
+    world_attach(w, DP_UNDERLAY, other);
+    assert_int_equal(dp_neigh_set(w->dp, 4, pa2, mac_host2), DP_OK);
+    for (uint8_t mark = 0; mark < 2; mark++) {
+        assert_true(world_take(w, DP_UNDERLAY));
+        assert_memory_equal(w->bytes, mac_host2, 6);
+        assert_memory_equal(w->bytes + 6, other, 6);
+        assert_int_equal(w->bytes[w->frame.len - 1], mark);
+    }
+    assert_int_equal(world_counters(w, PORT_A).held, 0);
+}
+
 /* Hold with the underlay gone, and with it everybody who could answer. */
 static void without_underlay_nobody_is_asked(void **state)
 {
@@ -370,6 +390,7 @@ int main(void)
         ONE(macs_that_no_host_has_are_not_learned),
         ONE(one_that_policy_drops_is_no_neighbour),
         ONE(a_new_underlay_mac_reaches_every_header),
+        ONE(held_packets_leave_with_the_mac_of_now),
         ONE(without_underlay_nobody_is_asked),
         ONE(what_is_held_when_the_engine_stops_is_accounted_for),
         TWO(other_workers_hand_over),
