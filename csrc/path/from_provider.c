@@ -72,8 +72,11 @@ static inline enum drop check_outer(const struct context *c, struct pkt *pkt, st
     enum drop drop = parse_frame(pkt);
     if (drop)
         return drop;
-    if (pkt->flags & PKT_VLAN)
-        return DROP_UNDERLAY_VLAN;
+    if (__builtin_expect(pkt->flags & PKT_VLAN, 0)) {
+        if (parse_vlan(pkt))
+            return DROP_UNDERLAY_VLAN;
+        parse_strip_vlan(pkt);
+    }
     if (!mac_equal(pkt->data, c->in->mac) && !(mac_is_group(pkt->data) && (pkt->l3_type == PKT_L3_ARP || arpnd_is_nd(pkt))))
         return DROP_UNDERLAY_DST_MAC;
     if (mac_is_group(pkt->data + 6))
