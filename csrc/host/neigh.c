@@ -234,20 +234,18 @@ bool neigh_learn(const struct host *host, unsigned family, const uint8_t *addres
 
 /* ---- messages to worker 0 -------------------------------------------------------------------- */
 
-/* A message about an entry keeps it from being made again for another address. */
-static bool neigh_is_about_one(uint8_t kind) { return kind == MESSAGE_HOLD || kind == MESSAGE_FIX || kind == MESSAGE_ASK; }
-
-static void neigh_expect(struct neigh_table *table, const struct message *message)
+/*
+ * A message about an entry keeps it from being made again for another address: from before it can be taken until all
+ * that it causes is done. Messages about none are about entry 0, which is nobody's.
+ */
+static void neigh_expect(struct neigh_table *table, uint32_t neigh)
 {
-    if (neigh_is_about_one(message->kind))
-        atomic_fetch_add_explicit(&table->entries[message->neigh].on_way, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&table->entries[neigh].on_way, 1, memory_order_relaxed);
 }
 
-/* Behind all that it causes. */
-static void neigh_arrived(struct neigh_table *table, const struct message *message)
+static void neigh_arrived(struct neigh_table *table, uint32_t neigh)
 {
-    if (neigh_is_about_one(message->kind))
-        atomic_fetch_sub_explicit(&table->entries[message->neigh].on_way, 1, memory_order_release);
+    atomic_fetch_sub_explicit(&table->entries[neigh].on_way, 1, memory_order_release);
 }
 
 /* Any other worker. The packet counts as held while it is on its way. */
@@ -255,10 +253,10 @@ static void neigh_post_pkt(const struct host *host, uint8_t kind, uint32_t neigh
 {
     struct message message = {.kind = kind, .neigh = neigh, .pkt = *pkt};
     bool wake_it;
-    neigh_expect(host->neigh, &message);
+    neigh_expect(host->neigh, neigh);
     neigh_count_held(host, pkt, 1);
     if (!ring_push(&host->neigh->rings[host->io->id], &message, &wake_it)) {
-        neigh_arrived(host->neigh, &message);
+        neigh_arrived(host->neigh, neigh);
         neigh_count_held(host, pkt, -1);
         io_drop(host->io, pkt, DROP_NEIGH_FULL);
     } else if (wake_it) {
@@ -304,7 +302,7 @@ static void neigh_run(const struct host *host, const struct message *message)
         ask_announce(host, message->family, message->address);
         break;
     }
-    neigh_arrived(host->neigh, message);
+    neigh_arrived(host->neigh, message->neigh);
 }
 
 /* Worker 0: the packet of a message, in a place of ours. */
@@ -338,10 +336,11 @@ struct pkt *neigh_take(const struct host *host, struct neigh_taking *taking)
                 continue;
             }
             struct pkt *pkt = neigh_take_pkt(host, &message);
+            if (message.kind == MESSAGE_HOLD)
+                neigh_hold(host, message.neigh, pkt);
+            neigh_arrived(host->neigh, message.neigh);
             if (message.kind != MESSAGE_HOLD)
                 return pkt;
-            neigh_hold(host, message.neigh, pkt);
-            neigh_arrived(host->neigh, &message);
         }
     return NULL;
 }
@@ -350,7 +349,7 @@ struct pkt *neigh_take(const struct host *host, struct neigh_taking *taking)
 static void neigh_post(struct neigh_table *table, const struct host *at_rest, const struct message *message)
 {
     bool wake_it;
-    neigh_expect(table, message);
+    neigh_expect(table, message->neigh);
     if (at_rest) {
         neigh_run(at_rest, message);
         io_flush(at_rest->io);
@@ -476,9 +475,8 @@ void neigh_drop_held(const struct host *host)
                 neigh_run(host, &message);
                 continue;
             }
-            neigh_count_held(host, &message.pkt, -1);
-            io_drop(host->io, &message.pkt, DROP_STOPPED);
-            neigh_arrived(table, &message);
+            io_drop(host->io, neigh_take_pkt(host, &message), DROP_STOPPED);
+            neigh_arrived(table, message.neigh);
         }
     io_flush(host->io);
     for (uint32_t i = 0; i < neigh_table_count(table); i++)

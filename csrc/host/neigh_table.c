@@ -281,6 +281,10 @@ struct neigh_table *neigh_create(uint32_t workers, struct next_hop *next_hops, s
     table->holds = (struct neigh_hold *)(void *)table->holds_mem.base;
     table->links = (uint32_t *)(void *)table->links_mem.base;
     table->previous = (uint32_t *)(void *)table->previous_mem.base;
+    if (neigh_table_extend(table) != 0) {
+        neigh_destroy(table);
+        return NULL;
+    }
     return table;
 }
 

@@ -13,7 +13,7 @@
 #define NEIGH_TABLE_H
 #include "base/mem.h"
 #include "host/neigh.h"
-#include "host/ring.h"
+#include "pkt/ring.h"
 
 /* What is heard of at the same time is asked again at NEIGH_SPREAD times, by its address. */
 enum neigh_queue_id { NEIGH_RETRY, NEIGH_FRESH, NEIGH_SPREAD = 16, NEIGH_QUEUES = NEIGH_FRESH + NEIGH_SPREAD };
