@@ -3,7 +3,10 @@
 #include <stdatomic.h>
 #include "step/arpnd.h"
 
-/* A frame of ours, queued already, whose bytes are to be written; NULL, and nothing was made, without a slot. */
+/*
+ * A frame of ours, queued already, whose bytes are to be written; NULL, and nothing was made, without a
+ * slot.
+ */
 static uint8_t *ask_send(const struct host *host, uint16_t len, uint64_t time)
 {
     struct pkt *pkt = io_make(host->io);

@@ -51,7 +51,10 @@ static void neigh_queue_join(struct neigh_table *table, struct neigh *e, enum ne
     queue->last = index;
 }
 
-/* When it is asked again, should it be in use then. The same for each host and address, so that a replay repeats it. */
+/*
+ * When it is asked again, should it be in use then. The same for each host and address, so that a replay
+ * repeats it.
+ */
 static void neigh_queue_join_fresh(struct neigh_table *table, struct neigh *e, uint64_t now)
 {
     uint64_t source = neigh_table_source(table);
@@ -103,7 +106,10 @@ static void neigh_ask(const struct host *host, struct neigh *e, uint64_t time)
     ask_for(host, e->family, e->address, word ? mac : NULL, time);
 }
 
-static bool neigh_may_ask(const struct neigh *e) { return e->queue != NEIGH_RETRY && neigh_state(e) != DP_NEIGH_FIXED; }
+static bool neigh_may_ask(const struct neigh *e)
+{
+    return e->queue != NEIGH_RETRY && neigh_state(e) != DP_NEIGH_FIXED;
+}
 
 /* Begins to ask, unless that is under way: so nobody is asked twice within a second. */
 static void neigh_begin_asking(const struct host *host, struct neigh *e, uint64_t time)
@@ -136,10 +142,14 @@ static bool neigh_may_hold(const struct host *host, const struct neigh *e, const
            atomic_load_explicit(&table->slots, memory_order_relaxed) + pkt->slots <= host->io->pool.arena->slots / NEIGH_SHARE;
 }
 
-/* Any worker: sends, if the neighbour is known. Both MACs are those of now: the device may be another than when it was pushed. */
+/*
+ * Any worker: sends, if the neighbour is known. Both MACs are those of now: the device may be another than
+ * when it was pushed.
+ */
 static bool neigh_send_known(const struct host *host, const struct neigh *e, struct pkt *pkt)
 {
-    uint64_t mac = atomic_load_explicit(&e->mac, memory_order_relaxed), source = neigh_table_source(host->neigh);
+    uint64_t mac = atomic_load_explicit(&e->mac, memory_order_relaxed);
+    uint64_t source = neigh_table_source(host->neigh);
     if (!mac)
         return false;
     next_hop_put_macs(pkt->data, next_hop_eth(mac, source), next_hop_rest(source));
@@ -235,8 +245,8 @@ bool neigh_learn(const struct host *host, unsigned family, const uint8_t *addres
 /* ---- messages to worker 0 -------------------------------------------------------------------- */
 
 /*
- * A message about an entry keeps it from being made again for another address: from before it can be taken until all
- * that it causes is done. Messages about none are about entry 0, which is nobody's.
+ * A message about an entry keeps it from being made again for another address: from before it can be taken
+ * until all that it causes is done. Messages about none are about entry 0, which is nobody's.
  */
 static void neigh_expect(struct neigh_table *table, uint32_t neigh)
 {

@@ -1,18 +1,18 @@
 /*
  * neigh.h: provider next hops, resolved by ARP and ND, and the packets that wait for them.
  *
- * Threads. The control thread makes entries (neigh_use, neigh_fix, neigh_probe) and gives them back when nobody has
- * a use for them (neigh_reclaim). State, timers and held packets belong to worker 0: the
- * others hand their packets over to it by a single-producer ring each, and so does the control thread with
- * what it posts. Without threads (dp_poll) the control thread is worker 0.
+ * Threads. The control thread makes entries (neigh_use, neigh_fix, neigh_probe) and gives them back when
+ * nobody has a use for them (neigh_reclaim). State, timers and held packets belong to worker 0: the others
+ * hand their packets over to it by a single-producer ring each, and so does the control thread with what it
+ * posts. Without threads (dp_poll) the control thread is worker 0.
  *
  * Next hops chain to their neighbour by next_hop.sibling. The control thread writes the chain; worker 0 walks
  * it, between two of its quiescent points, to store the `eth` word of each. Hence a next hop that was
  * released may not be given to neigh_use() again before every worker has been quiescent.
  *
- * Time: deadlines count from io->now; a request carries the time of the packet that caused it. What we say of our own
- * accord, and what times out, comes in rounds: NEIGH_ROUND at most, NEIGH_ROUND_NS apart, so that packets are served
- * between them and a device's queue can take them.
+ * Time: deadlines count from io->now; a request carries the time of the packet that caused it. What we say
+ * of our own accord, and what times out, comes in rounds: NEIGH_ROUND at most, NEIGH_ROUND_NS apart, so that
+ * packets are served between them and a device's queue can take them.
  */
 #ifndef NEIGH_H
 #define NEIGH_H
@@ -25,7 +25,10 @@ enum { NEIGH_HOLD = 16, NEIGH_SHARE = 4, NEIGH_TRIES = 3 };
 enum { NEIGH_PROBES = 4096 };
 enum { NEIGH_ROUND = 64, NEIGH_ROUND_NS = 1000000 };
 #define NEIGH_RETRY_NS 1000000000ull
-/* When a known one is asked again: this long after it was heard of at most, some 250 ms earlier by its address. */
+/*
+ * When a known one is asked again: this long after it was heard of at most, some 250 ms earlier by its
+ * address.
+ */
 #define NEIGH_FRESH_NS 30000000000ull
 #define NEIGH_SPREAD_NS 250000000ull
 
@@ -42,8 +45,8 @@ void neigh_destroy(struct neigh_table *table);
 uint32_t neigh_use(struct neigh_table *table, unsigned family, const uint8_t *address, uint32_t nh);
 void neigh_release(struct neigh_table *table, uint32_t neigh, uint32_t nh);
 /*
- * Control thread: entries that nobody has a use for any more are made again for other addresses. No next hop is just
- * between neigh_release() and neigh_use(): it still has the index.
+ * Control thread: entries that nobody has a use for any more are made again for other addresses. No next hop
+ * is just between neigh_release() and neigh_use(): it still has the index.
  */
 void neigh_reclaim(struct neigh_table *table);
 /* Control thread: the underlay's MAC is another: every eth word has its part of it when this returns. */
@@ -79,7 +82,8 @@ bool neigh_hand_over(const struct host *host, struct pkt *pkt);
 bool neigh_learn(const struct host *host, unsigned family, const uint8_t *address, const uint8_t *mac);
 /*
  * Worker 0: what was handed over, up to the next ARP or ND packet from the underlay, which is returned, parsed; NULL:
- * that was all, or a batch of each ring: who fills it all the time does not keep us here. *taking begins as {0}.
+ * that was all, or a batch of each ring: who fills it all the time does not keep us here. *taking begins as
+ * {0}.
  */
 struct neigh_taking { uint32_t ring, taken; };
 struct pkt *neigh_take(const struct host *host, struct neigh_taking *taking);

@@ -41,7 +41,8 @@ static void neigh_table_leave_bucket(struct neigh_table *table, struct neigh *e)
     const uint32_t index = neigh_table_index(table, e);
     while (atomic_load_explicit(at, memory_order_relaxed) != index)
         at = &table->entries[atomic_load_explicit(at, memory_order_relaxed)].next_in_bucket;
-    atomic_store_explicit(at, atomic_load_explicit(&e->next_in_bucket, memory_order_relaxed), memory_order_release);
+    uint32_t next = atomic_load_explicit(&e->next_in_bucket, memory_order_relaxed);
+    atomic_store_explicit(at, next, memory_order_release);
 }
 
 /* ---- making and giving back ------------------------------------------------------------------ */

@@ -3,11 +3,11 @@
  * give. Private to neigh.c and neigh_table.c. Each field says who writes it; "worker 0" is the control thread
  * when there are no threads.
  *
- * Reuse. An entry is at rest when it is no next hop's, idle, and no message about it is on its way: then only who
- * finds it by its address, or read its index out of a next hop before that was released, can touch it. So the control
- * thread takes it out of its bucket, waits until every worker has been quiescent, and gives it to another address if it
- * is at rest still. Since all others who look at it are workers, but for neigh_read(), which asks `life`, they need
- * not care.
+ * Reuse. An entry is at rest when it is no next hop's, idle, and no message about it is on its way: then
+ * only who finds it by its address, or read its index out of a next hop before that was released, can touch
+ * it. So the control thread takes it out of its bucket, waits until every worker has been quiescent, and
+ * gives it to another address if it is at rest still. Since all others who look at it are workers, but for
+ * neigh_read(), which asks `life`, they need not care.
  */
 #ifndef NEIGH_TABLE_H
 #define NEIGH_TABLE_H
@@ -16,7 +16,8 @@
 #include "pkt/ring.h"
 
 /* What is heard of at the same time is asked again at NEIGH_SPREAD times, by its address. */
-enum neigh_queue_id { NEIGH_RETRY, NEIGH_FRESH, NEIGH_SPREAD = 16, NEIGH_QUEUES = NEIGH_FRESH + NEIGH_SPREAD };
+enum { NEIGH_SPREAD = 16 };
+enum neigh_queue_id { NEIGH_RETRY, NEIGH_FRESH, NEIGH_QUEUES = NEIGH_FRESH + NEIGH_SPREAD };
 
 /* A MAC in a word: its bytes as they lie in memory, then two zeros. 0: unknown. */
 struct neigh {
@@ -32,7 +33,7 @@ struct neigh {
     _Atomic uint32_t first;             /* control; worker 0 reads: the chain */
     _Atomic uint32_t next_in_bucket;    /* control; all read */
     uint32_t before, behind;            /* worker 0: in its queue */
-    _Atomic uint32_t life;              /* control; all read: even: address and family are whole; odd: it is free */
+    _Atomic uint32_t life;              /* control; all read: even: stands for its address; odd: free */
     _Atomic uint64_t mac;               /* worker 0; all read */
     uint64_t due;                       /* worker 0: when it stands in a queue */
 };
@@ -66,7 +67,7 @@ struct neigh_table {
     struct neigh *entries;
     struct neigh_hold *holds;           /* worker 0, by entry; memory is touched only if something is held */
     uint32_t *previous;                 /* control: by next hop, the one before it in its chain */
-    uint32_t *links;                    /* control: by entry, the next of its list, NEIGH_UNLISTED: it is in none */
+    uint32_t *links;                    /* control: by entry, the next of its list, or NEIGH_UNLISTED */
     struct neigh_list unused, free;     /* control: no next hop's when they came in; to be made again */
     uint32_t made;                      /* control: entries, since neigh_reclaim() */
     uint32_t probed;                    /* control: entries that a probe made */
@@ -77,7 +78,7 @@ struct neigh_table {
     uint64_t due;                       /* worker 0: nothing is due before */
     uint64_t round;                     /* worker 0: when the round of now began, ... */
     uint32_t left;                      /* ... and what may yet be done in it */
-    uint32_t ask_at;                    /* worker 0: the entry that neigh_ask_all() has got to, INDEX_NONE: it is done */
+    uint32_t ask_at;                    /* worker 0: how far neigh_ask_all() is, INDEX_NONE: done */
     _Atomic uint32_t buckets[NEIGH_BUCKETS];    /* control; all read */
     struct ring rings[];                /* to worker 0, by worker; worker 0's own is the control thread's */
 };

@@ -33,9 +33,10 @@ static inline uint32_t act_index(uint32_t act) { return act & 0x0fffffff; }
  * The way to a remote PA. `eth` holds destination MAC and the first two bytes of the source MAC and is the one word that changes
  * in place, when the neighbour is resolved: 0 while it is not. A v4 header ends within the first cache line.
  *
- * header_len is what publishes header and sum: it is 0 while they are written, and whoever reads them has read it by
- * next_hop_header_len() and found it not 0. But eth and the rest of the source MAC, which a rewritten packet needs without a
- * header, are words that are read and written whole at any time: next_hop_macs().
+ * header_len is what publishes header and sum: it is 0 while they are written, and whoever reads them has
+ * read it by next_hop_header_len() and found it not 0. But eth and the rest of the source MAC, which a
+ * rewritten packet needs without a header, are words that are read and written whole at any time:
+ * next_hop_macs().
  */
 struct next_hop {
     uint32_t host;
@@ -52,7 +53,10 @@ struct next_hop {
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct next_hop) == 128, "two lines, an IPv4 header within the first");
 
-/* A frame's MACs: eth, then what it lacks of the source MAC. The one place that knows; the template is made whole (nvgre.c). */
+/*
+ * A frame's MACs: eth, then what it lacks of the source MAC. The one place that knows: a template is made
+ * whole.
+ */
 static inline uint64_t next_hop_eth(uint64_t to, uint64_t from) { return to | from << 48; }
 static inline uint32_t next_hop_rest(uint64_t from) { return (uint32_t)(from >> 16); }
 static inline void next_hop_put_macs(uint8_t *frame, uint64_t eth, uint32_t rest)

@@ -1,6 +1,6 @@
 /*
- * The steps of host/ alone: no engine, no worker, a port that keeps what is sent. What we ask and announce, what becomes
- * of a neighbour, how the provider side answers.
+ * The steps of host/ alone: no engine, no worker, a port that keeps what is sent. What we ask and announce,
+ * what becomes of a neighbour, how the provider side answers.
  */
 #include "fake_io.h"
 #include "host/ask.h"
@@ -204,7 +204,8 @@ static void arp_is_answered_for_our_pas_alone(void **state)
     provider_arp(&host, arrived(frame_arp(&f, 1, broadcast, mac_host2, mac_host2, pa2, no_mac, pa3)));
     expect_drop(&not_ours, DROP_UNDERLAY_NOT_OURS);
     neigh_use(host.neigh, 4, pa2, 0);
-    provider_arp(&host, arrived(frame_arp(&f, 2, underlay_mac, mac_host2, mac_host2, pa2, underlay_mac, pa3)));
+    frame_arp(&f, 2, underlay_mac, mac_host2, mac_host2, pa2, underlay_mac, pa3);
+    provider_arp(&host, arrived(&f));
     expect_nothing();
     assert_int_equal(state_of_pa2(), DP_NEIGH_KNOWN);
     assert_int_equal(underlay_stats.consumed, 2);

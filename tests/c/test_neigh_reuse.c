@@ -1,4 +1,6 @@
 /* Neighbours that nobody has a use for any more are given back, and made again for other addresses. */
+#include <poll.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -63,7 +65,8 @@ static void a_million_probes_leave_nothing_behind(void **state)
         run_for(40 * SECOND);
     }
     assert_int_equal(dp_neigh_read(w->dp, NULL, 0), before);
-    printf("# %u probes: %u entries, %zu KiB\n", PROBES, entries(), w->dp->neigh->entries_mem.committed / 1024);
+    const size_t bytes = w->dp->neigh->entries_mem.committed;
+    printf("# %u probes: %u entries, %zu KiB\n", PROBES, entries(), bytes / 1024);
     assert_true(entries() <= before + NEIGH_PROBES + NEIGH_LOOKS);
     world_attach(w, DP_UNDERLAY, underlay_mac);
     expect_a_new_pa_to_work((uint8_t[]){192, 0, 2, 4}, 1);
@@ -136,7 +139,8 @@ static void an_entry_made_again_begins_anew(void **state)
     (void)state;
     static const uint8_t first[4] = {192, 0, 2, 30}, second[4] = {192, 0, 2, 31};
     assert_int_equal(dp_neigh_probe(w->dp, 4, first), DP_OK);
-    world_send(w, DP_UNDERLAY, frame_arp(&f, 2, underlay_mac, mac_gateway, mac_gateway, first, underlay_mac, pa1));
+    frame_arp(&f, 2, underlay_mac, mac_gateway, mac_gateway, first, underlay_mac, pa1);
+    world_send(w, DP_UNDERLAY, &f);
     const struct neigh *e = neigh_table_find(w->dp->neigh, 4, first);
     assert_int_equal(e->state, DP_NEIGH_KNOWN);
     run_for(30 * SECOND);
@@ -166,7 +170,7 @@ static void a_message_on_its_way_keeps_its_entry(void **state)
     change_apply(w, &del_it);
     neigh_reclaim(w->dp->neigh);
     assert_ptr_equal(neigh_table_find(w->dp->neigh, 4, pa), e);
-    world_run(w, 0);                    /* it is asked for: the packet was accepted, and goes when it answers */
+    world_run(w, 0);                    /* asked for: the packet was accepted, and goes when it answers */
     assert_int_equal(e->on_way, 0);
     world_expect(w, DP_UNDERLAY, frame_arp(&f, 1, broadcast, underlay_mac, underlay_mac, pa1, no_mac, pa));
     world_send(w, DP_UNDERLAY, frame_arp(&f, 2, underlay_mac, mac_host2, mac_host2, pa, underlay_mac, pa1));
@@ -174,6 +178,59 @@ static void a_message_on_its_way_keeps_its_entry(void **state)
     run_for(30 * SECOND);
     neigh_reclaim(w->dp->neigh);
     assert_null(neigh_table_find(w->dp->neigh, 4, pa));
+}
+
+static void *reclaim(void *arg)
+{
+    neigh_reclaim(w->dp->neigh);
+    return arg;
+}
+
+static void wait_until_gone(const uint8_t *pa)
+{
+    for (int i = 0; neigh_table_find(w->dp->neigh, 4, pa); i++) {
+        assert_true(i < 10000);
+        poll(NULL, 0, 1);
+    }
+}
+
+/* A worker in its batch has read the index out of a next hop that has been released since. */
+static void an_index_in_a_workers_hands_is_not_given_on(void **state)
+{
+    (void)state;
+    static const uint8_t pa[4] = {192, 0, 2, 41};
+    struct neigh_table *table = w->dp->neigh;
+    struct changes c = {.len = 0};
+    pthread_t thread;
+    world_run(w, 0);
+    const struct neigh *e = neigh_table_make(table, 4, pa);
+    const uint32_t life = e->life, free_before = table->free.n;
+    qsbr_online(w->dp->workers[0].reader);
+    assert_int_equal(pthread_create(&thread, NULL, reclaim, NULL), 0);
+    wait_until_gone(pa);
+    poll(NULL, 0, 20);
+    const bool waited = e->life == life;
+    struct host host = worker_host(&w->dp->workers[0]);
+    struct pkt *pkt = io_make(host.io);
+    frame_udp(&f, no_mac, no_mac, pa1, pa, 1);
+    frame_to_pkt(&host.io->pool, &f, pkt, f.len);
+    pkt->in_port = DP_UNDERLAY;
+    io_originated(host.io, DP_UNDERLAY, 1);
+    neigh_hold(&host, neigh_table_index(table, e), pkt);
+    io_flush(host.io);
+    qsbr_offline(w->dp->workers[0].reader);
+    pthread_join(thread, NULL);
+    assert_true(waited);
+    assert_int_equal(e->life, life);                /* and now a packet waits for it */
+    assert_ptr_equal(neigh_table_find(table, 4, pa), e);
+    assert_int_equal(table->free.n, free_before);
+    world_send(w, DP_UNDERLAY, frame_arp(&f, 2, underlay_mac, mac_host2, mac_host2, pa, underlay_mac, pa1));
+    assert_true(world_take(w, DP_UNDERLAY) && world_take(w, DP_UNDERLAY));
+    assert_memory_equal(w->bytes, mac_host2, 6);
+    run_for(30 * SECOND);
+    change_apply(w, &c);
+    assert_null(neigh_table_find(table, 4, pa));
+    assert_int_equal(e->life, life + 1);
 }
 
 static int one_worker(void **state)
@@ -208,6 +265,7 @@ int main(void)
         ONE(a_probe_that_finds_a_use_is_no_probe),
         ONE(next_hops_that_go_are_given_back),
         ONE(an_entry_made_again_begins_anew),
+        ONE(an_index_in_a_workers_hands_is_not_given_on),
         cmocka_unit_test_setup_teardown(a_message_on_its_way_keeps_its_entry, two_workers, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

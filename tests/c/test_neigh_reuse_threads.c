@@ -1,7 +1,8 @@
 /*
- * Neighbours given back and made again under traffic: two workers send to hosts that come and go, each with an address
- * that never was before, while time flies. Indexes pass from address to address; what is sent to one must never leave
- * with the MAC of another. Devices are made here: the network answers, each address from its own MAC.
+ * Neighbours given back and made again under traffic: two workers send to hosts that come and go, each with
+ * an address that never was before, while time flies. Indexes pass from address to address; what is sent to
+ * one must never leave with the MAC of another. Devices are made here: the network answers, each address
+ * from its own MAC.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -24,12 +25,21 @@ static _Atomic uint64_t now;
 static _Atomic bool done;
 static _Atomic uint32_t wrong, sent, answers, seen_wrong;
 
-static void mac_of(uint8_t mac[6], const uint8_t *pa) { memcpy(mac, (uint8_t[]){2, 0, pa[0], pa[1], pa[2], pa[3]}, 6); }
+static void mac_of(uint8_t mac[6], const uint8_t *pa)
+{
+    memcpy(mac, (uint8_t[]){2, 0, pa[0], pa[1], pa[2], pa[3]}, 6);
+}
 
-static void ca_of(uint8_t ca[4], uint32_t host) { memcpy(ca, (uint8_t[]){10, 1, 1, (uint8_t)(100 + host)}, 4); }
+static void ca_of(uint8_t ca[4], uint32_t host)
+{
+    memcpy(ca, (uint8_t[]){10, 1, 1, (uint8_t)(100 + host)}, 4);
+}
 
 /* 10.x.y.z, never twice. */
-static void pa_of(uint8_t pa[4], uint32_t n) { memcpy(pa, (uint8_t[]){10, (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n}, 4); }
+static void pa_of(uint8_t pa[4], uint32_t n)
+{
+    memcpy(pa, (uint8_t[]){10, (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n}, 4);
+}
 
 /* ---- the network ----------------------------------------------------------------------------- */
 
@@ -74,8 +84,9 @@ static uint32_t underlay_rx(struct port *port, struct io *io, uint32_t queue, st
     (void)queue, (void)batch;
     while (count.packets < BURST && take_asked(target)) {
         mac_of(mac, target);
+        frame_arp(&frame, 2, underlay_mac, mac, mac, target, underlay_mac, pa1);
         if (target[3] % 4)
-            receive(port, io, &count, frame_arp(&frame, 2, underlay_mac, mac, mac, target, underlay_mac, pa1));
+            receive(port, io, &count, &frame);
     }
     port_count_rx(port, io, &count);
     atomic_fetch_add(&answers, (uint32_t)count.packets);
@@ -184,8 +195,8 @@ static void indexes_pass_from_address_to_address(void **state)
     for (uint32_t i = 0; i <= WORKERS; i++)
         pthread_join(threads[i], NULL);
     w->dp->running = false;
-    printf("# %u addresses, %u entries, %u packets, %u answers\n", 2 * n, w->dp->neigh->count, atomic_load(&sent),
-           atomic_load(&answers));
+    printf("# %u addresses, %u entries, %u packets, %u answers\n", 2 * n, w->dp->neigh->count,
+           atomic_load(&sent), atomic_load(&answers));
     assert_int_equal(atomic_load(&wrong), 0);
     assert_int_equal(atomic_load(&seen_wrong), 0);
     assert_true(w->dp->neigh->count < 2 * n / 4);

@@ -1,6 +1,6 @@
 /*
- * Very many next hops that are announced to, learned and lost together: what worker 0 says of its own accord comes in
- * rounds, and between two of them it receives.
+ * Very many next hops that are announced to, learned and lost together: what worker 0 says of its own accord
+ * comes in rounds, and between two of them it receives.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -127,7 +127,8 @@ static void all_answer(void)
             continue;
         waits[i] = false;
         const uint8_t mac[6] = {2, 1, 0, 0, (uint8_t)(i >> 8), (uint8_t)i};
-        world_inject(w, DP_UNDERLAY, frame_arp(&f, 2, underlay_mac, mac, mac, hop_address(i), underlay_mac, pa1), 0);
+        frame_arp(&f, 2, underlay_mac, mac, mac, hop_address(i), underlay_mac, pa1);
+        world_inject(w, DP_UNDERLAY, &f, 0);
     }
     run_once(w->now);
     assert_int_equal(in_state(DP_NEIGH_KNOWN), HOPS);
@@ -146,7 +147,8 @@ static void all_are_asked_again(void)
         before = requests;
         all_answer();
     }
-    printf("# asked again: %u requests in %u half seconds, at most %u in a row\n", requests, seconds, longest);
+    printf("# asked again: %u requests in %u half seconds, at most %u in a row\n", requests, seconds,
+           longest);
     assert_each_asked(1);
     assert_true(longest <= ROUND && seconds >= 6);
 }
@@ -190,7 +192,9 @@ static void packets_are_served_between_rounds(void **state)
 
 static int setup(void **state)
 {
-    struct dp_change_header *header = calloc(1, sizeof *header + sizeof(struct dp_section) + HOPS * sizeof(struct dp_row_pa));
+    const size_t len =
+        sizeof(struct dp_change_header) + sizeof(struct dp_section) + HOPS * sizeof(struct dp_row_pa);
+    struct dp_change_header *header = calloc(1, len);
     struct dp_section *section = (struct dp_section *)(header + 1);
     struct dp_row_pa *rows = (struct dp_row_pa *)(section + 1);
     (void)state;
@@ -199,13 +203,13 @@ static int setup(void **state)
     struct changes c = {.len = 0};
     add_provider_route(&c, 4, (uint8_t[]){192, 0, 0, 0}, 16, NULL);
     change_apply(w, &c);
-    *header = (struct dp_change_header){DP_CHANGE_MAGIC, DP_CHANGE_VERSION, 0, dp_generation(w->dp) + 1, 1, 0};
+    *header = (struct dp_change_header){DP_CHANGE_MAGIC, DP_CHANGE_VERSION, 0, 100, 1, 0};
     *section = (struct dp_section){DP_ROW_PA, DP_PUT, HOPS};
     for (uint32_t i = 0; i < HOPS; i++) {
         rows[i] = (struct dp_row_pa){.host = 100 + i, .family = 4, .kind = DP_PA_SHARED, .prefix_len = 16};
         memcpy(rows[i].address, hop_address(i), 4);
     }
-    int code = dp_apply(w->dp, (const uint8_t *)header, sizeof *header + sizeof *section + HOPS * sizeof *rows, NULL);
+    int code = dp_apply(w->dp, (const uint8_t *)header, len, NULL);
     free(header);
     return code;
 }

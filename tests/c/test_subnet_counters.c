@@ -20,10 +20,10 @@ static struct dp_vsid_counters counters_of(uint32_t vsid)
 
 static void apply_subnets(void)
 {
-    const size_t len = sizeof(struct dp_change_header) + sizeof(struct dp_section) + SUBNETS * sizeof(struct dp_row_subnet);
-    uint8_t *set = calloc(1, len);
     struct dp_change_header header = {DP_CHANGE_MAGIC, DP_CHANGE_VERSION, 0, 1, 1, 0};
     struct dp_section section = {DP_ROW_SUBNET, DP_PUT, SUBNETS};
+    const size_t len = sizeof header + sizeof section + SUBNETS * sizeof(struct dp_row_subnet);
+    uint8_t *set = calloc(1, len);
     memcpy(set, &header, sizeof header);
     memcpy(set + sizeof header, &section, sizeof section);
     for (uint32_t i = 0; i < SUBNETS; i++) {
@@ -34,10 +34,12 @@ static void apply_subnets(void)
     free(set);
 }
 
-static void add_vm(struct changes *c, uint16_t op, uint32_t vsid, uint32_t port, const uint8_t *ca, const uint8_t *mac)
+static void add_vm(struct changes *c, uint16_t op, uint32_t vsid, uint32_t port, const uint8_t *ca,
+                   const uint8_t *mac)
 {
     struct dp_row_port row = {.port = port, .vsid = vsid};
-    struct dp_row_record record = {.vsid = vsid, .host = 1, .port = port, .family = 4, .translation = DP_NVGRE, .type = DP_STATIC};
+    struct dp_row_record record = {.vsid = vsid, .host = 1, .port = port, .family = 4,
+                                   .translation = DP_NVGRE, .type = DP_STATIC};
     memcpy(row.mac, mac, 6);
     memcpy(record.ca, ca, 4);
     memcpy(record.mac, mac, 6);
@@ -95,9 +97,11 @@ static void a_number_used_again_counts_from_nothing(void **state)
     send_three();
     add_vm(&del_it, DP_DEL, LAST, PORT_B, ca_b, mac_b);
     add_vm(&del_it, DP_DEL, LAST, PORT_A, ca_a, mac_a);
-    change_add(&del_it, DP_DEL, DP_ROW_SUBNET, &(struct dp_row_subnet){LAST, SUBNETS}, sizeof(struct dp_row_subnet));
+    struct dp_row_subnet row = {LAST, SUBNETS};
+    change_add(&del_it, DP_DEL, DP_ROW_SUBNET, &row, sizeof row);
     change_apply(w, &del_it);
-    change_add(&put_it, DP_PUT, DP_ROW_SUBNET, &(struct dp_row_subnet){LAST + 7, SUBNETS}, sizeof(struct dp_row_subnet));
+    row.vsid = LAST + 7;
+    change_add(&put_it, DP_PUT, DP_ROW_SUBNET, &row, sizeof row);
     change_apply(w, &put_it);
     attach_to(LAST + 7);
     expect_counted(LAST + 7, 0);

@@ -1,6 +1,6 @@
 /*
- * What leaves by the underlay while the control thread writes what it is made of: our own shared PA changes under
- * traffic, by NVGRE and rewritten. Every frame is of before or of after.
+ * What leaves by the underlay while the control thread writes what it is made of: our own shared PA changes
+ * under traffic, by NVGRE and rewritten. Every frame is of before or of after.
  */
 #include <poll.h>
 #include <pthread.h>
@@ -26,8 +26,8 @@ static void attach(uint32_t port, const uint8_t *mac, int *fds)
     assert_int_equal(dp_port_attach(w->dp, port, &config), DP_OK);
 }
 
-static void add_rewrite(struct changes *c, const uint8_t *ca, uint32_t host, uint32_t port, const uint8_t *mac,
-                        const uint8_t *pa)
+static void add_rewrite(struct changes *c, const uint8_t *ca, uint32_t host, uint32_t port,
+                        const uint8_t *mac, const uint8_t *pa)
 {
     struct dp_row_record row = {.vsid = VSID, .host = host, .port = port, .family = 4, .pa_family = 4,
                                 .translation = DP_REWRITE, .type = DP_STATIC};
@@ -39,8 +39,9 @@ static void add_rewrite(struct changes *c, const uint8_t *ca, uint32_t host, uin
 
 static bool right(const uint8_t *frame, const uint8_t *source, const uint8_t *destination)
 {
-    return !memcmp(frame, mac_host2, 6) && !memcmp(frame + 6, underlay_mac, 6) && !memcmp(frame + 26, source, 4) &&
-           !memcmp(frame + 30, destination, 4) && naive_sum(frame + 14, 20, 0) == 0xffff;
+    return !memcmp(frame, mac_host2, 6) && !memcmp(frame + 6, underlay_mac, 6) &&
+           !memcmp(frame + 26, source, 4) && !memcmp(frame + 30, destination, 4) &&
+           naive_sum(frame + 14, 20, 0) == 0xffff;
 }
 
 static void look_at(const uint8_t *frame, size_t len)
@@ -89,7 +90,8 @@ static void our_shared_pa_changes_under_traffic(void **state)
     pthread_t thread;
     assert_int_equal(dp_start(w->dp), DP_OK);
     assert_int_equal(pthread_create(&thread, NULL, peers, NULL), 0);
-    for (int i = 0; i < CHANGES || atomic_load(&pushed) < SEEN_MIN || atomic_load(&rewritten) < SEEN_MIN; i++) {
+    for (int i = 0; i < CHANGES || atomic_load(&pushed) < SEEN_MIN || atomic_load(&rewritten) < SEEN_MIN;
+         i++) {
         swap_shared_pa(i);
         if (i > CHANGES)
             poll(NULL, 0, 1);
