@@ -146,8 +146,11 @@ static __attribute__((noinline)) enum drop provider_check(struct provider_batch 
     enum drop drop = parse_plain(pkt, DP_IPV4) || parse_plain(pkt, DP_IPV6) ? DROP_NONE : parse_frame(pkt);
     if (drop)
         return drop;
-    if (pkt->flags & PKT_VLAN)
-        return DROP_UNDERLAY_VLAN;
+    if (pkt->flags & PKT_VLAN) {
+        if (parse_vlan(pkt))
+            return DROP_UNDERLAY_VLAN;
+        parse_strip_vlan(pkt);
+    }
     bool arp = pkt->l3_type == PKT_L3_ARP, nd = arpnd_is_nd(pkt);
     if (!mac_equal(pkt->data, b->p.in->mac) && !(mac_is_group(pkt->data) && (arp || nd)))
         return DROP_UNDERLAY_DST_MAC;
@@ -252,9 +255,9 @@ static inline __attribute__((always_inline)) bool provider_is_home(const struct 
         return false;
     const struct next_hop *nh = &p->tables->next_hops[act_index(d->from.act)];
     if (__builtin_expect(d->outer_len == NVGRE4_LEN, 1))
-        return nh->header_len == NVGRE4_LEN && load32(nh->header + 30) == load32(d->outer + ETH_LEN + 12);
+        return next_hop_header_len(nh) == NVGRE4_LEN && load32(nh->header + 30) == load32(d->outer + ETH_LEN + 12);
     const uint8_t *source = d->outer + ETH_LEN + 8;
-    return nh->header_len == NVGRE6_LEN && load64(nh->pa) == load64(source) && load64(nh->pa + 8) == load64(source + 8);
+    return next_hop_header_len(nh) == NVGRE6_LEN && load64(nh->pa) == load64(source) && load64(nh->pa + 8) == load64(source + 8);
 }
 
 static inline __attribute__((always_inline)) void provider_carry_popped(const struct provider *p, struct provider_pkt *d)

@@ -263,9 +263,7 @@ static inline __attribute__((always_inline)) void tenant_rewrite(const struct te
     if (d->how & TENANT_ROUTED)
         rewrite_ttl(pkt);
     rewrite_addresses(pkt, d->source->pa, to->pa);
-    uint64_t eth = __atomic_load_n((const uint64_t *)&nh->eth, __ATOMIC_RELAXED);
-    memcpy(pkt->data, &eth, 8);
-    memcpy(pkt->data + 8, nh->header + 8, 4);
+    uint64_t eth = next_hop_macs(nh, pkt->data);
     if (__builtin_expect(pkt->gso, 0))
         underlay_rewritten(t->host, pkt, nh);
     else
@@ -352,7 +350,7 @@ static inline __attribute__((always_inline)) struct tenant_pkt *tenant_push_run(
         struct pkt *pkt = d->pkt;
         const struct next_hop *nh = &hops[act_index(d->answer.act)];
         uint8_t *frame = pkt->data;
-        if (__builtin_expect(nh->header_len != NVGRE4_LEN || pkt->len > longest, 0)) {
+        if (__builtin_expect(next_hop_header_len(nh) != NVGRE4_LEN || pkt->len > longest, 0)) {
             tenant_carry(t, d);
             continue;
         }
