@@ -460,6 +460,7 @@ static void announcements(void **state)
     frame_arp(&expected[4], 1, broadcast, underlay_mac, underlay_mac, pa1, no_mac, gateway);
     frame_nd(&expected[5], 135, group_mac, underlay_mac, pa1_6, group, 0, pa2_6, underlay_mac);
     assert_int_equal(dp_announce(w->dp), DP_OK);
+    assert_int_equal(dp_poll(w->dp, w->now), 0);    /* a round of requests */
     world_assert_balance(w);
     assert_int_equal(world_counters(w, DP_UNDERLAY).originated, 6);
     unsigned seen = 0;

@@ -318,7 +318,7 @@ def test_the_longest_packets_cross_in_one_call(engine: Dataplane) -> None:
 
 
 def test_next_timer(engine: Dataplane) -> None:
-    """Of a neighbour that is asked: three times, a second apart, then no more."""
+    """Of a neighbour that is asked: three times, a second apart, then it is forgotten."""
     assert engine.next_timer() == NEVER
     engine.poll(5)
     engine.probe_neighbour(ip_address("192.168.77.9"))
@@ -327,6 +327,8 @@ def test_next_timer(engine: Dataplane) -> None:
         engine.poll(engine.next_timer() - 1)
         assert len(engine.collect_packets(UNDERLAY)) == 1
         engine.poll(engine.next_timer())
+    assert engine.next_timer() == 5 + 33 * 10**9
+    engine.poll(engine.next_timer())
     assert engine.next_timer() == NEVER
     assert engine.collect_packets(UNDERLAY) == []
 
