@@ -50,6 +50,12 @@ static inline int mac_equal(const uint8_t *a, const uint8_t *b)
     return load32(a) == load32(b) && load16(a + 4) == load16(b + 4);
 }
 
+/*
+ * A MAC in the low 48 bits of a word, as it lies. Two bytes behind it are read: in a frame there is always more, and where MACs are
+ * kept, too.
+ */
+static inline uint64_t mac_word(const uint8_t *mac) { return load64(mac) & 0xffffffffffffull; }
+
 static inline int mac_is_group(const uint8_t *mac) { return mac[0] & 1; }
 
 /* The link-local address fe80:: with the modified EUI-64 of the MAC (RFC 4291 appendix A). */

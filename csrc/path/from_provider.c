@@ -10,67 +10,16 @@
 #include "pkt/offload.h"
 #include "pkt/parse.h"
 #include "step/arpnd.h"
+#include "step/nvgre_image.h"
 #include "step/rewrite.h"
 #include "table/lookup_batch.h"
 
-/* ---- what a tunnel's outer header looks like: 42 or 62 bytes, in two vectors that may overlap */
-
-/*
- * From a unicast MAC to ours, to our first shared PA, no options, no fragment, GRE as RFC 7637 section 3.2 has it: flags and version
- * but for the bits that are ignored. README.md 3.1, 3.4, 3.6, 3.8. The header's first 32 bytes, then its last 32.
- */
-enum { PROVIDER_LAST4 = 32 - (NVGRE4_LEN - 32), PROVIDER_LAST6 = 32 - (NVGRE6_LEN - 32) };     /* a byte's place among the last */
-
-struct provider_image {
-    uint8_t bytes[64];
-};
-
-static const struct provider_image provider_mask4 = {{
-    [0] = 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, [6] = 1, [12] = 0xff, 0xff, 0xff, [20] = 0xbf, 0xff, [23] = 0xff,
-    [PROVIDER_LAST4 + 30] = 0xff, 0xff, 0xff, 0xff, [PROVIDER_LAST4 + 34] = 0xfc, 0x07, 0xff, 0xff,
-}};
-static const struct provider_image provider_want4 = {{
-    [12] = 8, 0, 0x45, [23] = PROTO_GRE, [PROVIDER_LAST4 + 34] = GRE_K >> 8, 0, 0x65, 0x58,
-}};
-static const struct provider_image provider_mask6 = {{
-    [0] = 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, [6] = 1, [12] = 0xff, 0xff, 0xf0, [20] = 0xff,
-    [PROVIDER_LAST6 + 38] = 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-    [PROVIDER_LAST6 + 54] = 0xfc, 0x07, 0xff, 0xff,
-}};
-static const struct provider_image provider_want6 = {{
-    [12] = 0x86, 0xdd, 0x60, [20] = PROTO_GRE, [PROVIDER_LAST6 + 54] = GRE_K >> 8, 0, 0x65, 0x58,
-}};
-
 struct provider_batch {
     struct provider p;
-    struct provider_image want4, want6;
+    struct nvgre_image want4, want6;
     uint64_t mac;
     const struct map_view *pas4, *pas6, *records4, *records6;
 };
-
-/* To this MAC and PA, which is `len` bytes long. Without a PA nothing looks like it. */
-static inline void provider_expect(struct provider_image *want, const struct provider_image *like, const uint8_t *mac,
-                                   const uint8_t *pa, unsigned at, unsigned len)
-{
-    *want = *like;
-    memcpy(want->bytes, mac, 6);
-    memcpy(want->bytes + at, pa, len);
-    if (is_any(len == 4 ? DP_IPV4 : DP_IPV6, pa))
-        want->bytes[11] = 1;            /* where the mask has no bit */
-}
-
-static inline __attribute__((always_inline)) bool provider_looks(const struct provider_image *image,
-                                                                 const struct provider_image *masks, const uint8_t *data,
-                                                                 unsigned len)
-{
-    const __m256i *want = (const __m256i *)(const void *)image, *mask = (const __m256i *)(const void *)masks;
-    __m256i a = _mm256_loadu_si256((const __m256i *)(const void *)data);
-    __m256i b = _mm256_loadu_si256((const __m256i *)(const void *)(data + len - 32));
-    a = _mm256_xor_si256(_mm256_and_si256(a, _mm256_loadu_si256(mask)), _mm256_loadu_si256(want));
-    b = _mm256_xor_si256(_mm256_and_si256(b, _mm256_loadu_si256(mask + 1)), _mm256_loadu_si256(want + 1));
-    __m256i wrong = _mm256_or_si256(a, b);
-    return _mm256_testz_si256(wrong, wrong);
-}
 
 /* ---- pass 1 */
 
@@ -165,7 +114,7 @@ static __attribute__((noinline)) enum drop provider_check(struct provider_batch 
 /* A plain packet from a unicast MAC to ours: to a rewrite PA, most likely. */
 static inline __attribute__((always_inline)) bool provider_plain(const struct provider_batch *b, struct pkt *pkt)
 {
-    bool ours = (load64(pkt->data) & PROVIDER_MAC) == b->mac && !mac_is_group(pkt->data + 6);
+    bool ours = mac_word(pkt->data) == b->mac && !mac_is_group(pkt->data + 6);
     return ours && (parse_plain(pkt, DP_IPV4) || parse_plain(pkt, DP_IPV6));
 }
 
@@ -175,14 +124,14 @@ static inline __attribute__((always_inline)) bool provider_start(struct provider
 {
     const uint8_t *p = pkt->data;
     d->pkt = pkt;
-    if (__builtin_expect(provider_looks(&b->want4, &provider_mask4, p, NVGRE4_LEN) && csum_ip4_plain_ok(p + ETH_LEN), 1)) {
+    if (__builtin_expect(nvgre_looks4(&b->want4, p) && csum_ip4_plain_ok(p + ETH_LEN), 1)) {
         if (provider_pop(b, &pkt, d, NVGRE4_LEN, ETH_LEN + get16(p + ETH_LEN + 2)))
             return pkt;
     } else if (provider_plain(b, pkt)) {
         d->step = PROVIDER_PA;
         provider_look(d, b->pas4, b->pas6, 0);
         return true;
-    } else if (provider_looks(&b->want6, &provider_mask6, p, NVGRE6_LEN)) {
+    } else if (nvgre_looks6(&b->want6, p)) {
         if (provider_pop(b, &pkt, d, NVGRE6_LEN, ETH_LEN + IP6_LEN + get16(p + ETH_LEN + 4)))
             return pkt;
     }
@@ -263,7 +212,7 @@ static inline __attribute__((always_inline)) bool provider_is_home(const struct 
 static inline __attribute__((always_inline)) void provider_carry_popped(const struct provider *p, struct provider_pkt *d)
 {
     struct pkt *pkt = d->pkt;
-    uint64_t to = load64(pkt->data) & PROVIDER_MAC, from = load64(pkt->data + 6) & PROVIDER_MAC;
+    uint64_t to = mac_word(pkt->data), from = mac_word(pkt->data + 6);
     bool plain = act_kind(d->to.act) == ACT_LOCAL && to == d->to.mac && from == d->from.mac && provider_is_home(p, d) &&
                  !is_any(pkt->l3_type, pkt_source(pkt)) && is_host(pkt->l3_type, pkt_destination(pkt));
     if (__builtin_expect(!plain, 0) && provider_refused(p, d))
@@ -319,10 +268,9 @@ void from_provider(const struct host *host, struct port *in, struct batch *batch
     b.p = (struct provider){.host = host, .tables = t, .in = in, .last_subnet = INDEX_NONE};
     b.pas4 = map_view(t->pas4), b.pas6 = map_view(t->pas6);
     b.records4 = map_view(t->records4), b.records6 = map_view(t->records6);
-    provider_expect(&b.want4, &provider_want4, in->mac, t->shared_pa4, PROVIDER_LAST4 + 30, 4);
-    provider_expect(&b.want6, &provider_want6, in->mac, t->shared_pa6, PROVIDER_LAST6 + 38, 16);
-    b.mac = 0;
-    memcpy(&b.mac, in->mac, 6);
+    b.want4 = nvgre_image4(in->mac, t->shared_pa4);
+    b.want6 = nvgre_image6(in->mac, t->shared_pa6);
+    b.mac = mac_word(in->mac);
 
     for (struct pkt *pkt = batch->pkt, *end = pkt + batch->n; pkt < end; pkt++)
         d += provider_start(&b, pkt, d);

@@ -10,9 +10,6 @@
 /* The first two have lookups: of records, of PAs. */
 enum provider_step { PROVIDER_POPPED, PROVIDER_PA, PROVIDER_ARP, PROVIDER_ND, PROVIDER_POPPED_ARP, PROVIDER_POPPED_ND };
 
-/* MACs in the low 48 bits of a word, as they lie. */
-#define PROVIDER_MAC 0xffffffffffffull
-
 /* The batch's side: what its packets are compared with, and the last VSID that was looked for. */
 struct provider {
     const struct host *host;

@@ -48,8 +48,6 @@ struct tenant {
     const struct map_view *view4, *view6;
 };
 
-#define TENANT_MAC 0xffffffffffffull
-
 static inline uint32_t tenant_subnet(const struct tenant *t, const struct tenant_pkt *d)
 {
     return __builtin_expect(d->how & TENANT_ROUTED, 0) ? d->subnet : t->policy->subnet;
@@ -103,7 +101,7 @@ static inline __attribute__((always_inline)) enum drop tenant_check(const struct
 {
     const uint8_t *source = pkt->data + pkt->l3 + (family == DP_IPV4 ? 12 : 8);
     const uint8_t *destination = pkt->data + pkt->l3 + (family == DP_IPV4 ? 16 : 24);
-    uint64_t to = load64(pkt->data) & TENANT_MAC;
+    uint64_t to = mac_word(pkt->data);
     d->pkt = pkt;
     d->source = source_find(&t->own, t->policy, family, source);
     if (__builtin_expect(!d->source, 0) && !source_is_own_mld(t->policy, pkt))
@@ -122,7 +120,7 @@ static inline __attribute__((always_inline)) enum drop tenant_check_plain(const 
                                                                           struct tenant_pkt *d, unsigned family,
                                                                           bool offloaded)
 {
-    if ((load64(pkt->data + 6) & TENANT_MAC) != t->mac)
+    if (mac_word(pkt->data + 6) != t->mac)
         return DROP_SRC_MAC;
     if (__builtin_expect(offloaded, 0)) {
         enum drop drop = offload_check(t->host->io->pool.arena, pkt);
@@ -238,11 +236,8 @@ static void tenant_local(const struct tenant *t, struct pkt *pkt, const struct t
 /* What may not be rewritten. */
 static enum drop tenant_check_rewrite(const struct tenant *t, const struct pkt *pkt)
 {
-    if (rewrite_is_icmp_error(pkt))
-        return DROP_ICMP_ERROR;
-    if (rewrite_has_route_option(pkt))
-        return DROP_IP_OPTIONS;
-    return gso_l3_len(pkt) > t->host->underlay_mtu ? DROP_TOO_BIG : DROP_NONE;
+    enum drop drop = rewrite_check(pkt);
+    return drop || gso_l3_len(pkt) <= t->host->underlay_mtu ? drop : DROP_TOO_BIG;
 }
 
 static inline __attribute__((always_inline)) void tenant_rewrite(const struct tenant *t, struct pkt *pkt,
@@ -324,8 +319,7 @@ static void tenant_odd(const struct tenant *t, struct tenant_pkt *d)
         io_drop(t->host->io, d->pkt, (enum drop)(d->how / TENANT_MISS));
         return;
     }
-    d->answer = (struct lookup_answer){wildcard.act, 0};
-    memcpy(&d->answer.mac, wildcard.mac, sizeof wildcard.mac);
+    d->answer = lookup_answer_of(wildcard);
     d->how &= ~(uint32_t)(TENANT_DIRECT | TENANT_WILDCARD);
     tenant_carry(t, d);
 }
@@ -367,13 +361,6 @@ static inline __attribute__((always_inline)) struct tenant_pkt *tenant_push_run(
     return d;
 }
 
-static inline uint64_t tenant_mac(const uint8_t *mac)
-{
-    uint64_t word = 0;
-    memcpy(&word, mac, 6);
-    return word;
-}
-
 void from_tenant(const struct host *host, struct port *in, struct batch *batch)
 {
     const struct tables *tables = host->tables;
@@ -389,8 +376,8 @@ void from_tenant(const struct host *host, struct port *in, struct batch *batch)
                              .tables = tables,
                              .policy = policy,
                              .in = in,
-                             .mac = tenant_mac(policy->mac),
-                             .router_mac = tenant_mac(tables->router_mac),
+                             .mac = mac_word(policy->mac),
+                             .router_mac = mac_word(tables->router_mac),
                              .own = source_own(policy),
                              .view4 = map_view(tables->records4),
                              .view6 = map_view(tables->records6)};

@@ -20,7 +20,7 @@ unsigned rewrite_field(const struct pkt *pkt)
     }
 }
 
-bool rewrite_is_icmp_error(const struct pkt *pkt)
+static bool rewrite_is_icmp_error(const struct pkt *pkt)
 {
     if (pkt->flags & PKT_LATER)
         return false;
@@ -30,7 +30,7 @@ bool rewrite_is_icmp_error(const struct pkt *pkt)
     return pkt->l3_type == PKT_L3_IP6 && pkt->l4_proto == PROTO_ICMP6 && *type < 128;
 }
 
-bool rewrite_has_route_option(const struct pkt *pkt)
+static bool rewrite_has_route_option(const struct pkt *pkt)
 {
     const uint8_t *at = pkt->data + pkt->l3 + IP4_LEN, *end = pkt->data + pkt->l4;
     if (pkt->l3_type != PKT_L3_IP4)
@@ -43,4 +43,11 @@ bool rewrite_has_route_option(const struct pkt *pkt)
         at += nop ? 1 : at[1];
     }
     return false;
+}
+
+enum drop rewrite_check(const struct pkt *pkt)
+{
+    if (rewrite_is_icmp_error(pkt))
+        return DROP_ICMP_ERROR;
+    return rewrite_has_route_option(pkt) ? DROP_IP_OPTIONS : DROP_NONE;
 }

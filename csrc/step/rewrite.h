@@ -6,19 +6,19 @@
 #ifndef REWRITE_H
 #define REWRITE_H
 #include "base/csum.h"
+#include "base/drop.h"
 #include "pkt/pkt.h"
 
 /* Offset in the L4 header of the checksum that covers a pseudo header, REWRITE_NONE without one: of packets that are not plain. */
 enum { REWRITE_NONE = 0xff };
 unsigned rewrite_field(const struct pkt *pkt);
 
-/* An ICMP or ICMPv6 error message, whose quote shows addresses (not a later fragment). */
-bool rewrite_is_icmp_error(const struct pkt *pkt);
 /*
- * IPv4 options that steer the packet on the provider's routers or have them write their addresses into it (RFC 791 section 3.1: loose and
- * strict source route, record route, timestamp), or that can't be read to their end.
+ * What may not be rewritten: ICMP and ICMPv6 error messages, whose quote shows addresses (icmp-error); IPv4 options that steer the
+ * packet on the provider's routers or have them write their addresses into it (RFC 791 section 3.1: loose and strict source route,
+ * record route, timestamp), or that can't be read to their end (ip-options). Of plain packets nothing.
  */
-bool rewrite_has_route_option(const struct pkt *pkt);
+enum drop rewrite_check(const struct pkt *pkt);
 
 /* csum_update() for a difference that is folded: two 16-bit words carry once. */
 static inline uint16_t rewrite_update(uint16_t field, uint16_t delta)

@@ -6,6 +6,19 @@
 #define LOOKUP_H
 #include "table/tables.h"
 
+/* What a lookup yields: act 0: nothing. The MAC's bytes as they lie in memory, then two that are 0. */
+struct lookup_answer {
+    uint32_t act;
+    uint64_t mac;
+};
+
+static inline struct lookup_answer lookup_answer_of(struct map_value value)
+{
+    struct lookup_answer answer = {value.act, 0};
+    memcpy(&answer.mac, value.mac, sizeof value.mac);
+    return answer;
+}
+
 struct map_value lookup_record(const struct tables *tables, uint32_t vsid, unsigned family, const uint8_t *ca);
 struct map_value lookup_wildcard(const struct tables *tables, uint32_t vsid, unsigned family);
 struct map_value lookup_pa(const struct tables *tables, unsigned family, const uint8_t *pa);

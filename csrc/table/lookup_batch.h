@@ -4,14 +4,9 @@
  */
 #ifndef LOOKUP_BATCH_H
 #define LOOKUP_BATCH_H
+#include "table/lookup.h"
 #include "table/map_inline.h"
 #include "table/tables.h"
-
-/* What a lookup yields: act 0: nothing. The MAC's bytes as they lie in memory, then two that are 0. */
-struct lookup_answer {
-    uint32_t act;
-    uint64_t mac;
-};
 
 /* A lookup that is begun. Keys of one word leave the others void. */
 struct lookup {
@@ -94,8 +89,7 @@ static inline void lookup_finish(const struct lookup *l, const struct map_view *
 {
     struct map_value value;
     bool found = words == 1 ? map_find1(view, l->key[0], hash, &value) : map_find3(view, l->key, hash, &value);
-    *answer = (struct lookup_answer){found ? value.act : 0, 0};
-    memcpy(&answer->mac, value.mac, sizeof value.mac);
+    *answer = found ? lookup_answer_of(value) : (struct lookup_answer){0};
 }
 
 #endif

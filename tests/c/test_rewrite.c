@@ -196,7 +196,7 @@ static void icmp_errors_are_known(void **state)
             if (cases[i].later)
                 put16(frame.bytes + ETH_LEN + 6, 8);
             make_pkt(&pkt);
-            assert_int_equal(rewrite_is_icmp_error(&pkt), cases[i].error);
+            assert_int_equal(rewrite_check(&pkt) == DROP_ICMP_ERROR, cases[i].error);
             pool_pkt_free(&pool, &pkt);
         }
     }

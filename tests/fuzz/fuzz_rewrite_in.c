@@ -122,8 +122,7 @@ static void rewrite(struct pkt *pkt, const uint8_t *source, const uint8_t *desti
     uint32_t error = error_of(pkt), ip4_error = ip4_error_of(pkt);
     require(pkt_read(&arena, pkt, 0, before, pkt->len));
     memcpy(own, pkt->data + at, 2 * size);
-    (void)rewrite_is_icmp_error(pkt);
-    (void)rewrite_has_route_option(pkt);
+    (void)rewrite_check(pkt);
     rewrite_addresses(pkt, source, destination);
     require(!memcmp(pkt->data + at, source, size) && !memcmp(pkt->data + at + size, destination, size));
     require(error_of(pkt) == error && ip4_error_of(pkt) == ip4_error);
