@@ -16,6 +16,8 @@ static void underlay_send(const struct host *host, struct pkt *pkt, const struct
         io_send(host->io, host->underlay, pkt);
     else if (nh->neigh == INDEX_NONE)
         io_drop(host->io, pkt, DROP_NO_PROVIDER_ROUTE);
+    else if (!pool_pkt_own(&host->io->pool, pkt))
+        io_drop(host->io, pkt, DROP_NO_SLOT);
     else
         neigh_hold(host, nh->neigh, pkt);
 }

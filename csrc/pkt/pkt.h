@@ -1,8 +1,8 @@
 /*
  * pkt.h: a packet, a batch of packets, and checked ways to its bytes.
  *
- * A packet is a chain of 4 KiB slots of the arena. Its frame starts at `data` in the first slot, where `head` bytes of it lie;
- * the rest follows in the slots linked from it (pool.h). Every header that is read or written lies in the first slot: ask
+ * A packet is a list of segments in 4 KiB slots of the arena. Its frame starts at `data` in the first slot, where `head` bytes
+ * of it lie; the rest follows in the segments linked from it (pool.h). Every header that is read or written lies in the first slot: ask
  * pkt_has() first. Nothing is copied when the start moves; pkt_push() takes headroom, which every received packet has
  * (POOL_HEADROOM) and which pkt_push() checks.
  *
@@ -33,8 +33,8 @@ struct pkt {
     uint8_t *data;
     uint64_t time;          /* ns: when it came in; what it causes carries it on */
     uint32_t slot;          /* first slot */
-    uint32_t len;           /* of the whole frame, all slots */
-    uint16_t slots;
+    uint32_t len;           /* of the whole frame, all segments */
+    uint16_t slots;         /* its own */
     uint16_t head;          /* bytes of the frame in the first slot */
     uint16_t csum_start;    /* when PKT_PARTIAL */
     uint16_t csum_offset;

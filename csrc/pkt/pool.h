@@ -4,8 +4,13 @@
  * One arena for all workers: POOL_SLOT bytes a slot, aligned to its size, huge pages where to be had (it can be an AF_XDP UMEM).
  * A pool belongs to one worker and is used by its thread alone; pools that run full or dry trade bundles of slots through a
  * lock-free depot, so a packet may be freed by another worker than the one that got it.
- * A chain of slots is linked by `next` in the arena's side table; the frame bytes of every slot but the first start at its
- * offset 0 and fill it, the last as far as the frame goes.
+ *
+ * Segments. A packet's bytes are `head` of them at `data` in its first slot, then those that the arena's side table names: for
+ * each slot what follows it, {next slot, where in it, how many bytes}, as far as the frame goes (pkt->len). So the pieces of a
+ * received frame need not be full, nor start at their slots' beginnings, and a packet can go on in the payload of another.
+ * The first pkt->slots slots of this chain are the packet's own and freed with it. If the frame goes on behind them, that is
+ * borrowed: another's, who keeps it as it is until the flush that sends the borrower (io.h). Who keeps a packet longer calls
+ * pool_pkt_own() first. There are no reference counts.
  */
 #ifndef POOL_H
 #define POOL_H
@@ -14,13 +19,20 @@
 
 enum { POOL_SLOT = 4096, POOL_HEADROOM = 256, POOL_HEAD_MAX = POOL_SLOT - POOL_HEADROOM - 7 * 64, POOL_NONE = 0xffffffff };
 /* Slots of the longest frame that a port takes: an IP packet of 64 KiB, its Ethernet header and tag. */
-enum { POOL_CHAIN_MAX = 17, POOL_FRAME_MAX = POOL_HEAD_MAX + (POOL_CHAIN_MAX - 1) * POOL_SLOT };
+enum { POOL_CHAIN_MAX = 17, POOL_RUNS_MAX = POOL_CHAIN_MAX + 1,
+       POOL_FRAME_MAX = POOL_HEAD_MAX + (POOL_CHAIN_MAX - 1) * POOL_SLOT };
 _Static_assert(POOL_FRAME_MAX >= 65535 + 18, "every IP packet fits");
+
+/* What follows a slot of a packet; all of it is undefined behind the end of the frame. */
+struct seg {
+    uint32_t next;          /* slot */
+    uint16_t off, len;      /* bytes, off + len <= POOL_SLOT */
+};
 
 struct arena {
     struct mem mem;         /* slots * POOL_SLOT bytes, populated: a page fault costs more than a packet */
     uint8_t *base;
-    uint32_t *next;         /* next slot of the same packet, POOL_NONE at the end */
+    struct seg *segs;       /* by slot */
     uint32_t slots;
     /* the depot of free bundles is private to pool.c */
     struct depot *depot;
@@ -69,9 +81,14 @@ static inline void pool_put(struct pool *pool, uint32_t slot)
 bool pool_pkt_new(struct pool *pool, struct pkt *pkt);
 /* A packet with room for `len` bytes in as many slots as that needs; bytes undefined. False (and nothing taken) when short of slots. */
 bool pool_pkt_new_len(struct pool *pool, struct pkt *pkt, uint32_t len);
-/* Frees all slots of the packet. */
+/* Frees the packet's own slots. */
 void pool_pkt_free(struct pool *pool, struct pkt *pkt);
-/* Copies `len` bytes from offset `at` of the frame (all slots) to `to`, or from `from` into the frame; the range is checked, false if outside. */
+/*
+ * Copies what the packet borrows into slots of its own, behind its head first. False when short of slots: the packet is as
+ * it was.
+ */
+bool pool_pkt_own(struct pool *pool, struct pkt *pkt);
+/* Copies `len` bytes from offset `at` of the frame (all segments) to `to`, or from `from` into the frame; the range is checked, false if outside. */
 bool pkt_read(const struct arena *arena, const struct pkt *pkt, uint32_t at, void *to, uint32_t len);
 bool pkt_write(const struct arena *arena, struct pkt *pkt, uint32_t at, const void *from, uint32_t len);
 /* The frame as runs of bytes for readv/writev: fills iov from offset `at` for `len` bytes, returns entries used (<= max) or -1. */

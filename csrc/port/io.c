@@ -38,12 +38,30 @@ int io_prepare(struct io *io, uint32_t port)
     return DP_OK;
 }
 
-void io_drop(struct io *io, struct pkt *pkt, enum drop reason)
+static void io_count_drop(struct io *io, const struct pkt *pkt, enum drop reason)
 {
     struct port_stats *stats = io->stats[pkt->in_port];
     stats_add(&stats->dropped, 1);
     stats_add(&stats->drops[reason], 1);
+}
+
+void io_drop(struct io *io, struct pkt *pkt, enum drop reason)
+{
+    io_count_drop(io, pkt, reason);
     pool_pkt_free(&io->pool, pkt);
+}
+
+void io_drop_lent(struct io *io, struct pkt *pkt, enum drop reason)
+{
+    io_count_drop(io, pkt, reason);
+    io_spend(io, pkt);
+}
+
+void io_spend(struct io *io, struct pkt *pkt)
+{
+    if (io->spent_n == DP_BATCH)
+        io_flush(io);
+    io->spent[io->spent_n++] = pkt;
 }
 
 void io_consume(struct io *io, struct pkt *pkt)
@@ -84,6 +102,8 @@ struct pkt *io_make(struct io *io)
 void io_flush(struct io *io)
 {
     io_flush_txqs(io);
+    while (io->spent_n)
+        pool_pkt_free(&io->pool, io->spent[--io->spent_n]);
     io->made_n = 0;
 }
 

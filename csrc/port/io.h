@@ -11,6 +11,13 @@
 
 enum { TXQ_MAX = 256 };
 
+/*
+ * What one turn of one queue may cost beside DP_BATCH packets, so that no tenant holds up the others of a worker: the bytes
+ * it brings, and IO_SEGMENT_WORK for each packet that it is, or is cut into, on the way out. The packet that exceeds it is the
+ * turn's last. Measured: a segment costs a microsecond or two to send, a super-packet ten to receive.
+ */
+enum { IO_TURN_WORK = 128 << 10, IO_SEGMENT_WORK = 1024 };
+
 /* Packets on their way to one port. Flushed when full and at the end of each receive batch, always in order. */
 struct txq {
     uint32_t n;
@@ -26,6 +33,8 @@ struct io {
     struct batch batch;                 /* what was just received; its packets stay in place until flush */
     struct pkt made[TXQ_MAX];           /* packets the core made while it works on the batch (segments, requests) */
     uint32_t made_n;
+    struct pkt *spent[DP_BATCH];        /* what segments on their way borrow from: freed behind them */
+    uint32_t spent_n;
     struct txq *txqs[DP_MAX_PORTS];     /* allocated with stats */
     uint16_t active[DP_MAX_PORTS];      /* ports with packets in their txq, in order of first use */
     uint32_t active_n;
@@ -50,6 +59,10 @@ static inline bool io_dropped(struct io *io, struct pkt *pkt, enum drop reason)
         io_drop(io, pkt, reason);
     return reason != DROP_NONE;
 }
+/* The same for a packet that others borrow from. */
+void io_drop_lent(struct io *io, struct pkt *pkt, enum drop reason);
+/* Frees a packet that others borrow from, once they have gone: at the flush. It stays in place until then. */
+void io_spend(struct io *io, struct pkt *pkt);
 /* Counts consumed and frees it. */
 void io_consume(struct io *io, struct pkt *pkt);
 /* Queues the packet for a port that is attached. `pkt` must stay in place until the flush: batch, made[] or held. */
@@ -70,6 +83,7 @@ static inline void io_answered(struct io *io, const struct pkt *pkt)
 /* What passed a port in one call: kept in locals, added to the counters once. */
 struct port_count {
     uint64_t packets, bytes, gso, partial;
+    uint64_t segments;                  /* of super-packets, as gso_size says: it need not be true */
 };
 static inline void port_count(struct port_count *count, const struct pkt *pkt)
 {
@@ -77,6 +91,14 @@ static inline void port_count(struct port_count *count, const struct pkt *pkt)
     count->bytes += pkt->len;
     count->gso += pkt->gso != DP_GSO_NONE;
     count->partial += (pkt->flags & PKT_PARTIAL) != 0;
+    if (__builtin_expect(pkt->gso_size != 0, 0))
+        count->segments += pkt->len / pkt->gso_size;
+}
+/* Of what was received in a turn: it has had its share. */
+static inline bool io_turn_over(const struct io *io, const struct port_count *count)
+{
+    return count->packets >= io->batch_limit ||
+           count->bytes + (count->packets + count->segments) * IO_SEGMENT_WORK >= IO_TURN_WORK;
 }
 void port_count_rx(const struct port *port, struct io *io, const struct port_count *count);
 void port_count_tx(const struct port *port, struct io *io, const struct port_count *count);

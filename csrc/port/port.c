@@ -98,7 +98,7 @@ uint32_t port_fill(const struct arena *arena, const uint32_t *slots, uint32_t n,
     pkt->slot = slots[0];
     pkt->slots = (uint16_t)used;
     pkt->head = (uint16_t)(len - beyond);
-    for (uint32_t i = 0; i < used; i++)
-        arena->next[slots[i]] = i + 1 < used ? slots[i + 1] : POOL_NONE;
+    for (uint32_t i = 0; i + 1 < used; i++)
+        arena->segs[slots[i]] = (struct seg){slots[i + 1], 0, POOL_SLOT};
     return used;
 }

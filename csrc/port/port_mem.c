@@ -72,7 +72,7 @@ static uint32_t mem_rx(struct port *port, struct io *io, uint32_t q, struct batc
     struct mem_port *mem = port->state;
     struct port_count count = {0};
     struct injected *injected;
-    while (count.packets < io->batch_limit && (injected = take_injected(&mem->queues[q]))) {
+    while (!io_turn_over(io, &count) && (injected = take_injected(&mem->queues[q]))) {
         const struct dp_frame *frame = &injected->frame;
         struct pkt *pkt = &batch->pkt[batch->n];
         bool got = pool_pkt_new_len(&io->pool, pkt, frame->len);
@@ -98,6 +98,8 @@ static void mem_tx(struct port *port, struct io *io, struct pkt *const *pkts, ui
         enum drop drop = port_prepare(port, pkts[i]);
         if (!drop && queue->n == COLLECT_MAX)
             drop = DROP_TX_FULL;
+        if (!drop && !pool_pkt_own(&io->pool, pkts[i]))
+            drop = DROP_NO_SLOT;
         if (io_dropped(io, pkts[i], drop))
             continue;
         port_count(&count, pkts[i]);

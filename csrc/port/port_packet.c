@@ -147,7 +147,7 @@ struct outgoing {
     struct pkt *pkts[DP_BATCH];
     struct mmsghdr msgs[DP_BATCH];
     struct vnet_hdr hdrs[DP_BATCH];
-    struct iovec iov[DP_BATCH][1 + POOL_CHAIN_MAX];
+    struct iovec iov[DP_BATCH][1 + POOL_RUNS_MAX];
 };
 
 static void gather(struct outgoing *out, const struct arena *arena, struct pkt *pkt)
@@ -157,7 +157,7 @@ static void gather(struct outgoing *out, const struct arena *arena, struct pkt *
     out->pkts[i] = pkt;
     port_vnet_write(pkt, &out->hdrs[i]);
     iov[0] = (struct iovec){&out->hdrs[i], sizeof out->hdrs[i]};
-    int n = pkt_iov(arena, pkt, 0, pkt->len, iov + 1, POOL_CHAIN_MAX);
+    int n = pkt_iov(arena, pkt, 0, pkt->len, iov + 1, POOL_RUNS_MAX);
     out->msgs[i] = (struct mmsghdr){.msg_hdr = {.msg_iov = iov, .msg_iovlen = (size_t)n + 1}};
 }
 

@@ -30,7 +30,7 @@ static uint32_t tap_rx(struct port *port, struct io *io, uint32_t q, struct batc
     struct port_count count = {0};
     ssize_t len;
     r.n = 0;
-    while (count.packets < io->batch_limit && (len = read_one(&r, io, port->fds[q])) >= 0) {
+    while (!io_turn_over(io, &count) && (len = read_one(&r, io, port->fds[q])) >= 0) {
         struct pkt *pkt = &batch->pkt[batch->n];
         uint32_t used = port_fill(io->pool.arena, r.slots, r.n, pkt, (uint32_t)len);
         enum drop drop = used ? port_vnet_read(pkt, &r.hdr) : port_refused(pkt->len);
@@ -48,9 +48,9 @@ static uint32_t tap_rx(struct port *port, struct io *io, uint32_t q, struct batc
 static enum drop write_one(const struct port *port, const struct io *io, const struct pkt *pkt)
 {
     struct vnet_hdr hdr;
-    struct iovec iov[1 + POOL_CHAIN_MAX] = {{&hdr, sizeof hdr}};
+    struct iovec iov[1 + POOL_RUNS_MAX] = {{&hdr, sizeof hdr}};
     port_vnet_write(pkt, &hdr);
-    int n = pkt_iov(io->pool.arena, pkt, 0, pkt->len, iov + 1, POOL_CHAIN_MAX);
+    int n = pkt_iov(io->pool.arena, pkt, 0, pkt->len, iov + 1, POOL_RUNS_MAX);
     ssize_t wrote = writev(port->fds[io->id % port->queues], iov, n + 1);
     if (wrote == (ssize_t)(sizeof hdr + pkt->len))
         return DROP_NONE;
