@@ -160,8 +160,7 @@ static void pool_put_chain(struct pool *pool, uint32_t slot, uint32_t n)
     }
 }
 
-/* Links full slots for `len` bytes behind the slot `last`. How many, or -1 and none when there are not enough. */
-static int pool_grow(struct pool *pool, uint32_t last, uint32_t len)
+int pool_grow(struct pool *pool, uint32_t last, uint32_t len)
 {
     struct seg *segs = pool->arena->segs;
     const uint32_t first = last;
@@ -201,43 +200,38 @@ void pool_pkt_free(struct pool *pool, struct pkt *pkt)
     pkt->slots = 0;
 }
 
-/* The last slot that is the packet's own, and the bytes of the frame up to its end. */
-static uint32_t pool_own_end(const struct arena *arena, const struct pkt *pkt, uint32_t *bytes)
+static bool pool_borrows(const struct arena *arena, const struct pkt *pkt)
 {
-    uint32_t slot = pkt->slot;
-    *bytes = pkt->head;
+    uint32_t own = pkt->head, slot = pkt->slot;
     for (uint32_t i = 1; i < pkt->slots; i++) {
-        *bytes += arena->segs[slot].len;
+        own += arena->segs[slot].len;
         slot = arena->segs[slot].next;
     }
-    return slot;
+    return own < pkt->len;
 }
 
 bool pool_pkt_own(struct pool *pool, struct pkt *pkt)
 {
-    const struct arena *arena = pool->arena;
-    uint32_t own, last = pool_own_end(arena, pkt, &own);
-    if (own >= pkt->len)
-        return true;
-    uint32_t rest = pkt->len - own, room = 0;
-    const struct seg borrowed = arena->segs[last];
-    if (pkt->slots == 1)
-        room = (uint32_t)(arena_slot(arena, last) + POOL_SLOT - pkt->data) - pkt->head;
-    if (room > rest)
-        room = rest;
-    int more = pool_grow(pool, last, rest - room);
-    if (more < 0) {
-        arena->segs[last] = borrowed;
+    return !pool_borrows(pool->arena, pkt) || pool_pkt_flat(pool, pkt);
+}
+
+bool pool_pkt_flat(struct pool *pool, struct pkt *pkt)
+{
+    struct pkt flat;
+    if (!pool_pkt_new_len(pool, &flat, pkt->len))
         return false;
-    }
-    pkt->head = (uint16_t)(pkt->head + room);
-    pkt->slots = (uint16_t)(pkt->slots + more);
-    struct cursor from = cursor_of(arena, &borrowed), to = cursor_at(arena, pkt, own);
-    for (uint8_t *run; rest;) {
-        uint32_t n = cursor_run(&from, rest, &run);
+    struct cursor from = cursor_at(pool->arena, pkt, 0), to = cursor_at(pool->arena, &flat, 0);
+    uint8_t *run;
+    for (uint32_t left = pkt->len; left;) {
+        uint32_t n = cursor_run(&from, left, &run);
         cursor_write(&to, run, n);
-        rest -= n;
+        left -= n;
     }
+    pool_pkt_free(pool, pkt);
+    pkt->data = flat.data;
+    pkt->slot = flat.slot;
+    pkt->slots = flat.slots;
+    pkt->head = flat.head;
     return true;
 }
 

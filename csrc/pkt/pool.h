@@ -19,8 +19,7 @@
 
 enum { POOL_SLOT = 4096, POOL_HEADROOM = 256, POOL_HEAD_MAX = POOL_SLOT - POOL_HEADROOM - 7 * 64, POOL_NONE = 0xffffffff };
 /* Slots of the longest frame that a port takes: an IP packet of 64 KiB, its Ethernet header and tag. */
-enum { POOL_CHAIN_MAX = 17, POOL_RUNS_MAX = POOL_CHAIN_MAX + 1,
-       POOL_FRAME_MAX = POOL_HEAD_MAX + (POOL_CHAIN_MAX - 1) * POOL_SLOT };
+enum { POOL_CHAIN_MAX = 17, POOL_FRAME_MAX = POOL_HEAD_MAX + (POOL_CHAIN_MAX - 1) * POOL_SLOT };
 _Static_assert(POOL_FRAME_MAX >= 65535 + 18, "every IP packet fits");
 
 /* What follows a slot of a packet; all of it is undefined behind the end of the frame. */
@@ -83,11 +82,12 @@ bool pool_pkt_new(struct pool *pool, struct pkt *pkt);
 bool pool_pkt_new_len(struct pool *pool, struct pkt *pkt, uint32_t len);
 /* Frees the packet's own slots. */
 void pool_pkt_free(struct pool *pool, struct pkt *pkt);
-/*
- * Copies what the packet borrows into slots of its own, behind its head first. False when short of slots: the packet is as
- * it was.
- */
+/* Copies the packet into as few slots of its own as it needs. False when short of slots: the packet is as it was. */
+bool pool_pkt_flat(struct pool *pool, struct pkt *pkt);
+/* The same if it borrows anything. */
 bool pool_pkt_own(struct pool *pool, struct pkt *pkt);
+/* Links slots for `len` bytes behind the slot `last`. How many; -1, and none, when there are not enough. */
+int pool_grow(struct pool *pool, uint32_t last, uint32_t len);
 /* Copies `len` bytes from offset `at` of the frame (all segments) to `to`, or from `from` into the frame; the range is checked, false if outside. */
 bool pkt_read(const struct arena *arena, const struct pkt *pkt, uint32_t at, void *to, uint32_t len);
 bool pkt_write(const struct arena *arena, struct pkt *pkt, uint32_t at, const void *from, uint32_t len);

@@ -73,11 +73,40 @@ void io_consume(struct io *io, struct pkt *pkt)
 static void io_flush_txqs(struct io *io)
 {
     for (uint32_t i = 0; i < io->active_n; i++) {
-        struct txq *txq = io->txqs[io->active[i]];
-        txq->port->ops->tx(txq->port, io, txq->pkts, txq->n);
+        uint16_t id = io->active[i];
+        struct txq *txq = io->txqs[id];
+        struct port_txq *to = txq->port->txqs[io->id];
+        txq->port->ops->tx(to, io, txq->pkts, txq->n);
         txq->n = 0;
+        if (__builtin_expect(to->in_flight && !io->is_late[id], 0)) {
+            io->is_late[id] = true;
+            io->late[io->late_n++] = id;
+        }
     }
     io->active_n = 0;
+}
+
+/* A port that has gone, or another one of the same id, is none of ours. */
+void io_reap(struct io *io, const port_slot *ports)
+{
+    for (uint32_t i = io->late_n; i-- > 0;) {
+        uint16_t id = io->late[i];
+        struct port *port = port_at(ports, id);
+        struct port_txq *txq = port ? port->txqs[io->id] : NULL;
+        if (txq && txq->in_flight)
+            port->ops->reap(txq, io);
+        if (!txq || !txq->in_flight) {
+            io->is_late[id] = false;
+            io->late[i] = io->late[--io->late_n];
+        }
+    }
+}
+
+void io_count_lost(struct io *io, struct port_rxq *rxq)
+{
+    const struct port *port = rxq->port;
+    if (port->ops->lost)
+        stats_add(&io->stats[port->id]->rx_kernel, port->ops->lost(rxq));
 }
 
 void io_send(struct io *io, struct port *port, struct pkt *pkt)

@@ -38,6 +38,9 @@ struct io {
     struct txq *txqs[DP_MAX_PORTS];     /* allocated with stats */
     uint16_t active[DP_MAX_PORTS];      /* ports with packets in their txq, in order of first use */
     uint32_t active_n;
+    uint16_t late[DP_MAX_PORTS];        /* ports that keep packets of ours until they are reaped */
+    bool is_late[DP_MAX_PORTS];
+    uint32_t late_n;
     struct port_stats *stats[DP_MAX_PORTS];  /* allocated at port attach, kept until the end; the underlay's always there */
     struct vsid_stats *vsid_stats;      /* by subnet index */
     uint8_t *bin;                       /* POOL_FRAME_MAX bytes that receive what has no slot */
@@ -71,6 +74,10 @@ void io_send(struct io *io, struct port *port, struct pkt *pkt);
 /* A descriptor for a packet the core makes, valid until the flush; flushes first when all are in use. Counts nothing. */
 struct pkt *io_make(struct io *io);
 void io_flush(struct io *io);
+/* Takes back what ports have let go of. */
+void io_reap(struct io *io, const port_slot *ports);
+/* Counts what the kernel has lost in front of a queue. Its owner; or the control thread, once the port has no worker. */
+void io_count_lost(struct io *io, struct port_rxq *rxq);
 /* Counts what is made: originated at the port that caused it. */
 static inline void io_originated(struct io *io, uint32_t port, uint32_t n) { stats_add(&io->stats[port]->originated, n); }
 /* Counts a request that has become its answer: consumed and originated where it came in. */

@@ -16,19 +16,20 @@ struct capture {
     uint8_t frame[POOL_FRAME_MAX];
 };
 
-static uint32_t capture_rx(struct port *port, struct io *io, uint32_t q, struct batch *batch)
+static uint32_t capture_rx(struct port_rxq *rxq, struct io *io)
 {
-    (void)port, (void)io, (void)q, (void)batch;
+    (void)rxq, (void)io;
     return 0;
 }
 
-static void capture_tx(struct port *port, struct io *io, struct pkt *const *pkts, uint32_t n)
+static void capture_tx(struct port_txq *txq, struct io *io, struct pkt *const *pkts, uint32_t n)
 {
+    struct port *port = txq->port;
     struct capture *capture = port->state;
     struct port_count count = {0};
     for (uint32_t i = 0; i < n; i++) {
         struct pkt *pkt = pkts[i];
-        enum drop drop = port_prepare(port, pkt);
+        enum drop drop = port_prepare(port, &io->pool, pkt);
         if (!drop && (pkt->len > sizeof capture->frame || !pkt_read(io->pool.arena, pkt, 0, capture->frame, pkt->len)))
             drop = DROP_TX_ERROR;
         if (io_dropped(io, pkt, drop))
@@ -57,9 +58,11 @@ int port_pcap_flush(struct port *port)
     return DP_OK;
 }
 
-static void capture_detach(struct port *port)
+static void capture_reclaim(struct port *port, struct pool *pool)
 {
     struct capture *capture = port->state;
+    (void)pool;
+    port_queues_free(port);
     pcap_dump_close(capture->dumper);
     free(capture);
 }
@@ -76,15 +79,18 @@ static pcap_dumper_t *open_dumper(FILE *file)
 
 int port_pcap_attach(struct port *port)
 {
-    static const struct port_ops ops = {capture_rx, capture_tx, capture_detach};
+    static const struct port_ops ops = {.rx = capture_rx, .tx = capture_tx, .reclaim = capture_reclaim};
     struct capture *capture = malloc(sizeof *capture);
     int fd = dup(port->fds[0]);
     FILE *file = fd < 0 ? NULL : fdopen(fd, "wb");
     port->ops = &ops;
     port->state = capture;
-    port->offloads = 0;
+    port->caps = PORT_SG;
+    port->max_segs = PORT_SEGS;
     port->fds[0] = -1;                  /* not for epoll */
-    if (capture && file && (capture->dumper = open_dumper(file)))
+    if (port_queues_new(port, sizeof(struct port_rxq), sizeof(struct port_txq)))
+        errno = ENOMEM;
+    else if (capture && file && (capture->dumper = open_dumper(file)))
         return DP_OK;
     int error = errno;
     if (file)
@@ -92,6 +98,7 @@ int port_pcap_attach(struct port *port)
     else if (fd >= 0)
         close(fd);
     free(capture);
+    port_queues_free(port);
     errno = error;
     return capture ? DP_ESYS : DP_ENOMEM;
 }

@@ -17,6 +17,10 @@ struct worker {
     struct qsbr_reader *reader;
     int wake_fd;                        /* eventfd, see wake.h */
     int epoll_fd;                       /* wake_fd and the worker's queues */
+    uint32_t round, received;           /* number of the round, packets received in it */
+    bool more;                          /* a queue has packets that its descriptor does not show */
+    uint64_t retry, tidy;               /* ns: when to listen again to a queue that erred, to look after those in use */
+    uint32_t tidy_port;
     pthread_t thread;
 } __attribute__((aligned(64)));
 
