@@ -23,18 +23,22 @@ struct device {
     int ours[QUEUES], peer[QUEUES];
 };
 
+static void device_open_queue(struct device *d, int q)
+{
+    const int size = 4 << 20;
+    int fds[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    d->ours[q] = fds[0];
+    d->peer[q] = fds[1];
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(setsockopt(fds[i], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size), 0);
+}
+
 static struct device device_open(void)
 {
     struct device d;
-    const int size = 4 << 20;
-    for (int q = 0; q < QUEUES; q++) {
-        int fds[2];
-        assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-        d.ours[q] = fds[0];
-        d.peer[q] = fds[1];
-        for (int i = 0; i < 2; i++)
-            assert_int_equal(setsockopt(fds[i], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size), 0);
-    }
+    for (int q = 0; q < QUEUES; q++)
+        device_open_queue(&d, q);
     return d;
 }
 
@@ -239,6 +243,35 @@ static void a_dead_device_does_not_keep_a_worker_awake(void **state)
     device_close(&d);
 }
 
+/* The descriptor becomes a live device again behind our back, as one does that goes down and up between read and poll. */
+static void a_device_that_erred_is_heard_again(void **state)
+{
+    (void)state;
+    struct device dead = device_open(), live = device_open(), to = device_open();
+    struct flow flow = {.from = &live, .to = &to, .to_port = 2};
+    start(1, 0);
+    assert_int_equal(hub_attach(1, DP_PORT_TAP, 0, QUEUES, dead.ours), DP_OK);
+    assert_int_equal(hub_attach(2, DP_PORT_TAP, 0, QUEUES, to.ours), DP_OK);
+    assert_int_equal(dp_start(hub), DP_OK);
+    close(dead.peer[0]);
+    dead.peer[0] = -1;
+    for (int i = 0; i < 3; i++) {
+        poll(NULL, 0, 100);             /* erred a few times by now */
+        assert_true(dup2(live.ours[0], dead.ours[0]) >= 0);
+        assert_true(flow_send(&flow));
+        assert_true(readable(to.peer[0]));
+        assert_true(flow_receive(&flow));
+        close(live.ours[0]);
+        close(live.peer[0]);
+        poll(NULL, 0, 20);
+        device_open_queue(&live, 0);
+    }
+    hub_end();
+    device_close(&dead);
+    device_close(&live);
+    device_close(&to);
+}
+
 static void a_timer_wakes_worker_0(void **state)
 {
     (void)state;
@@ -288,6 +321,7 @@ int main(void)
         cmocka_unit_test(ports_come_and_go_under_traffic),
         cmocka_unit_test(an_idle_worker_sleeps),
         cmocka_unit_test(a_dead_device_does_not_keep_a_worker_awake),
+        cmocka_unit_test(a_device_that_erred_is_heard_again),
         cmocka_unit_test(a_timer_wakes_worker_0),
         cmocka_unit_test(what_is_held_when_the_engine_stops_is_dropped),
     };
