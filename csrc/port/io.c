@@ -143,6 +143,7 @@ void port_count_rx(const struct port *port, struct io *io, const struct port_cou
     stats_add(&stats->rx_bytes, count->bytes);
     stats_add(&stats->rx_gso, count->gso);
     stats_add(&stats->rx_csum_partial, count->partial);
+    io->turn_over = io_turn_over(io, count);
 }
 
 void port_count_tx(const struct port *port, struct io *io, const struct port_count *count)

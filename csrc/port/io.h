@@ -16,7 +16,7 @@ enum { TXQ_MAX = 256 };
  * it brings, and IO_SEGMENT_WORK for each packet that it is, or is cut into, on the way out. The packet that exceeds it is the
  * turn's last. Measured: a segment costs a microsecond or two to send, a super-packet ten to receive.
  */
-enum { IO_TURN_WORK = 128 << 10, IO_SEGMENT_WORK = 1024 };
+enum { IO_TURN_WORK = 96 << 10, IO_SEGMENT_WORK = 1024 };
 
 /* Packets on their way to one port. Flushed when full and at the end of each receive batch, always in order. */
 struct txq {
@@ -43,6 +43,7 @@ struct io {
     uint32_t late_n;
     struct port_stats *stats[DP_MAX_PORTS];  /* allocated at port attach, kept until the end; the underlay's always there */
     struct vsid_stats *vsid_stats;      /* by subnet index */
+    bool turn_over;                     /* the last turn was a whole one */
     uint8_t *bin;                       /* POOL_FRAME_MAX bytes that receive what has no slot */
 } __attribute__((aligned(64)));
 
@@ -107,6 +108,7 @@ static inline bool io_turn_over(const struct io *io, const struct port_count *co
     return count->packets >= io->batch_limit ||
            count->bytes + (count->packets + count->segments) * IO_SEGMENT_WORK >= IO_TURN_WORK;
 }
+/* Ends a turn. */
 void port_count_rx(const struct port *port, struct io *io, const struct port_count *count);
 void port_count_tx(const struct port *port, struct io *io, const struct port_count *count);
 /* Counts the batch's next packet, which came in at the port: it stays, or is dropped if there is a reason. */

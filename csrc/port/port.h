@@ -51,9 +51,12 @@ struct port_rxq {
     uint32_t id;
     int fd;                             /* readable when there are packets; -1: the worker asks every round */
     bool more;                          /* rx has ended with packets at hand that fd does not show */
-    /* The worker's: when it last had a turn; something came since it was last tidied; errors, see worker.c. */
+    /*
+     * The worker's: when it last had a turn, and whether that was a whole one; something came since it was last tidied;
+     * errors, see worker.c.
+     */
     uint32_t round;
-    bool used;
+    bool heavy, used;
     uint64_t pause, retry;
 };
 

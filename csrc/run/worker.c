@@ -68,7 +68,9 @@ static uint32_t worker_receive(struct worker *worker, struct port_rxq *rxq)
 {
     worker->io.batch.n = 0;
     rxq->round = worker->round;
+    worker->io.turn_over = false;
     uint32_t received = rxq->port->ops->rx(rxq, &worker->io);
+    rxq->heavy = worker->io.turn_over;
     worker_forward(worker, rxq->port);
     worker->received += received;
     worker->more |= rxq->more;
@@ -81,18 +83,19 @@ static uint32_t worker_receive(struct worker *worker, struct port_rxq *rxq)
 
 /* fn for each queue of the worker, of ports from *port on while fn says true; *port: where to go on, DP_MAX_PORTS: at the end. */
 static void worker_each_queue(struct worker *worker, uint32_t *port,
-                              bool (*fn)(struct worker *worker, struct port_rxq *rxq))
+                              bool (*fn)(struct worker *worker, struct port_rxq *rxq, void *ctx), void *ctx)
 {
     const struct dp *dp = worker->dp;
     for (bool go_on = true; go_on && *port < DP_MAX_PORTS; ++*port) {
         const struct port *at = dp_port(dp, *port);
         for (uint32_t q = worker->io.id; at && q < at->queues; q += dp->config.workers)
-            go_on &= fn(worker, at->rxqs[q]);
+            go_on &= fn(worker, at->rxqs[q], ctx);
     }
 }
 
-static bool worker_poll_queue(struct worker *worker, struct port_rxq *rxq)
+static bool worker_poll_queue(struct worker *worker, struct port_rxq *rxq, void *ctx)
 {
+    (void)ctx;
     worker_receive(worker, rxq);
     return true;
 }
@@ -103,7 +106,7 @@ uint32_t worker_round(struct worker *worker, uint64_t now)
     worker->received = 0;
     worker->io.now = now;
     worker_timers(worker);
-    worker_each_queue(worker, &port, worker_poll_queue);
+    worker_each_queue(worker, &port, worker_poll_queue, NULL);
     return worker->received;
 }
 
@@ -184,8 +187,9 @@ static void worker_pause(struct worker *worker, struct port_rxq *rxq)
         worker->retry = rxq->retry;
 }
 
-static bool worker_retry_queue(struct worker *worker, struct port_rxq *rxq)
+static bool worker_retry_queue(struct worker *worker, struct port_rxq *rxq, void *ctx)
 {
+    (void)ctx;
     if (rxq->retry && rxq->retry <= worker->io.now && !worker_epoll(worker, EPOLL_CTL_ADD, rxq))
         rxq->retry = 0;
     else if (rxq->retry && rxq->retry <= worker->io.now)
@@ -196,8 +200,9 @@ static bool worker_retry_queue(struct worker *worker, struct port_rxq *rxq)
 }
 
 /* Of queues that received since the last time; one port a call, so that no round is long. */
-static bool worker_tidy_queue(struct worker *worker, struct port_rxq *rxq)
+static bool worker_tidy_queue(struct worker *worker, struct port_rxq *rxq, void *ctx)
 {
+    (void)ctx;
     if (!rxq->used)
         return true;
     rxq->used = false;
@@ -207,28 +212,44 @@ static bool worker_tidy_queue(struct worker *worker, struct port_rxq *rxq)
     return false;
 }
 
-static bool worker_more_queue(struct worker *worker, struct port_rxq *rxq)
+/* What a round serves last: the queue that has waited longest of those whose last turn was a whole one. */
+struct worker_heavy {
+    struct port_rxq *rxq;
+    uint32_t events;
+};
+
+static void worker_turn(struct worker *worker, struct port_rxq *rxq, uint32_t events)
 {
-    if (rxq->more && rxq->round != worker->round)
-        worker_receive(worker, rxq);
-    worker->more |= rxq->more;
-    return true;
+    if (worker_receive(worker, rxq) == 0 && events & (EPOLLERR | EPOLLHUP))
+        worker_pause(worker, rxq);
 }
 
-static uint32_t worker_handle_event(struct worker *worker, const struct epoll_event *event)
+static void worker_offer(struct worker *worker, struct port_rxq *rxq, uint32_t events, struct worker_heavy *heavy)
+{
+    if (!rxq->heavy)
+        worker_turn(worker, rxq, events);
+    else if (!heavy->rxq || (int32_t)(rxq->round - heavy->rxq->round) < 0)
+        *heavy = (struct worker_heavy){rxq, events};
+}
+
+static void worker_handle_event(struct worker *worker, const struct epoll_event *event, struct worker_heavy *heavy)
 {
     if (event->data.u64 == WORKER_WAKE_EVENT) {
         wake_swallow(worker->wake_fd);
-        return 0;
+        return;
     }
     uint32_t queue = (uint32_t)event->data.u64;
     struct port *port = dp_port(worker->dp, (uint32_t)(event->data.u64 >> 32));
-    if (!port || queue >= port->queues)
-        return 0;
-    uint32_t received = worker_receive(worker, port->rxqs[queue]);
-    if (received == 0 && event->events & (EPOLLERR | EPOLLHUP))
-        worker_pause(worker, port->rxqs[queue]);
-    return received;
+    if (port && queue < port->queues)
+        worker_offer(worker, port->rxqs[queue], event->events, heavy);
+}
+
+static bool worker_offer_more(struct worker *worker, struct port_rxq *rxq, void *heavy)
+{
+    if (rxq->more)
+        worker_offer(worker, rxq, 0, heavy);
+    worker->more |= rxq->more;
+    return true;
 }
 
 /* What is due of the queues themselves. */
@@ -237,10 +258,10 @@ static void worker_upkeep(struct worker *worker)
     uint32_t port = 0;
     if (worker->io.now >= worker->retry) {
         worker->retry = UINT64_MAX;
-        worker_each_queue(worker, &port, worker_retry_queue);
+        worker_each_queue(worker, &port, worker_retry_queue, NULL);
     }
     if (worker->io.now >= worker->tidy) {
-        worker_each_queue(worker, &worker->tidy_port, worker_tidy_queue);
+        worker_each_queue(worker, &worker->tidy_port, worker_tidy_queue, NULL);
         if (worker->tidy_port == DP_MAX_PORTS) {
             worker->tidy_port = 0;
             worker->tidy = UINT64_MAX;
@@ -249,20 +270,24 @@ static void worker_upkeep(struct worker *worker)
 }
 
 /*
- * One turn of every queue that has packets: the kernel hands out ready descriptors in turn, so that none starves, and the
- * length of a turn is bounded (io_turn_over()).
+ * A turn of every queue that has packets, but of those that used up their last turn only one, the others stay ready. So a
+ * packet of a queue that has little waits for a single turn of any other, whose length is bounded (io_turn_over()), however
+ * many of them flood; and those share what is left in turns.
  */
 static void worker_turns(struct worker *worker, const struct epoll_event *events, int n)
 {
+    struct worker_heavy heavy = {0};
     uint32_t port = 0;
     worker->received = 0;
     worker->round++;
-    bool more = worker->more;
-    worker->more = false;
     for (int i = 0; i < n; i++)
-        worker_handle_event(worker, &events[i]);
-    if (more)
-        worker_each_queue(worker, &port, worker_more_queue);
+        worker_handle_event(worker, &events[i], &heavy);
+    if (worker->more) {
+        worker->more = false;
+        worker_each_queue(worker, &port, worker_offer_more, &heavy);
+    }
+    if (heavy.rxq)
+        worker_turn(worker, heavy.rxq, heavy.events);
     if (worker->received && worker->tidy == UINT64_MAX)
         worker->tidy = worker->io.now + WORKER_TIDY_NS;
 }
@@ -286,7 +311,7 @@ void *worker_main(void *arg)
         qsbr_quiescent(worker->reader);
         if (worker->received)
             last = worker->io.now;
-        busy = worker->more || worker->received || worker->io.now - last < spin;
+        busy = worker->received || worker->io.now - last < spin;
     }
     qsbr_offline(worker->reader);
     return NULL;
