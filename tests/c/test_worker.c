@@ -70,7 +70,7 @@ enum { FRAMES = 20000, AHEAD = 150 };
 
 struct flow {
     struct device *from, *to;
-    uint8_t to_port;
+    uint8_t to_port, source;
     int queue;
     uint32_t sent, got, wrong, last;
 };
@@ -82,6 +82,7 @@ static bool flow_send(struct flow *flow)
     frame[0] = 2, frame[4] = HUB_SEND, frame[5] = flow->to_port;
     put32(frame + 6, flow->sent);
     frame[10] = (uint8_t)flow->queue;
+    frame[11] = flow->source;
     if (send(flow->from->peer[flow->queue], bytes, HDR + len, 0) != (ssize_t)(HDR + len))
         return false;
     flow->sent++;
@@ -244,6 +245,38 @@ static void a_dead_device_does_not_keep_a_worker_awake(void **state)
 }
 
 /* The descriptor becomes a live device again behind our back, as one does that goes down and up between read and poll. */
+/* Two floods take turns, and a third port's only frame waits for no more than one of each. */
+static void queues_take_turns(enum dp_port_kind kind)
+{
+    enum { FLOOD = 400, MOST = 2 * DP_BATCH };
+    struct device d[4] = {device_open(), device_open(), device_open(), device_open()};
+    struct flow flows[3];
+    uint32_t got[3] = {0};
+    start(1, 0);
+    for (uint32_t id = 1; id <= 4; id++)
+        assert_int_equal(hub_attach(id, kind, 0, 1, d[id - 1].ours), DP_OK);
+    for (int i = 0; i < 3; i++) {
+        flows[i] = (struct flow){.from = &d[i], .to = &d[3], .to_port = 4, .source = (uint8_t)i};
+        while (flows[i].sent < (i == 2 ? 1 : FLOOD))
+            assert_true(flow_send(&flows[i]));
+    }
+    assert_int_equal(dp_start(hub), DP_OK);
+    for (uint32_t n = 0; n < 2 * FLOOD + 1; n++) {
+        uint8_t bytes[HDR + 2048];
+        assert_true(readable(d[3].peer[0]));
+        assert_true(recv(d[3].peer[0], bytes, sizeof bytes, 0) > HDR);
+        got[bytes[HDR + 11]]++;
+        assert_true(got[0] <= got[1] + MOST && got[1] <= got[0] + MOST);
+        assert_true(n < MOST || got[2] == 1);
+    }
+    hub_end();
+    for (int i = 0; i < 4; i++)
+        device_close(&d[i]);
+}
+
+static void tap_queues_take_turns(void **state) { (void)state, queues_take_turns(DP_PORT_TAP); }
+static void packet_queues_take_turns(void **state) { (void)state, queues_take_turns(DP_PORT_PACKET); }
+
 static void a_device_that_erred_is_heard_again(void **state)
 {
     (void)state;
@@ -321,6 +354,8 @@ int main(void)
         cmocka_unit_test(ports_come_and_go_under_traffic),
         cmocka_unit_test(an_idle_worker_sleeps),
         cmocka_unit_test(a_dead_device_does_not_keep_a_worker_awake),
+        cmocka_unit_test(tap_queues_take_turns),
+        cmocka_unit_test(packet_queues_take_turns),
         cmocka_unit_test(a_device_that_erred_is_heard_again),
         cmocka_unit_test(a_timer_wakes_worker_0),
         cmocka_unit_test(what_is_held_when_the_engine_stops_is_dropped),
