@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stddef.h>
+#include <string.h>
 
 /* Sum of `len` bytes, from an even offset of what is summed; a zero is thought behind an odd last byte. */
 uint64_t csum_add(const void *bytes, size_t len, uint64_t sum);
@@ -30,6 +31,19 @@ static inline uint16_t csum_update(uint16_t field, uint64_t from, uint64_t to)
 
 /* Verifies the IPv4 header at `header` (hlen bytes): true when it sums to 0xffff. */
 bool csum_ip4_ok(const uint8_t *header, unsigned hlen);
+/* The same of a header without options. */
+static inline bool csum_ip4_plain_ok(const uint8_t *header)
+{
+    uint64_t sum, b;
+    uint32_t c;
+    memcpy(&sum, header, 8), memcpy(&b, header + 8, 8), memcpy(&c, header + 16, 4);
+    sum += b, sum += sum < b;           /* carries come round (RFC 1071 section 2) */
+    sum += c, sum += sum < c;
+    sum += sum << 32 | sum >> 32;       /* both halves' sum with its carry, in the upper half */
+    uint32_t half = (uint32_t)(sum >> 32);
+    half += half << 16 | half >> 16;
+    return half >> 16 == 0xffff;
+}
 uint32_t csum_crc32c(uint32_t crc, const void *bytes, size_t len);
 
 #endif

@@ -34,7 +34,7 @@ enum { ND_RS = 133, ND_RA = 134, ND_NS = 135, ND_NA = 136, ND_REDIRECT = 137, ND
 enum { ND_NA_ROUTER = 0x80, ND_NA_SOLICITED = 0x40, ND_NA_OVERRIDE = 0x20 };
 enum { MLD_QUERY = 130, MLD_REPORT = 131, MLD_DONE = 132, MLD2_REPORT = 143 };
 enum { GRE_C = 0x8000, GRE_K = 0x2000, GRE_S = 0x1000, GRE_BITS_1_4_5 = 0x4c00, GRE_VERSION = 0x0007, GRE_TEB = 0x6558 };
-enum { VSID_MIN = 0x1000, VSID_MAX = 0xfffffe };    /* RFC 7637 section 3.3: 0..0xFFF reserved, 0xFFFFFF vendor NVE */
+enum { VSID_MIN = 0x1000, VSID_MAX = 0xfffffe };    /* RFC 7637 section 3.4: 0..0xFFF reserved, 0xFFFFFF vendor NVE */
 
 static inline uint16_t get16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
 static inline uint32_t get32(const uint8_t *p) { uint32_t v; memcpy(&v, p, 4); return __builtin_bswap32(v); }

@@ -15,6 +15,9 @@ struct host {
     const port_slot *ports;
     struct port *underlay;              /* NULL: it has no device */
     struct neigh_table *neigh;
+    uint32_t underlay_mtu;              /* UINT32_MAX without one */
+    uint32_t underlay_frame;            /* bytes of an inner frame that fits into it in the longest header */
+    uint8_t flowid_mask;                /* 0: FlowIDs are off */
 };
 
 #endif

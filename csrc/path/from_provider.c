@@ -1,403 +1,315 @@
 /*
- * from_provider.c: provider to tenant (README.md section 3). Passes over the batch: parse the outer packet and start the lookup of its
- * PAs; finish that, pop, check what is inside and start the lookup of both CAs; finish those and carry out, in order. Only the last
- * has effects that other packets can see.
+ * from_provider.c: provider to tenant (README.md section 3). Passes over the batch: compare with what our tunnels look like, or parse;
+ * pop, check, and begin the lookup of two CAs or two PAs; answer all lookups; carry out, in order. A packet that fails a check
+ * leaves the batch. Only the last pass has effects that other packets can see. What is rare is in from_provider_rest.c.
  */
 #include "base/csum.h"
-#include "host/provider.h"
+#include "path/from_provider.h"
+#include "path/local.h"
 #include "path/path.h"
 #include "pkt/offload.h"
 #include "pkt/parse.h"
 #include "step/arpnd.h"
-#include "step/icmp.h"
-#include "step/nvgre.h"
-#include "step/proxy.h"
 #include "step/rewrite.h"
-#include "table/lookup.h"
-#include "table/map_inline.h"
+#include "table/lookup_batch.h"
 
-enum step { STEP_NONE = 0, STEP_PA, STEP_ARP, STEP_ND, STEP_ECHO, STEP_REWRITE, STEP_POPPED, STEP_POPPED_ARP, STEP_POPPED_ND };
+/* ---- what a tunnel's outer header looks like: 42 or 62 bytes, in two vectors that may overlap */
 
-struct lookup {
-    uint64_t key[3];
-    uint64_t hash;
-    struct map_value value;
+/*
+ * From a unicast MAC to ours, to our first shared PA, no options, no fragment, GRE as RFC 7637 section 3.2 has it: flags and version
+ * but for the bits that are ignored. README.md 3.1, 3.4, 3.6, 3.8. The header's first 32 bytes, then its last 32.
+ */
+enum { PROVIDER_LAST4 = 32 - (NVGRE4_LEN - 32), PROVIDER_LAST6 = 32 - (NVGRE6_LEN - 32) };     /* a byte's place among the last */
+
+struct provider_image {
+    uint8_t bytes[64];
 };
 
-/* What is known of one packet of the batch. */
-struct decision {
-    struct lookup from, to;         /* of the PAs, then of the inner CAs */
-    uint32_t sender;                /* act of the outer source: the next hop back to its host */
-    uint32_t subnet;                /* of the VSID, index */
-    uint8_t step;                   /* enum step */
-    uint8_t outer_tos;
+static const struct provider_image provider_mask4 = {{
+    [0] = 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, [6] = 1, [12] = 0xff, 0xff, 0xff, [20] = 0xbf, 0xff, [23] = 0xff,
+    [PROVIDER_LAST4 + 30] = 0xff, 0xff, 0xff, 0xff, [PROVIDER_LAST4 + 34] = 0xfc, 0x07, 0xff, 0xff,
+}};
+static const struct provider_image provider_want4 = {{
+    [12] = 8, 0, 0x45, [23] = PROTO_GRE, [PROVIDER_LAST4 + 34] = GRE_K >> 8, 0, 0x65, 0x58,
+}};
+static const struct provider_image provider_mask6 = {{
+    [0] = 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, [6] = 1, [12] = 0xff, 0xff, 0xf0, [20] = 0xff,
+    [PROVIDER_LAST6 + 38] = 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+    [PROVIDER_LAST6 + 54] = 0xfc, 0x07, 0xff, 0xff,
+}};
+static const struct provider_image provider_want6 = {{
+    [12] = 0x86, 0xdd, 0x60, [20] = PROTO_GRE, [PROVIDER_LAST6 + 54] = GRE_K >> 8, 0, 0x65, 0x58,
+}};
+
+struct provider_batch {
+    struct provider p;
+    struct provider_image want4, want6;
+    const struct map_view *pas4, *pas6, *records4, *records6;
 };
 
-struct context {
-    const struct host *host;
-    const struct tables *tables;
-    struct port *in;
-    const struct map_view *pas4, *pas6, *records4, *records6, *subnets;
-};
-
-static inline void start4(const struct map_view *view, struct lookup *l, uint64_t key)
+/* To this MAC and PA, which is `len` bytes long. Without a PA nothing looks like it. */
+static inline void provider_expect(struct provider_image *want, const struct provider_image *like, const uint8_t *mac,
+                                   const uint8_t *pa, unsigned at, unsigned len)
 {
-    l->key[0] = key;
-    l->hash = map_hash1(view, key);
-    map_prefetch(view, l->hash);
+    *want = *like;
+    memcpy(want->bytes, mac, 6);
+    memcpy(want->bytes + at, pa, len);
+    if (is_any(len == 4 ? DP_IPV4 : DP_IPV6, pa))
+        want->bytes[11] = 1;            /* where the mask has no bit */
 }
 
-static inline void start6(const struct map_view *view, struct lookup *l)
+static inline __attribute__((always_inline)) bool provider_looks(const struct provider_image *image,
+                                                                 const struct provider_image *masks, const uint8_t *data,
+                                                                 unsigned len)
 {
-    l->hash = map_hash3(view, l->key);
-    map_prefetch(view, l->hash);
+    const __m256i *want = (const __m256i *)(const void *)image, *mask = (const __m256i *)(const void *)masks;
+    __m256i a = _mm256_loadu_si256((const __m256i *)(const void *)data);
+    __m256i b = _mm256_loadu_si256((const __m256i *)(const void *)(data + len - 32));
+    a = _mm256_xor_si256(_mm256_and_si256(a, _mm256_loadu_si256(mask)), _mm256_loadu_si256(want));
+    b = _mm256_xor_si256(_mm256_and_si256(b, _mm256_loadu_si256(mask + 1)), _mm256_loadu_si256(want + 1));
+    __m256i wrong = _mm256_or_si256(a, b);
+    return _mm256_testz_si256(wrong, wrong);
 }
 
-/* A record that is not where it was looked for first comes into the cache as well. */
-static inline void settle(const struct map_view *view4, const struct map_view *view6, unsigned family, struct lookup *l)
+/* ---- pass 1 */
+
+/* Both ends of a packet, in PA space (vsid 0) or in a subnet. */
+static inline __attribute__((always_inline)) void provider_look(struct provider_pkt *d, const struct map_view *view4,
+                                                                const struct map_view *view6, uint32_t vsid)
 {
-    l->hash = family == DP_IPV4 ? map_settle1(view4, l->key[0], l->hash) : map_settle3(view6, l->key, l->hash);
+    const uint8_t *source = pkt_source(d->pkt), *destination = pkt_destination(d->pkt);
+    d->wide = d->pkt->l3_type == PKT_L3_IP6;
+    if (__builtin_expect(!d->wide, 1)) {
+        d->look_from.key[0] = vsid ? key_ca4(vsid, source) : key_pa4(source);
+        d->look_to.key[0] = vsid ? key_ca4(vsid, destination) : key_pa4(destination);
+        lookup_begin(&d->look_from, view4, 1);
+        lookup_begin(&d->look_to, view4, 1);
+    } else {
+        key_ca6(d->look_from.key, vsid, source);
+        key_ca6(d->look_to.key, vsid, destination);
+        lookup_begin(&d->look_from, view6, 3);
+        lookup_begin(&d->look_to, view6, 3);
+    }
 }
 
-static inline void finish(const struct map_view *view4, const struct map_view *view6, unsigned family, struct lookup *l)
+/* The inner frame begins. What it is, or why it can't be that; nobody has looked at who sent it. */
+static inline __attribute__((always_inline)) enum drop provider_inner(struct pkt *pkt, struct provider_pkt *d)
 {
-    bool hit = family == DP_IPV4 ? map_find1(view4, l->key[0], l->hash, &l->value) : map_find3(view6, l->key, l->hash, &l->value);
-    if (!hit)
-        l->value.act = 0;
+    enum drop drop;
+    d->step = PROVIDER_POPPED;
+    if (__builtin_expect(!parse_plain(pkt, DP_IPV4), 0) && !parse_plain(pkt, DP_IPV6)) {
+        if ((drop = parse_frame(pkt)))
+            return drop;
+        if (pkt->flags & PKT_VLAN)
+            return DROP_INNER_VLAN;
+        if (pkt->l3_type == PKT_L3_ARP)
+            d->step = PROVIDER_POPPED_ARP;
+        else if (arpnd_is_nd(pkt))
+            d->step = PROVIDER_POPPED_ND;
+    }
+    return DROP_NONE;
 }
 
-/* Pass 1: the outer packet, and which PAs to look for. */
-static inline enum drop check_outer(const struct context *c, struct pkt *pkt, struct decision *d)
+/*
+ * Pops what looks like a tunnel of ours, if it is, and whole in its first slot: false, and nothing has happened, if it takes a closer look.
+ * `len` bytes of outer header; `end`: where the outer packet ends. The packet may have been dropped then: pkt is NULL.
+ */
+static inline __attribute__((always_inline)) bool provider_pop(struct provider_batch *b, struct pkt **pkt, struct provider_pkt *d,
+                                                               unsigned len, uint32_t end)
 {
-    enum drop drop = parse_frame(pkt);
+    struct pkt *p = *pkt;
+    uint32_t vsid = get32(p->data + len - 4) >> 8, subnet = provider_subnet(&b->p, vsid);
+    if (end > p->head || end < len || subnet == INDEX_NONE || pkt_offloaded(p))
+        return false;
+    d->outer = p->data;
+    d->outer_len = (uint8_t)len;
+    d->outer_tos = len == NVGRE4_LEN ? p->data[15] : (uint8_t)(p->data[14] << 4 | p->data[15] >> 4);
+    d->sender = 0;
+    d->subnet = subnet;
+    p->data += len;
+    p->len = p->head = (uint16_t)(end - len);
+    enum drop drop = provider_inner(p, d);
+    if (__builtin_expect(drop, 0)) {
+        provider_drop_inner(&b->p, p, d, drop);
+        *pkt = NULL;
+    } else if (__builtin_expect(d->step == PROVIDER_POPPED, 1)) {
+        provider_look(d, b->records4, b->records6, vsid);
+    }
+    return true;
+}
+
+/* Any other packet. */
+static __attribute__((noinline)) enum drop provider_check(struct provider_batch *b, struct pkt *pkt, struct provider_pkt *d)
+{
+    enum drop drop = parse_plain(pkt, DP_IPV4) || parse_plain(pkt, DP_IPV6) ? DROP_NONE : parse_frame(pkt);
     if (drop)
         return drop;
     if (pkt->flags & PKT_VLAN)
         return DROP_UNDERLAY_VLAN;
-    if (!mac_equal(pkt->data, c->in->mac) && !(mac_is_group(pkt->data) && (pkt->l3_type == PKT_L3_ARP || arpnd_is_nd(pkt))))
+    bool arp = pkt->l3_type == PKT_L3_ARP, nd = arpnd_is_nd(pkt);
+    if (!mac_equal(pkt->data, b->p.in->mac) && !(mac_is_group(pkt->data) && (arp || nd)))
         return DROP_UNDERLAY_DST_MAC;
     if (mac_is_group(pkt->data + 6))
         return DROP_UNDERLAY_SRC_MAC;
-    d->step = STEP_PA;
-    if (__builtin_expect(pkt->l3_type == PKT_L3_IP4, 1)) {
-        start4(c->pas4, &d->from, key_pa4(pkt_source(pkt)));
-        start4(c->pas4, &d->to, key_pa4(pkt_destination(pkt)));
-    } else if (pkt->l3_type == PKT_L3_ARP) {
-        d->step = STEP_ARP;
-    } else if (pkt->l4_proto == PROTO_ICMP6 && arpnd_is_nd(pkt)) {
-        d->step = STEP_ND;
-    } else {
-        key_pa6(d->from.key, pkt_source(pkt));
-        key_pa6(d->to.key, pkt_destination(pkt));
-        start6(c->pas6, &d->from);
-        start6(c->pas6, &d->to);
-    }
+    d->step = arp ? PROVIDER_ARP : nd ? PROVIDER_ND : PROVIDER_PA;
+    if (d->step == PROVIDER_PA)
+        provider_look(d, b->pas4, b->pas6, 0);
     return DROP_NONE;
 }
 
-/* Pops the tunnel: the inner frame, parsed, or a reason. */
-static inline enum drop pop(const struct context *c, struct pkt *pkt, struct decision *d)
+/* False: the packet has left the batch. */
+static inline __attribute__((always_inline)) bool provider_start(struct provider_batch *b, struct pkt *pkt,
+                                                                 struct provider_pkt *d)
 {
-    uint32_t vsid;
-    uint16_t outer_len;
-    struct map_value subnet;
-    enum drop drop = nvgre_check(pkt, &vsid, &outer_len);
-    if (drop)
-        return drop;
-    if (!map_find1(c->subnets, vsid, map_hash1(c->subnets, vsid), &subnet))
-        return DROP_VSID_UNKNOWN;
-    if (act_kind(d->from.value.act) != ACT_PA_HOST)
-        return DROP_OUTER_SOURCE;
-    d->subnet = act_index(subnet.act);
-    d->sender = d->from.value.act;
-    d->outer_tos = pkt->tos;
-    pkt_trim(pkt, pkt->l3_end);
-    pkt_pop(pkt, outer_len);
-    drop = parse_frame(pkt);
-    if (drop)
-        return drop;
-    if (pkt->flags & PKT_VLAN)
-        return DROP_INNER_VLAN;
-    if (__builtin_expect((pkt->flags & PKT_PARTIAL) || pkt->gso, 0))
-        return offload_check(c->host->io->pool.arena, pkt);
-    return DROP_NONE;
-}
-
-static inline enum drop pop_and_start(const struct context *c, struct pkt *pkt, struct decision *d)
-{
-    enum drop drop = pop(c, pkt, d);
-    if (drop)
-        return drop;
-    uint32_t vsid = c->tables->subnets[d->subnet].vsid;
-    if (__builtin_expect(pkt->l3_type == PKT_L3_ARP, 0)) {
-        d->step = STEP_POPPED_ARP;
-    } else if (__builtin_expect(pkt->l4_proto == PROTO_ICMP6, 0) && arpnd_is_nd(pkt)) {
-        d->step = STEP_POPPED_ND;
-    } else if (pkt->l3_type == PKT_L3_IP4) {
-        d->step = STEP_POPPED;
-        start4(c->records4, &d->from, key_ca4(vsid, pkt_source(pkt)));
-        start4(c->records4, &d->to, key_ca4(vsid, pkt_destination(pkt)));
-    } else {
-        d->step = STEP_POPPED;
-        key_ca6(d->from.key, vsid, pkt_source(pkt));
-        key_ca6(d->to.key, vsid, pkt_destination(pkt));
-        start6(c->records6, &d->from);
-        start6(c->records6, &d->to);
+    const uint8_t *p = pkt->data;
+    d->pkt = pkt;
+    if (__builtin_expect(provider_looks(&b->want4, &provider_mask4, p, NVGRE4_LEN) && csum_ip4_plain_ok(p + ETH_LEN), 1)) {
+        if (provider_pop(b, &pkt, d, NVGRE4_LEN, ETH_LEN + get16(p + ETH_LEN + 2)))
+            return pkt;
+    } else if (provider_looks(&b->want6, &provider_mask6, p, NVGRE6_LEN)) {
+        if (provider_pop(b, &pkt, d, NVGRE6_LEN, ETH_LEN + IP6_LEN + get16(p + ETH_LEN + 4)))
+            return pkt;
     }
-    return DROP_NONE;
+    return !io_dropped(b->p.host->io, pkt, provider_check(b, pkt, d));
 }
 
-/* Pass 2: whose PAs these are, and so what the packet is. */
-static inline enum drop check_pas(const struct context *c, struct pkt *pkt, struct decision *d)
+/* ---- pass 2: the answers, and what they refer to on its way into the cache */
+
+static const struct map_view *provider_view(const struct provider_batch *b, const struct provider_pkt *d)
 {
-    finish(c->pas4, c->pas6, pkt->l3_type, &d->to);
-    finish(c->pas4, c->pas6, pkt->l3_type, &d->from);
-    if (act_kind(d->to.value.act) == ACT_PA_REWRITE && lookup_host(c->tables, d->to.value.act) == c->tables->self_host) {
-        d->step = STEP_REWRITE;
-        return DROP_NONE;
+    if (d->step == PROVIDER_PA)
+        return d->wide ? b->pas6 : b->pas4;
+    return d->wide ? b->records6 : b->records4;
+}
+
+/* at[]: twice the packet's place, and one more for its destination. */
+static __attribute__((noinline)) void provider_look_further(const struct provider_batch *b, struct provider_pkt *pkts,
+                                                            uint8_t *at, uint32_t n)
+{
+    uint64_t hash[2 * DP_BATCH];
+    uint32_t m = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct provider_pkt *d = &pkts[at[i] / 2];
+        const struct lookup *l = at[i] % 2 ? &d->look_to : &d->look_from;
+        at[m] = at[i];
+        m += lookup_fetch(l, provider_view(b, d), d->wide ? 3 : 1, &hash[m]);
     }
-    if (act_kind(d->to.value.act) != ACT_PA_SELF)
-        return DROP_UNDERLAY_NOT_OURS;
-    if (pkt->l3_type == PKT_L3_IP4 && !csum_ip4_ok(pkt->data + pkt->l3, (unsigned)(pkt->l4 - pkt->l3)))
-        return DROP_OUTER_CHECKSUM;
-    if (pkt->flags & PKT_FRAGMENT)
-        return DROP_OUTER_FRAGMENT;
-    if (__builtin_expect(pkt->l4_proto == PROTO_GRE, 1))
-        return pop_and_start(c, pkt, d);
-    d->step = STEP_ECHO;
-    return icmp_is_echo(pkt) ? DROP_NONE : DROP_PA_PROTOCOL;
-}
-
-/* Who may speak for a source CA that has no record in the VSID itself. */
-static enum drop check_source_beyond(const struct context *c, const struct decision *d, unsigned family, const uint8_t *ca, const uint8_t *mac)
-{
-    const struct subnet *subnet = &c->tables->subnets[d->subnet];
-    uint32_t sender = lookup_host(c->tables, d->sender), vsid = subnet->vsid;
-    uint32_t act = tables_route(c->tables, subnet->rdid, family, ca);
-    struct map_value record = {0};
-    bool own = false;           /* the record found is the CA's own */
-    if (act_kind(act) == ACT_VIA) {
-        const struct via *via = &c->tables->vias[act_index(act)];
-        vsid = via->vsid;
-        record = lookup_record(c->tables, vsid, family, via->ca);
-    } else if (act_kind(act) == ACT_ONLINK) {
-        vsid = c->tables->subnets[act_index(act)].vsid;
-        if (vsid != subnet->vsid)
-            record = lookup_record(c->tables, vsid, family, ca);
-        own = act_kind(record.act) != ACT_GATEWAY && record.act;
-        if (!record.act)
-            record = lookup_wildcard(c->tables, vsid, family);
-    } else {
-        record = lookup_wildcard(c->tables, vsid, family);
+    for (uint32_t i = 0; i < m; i++) {
+        struct provider_pkt *d = &pkts[at[i] / 2];
+        const struct lookup *l = at[i] % 2 ? &d->look_to : &d->look_from;
+        struct lookup_answer *answer = at[i] % 2 ? &d->to : &d->from;
+        lookup_finish(l, provider_view(b, d), d->wide ? 3 : 1, hash[i], answer);
+        lookup_prefetch(b->p.tables, answer->act);
     }
-    if (!record.act || lookup_host(c->tables, record.act) != sender)
-        return own ? DROP_INNER_SOURCE_HOST : DROP_INNER_SOURCE;
-    const uint8_t *expected = vsid == subnet->vsid ? record.mac : c->tables->router_mac;
-    return mac_equal(mac, expected) ? DROP_NONE : DROP_INNER_SRC_MAC;
 }
 
-/* README.md 3.9. `record` is what (VSID, ca) yields. */
-static inline enum drop check_source(const struct context *c, const struct decision *d, const struct map_value *record, unsigned family,
-                                     const uint8_t *ca, const uint8_t *mac)
+static inline __attribute__((always_inline)) void provider_look_up(const struct provider_batch *b, struct provider_pkt *pkts,
+                                                                   uint32_t n)
 {
-    if (__builtin_expect(act_kind(record->act) == ACT_NONE, 0))
-        return check_source_beyond(c, d, family, ca, mac);
-    if (act_kind(record->act) == ACT_GATEWAY)
-        return DROP_INNER_SOURCE;
-    bool same_hop = act_kind(record->act) == ACT_NVGRE && act_index(record->act) == act_index(d->sender);
-    if (!same_hop && lookup_host(c->tables, record->act) != lookup_host(c->tables, d->sender))
-        return DROP_INNER_SOURCE_HOST;
-    return mac_equal(mac, record->mac) ? DROP_NONE : DROP_INNER_SRC_MAC;
+    uint8_t further[2 * DP_BATCH];
+    const struct tables *t = b->p.tables;
+    uint32_t m = 0, last_from = 0, last_to = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        struct provider_pkt *d = &pkts[i];
+        bool from, to;
+        if (__builtin_expect(d->step > PROVIDER_PA, 0))
+            continue;
+        if (__builtin_expect(!d->wide, 1)) {
+            from = lookup_first(&d->look_from, 1, t, &last_from, &d->from);
+            to = lookup_first(&d->look_to, 1, t, &last_to, &d->to);
+        } else {
+            from = lookup_first(&d->look_from, 3, t, &last_from, &d->from);
+            to = lookup_first(&d->look_to, 3, t, &last_to, &d->to);
+        }
+        further[m] = (uint8_t)(2 * i);
+        m += !from;
+        further[m] = (uint8_t)(2 * i + 1);
+        m += !to;
+    }
+    if (m)
+        provider_look_further(b, pkts, further, m);
 }
 
-/* No record for the inner destination: a prefix routed to a local CA, or the subnet's local wildcard. */
-static struct map_value destination_beyond(const struct context *c, const struct decision *d, unsigned family, const uint8_t *ca)
+/* ---- pass 3 */
+
+/* The packet comes from where its source lives: the record's next hop is the way back to the PA that sent it. */
+static inline __attribute__((always_inline)) bool provider_is_home(const struct provider *p, const struct provider_pkt *d)
 {
-    const struct subnet *subnet = &c->tables->subnets[d->subnet];
-    uint32_t act = tables_route(c->tables, subnet->rdid, family, ca);
-    struct map_value record = {0};
-    if (act_kind(act) == ACT_VIA && c->tables->vias[act_index(act)].vsid == subnet->vsid)
-        record = lookup_record(c->tables, subnet->vsid, family, c->tables->vias[act_index(act)].ca);
-    if (act_kind(record.act) != ACT_LOCAL)
-        record = lookup_wildcard(c->tables, subnet->vsid, family);
-    return act_kind(record.act) == ACT_LOCAL ? record : (struct map_value){0};
+    if (act_kind(d->from.act) != ACT_NVGRE)
+        return false;
+    const struct next_hop *nh = &p->tables->next_hops[act_index(d->from.act)];
+    if (__builtin_expect(d->outer_len == NVGRE4_LEN, 1))
+        return nh->header_len == NVGRE4_LEN && load32(nh->header + 30) == load32(d->outer + ETH_LEN + 12);
+    const uint8_t *source = d->outer + ETH_LEN + 8;
+    return nh->header_len == NVGRE6_LEN && load64(nh->pa) == load64(source) && load64(nh->pa + 8) == load64(source + 8);
 }
 
-static inline enum drop check_destination(const struct context *c, struct pkt *pkt, struct decision *d)
+static inline __attribute__((always_inline)) void provider_carry_popped(const struct provider *p, struct provider_pkt *d)
 {
-    if (__builtin_expect(d->to.value.act == 0, 0))
-        d->to.value = destination_beyond(c, d, pkt->l3_type, pkt_destination(pkt));
-    enum act kind = act_kind(d->to.value.act);
-    if (__builtin_expect(kind != ACT_LOCAL, 0))
-        return kind == ACT_NONE ? DROP_NO_RECORD : kind == ACT_GATEWAY ? DROP_ROUTER_LOCAL : DROP_NOT_LOCAL;
-    if (!mac_equal(pkt->data, d->to.value.mac))
-        return DROP_INNER_DST_MAC;
-    return nvgre_ecn(pkt, d->outer_tos) ? DROP_NONE : DROP_ECN;
-}
-
-static inline void carry_popped(const struct context *c, struct pkt *pkt, struct decision *d)
-{
-    enum drop drop;
-    const uint8_t *source = pkt_source(pkt);
-    if (is_any(pkt->l3_type, source) || (pkt->l3_type == PKT_L3_IP6 && is_link_local(source)))
-        drop = DROP_INNER_SOURCE;
+    struct pkt *pkt = d->pkt;
+    uint64_t to = load64(pkt->data) & PROVIDER_MAC, from = load64(pkt->data + 6) & PROVIDER_MAC;
+    bool plain = act_kind(d->to.act) == ACT_LOCAL && to == d->to.mac && from == d->from.mac && provider_is_home(p, d) &&
+                 !is_any(pkt->l3_type, pkt_source(pkt)) && is_host(pkt->l3_type, pkt_destination(pkt));
+    if (__builtin_expect(!plain, 0) && provider_refused(p, d))
+        return;
+    if (__builtin_expect(d->outer_tos & 3, 0) && !nvgre_ecn(pkt, d->outer_tos))
+        io_drop(p->host->io, pkt, DROP_ECN);
     else
-        drop = check_source(c, d, &d->from.value, pkt->l3_type, source, pkt->data + 6);
-    if (!drop && mac_is_group(pkt->data))
-        drop = DROP_MULTICAST;
-    if (!drop && !is_host(pkt->l3_type, pkt_destination(pkt)))
-        drop = DROP_NO_RECORD;
-    if (!drop)
-        drop = check_destination(c, pkt, d);
-    if (!io_dropped(c->host->io, pkt, drop))
-        local_deliver(c->host, pkt, act_index(d->to.value.act), d->subnet);
+        local_deliver(p->host, pkt, act_index(d->to.act), d->subnet);
 }
 
-/* What a request from the tunnel becomes: its answer goes back to the host that sent it. */
-static void answer(const struct context *c, struct pkt *pkt, const struct decision *d, struct proxy_verdict verdict)
+static inline __attribute__((always_inline)) void provider_carry_rewrite(struct provider *p, struct provider_pkt *d)
 {
-    const struct next_hop *nh = &c->tables->next_hops[act_index(d->sender)];
-    if (verdict.action == PROXY_DROP)
-        io_drop(c->host->io, pkt, verdict.drop);
-    else if (verdict.action == PROXY_CONSUME)
-        io_consume(c->host->io, pkt);
-    else
-        underlay_answer(c->host, pkt, nh, c->tables->subnets[d->subnet].vsid,
-                        d->step == STEP_POPPED_ARP ? 0 : parse_flowid(parse_flow(pkt)));
-}
-
-static void carry_popped_arp(const struct context *c, struct pkt *pkt, const struct decision *d)
-{
-    const uint8_t *arp = pkt->data + pkt->l3;
-    const struct subnet *subnet = &c->tables->subnets[d->subnet];
-    struct map_value record = lookup_record(c->tables, subnet->vsid, DP_IPV4, arp + 14);
-    enum drop drop = load32(arp + 14) == 0 ? DROP_INNER_SOURCE : check_source(c, d, &record, DP_IPV4, arp + 14, arp + 8);
-    if (!drop && !mac_equal(pkt->data + 6, arp + 8))
-        drop = DROP_INNER_SRC_MAC;
-    if (!io_dropped(c->host->io, pkt, drop))
-        answer(c, pkt, d, proxy_tunnel_arp(c->tables, subnet, pkt));
-}
-
-static enum drop check_nd_source(const struct context *c, const struct pkt *pkt, const struct decision *d)
-{
-    const struct subnet *subnet = &c->tables->subnets[d->subnet];
-    const uint8_t *source = pkt_source(pkt), *mac = pkt->data + 6, *lladdr;
-    uint8_t type = pkt->data[pkt->l4];
-    if (!arpnd_nd_valid(pkt, &lladdr))
-        return DROP_ND_MALFORMED;
-    if (type == ND_RA || type == ND_REDIRECT)
-        return DROP_ND_ROUTER;
-    if (is_any(DP_IPV6, source))
-        return DROP_INNER_SOURCE;
-    if (is_link_local(source)) {
-        uint8_t own[16];
-        mac_link_local(own, mac);
-        return type == ND_NS && !memcmp(source, own, 16) ? DROP_NONE : DROP_INNER_SOURCE;
-    }
-    struct map_value record = lookup_record(c->tables, subnet->vsid, DP_IPV6, source);
-    return check_source(c, d, &record, DP_IPV6, source, mac);
-}
-
-static void carry_popped_nd(const struct context *c, struct pkt *pkt, const struct decision *d)
-{
-    enum drop drop = check_nd_source(c, pkt, d);
-    if (!io_dropped(c->host->io, pkt, drop))
-        answer(c, pkt, d, proxy_tunnel_nd(c->tables, &c->tables->subnets[d->subnet], pkt));
-}
-
-static enum drop check_rewrite(const struct context *c, struct pkt *pkt, const struct rewrite *from, const struct rewrite *to)
-{
-    if (to->vsid == 0)
-        return DROP_REWRITE_UNBOUND;
-    if (from->rdid != to->rdid)
-        return DROP_REWRITE_RDID;
-    if (rewrite_is_icmp_error(pkt))
-        return DROP_ICMP_ERROR;
-    if (rewrite_has_route_option(pkt))
-        return DROP_IP_OPTIONS;
-    return (pkt->flags & PKT_PARTIAL) || pkt->gso ? offload_check(c->host->io->pool.arena, pkt) : DROP_NONE;
-}
-
-static void carry_rewrite(const struct context *c, struct pkt *pkt, const struct decision *d)
-{
-    const struct rewrite *to = &c->tables->rewrites[act_index(d->to.value.act)], *from = NULL;
-    if (act_kind(d->from.value.act) == ACT_PA_REWRITE)
-        from = &c->tables->rewrites[act_index(d->from.value.act)];
-    if (!from || from->vsid == 0 || from->host == c->tables->self_host) {
-        if (icmp_is_echo(pkt))
-            provider_echo(c->host, pkt);
-        else
-            io_drop(c->host->io, pkt, DROP_REWRITE_SOURCE);
+    struct pkt *pkt = d->pkt;
+    const struct rewrite *to = &p->tables->rewrites[act_index(d->to.act)], *from = NULL;
+    if (__builtin_expect(act_kind(d->from.act) == ACT_PA_REWRITE, 1))
+        from = &p->tables->rewrites[act_index(d->from.act)];
+    if (__builtin_expect(!from || from->vsid == 0 || from->host == p->tables->self_host, 0)) {
+        provider_no_source(p, d);
         return;
     }
-    struct map_value subnet;
-    enum drop drop = check_rewrite(c, pkt, from, to);
-    if (!drop && !map_find1(c->subnets, to->vsid, map_hash1(c->subnets, to->vsid), &subnet))
+    uint32_t subnet = INDEX_NONE;
+    enum drop drop = DROP_REWRITE_UNBOUND;
+    if (to->vsid)
+        drop = from->rdid != to->rdid ? DROP_REWRITE_RDID : DROP_NONE;
+    if (!drop && __builtin_expect(!(pkt->flags & PKT_PLAIN) || pkt_offloaded(pkt), 0))
+        drop = provider_check_rewrite(p, pkt);
+    if (!drop && (subnet = provider_subnet(p, to->vsid)) == INDEX_NONE)
         drop = DROP_REWRITE_UNBOUND;
-    if (io_dropped(c->host->io, pkt, drop))
+    if (io_dropped(p->host->io, pkt, drop))
         return;
     rewrite_addresses(pkt, from->ca, to->ca);
     memcpy(pkt->data, to->mac, 6);
-    memcpy(pkt->data + 6, from->vsid == to->vsid ? from->mac : c->tables->router_mac, 6);
-    local_deliver(c->host, pkt, to->port, act_index(subnet.act));
+    memcpy(pkt->data + 6, from->vsid == to->vsid ? from->mac : p->tables->router_mac, 6);
+    local_deliver(p->host, pkt, to->port, subnet);
 }
 
-/* Pass 3: one packet on its way. */
-static inline void carry_out(const struct context *c, struct pkt *pkt, struct decision *d)
+static inline __attribute__((always_inline)) void provider_carry(struct provider *p, struct provider_pkt *d)
 {
-    if (d->step == STEP_POPPED)
-        carry_popped(c, pkt, d);
-    else if (d->step == STEP_REWRITE)
-        carry_rewrite(c, pkt, d);
-    else if (d->step == STEP_ARP)
-        provider_arp(c->host, pkt);
-    else if (d->step == STEP_ND)
-        provider_nd(c->host, pkt);
-    else if (d->step == STEP_ECHO)
-        provider_echo(c->host, pkt);
-    else if (d->step == STEP_POPPED_ARP)
-        carry_popped_arp(c, pkt, d);
-    else if (d->step == STEP_POPPED_ND)
-        carry_popped_nd(c, pkt, d);
-}
-
-static inline void prepare(const struct context *c, struct pkt *pkt, struct decision *d)
-{
-    if (d->step == STEP_POPPED) {
-        finish(c->records4, c->records6, pkt->l3_type, &d->from);
-        finish(c->records4, c->records6, pkt->l3_type, &d->to);
-    } else if (d->step == STEP_REWRITE) {
-        __builtin_prefetch(&c->tables->rewrites[act_index(d->to.value.act)]);
-        if (act_kind(d->from.value.act) == ACT_PA_REWRITE)
-            __builtin_prefetch(&c->tables->rewrites[act_index(d->from.value.act)]);
-    }
+    if (__builtin_expect(d->step == PROVIDER_POPPED, 1))
+        provider_carry_popped(p, d);
+    else if (d->step == PROVIDER_PA && act_kind(d->to.act) == ACT_PA_REWRITE &&
+             p->tables->rewrites[act_index(d->to.act)].host == p->tables->self_host)
+        provider_carry_rewrite(p, d);
+    else
+        provider_rest(p, d);
 }
 
 void from_provider(const struct host *host, struct port *in, struct batch *batch)
 {
     const struct tables *t = host->tables;
-    struct context c = {host, t, in, map_view(t->pas4), map_view(t->pas6), map_view(t->records4), map_view(t->records6), map_view(t->subnet_by_vsid)};
-    struct decision d[DP_BATCH];
+    struct provider_pkt pkts[DP_BATCH], *d = pkts;
+    struct provider_batch b;
+    b.p = (struct provider){.host = host, .tables = t, .in = in, .last_subnet = INDEX_NONE};
+    b.pas4 = map_view(t->pas4), b.pas6 = map_view(t->pas6);
+    b.records4 = map_view(t->records4), b.records6 = map_view(t->records6);
+    provider_expect(&b.want4, &provider_want4, in->mac, t->shared_pa4, PROVIDER_LAST4 + 30, 4);
+    provider_expect(&b.want6, &provider_want6, in->mac, t->shared_pa6, PROVIDER_LAST6 + 38, 16);
 
-    for (uint32_t i = 0; i < batch->n; i++) {
-        d[i].step = STEP_NONE;
-        enum drop drop = check_outer(&c, &batch->pkt[i], &d[i]);
-        if (io_dropped(host->io, &batch->pkt[i], drop))
-            d[i].step = STEP_NONE;
-    }
-    for (uint32_t i = 0; i < batch->n; i++) {
-        enum drop drop = d[i].step == STEP_PA ? check_pas(&c, &batch->pkt[i], &d[i]) : DROP_NONE;
-        if (io_dropped(host->io, &batch->pkt[i], drop))
-            d[i].step = STEP_NONE;
-    }
-    for (uint32_t i = 0; i < batch->n; i++) {
-        if (d[i].step != STEP_POPPED)
-            continue;
-        settle(c.records4, c.records6, batch->pkt[i].l3_type, &d[i].from);
-        settle(c.records4, c.records6, batch->pkt[i].l3_type, &d[i].to);
-    }
-    for (uint32_t i = 0; i < batch->n; i++)
-        prepare(&c, &batch->pkt[i], &d[i]);
-    for (uint32_t i = 0; i < batch->n; i++)
-        carry_out(&c, &batch->pkt[i], &d[i]);
+    for (struct pkt *pkt = batch->pkt, *end = pkt + batch->n; pkt < end; pkt++)
+        d += provider_start(&b, pkt, d);
+    uint32_t n = (uint32_t)(d - pkts);
+    provider_look_up(&b, pkts, n);
+    for (d = pkts; d < pkts + n; d++)
+        provider_carry(&b.p, d);
 }

@@ -1,11 +1,10 @@
 /* parse.c: bytes -> offsets, in the order of README.md section 1. Nothing is read before its length is checked. */
 #include "pkt/parse.h"
-#include <immintrin.h>
 
 enum { IP6_EXTENSIONS_MAX = 8, IP4_PAYLOAD_MAX = 65535 - IP4_LEN, IP6_PAYLOAD_MAX = 65535 };
 
 /* The first `len` bytes from l4 on belong to the IP packet and can be read. */
-static inline bool l4_has(const struct pkt *pkt, uint32_t len)
+static inline bool parse_has(const struct pkt *pkt, uint32_t len)
 {
     uint32_t end = pkt->l4 + len;
     return end <= pkt->l3_end && pkt_has(pkt, end);
@@ -13,15 +12,15 @@ static inline bool l4_has(const struct pkt *pkt, uint32_t len)
 
 static enum drop parse_tcp(const struct pkt *pkt)
 {
-    if (!l4_has(pkt, TCP_LEN))
+    if (!parse_has(pkt, TCP_LEN))
         return DROP_L4_SHORT;
     uint32_t hlen = (pkt->data[pkt->l4 + 12] >> 4) * 4u;
-    return hlen >= TCP_LEN && l4_has(pkt, hlen) ? DROP_NONE : DROP_L4_LENGTH;
+    return hlen >= TCP_LEN && parse_has(pkt, hlen) ? DROP_NONE : DROP_L4_LENGTH;
 }
 
 static enum drop parse_udp(const struct pkt *pkt)
 {
-    if (!l4_has(pkt, UDP_LEN))
+    if (!parse_has(pkt, UDP_LEN))
         return DROP_L4_SHORT;
     uint32_t len = get16(pkt->data + pkt->l4 + 4);
     bool fits = pkt->flags & PKT_FRAGMENT || len <= pkt->l3_end - pkt->l4;
@@ -37,7 +36,7 @@ static inline enum drop parse_l4(const struct pkt *pkt)
         return parse_udp(pkt);
     case PROTO_ICMP:
     case PROTO_ICMP6:           /* each in its own family only */
-        return (pkt->l4_proto == PROTO_ICMP) != (pkt->l3_type == PKT_L3_IP4) || l4_has(pkt, ICMP_LEN) ? DROP_NONE : DROP_L4_SHORT;
+        return (pkt->l4_proto == PROTO_ICMP) != (pkt->l3_type == PKT_L3_IP4) || parse_has(pkt, ICMP_LEN) ? DROP_NONE : DROP_L4_SHORT;
     default:
         return DROP_NONE;
     }
@@ -84,10 +83,10 @@ static inline enum drop parse_ip4(struct pkt *pkt)
 static enum drop parse_extension(struct pkt *pkt)
 {
     const uint8_t *h = pkt->data + pkt->l4;
-    if (!l4_has(pkt, 8))
+    if (!parse_has(pkt, 8))
         return DROP_IP6_EXTENSION;
     uint32_t len = pkt->l4_proto == PROTO_FRAGMENT ? 8 : pkt->l4_proto == PROTO_AH ? (h[1] + 2u) * 4 : (h[1] + 1u) * 8;
-    if (!l4_has(pkt, len))
+    if (!parse_has(pkt, len))
         return DROP_IP6_EXTENSION;
     bool fragment = pkt->l4_proto == PROTO_FRAGMENT;
     pkt->l4_proto = h[0];
@@ -98,7 +97,7 @@ static enum drop parse_extension(struct pkt *pkt)
     return parse_fragment(pkt, offset & 0xfff8, offset & 1, pkt->l3_end - pkt->l4, IP6_PAYLOAD_MAX);
 }
 
-static inline bool is_extension(uint8_t proto)
+static inline bool parse_is_extension(uint8_t proto)
 {
     return proto == PROTO_HOPOPTS || proto == PROTO_ROUTING || proto == PROTO_FRAGMENT || proto == PROTO_DSTOPTS || proto == PROTO_AH;
 }
@@ -118,7 +117,7 @@ static enum drop parse_ip6(struct pkt *pkt)
     pkt->l4 = (uint16_t)(pkt->l3 + IP6_LEN);
     pkt->l4_proto = ip[6];
     pkt->l3_end = pkt->l3 + total;
-    for (int n = 0; is_extension(pkt->l4_proto); n++) {
+    for (int n = 0; parse_is_extension(pkt->l4_proto); n++) {
         enum drop drop = n < IP6_EXTENSIONS_MAX ? parse_extension(pkt) : DROP_IP6_EXTENSION;
         if (drop || pkt->flags & PKT_LATER)
             return drop;
@@ -170,28 +169,6 @@ enum drop parse_frame(struct pkt *pkt)
     default:
         return DROP_ETHERTYPE;
     }
-}
-
-/* Source and destination port as they lie, when the flow's hash may use them. */
-static inline uint32_t flow_ports(const struct pkt *pkt)
-{
-    bool ported = pkt->l4_proto == PROTO_TCP || pkt->l4_proto == PROTO_UDP || pkt->l4_proto == PROTO_SCTP;
-    return ported && !(pkt->flags & PKT_FRAGMENT) && l4_has(pkt, 4) ? load32(pkt->data + pkt->l4) : 0;
-}
-
-uint32_t parse_flow(const struct pkt *pkt)
-{
-    const uint8_t *ip = pkt->data + pkt->l3;
-    uint64_t crc = 0;
-    if (pkt->l3_type == PKT_L3_IP4) {
-        crc = _mm_crc32_u64(crc, load64(ip + 12));
-    } else if (pkt->l3_type == PKT_L3_IP6) {
-        for (int i = 8; i < IP6_LEN; i += 8)
-            crc = _mm_crc32_u64(crc, load64(ip + i));
-    } else {
-        return 0;
-    }
-    return (uint32_t)_mm_crc32_u64(crc, (uint64_t)flow_ports(pkt) << 32 | pkt->l4_proto);
 }
 
 void parse_strip_vlan(struct pkt *pkt)

@@ -17,7 +17,7 @@
 #include "base/mem.h"
 #include "pkt/pkt.h"
 
-enum { POOL_SLOT = 4096, POOL_HEADROOM = 256, POOL_HEAD_MAX = POOL_SLOT - POOL_HEADROOM - 7 * 64, POOL_NONE = 0xffffffff };
+enum { POOL_SLOT = 4096, POOL_HEADROOM = 254, POOL_HEAD_MAX = 3392, POOL_NONE = 0xffffffff };
 /* Slots of the longest frame that a port takes: an IP packet of 64 KiB, its Ethernet header and tag. */
 enum { POOL_CHAIN_MAX = 17, POOL_FRAME_MAX = POOL_HEAD_MAX + (POOL_CHAIN_MAX - 1) * POOL_SLOT };
 _Static_assert(POOL_FRAME_MAX >= 65535 + 18, "every IP packet fits");
@@ -56,9 +56,12 @@ static inline uint8_t *arena_slot(const struct arena *arena, uint32_t slot) { re
 
 /*
  * Where a new packet's frame starts in its first slot. Slots are 4 KiB apart and would all meet in the same few sets of the L1
- * cache: frames start at one of eight lines instead.
+ * cache: frames start in one of eight lines instead. They start 62 bytes into it, so that an outer header, 42 or 62 bytes, goes
+ * into the line that receiving has brought into the cache.
  */
 enum { POOL_COLOURS = 8, POOL_COLOUR_STEP = 64 };
+_Static_assert(POOL_HEADROOM % 64 == NVGRE6_LEN % 64, "as said");
+_Static_assert(POOL_HEADROOM + (POOL_COLOURS - 1) * POOL_COLOUR_STEP + POOL_HEAD_MAX <= POOL_SLOT, "room for the first slot's part");
 static inline uint8_t *pool_data(const struct arena *arena, uint32_t slot)
 {
     return arena_slot(arena, slot) + POOL_HEADROOM + slot % POOL_COLOURS * POOL_COLOUR_STEP;

@@ -109,16 +109,15 @@ void io_count_lost(struct io *io, struct port_rxq *rxq)
         stats_add(&io->stats[port->id]->rx_kernel, port->ops->lost(rxq));
 }
 
-void io_send(struct io *io, struct port *port, struct pkt *pkt)
+void io_open_txq(struct io *io, struct port *port)
 {
     struct txq *txq = io->txqs[port->id];
-    if (__builtin_expect(txq->n == TXQ_MAX, 0))
+    if (txq->n == TXQ_MAX)
         io_flush_txqs(io);
     if (txq->n == 0) {
         io->active[io->active_n++] = (uint16_t)port->id;
         txq->port = port;
     }
-    txq->pkts[txq->n++] = pkt;
 }
 
 struct pkt *io_make(struct io *io)

@@ -28,7 +28,7 @@ struct txq {
 struct io {
     uint32_t id;                        /* of the worker */
     uint32_t batch_limit;               /* packets a receive call may return, 1..DP_BATCH */
-    uint64_t now;                       /* ns, set before each receive; in replay the packets of a batch differ: see pkt.time */
+    uint64_t now;                       /* ns, set before each receive; what it does for a packet carries pkt.time */
     struct pool pool;
     struct batch batch;                 /* what was just received; its packets stay in place until flush */
     struct pkt made[TXQ_MAX];           /* packets the core made while it works on the batch (segments, requests) */
@@ -69,8 +69,16 @@ void io_drop_lent(struct io *io, struct pkt *pkt, enum drop reason);
 void io_spend(struct io *io, struct pkt *pkt);
 /* Counts consumed and frees it. */
 void io_consume(struct io *io, struct pkt *pkt);
+/* The port's queue with room for a packet more, and a place in the flush. */
+void io_open_txq(struct io *io, struct port *port);
 /* Queues the packet for a port that is attached. `pkt` must stay in place until the flush: batch, made[] or held. */
-void io_send(struct io *io, struct port *port, struct pkt *pkt);
+static inline void io_send(struct io *io, struct port *port, struct pkt *pkt)
+{
+    struct txq *txq = io->txqs[port->id];
+    if (__builtin_expect(txq->n - 1 >= TXQ_MAX - 1, 0))     /* empty or full */
+        io_open_txq(io, port);
+    txq->pkts[txq->n++] = pkt;
+}
 
 /* A descriptor for a packet the core makes, valid until the flush; flushes first when all are in use. Counts nothing. */
 struct pkt *io_make(struct io *io);

@@ -111,7 +111,6 @@ struct port {
  * rest of *port is set and was checked.
  */
 int port_mem_attach(struct port *port);
-int port_pcap_attach(struct port *port);
 int port_tap_attach(struct port *port);
 int port_packet_attach(struct port *port);
 
@@ -176,7 +175,5 @@ static inline enum drop port_refused(uint32_t len) { return len > POOL_FRAME_MAX
 /* Slots of what is collected go to the pool. */
 int port_mem_inject(struct port *port, const struct dp_frame *frame, const uint8_t *bytes);
 int port_mem_collect(struct port *port, struct pool *pool, struct dp_frame *frame, uint8_t *bytes, uint32_t capacity);
-/* Capture files: 0, or DP_ESYS (errno) if not all could be written. */
-int port_pcap_flush(struct port *port);
 
 #endif

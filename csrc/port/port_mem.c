@@ -76,14 +76,14 @@ static uint32_t mem_rx(struct port_rxq *rxq, struct io *io)
     while (!io_turn_over(io, &count) && (injected = mem_take((struct mem_rxq *)rxq))) {
         const struct dp_frame *frame = &injected->frame;
         struct pkt *pkt = &io->batch.pkt[io->batch.n];
-        bool got = pool_pkt_new_len(&io->pool, pkt, frame->len);
+        bool got = frame->len <= POOL_FRAME_MAX && pool_pkt_new_len(&io->pool, pkt, frame->len);
         if (!got)
             *pkt = (struct pkt){.len = frame->len};
         pkt->time = frame->time;
         mem_set_offload(pkt, frame);
         if (got)
             pkt_write(io->pool.arena, pkt, 0, injected->bytes, frame->len);
-        io_received(io, rxq->port, pkt, got ? DROP_NONE : DROP_NO_SLOT, &count);
+        io_received(io, rxq->port, pkt, got ? DROP_NONE : port_refused(frame->len), &count);
         free(injected);
     }
     port_count_rx(rxq->port, io, &count);

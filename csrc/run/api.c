@@ -115,6 +115,11 @@ static const struct host *api_at_rest(struct dp *dp, struct host *host)
     return host;
 }
 
+uint64_t dp_next_timer(const struct dp *dp)
+{
+    return dp->running ? UINT64_MAX : neigh_next_timer(dp->neigh);
+}
+
 int dp_neigh_read(const struct dp *dp, struct dp_neigh *out, uint32_t capacity)
 {
     return (int)neigh_read(dp->neigh, out, capacity);

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include "base/wake.h"
 
-enum { DEFAULT_SLOTS_A_WORKER = 8192, ENGINE_SLOTS = 1 << 22, ENGINE_ROUNDS = 1 << 16, ENGINE_INJECT = 65535 + ETH_LEN };
+enum { DEFAULT_SLOTS_A_WORKER = 8192, ENGINE_SLOTS = 1 << 22, ENGINE_ROUNDS = 1 << 16, ENGINE_INJECT = 262144 };
 
 _Static_assert((int)DP_MAX_WORKERS <= (int)DP_MAX_QUEUES, "a memory port has a queue a worker");
 
@@ -106,7 +106,6 @@ void dp_destroy(struct dp *dp)
         engine_drop_held(dp);
     for (uint32_t id = 0; id < DP_MAX_PORTS; id++)
         dp_port_detach(dp, id);
-    replay_destroy(dp);
     if (dp->tables)
         tables_destroy(dp->tables);
     if (dp->neigh)
@@ -121,22 +120,22 @@ void dp_destroy(struct dp *dp)
 
 /* ---- ports --------------------------------------------------------------------------------------------------- */
 
-static bool engine_queues_ok(const struct dp *dp, const struct dp_port_config *config)
+static bool engine_queues_ok(const struct dp_port_config *config)
 {
     if (config->kind == DP_PORT_MEM)
         return config->queues == 0;
     for (uint32_t q = 0; q < config->queues && q < DP_MAX_QUEUES; q++)
         if (config->fds[q] < 0)
             return false;
-    if (config->kind == DP_PORT_PCAP)   /* one worker: its file has one writer */
-        return config->queues == 1 && dp->config.workers == 1;
-    return config->kind <= DP_PORT_PACKET && config->queues >= 1 && config->queues <= DP_MAX_QUEUES;
+    if (config->kind < DP_PORT_TAP || config->kind > DP_PORT_PACKET)
+        return false;
+    return config->queues >= 1 && config->queues <= DP_MAX_QUEUES;
 }
 
-static bool engine_port_config_ok(const struct dp *dp, const struct dp_port_config *config)
+static bool engine_port_config_ok(const struct dp_port_config *config)
 {
     const uint32_t tso = DP_OFFLOAD_TSO4 | DP_OFFLOAD_TSO6;
-    return memchr(config->name, 0, DP_NAME_LEN) && engine_queues_ok(dp, config) && config->mtu >= 68 && config->mtu <= 65535 &&
+    return memchr(config->name, 0, DP_NAME_LEN) && engine_queues_ok(config) && config->mtu >= 68 && config->mtu <= 65535 &&
            !(config->offloads & ~(DP_OFFLOAD_CSUM | tso)) && (!(config->offloads & tso) || config->offloads & DP_OFFLOAD_CSUM) &&
            !mac_is_group(config->mac);
 }
@@ -161,12 +160,12 @@ static struct port *engine_port_new(struct dp *dp, uint32_t id, const struct dp_
 }
 
 static int (*const engine_attach_kind[])(struct port *port) = {
-    [DP_PORT_MEM] = port_mem_attach, [DP_PORT_PCAP] = port_pcap_attach, [DP_PORT_TAP] = port_tap_attach, [DP_PORT_PACKET] = port_packet_attach,
+    [DP_PORT_MEM] = port_mem_attach, [DP_PORT_TAP] = port_tap_attach, [DP_PORT_PACKET] = port_packet_attach,
 };
 
 int dp_port_attach(struct dp *dp, uint32_t id, const struct dp_port_config *config)
 {
-    if (id >= DP_MAX_PORTS || !engine_port_config_ok(dp, config))
+    if (id >= DP_MAX_PORTS || !engine_port_config_ok(config))
         return DP_EINVAL;
     if (dp->ports[id] || dp->stopped[id])
         return DP_EEXIST;
@@ -305,22 +304,35 @@ static struct port *engine_mem_port(const struct dp *dp, uint32_t id)
     return port && port->kind == DP_PORT_MEM ? port : NULL;
 }
 
-int dp_inject(struct dp *dp, uint32_t id, const struct dp_frame *frame, const uint8_t *bytes)
+int dp_inject(struct dp *dp, uint32_t id, const struct dp_frame *frames, uint32_t n, const uint8_t *bytes)
 {
     struct port *port = engine_mem_port(dp, id);
+    int error = port ? DP_OK : DP_EINVAL;
     if (dp->running)
         return DP_EBUSY;
-    if (!port || frame->len > ENGINE_INJECT || frame->gso > DP_GSO_TCP6 || frame->csum_partial > 1)
-        return DP_EINVAL;
-    return port_mem_inject(port, frame, bytes);
+    for (uint32_t i = 0; i < n; i++)
+        if (frames[i].len > ENGINE_INJECT || frames[i].gso > DP_GSO_TCP6 || frames[i].csum_partial > 1)
+            error = DP_EINVAL;
+    for (uint32_t i = 0; i < n && !error; bytes += frames[i++].len)
+        error = port_mem_inject(port, &frames[i], bytes);
+    return error;
 }
 
-int dp_collect(struct dp *dp, uint32_t id, struct dp_frame *frame, uint8_t *bytes, uint32_t capacity)
+int dp_collect(struct dp *dp, uint32_t id, struct dp_frame *frames, uint32_t n, uint8_t *bytes, uint32_t capacity)
 {
     struct port *port = engine_mem_port(dp, id);
     if (dp->running)
         return DP_EBUSY;
-    return port ? port_mem_collect(port, &dp->workers[0].io.pool, frame, bytes, capacity) : DP_EINVAL;
+    if (!port)
+        return DP_EINVAL;
+    for (uint32_t taken = 0; taken < n; taken++) {
+        int got = port_mem_collect(port, &dp->workers[0].io.pool, &frames[taken], bytes, capacity);
+        if (got != 1)
+            return taken ? (int)taken : got;
+        bytes += frames[taken].len;
+        capacity -= frames[taken].len;
+    }
+    return (int)n;
 }
 
 /* ---- policy -------------------------------------------------------------------------------------------------- */

@@ -18,7 +18,6 @@ struct dp {
     struct subnet_counters subnets;
     struct control control;             /* the same objects, as the writer of tables knows them */
     struct worker *workers;             /* config.workers of them */
-    struct replay *replay;              /* sources of capture files; replay.c */
     _Atomic bool stopping;
     bool running;
     int last_errno;
@@ -26,8 +25,5 @@ struct dp {
 
 static inline struct tables *dp_tables(const struct dp *dp) { return control_tables(&dp->control); }
 static inline struct port *dp_port(const struct dp *dp, uint32_t id) { return port_at(dp->ports, id); }
-
-/* replay.c: frees dp->replay. */
-void replay_destroy(struct dp *dp);
 
 #endif

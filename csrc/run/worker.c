@@ -40,7 +40,17 @@ void worker_fini(struct worker *worker)
 struct host worker_host(struct worker *worker)
 {
     struct dp *dp = worker->dp;
-    return (struct host){&worker->io, dp_tables(dp), dp->ports, dp_port(dp, DP_UNDERLAY), dp->neigh};
+    const struct tables *tables = dp_tables(dp);
+    struct port *underlay = dp_port(dp, DP_UNDERLAY);
+    uint32_t mtu = underlay ? underlay->mtu : UINT32_MAX;
+    return (struct host){.io = &worker->io,
+                         .tables = tables,
+                         .ports = dp->ports,
+                         .underlay = underlay,
+                         .neigh = dp->neigh,
+                         .underlay_mtu = mtu,
+                         .underlay_frame = mtu > IP6_LEN + GRE_LEN ? mtu - IP6_LEN - GRE_LEN : 0,
+                         .flowid_mask = tables->flowid_off ? 0 : 0xff};
 }
 
 void worker_timers(struct worker *worker)

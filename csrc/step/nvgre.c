@@ -36,31 +36,6 @@ void nvgre_template(struct next_hop *nh, unsigned family, const uint8_t *source_
     __atomic_store_n((uint64_t *)&nh->eth, 0, __ATOMIC_RELEASE);
 }
 
-void nvgre_push(struct pkt *pkt, const struct next_hop *nh, uint32_t vsid, uint8_t flowid, uint8_t tos)
-{
-    uint64_t eth = __atomic_load_n((const uint64_t *)&nh->eth, __ATOMIC_RELAXED);
-    uint32_t key = vsid << 8 | flowid;
-    if (__builtin_expect(nh->family == DP_IPV4, 1)) {
-        uint8_t *h = pkt_push(pkt, NVGRE4_LEN), *ip = h + ETH_LEN;
-        memcpy(h + 8, nh->header + 8, NVGRE4_LEN - 8);
-        uint16_t len = __builtin_bswap16((uint16_t)(pkt->len - ETH_LEN));
-        uint16_t sum = (uint16_t)~csum_fold((uint64_t)nh->sum + len + ((uint32_t)tos << 8));
-        ip[1] = tos;
-        memcpy(ip + 2, &len, 2);
-        memcpy(ip + 10, &sum, 2);
-        memcpy(h, &eth, 8);
-        put32(h + NVGRE4_LEN - 4, key);
-    } else {
-        uint8_t *h = pkt_push(pkt, NVGRE6_LEN), *ip = h + ETH_LEN;
-        memcpy(h + 8, nh->header + 8, NVGRE6_LEN - 8);
-        ip[0] = (uint8_t)(0x60 | tos >> 4);
-        ip[1] = (uint8_t)(tos << 4);
-        put16(ip + 4, (uint16_t)(pkt->len - ETH_LEN - IP6_LEN));
-        memcpy(h, &eth, 8);
-        put32(h + NVGRE6_LEN - 4, key);
-    }
-}
-
 static inline enum drop nvgre_flags(uint16_t flags)
 {
     if (__builtin_expect((flags & (GRE_VERSION | GRE_C | GRE_S | GRE_BITS_1_4_5 | GRE_K)) == GRE_K, 1))

@@ -21,6 +21,37 @@ static inline const struct port_source *policy_source(const struct port_policy *
     return NULL;
 }
 
+/* The port's first own CA of each family: what most of its packets come from. */
+struct source_own {
+    const struct port_source *own4, *own6;      /* NULL: it has none */
+    uint32_t ca4;
+    uint64_t ca6[2];                            /* words as they lie */
+};
+
+static inline struct source_own source_own(const struct port_policy *policy)
+{
+    struct source_own own = {0};
+    const struct port_source *s4 = policy->sources, *s6 = policy->sources + policy->n4;
+    if (policy->n4 && !s4->extra)
+        own.own4 = s4, own.ca4 = load32(s4->ca);
+    if (policy->n6 && !s6->extra)
+        own.own6 = s6, own.ca6[0] = load64(s6->ca), own.ca6[1] = load64(s6->ca + 8);
+    return own;
+}
+
+/* policy_source(), the first own CA at once. */
+static inline __attribute__((always_inline)) const struct port_source *
+source_find(const struct source_own *own, const struct port_policy *policy, unsigned family, const uint8_t *address)
+{
+    bool first4 = family == DP_IPV4 && load32(address) == own->ca4;
+    if (__builtin_expect(first4 && own->own4, 1))
+        return own->own4;
+    bool first6 = family == DP_IPV6 && load64(address) == own->ca6[0] && load64(address + 8) == own->ca6[1];
+    if (__builtin_expect(first6 && own->own6, 1))
+        return own->own6;
+    return policy_source(policy, family, address);
+}
+
 /* MLD to a group may come from :: and from the port's link-local address, which are no sources otherwise. */
 static inline bool source_is_own_mld(const struct port_policy *policy, const struct pkt *pkt)
 {

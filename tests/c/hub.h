@@ -23,8 +23,6 @@ enum hub_action {
 enum { HUB_HELD = 256 };
 static struct pkt hub_held[HUB_HELD];
 static uint32_t hub_held_n;
-static uint64_t hub_clock[1024];                    /* io->now whenever a held packet was let go */
-static uint32_t hub_clock_n;
 
 static inline void hub_hold(struct io *io, struct pkt *pkt)
 {
@@ -134,14 +132,10 @@ uint64_t neigh_next_timer(const struct neigh_table *table)
     return first ? first->time + NEIGH_RETRY_NS : UINT64_MAX;
 }
 
-static bool hub_fixed = true;                       /* what dp_neigh_read() says of its one neighbour */
-
 uint32_t neigh_read(const struct neigh_table *table, struct dp_neigh *out, uint32_t capacity)
 {
-    (void)table;
-    if (capacity)
-        *out = (struct dp_neigh){.state = hub_fixed ? DP_NEIGH_FIXED : DP_NEIGH_KNOWN};
-    return 1;
+    (void)table, (void)out, (void)capacity;
+    return 0;
 }
 
 void provider_timers(const struct host *host)
@@ -150,8 +144,6 @@ void provider_timers(const struct host *host)
     while (io->id == 0 && neigh_next_timer(host->neigh) <= io->now) {
         struct pkt *pkt = io_make(io);
         hub_let_go(io, hub_first(), pkt);
-        if (hub_clock_n < sizeof hub_clock / sizeof *hub_clock)
-            hub_clock[hub_clock_n++] = io->now;
         hub_send(host, pkt, pkt->data[5]);
     }
 }
@@ -173,7 +165,7 @@ static inline void hub_start(uint32_t workers, uint32_t slots)
 {
     const struct dp_config config = {.workers = workers, .slots = slots, .router_mac = {2, 0, 0, 0, 0, 1}, .hash_key = {1, 2}};
     assert_int_equal(dp_create(&config, &hub), DP_OK);
-    hub_held_n = hub_clock_n = 0;
+    hub_held_n = 0;
 }
 
 static inline int hub_attach(uint32_t id, enum dp_port_kind kind, uint32_t offloads, uint32_t queues, const int *fds)

@@ -120,6 +120,7 @@ static void pseudo_headers_and_ip4_headers(void **state)
     }
 }
 
+/* 4.2.2 */
 static void finish_makes_partial_sums_whole(void **state)
 {
     (void)state;
@@ -166,6 +167,7 @@ static void finish_never_computes_zero(void **state)
     pool_pkt_free(&pool, &pkt);
 }
 
+/* 4.2.3 */
 static void finish_of_sctp_is_crc32c(void **state)
 {
     (void)state;

@@ -120,6 +120,7 @@ static uint32_t cut_and_check(struct pkt *pkt, uint32_t error)
     return check.n;
 }
 
+/* 4.3.1, 4.3.2, 4.3.3, 4.3.5 */
 static void segments_are_those_of_the_naive_twin(void **state)
 {
     (void)state;
@@ -181,6 +182,7 @@ static void check_flags(void *ctx, struct pkt *segment)
     pool_pkt_free(&fake_io.pool, segment);
 }
 
+/* 4.3.4 */
 static void flags_of_first_and_last(void **state)
 {
     (void)state;

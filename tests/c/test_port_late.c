@@ -118,7 +118,7 @@ static struct late_port *late_attach(uint32_t id, struct late_port *late)
 static void inject(const struct frame *f)
 {
     const struct dp_frame frame = {.len = f->len};
-    assert_int_equal(dp_inject(hub, 1, &frame, f->bytes), DP_OK);
+    assert_int_equal(dp_inject(hub, 1, &frame, 1, f->bytes), DP_OK);
 }
 
 static uint64_t now;
@@ -236,7 +236,7 @@ static void several_buffers_are_one_packet(void **state)
         hub_frame(&f, len, HUB_SEND, 1, len);
         late.incoming = &f;
         rounds(1);
-        assert_int_equal(dp_collect(hub, 1, &frame, back.bytes, sizeof back.bytes), 1);
+        assert_int_equal(dp_collect(hub, 1, &frame, 1, back.bytes, sizeof back.bytes), 1);
         assert_int_equal(frame.len, len);
         assert_memory_equal(back.bytes, f.bytes, len);
         hub_frame(&f, len, HUB_SEND, 2, len);

@@ -108,6 +108,7 @@ static void udp_never_becomes_zero(void **state)
     pool_pkt_free(&pool, &pkt);
 }
 
+/* 4.2.1 */
 static void partial_checksums_come_out_right(void **state)
 {
     (void)state;
