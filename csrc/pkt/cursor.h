@@ -1,6 +1,6 @@
 /*
- * cursor.h: the one walk over the bytes of a frame across its segments (pool.h), in runs that lie together. Called by
- * whatever reads, sums, copies, cuts or sends more than a packet's head.
+ * cursor.h: the one walk over the bytes of a frame across its segments (pool.h), in runs that lie together.
+ * Called by whatever reads, sums, copies, cuts or sends more than a packet's head.
  */
 #ifndef CURSOR_H
 #define CURSOR_H
@@ -57,7 +57,10 @@ static inline void cursor_write(struct cursor *c, const uint8_t *from, uint32_t 
     }
 }
 
-/* The segment from here to the end of the one it is in, the next one if this is its end; there are bytes to come. */
+/*
+ * The segment from here to the end of the one it is in, the next one if this is its end; there are bytes to
+ * come.
+ */
 static inline struct seg cursor_seg(struct cursor *c)
 {
     while (c->left == 0)

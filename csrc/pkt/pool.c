@@ -8,10 +8,11 @@
 enum { POOL_SIZE = 512, BUNDLE = POOL_SIZE / 2 };
 
 /*
- * The depot is a stack of bundles. A bundle is named by its first slot, and lists its slots in that slot's own memory, which nobody
- * else uses while it is free. `below` links the stack; it stands apart from the slots because a loser of the race for the top may
- * still read the link of a bundle that the winner has taken. The top carries a count of changes, so that a top which left and
- * came back is not mistaken for one that stayed (ABA).
+ * The depot is a stack of bundles. A bundle is named by its first slot, and lists its slots in that slot's
+ * own memory, which nobody else uses while it is free. `below` links the stack; it stands apart from the
+ * slots because a loser of the race for the top may still read the link of a bundle that the winner has
+ * taken. The top carries a count of changes, so that a top which left and came back is not mistaken for one
+ * that stayed (ABA).
  */
 struct bundle {
     uint32_t n;
@@ -241,7 +242,8 @@ static bool pool_in_frame(const struct pkt *pkt, uint32_t at, uint32_t len)
     return at <= pkt->len && len <= pkt->len - at;
 }
 
-int pkt_iov(const struct arena *arena, const struct pkt *pkt, uint32_t at, uint32_t len, struct iovec *iov, int max)
+int pkt_iov(const struct arena *arena, const struct pkt *pkt, uint32_t at, uint32_t len, struct iovec *iov,
+            int max)
 {
     if (!pool_in_frame(pkt, at, len))
         return -1;

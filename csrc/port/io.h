@@ -1,7 +1,8 @@
 /*
- * io.h: a worker's way in and out: its slots, its counters, the batch that it received and the queues of what leaves.
- * The only ways on for a packet are here: dropped, consumed, sent. Called by ports, neighbours and paths. Each worker has one
- * and is its only user; the control thread uses worker 0's while workers are at rest.
+ * io.h: a worker's way in and out: its slots, its counters, the batch that it received and the queues of what
+ * leaves. The only ways on for a packet are here: dropped, consumed, sent. Called by ports, neighbours and
+ * paths. Each worker has one and is its only user; the control thread uses worker 0's while workers are at
+ * rest.
  */
 #ifndef IO_H
 #define IO_H
@@ -12,13 +13,16 @@
 enum { TXQ_MAX = 256 };
 
 /*
- * What one turn of one queue may cost beside DP_BATCH packets, so that no tenant holds up the others of a worker: the bytes
- * it brings, and IO_SEGMENT_WORK for each packet that it is, or is cut into, on the way out. The packet that exceeds it is the
- * turn's last. Measured: a segment costs a microsecond or two to send, a super-packet ten to receive.
+ * What one turn of one queue may cost beside DP_BATCH packets, so that no tenant holds up the others of a
+ * worker: the bytes it brings, and IO_SEGMENT_WORK for each packet that it is, or is cut into, on the way
+ * out. The packet that exceeds it is the turn's last. Measured: a segment costs a microsecond or two to send,
+ * a super-packet ten to receive.
  */
 enum { IO_TURN_WORK = 96 << 10, IO_SEGMENT_WORK = 1024 };
 
-/* Packets on their way to one port. Flushed when full and at the end of each receive batch, always in order. */
+/*
+ * Packets on their way to one port. Flushed when full and at the end of each receive batch, always in order.
+ */
 struct txq {
     uint32_t n;
     struct port *port;
@@ -50,7 +54,10 @@ struct io {
 /* 0 or DP_ENOMEM; io_fini() either way. *io was all zero. */
 int io_init(struct io *io, uint32_t id, struct arena *arena, const struct subnet_counters *subnets);
 void io_fini(struct io *io);
-/* Control thread: counters and a transmit queue for a port id. They stay when the port goes: what it counted still counts. */
+/*
+ * Control thread: counters and a transmit queue for a port id. They stay when the port goes: what it counted
+ * still counts.
+ */
 int io_prepare(struct io *io, uint32_t port);
 
 /* Each takes the packet. */
@@ -71,7 +78,10 @@ void io_spend(struct io *io, struct pkt *pkt);
 void io_consume(struct io *io, struct pkt *pkt);
 /* The port's queue with room for a packet more, and a place in the flush. */
 void io_open_txq(struct io *io, struct port *port);
-/* Queues the packet for a port that is attached. `pkt` must stay in place until the flush: batch, made[] or held. */
+/*
+ * Queues the packet for a port that is attached. `pkt` must stay in place until the flush: batch, made[] or
+ * held.
+ */
 static inline void io_send(struct io *io, struct port *port, struct pkt *pkt)
 {
     struct txq *txq = io->txqs[port->id];
@@ -80,12 +90,18 @@ static inline void io_send(struct io *io, struct port *port, struct pkt *pkt)
     txq->pkts[txq->n++] = pkt;
 }
 
-/* A descriptor for a packet the core makes, valid until the flush; flushes first when all are in use. Counts nothing. */
+/*
+ * A descriptor for a packet the core makes, valid until the flush; flushes first when all are in use. Counts
+ * nothing.
+ */
 struct pkt *io_make(struct io *io);
 void io_flush(struct io *io);
 /* Takes back what ports have let go of. */
 void io_reap(struct io *io, const port_slot *ports);
-/* Counts what the kernel has lost in front of a queue. Its owner; or the control thread, once the port has no worker. */
+/*
+ * Counts what the kernel has lost in front of a queue. Its owner; or the control thread, once the port has no
+ * worker.
+ */
 void io_count_lost(struct io *io, struct port_rxq *rxq);
 /* Counts what is made: originated at the port that caused it. */
 static inline void io_originated(struct io *io, uint32_t port, uint32_t n) { stats_add(&io->stats[port]->originated, n); }
@@ -120,7 +136,8 @@ static inline bool io_turn_over(const struct io *io, const struct port_count *co
 void port_count_rx(const struct port *port, struct io *io, const struct port_count *count);
 void port_count_tx(const struct port *port, struct io *io, const struct port_count *count);
 /* Counts the batch's next packet, which came in at the port: it stays, or is dropped if there is a reason. */
-static inline void io_received(struct io *io, const struct port *port, struct pkt *pkt, enum drop drop, struct port_count *count)
+static inline void io_received(struct io *io, const struct port *port, struct pkt *pkt, enum drop drop,
+                               struct port_count *count)
 {
     pkt->in_port = (uint16_t)port->id;
     port_count(count, pkt);

@@ -1,4 +1,6 @@
-/* port.c: what all kinds of port share: offloads on the way out, the virtio-net header, receiving into slots. */
+/*
+ * port.c: what all kinds of port share: offloads on the way out, the virtio-net header, receiving into slots.
+ */
 #include "port/port.h"
 #include <linux/virtio_net.h>
 #include <stdlib.h>
@@ -46,7 +48,10 @@ void port_queues_free(struct port *port)
     }
 }
 
-/* Segmenting was the path's business: here a super-packet that the port can't take is a bug that must not reach the wire. */
+/*
+ * Segmenting was the path's business: here a super-packet that the port can't take is a bug that must not
+ * reach the wire.
+ */
 enum drop port_prepare(const struct port *port, struct pool *pool, struct pkt *pkt)
 {
     if (!port_takes_gso(port, pkt))
@@ -64,7 +69,10 @@ int port_iov(const struct port *port, struct pool *pool, struct pkt *pkt, struct
     return n > 0 ? n : 0;
 }
 
-/* hdr_len is a hint, and known to lie; it is never used. A valid checksum (DATA_VALID) is not believed, only passed on. */
+/*
+ * hdr_len is a hint, and known to lie; it is never used. A valid checksum (DATA_VALID) is not believed, only
+ * passed on.
+ */
 enum drop port_vnet_read(struct pkt *pkt, const struct vnet_hdr *hdr)
 {
     if (hdr->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) {
@@ -90,7 +98,10 @@ enum drop port_vnet_read(struct pkt *pkt, const struct vnet_hdr *hdr)
     return DROP_NONE;
 }
 
-/* Of a super-packet's TCP header: its length in bytes, and whether CWR is set, which only its first segment may have. */
+/*
+ * Of a super-packet's TCP header: its length in bytes, and whether CWR is set, which only its first segment
+ * may have.
+ */
 static void port_tcp_facts(const struct pkt *pkt, uint16_t *len, bool *cwr)
 {
     *len = TCP_LEN;
@@ -116,8 +127,9 @@ void port_vnet_write(const struct pkt *pkt, struct vnet_hdr *hdr)
     uint16_t tcp_len;
     bool cwr;
     port_tcp_facts(pkt, &tcp_len, &cwr);
-    hdr->gso_type = (uint8_t)((pkt->gso == DP_GSO_TCP4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6) |
-                              (cwr ? VIRTIO_NET_HDR_GSO_ECN : 0));
+    hdr->gso_type = pkt->gso == DP_GSO_TCP4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6;
+    if (cwr)
+        hdr->gso_type |= VIRTIO_NET_HDR_GSO_ECN;
     hdr->gso_size = pkt->gso_size;
     hdr->hdr_len = (uint16_t)(pkt->csum_start + tcp_len);
 }
@@ -147,7 +159,8 @@ void port_disarm(struct port_armed *armed, struct pool *pool, uint32_t keep)
         armed->n = armed->used = 0;
 }
 
-uint32_t port_fill(struct pool *pool, const uint32_t *slots, uint32_t n, struct pkt *pkt, uint32_t len, const uint8_t *beyond)
+uint32_t port_fill(struct pool *pool, const uint32_t *slots, uint32_t n, struct pkt *pkt, uint32_t len,
+                   const uint8_t *beyond)
 {
     *pkt = (struct pkt){.len = len};
     if (n == 0 || len > POOL_FRAME_MAX)

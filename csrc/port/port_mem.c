@@ -1,6 +1,6 @@
 /*
- * port_mem.c: a port whose peer is the caller, by dp_inject() and dp_collect(). What is injected waits in the caller's memory, what
- * left waits in its slots; both are lists of each worker's own.
+ * port_mem.c: a port whose peer is the caller, by dp_inject() and dp_collect(). What is injected waits in the
+ * caller's memory, what left waits in its slots; both are lists of each worker's own.
  */
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -30,8 +30,15 @@ struct mem_txq {
     struct left *left;                  /* COLLECT_MAX of them */
 };
 
-static struct mem_rxq *mem_rxq(const struct port *port, uint32_t q) { return (struct mem_rxq *)port->rxqs[q]; }
-static struct mem_txq *mem_txq(const struct port *port, uint32_t q) { return (struct mem_txq *)port->txqs[q]; }
+static struct mem_rxq *mem_rxq(const struct port *port, uint32_t q)
+{
+    return (struct mem_rxq *)port->rxqs[q];
+}
+
+static struct mem_txq *mem_txq(const struct port *port, uint32_t worker)
+{
+    return (struct mem_txq *)port->txqs[worker];
+}
 
 int port_mem_inject(struct port *port, const struct dp_frame *frame, const uint8_t *bytes)
 {
@@ -121,7 +128,8 @@ static struct mem_txq *mem_oldest(const struct port *port)
     return best;
 }
 
-int port_mem_collect(struct port *port, struct pool *pool, struct dp_frame *frame, uint8_t *bytes, uint32_t capacity)
+int port_mem_collect(struct port *port, struct pool *pool, struct dp_frame *frame, uint8_t *bytes,
+                     uint32_t capacity)
 {
     struct mem_txq *queue = mem_oldest(port);
     if (!queue)

@@ -1,10 +1,11 @@
 /*
  * port_packet.c: AF_PACKET sockets with virtio-net headers, many packets a system call.
  *
- * How long a packet is shows only when it is there. Narrow, a call receives as many messages as lately came at once, up to
- * PACKET_MSGS, each into one armed slot and a tail buffer of the queue's behind it, which is copied in the rare case. After a
- * packet longer than a slot it is wide, one message a call into slots for the longest packet, until none came for a while.
- * What a narrow call received beyond a turn waits in its slots for the next turn.
+ * How long a packet is shows only when it is there. Narrow, a call receives as many messages as lately came
+ * at once, up to PACKET_MSGS, each into one armed slot and a tail buffer of the queue's behind it, which is
+ * copied in the rare case. After a packet longer than a slot it is wide, one message a call into slots for
+ * the longest packet, until none came for a while. What a narrow call received beyond a turn waits in its
+ * slots for the next turn.
  */
 #include <errno.h>
 #include <linux/if_packet.h>
@@ -39,7 +40,7 @@ struct packet_rxq {
     uint8_t (*tails)[PACKET_TAIL];      /* PACKET_MSGS of them, memory only once used */
 };
 
-/* ---- receiving ------------------------------------------------------------------------------------------------ */
+/* ---- receiving ------------------------------------------------------------------------------- */
 
 static void packet_lay_out(struct packet_rxq *q, const struct arena *arena, uint32_t i)
 {
@@ -51,7 +52,9 @@ static void packet_lay_out(struct packet_rxq *q, const struct arena *arena, uint
         .msg_iov = iov, .msg_iovlen = 3, .msg_control = &q->control[i], .msg_controllen = PACKET_CONTROL};
 }
 
-/* Messages for the next call, only those laid out anew that were used. Returns how many, 0: no slot is free. */
+/*
+ * Messages for the next call, only those laid out anew that were used. Returns how many, 0: no slot is free.
+ */
 static uint32_t packet_ready(struct packet_rxq *q, struct io *io)
 {
     uint32_t used = q->armed.used;
@@ -79,7 +82,10 @@ static void packet_restore_vlan(struct pkt *pkt, struct msghdr *msg)
     put16(data + 14, aux.tp_vlan_tci);
 }
 
-/* EINVAL is how the kernel says that it had, and lost, a packet whose segmentation a virtio-net header can't express. */
+/*
+ * EINVAL is how the kernel says that it had, and lost, a packet whose segmentation a virtio-net header can't
+ * express.
+ */
 static bool packet_lost_one(const struct port *port, struct io *io, struct port_count *count)
 {
     if (errno != EINVAL)
@@ -90,7 +96,8 @@ static bool packet_lost_one(const struct port *port, struct io *io, struct port_
     return true;
 }
 
-static void packet_received(struct packet_rxq *q, struct io *io, struct msghdr *msg, enum drop drop, struct port_count *count)
+static void packet_received(struct packet_rxq *q, struct io *io, struct msghdr *msg, enum drop drop,
+                            struct port_count *count)
 {
     struct pkt *pkt = &io->batch.pkt[io->batch.n];
     pkt->time = io->now;
@@ -107,7 +114,10 @@ static void packet_widen(struct packet_rxq *q, struct pool *pool)
     q->laid = q->got;
 }
 
-/* The next message that a narrow call has received. A slot that its packet did not get goes back: the message is laid out anew. */
+/*
+ * The next message that a narrow call has received. A slot that its packet did not get goes back: the message
+ * is laid out anew.
+ */
 static void packet_take(struct packet_rxq *q, struct io *io, struct port_count *count)
 {
     uint32_t i = q->at++, got = q->msgs[i].msg_len;
@@ -199,7 +209,7 @@ static void packet_rest(struct port_rxq *rxq, struct pool *pool)
     packet_disarm(q, pool, PACKET_LEAST);
 }
 
-/* ---- sending -------------------------------------------------------------------------------------------------- */
+/* ---- sending --------------------------------------------------------------------------------- */
 
 /* Packets of one sendmmsg(). */
 enum { PACKET_IOVS = 4 * DP_BATCH };
@@ -213,7 +223,8 @@ struct packet_out {
     struct iovec iov[PACKET_IOVS];
 };
 
-static enum drop packet_gather(const struct port *port, struct io *io, struct packet_out *out, struct pkt *pkt)
+static enum drop packet_gather(const struct port *port, struct io *io, struct packet_out *out,
+                               struct pkt *pkt)
 {
     enum drop drop = port_prepare(port, &io->pool, pkt);
     if (drop)
@@ -232,8 +243,12 @@ static enum drop packet_gather(const struct port *port, struct io *io, struct pa
     return DROP_NONE;
 }
 
-/* A packet that fails is dropped and the rest goes on; a full socket buffer will not have emptied for the rest. */
-static void packet_send(const struct port_txq *txq, struct io *io, struct packet_out *out, struct port_count *count)
+/*
+ * A packet that fails is dropped and the rest goes on; a full socket buffer will not have emptied for the
+ * rest.
+ */
+static void packet_send(const struct port_txq *txq, struct io *io, struct packet_out *out,
+                        struct port_count *count)
 {
     uint32_t done = 0;
     while (done < out->n) {
@@ -267,7 +282,7 @@ static void packet_tx(struct port_txq *txq, struct io *io, struct pkt *const *pk
     port_count_tx(txq->port, io, &count);
 }
 
-/* ---- the port ------------------------------------------------------------------------------------------------- */
+/* ---- the port -------------------------------------------------------------------------------- */
 
 /* What was received and not taken yet goes uncounted, as if it were still in the socket. */
 static void packet_reclaim(struct port *port, struct pool *pool)
@@ -282,8 +297,8 @@ static void packet_reclaim(struct port *port, struct pool *pool)
 
 int port_packet_attach(struct port *port)
 {
-    static const struct port_ops ops = {.rx = packet_rx, .tx = packet_tx, .lost = packet_lost, .rest = packet_rest,
-                                        .reclaim = packet_reclaim};
+    static const struct port_ops ops = {
+        .rx = packet_rx, .tx = packet_tx, .lost = packet_lost, .rest = packet_rest, .reclaim = packet_reclaim};
     port->ops = &ops;
     port->caps |= PORT_SG | PORT_VNET;
     port->max_segs = PORT_SEGS;

@@ -1,7 +1,8 @@
 /*
- * port_reader.h: one packet a system call, scattered into armed slots: virtio-net header, slots, and worker's bin for what has
- * no room in them. Narrow it waits with one slot, and the rare long packet is copied out of the bin; wide with as many as the
- * longest packet needs, while such packets come. Called by port_tap.c and port_packet.c.
+ * port_reader.h: one packet a system call, scattered into armed slots: virtio-net header, slots, and worker's
+ * bin for what has no room in them. Narrow it waits with one slot, and the rare long packet is copied out of
+ * the bin; wide with as many as the longest packet needs, while such packets come. Called by port_tap.c and
+ * port_packet.c.
  */
 #ifndef PORT_READER_H
 #define PORT_READER_H
@@ -49,7 +50,8 @@ static inline int port_reader_ready(struct port_reader *reader, struct io *io)
 }
 
 /* What came with a header and `got` bytes in all as a packet; the reason to drop it, or DROP_NONE. */
-static inline enum drop port_reader_take(struct port_reader *reader, struct io *io, size_t got, struct pkt *pkt)
+static inline enum drop port_reader_take(struct port_reader *reader, struct io *io, size_t got,
+                                         struct pkt *pkt)
 {
     struct port_armed *armed = &reader->armed;
     uint32_t len = got > sizeof reader->hdr ? (uint32_t)(got - sizeof reader->hdr) : 0;

@@ -1,10 +1,16 @@
-/* port_tap.c: TAP queues with a virtio-net header. One packet a system call, scattered into slots and gathered from segments. */
+/*
+ * port_tap.c: TAP queues with a virtio-net header. One packet a system call, scattered into slots and
+ * gathered from segments.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
 #include "port/port_reader.h"
 
-/* No `lost`: what the VM sent and nobody took in time is in its device's tx_dropped, which no descriptor tells. */
+/*
+ * No `lost`: what the VM sent and nobody took in time is in its device's tx_dropped, which no descriptor
+ * tells.
+ */
 
 struct tap_rxq {
     struct port_rxq queue;
@@ -81,7 +87,7 @@ int port_tap_attach(struct port *port)
         if (flags < 0)
             return DP_ESYS;
         if (!(flags & O_NONBLOCK))
-            return DP_EINVAL;           /* readv() has no flag for it: an empty queue would hold up the worker */
+            return DP_EINVAL;           /* readv() has no flag for it: an empty queue would block */
     }
     return port_queues_new(port, sizeof(struct tap_rxq), sizeof(struct port_txq));
 }

@@ -1,4 +1,6 @@
-/* worker.c: the loop of a worker: wait, receive, forward, flush. Called by the engine; calls ports and paths. */
+/*
+ * worker.c: the loop of a worker: wait, receive, forward, flush. Called by the engine; calls ports and paths.
+ */
 #include "run/worker.h"
 #include <errno.h>
 #include <limits.h>
@@ -91,7 +93,10 @@ static uint32_t worker_receive(struct worker *worker, struct port_rxq *rxq)
     return received;
 }
 
-/* fn for each queue of the worker, of ports from *port on while fn says true; *port: where to go on, DP_MAX_PORTS: at the end. */
+/*
+ * fn for each queue of the worker, of ports from *port on while fn says true; *port: where to go on,
+ * DP_MAX_PORTS: at the end.
+ */
 static void worker_each_queue(struct worker *worker, uint32_t *port,
                               bool (*fn)(struct worker *worker, struct port_rxq *rxq, void *ctx), void *ctx)
 {
@@ -120,13 +125,13 @@ uint32_t worker_round(struct worker *worker, uint64_t now)
     return worker->received;
 }
 
-/* ---- threads ------------------------------------------------------------------------------------------------ */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 enum { EVENTS = 64 };
 
 #define WORKER_PAUSE_NS 10000000ull         /* of a descriptor that errs: at first */
 #define WORKER_PAUSE_MAX_NS 500000000ull    /* ... and at most */
-#define WORKER_TIDY_NS 1000000000ull        /* from the first packet of a burst to the kernel's count of what it lost */
+#define WORKER_TIDY_NS 1000000000ull        /* from a burst's first packet to a look after its queue */
 #define WORKER_REAP_NS 1000000ull           /* between looks for what a device has sent */
 
 /* What an epoll event is about: a port's queue, or WORKER_WAKE_EVENT. */
@@ -181,8 +186,9 @@ static int worker_epoll(const struct worker *worker, int op, const struct port_r
 }
 
 /*
- * A descriptor whose device went down reports it once; one whose device is gone reports it for ever, and would keep us awake.
- * What goes on reporting is not listened to for a while, twice as long each time until packets come, but never given up.
+ * A descriptor whose device went down reports it once; one whose device is gone reports it for ever, and
+ * would keep us awake. What goes on reporting is not listened to for a while, twice as long each time until
+ * packets come, but never given up.
  */
 static void worker_pause(struct worker *worker, struct port_rxq *rxq)
 {
@@ -234,7 +240,8 @@ static void worker_turn(struct worker *worker, struct port_rxq *rxq, uint32_t ev
         worker_pause(worker, rxq);
 }
 
-static void worker_offer(struct worker *worker, struct port_rxq *rxq, uint32_t events, struct worker_heavy *heavy)
+static void worker_offer(struct worker *worker, struct port_rxq *rxq, uint32_t events,
+                         struct worker_heavy *heavy)
 {
     if (!rxq->heavy)
         worker_turn(worker, rxq, events);
@@ -242,7 +249,8 @@ static void worker_offer(struct worker *worker, struct port_rxq *rxq, uint32_t e
         *heavy = (struct worker_heavy){rxq, events};
 }
 
-static void worker_handle_event(struct worker *worker, const struct epoll_event *event, struct worker_heavy *heavy)
+static void worker_handle_event(struct worker *worker, const struct epoll_event *event,
+                                struct worker_heavy *heavy)
 {
     if (event->data.u64 == WORKER_WAKE_EVENT) {
         wake_swallow(worker->wake_fd);
@@ -280,9 +288,9 @@ static void worker_upkeep(struct worker *worker)
 }
 
 /*
- * A turn of every queue that has packets, but of those that used up their last turn only one, the others stay ready. So a
- * packet of a queue that has little waits for a single turn of any other, whose length is bounded (io_turn_over()), however
- * many of them flood; and those share what is left in turns.
+ * A turn of every queue that has packets, but of those that used up their last turn only one, the others stay
+ * ready. So a packet of a queue that has little waits for a single turn of any other, whose length is bounded
+ * (io_turn_over()), however many of them flood; and those share what is left in turns.
  */
 static void worker_turns(struct worker *worker, const struct epoll_event *events, int n)
 {
@@ -329,9 +337,11 @@ void *worker_main(void *arg)
 
 int worker_listen(struct dp *dp, const struct port *port)
 {
-    for (uint32_t q = 0; q < port->queues; q++)
-        if (port->rxqs[q]->fd >= 0 && worker_epoll(&dp->workers[q % dp->config.workers], EPOLL_CTL_ADD, port->rxqs[q]))
+    for (uint32_t q = 0; q < port->queues; q++) {
+        const struct worker *worker = &dp->workers[q % dp->config.workers];
+        if (port->rxqs[q]->fd >= 0 && worker_epoll(worker, EPOLL_CTL_ADD, port->rxqs[q]))
             return DP_ESYS;
+    }
     return DP_OK;
 }
 

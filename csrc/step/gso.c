@@ -35,8 +35,9 @@ static void gso_set_ip(struct pkt *segment, uint32_t index)
 }
 
 /*
- * Sequence number and flags (RFC 3168 section 6.1.2: CWR once); the checksum. The partial one has the L4 length in it, as
- * part of the pseudo header; it is completed by the header and the payload, whose sum the caller has.
+ * Sequence number and flags (RFC 3168 section 6.1.2: CWR once); the checksum. The partial one has the L4
+ * length in it, as part of the pseudo header; it is completed by the header and the payload, whose sum the
+ * caller has.
  */
 static void gso_set_tcp(struct pkt *segment, const struct gso_cut *cut, bool last, uint64_t payload_sum)
 {
@@ -58,8 +59,10 @@ static void gso_set_tcp(struct pkt *segment, const struct gso_cut *cut, bool las
 struct gso_cut gso_begin(const struct arena *arena, const struct pkt *pkt)
 {
     uint32_t headers = gso_header_len(pkt);
-    return (struct gso_cut){
-        .source = pkt, .headers = headers, .left = pkt->l3_end - headers, .payload = cursor_at(arena, pkt, headers)};
+    return (struct gso_cut){.source = pkt,
+                            .headers = headers,
+                            .left = pkt->l3_end - headers,
+                            .payload = cursor_at(arena, pkt, headers)};
 }
 
 bool gso_next(struct pool *pool, struct gso_cut *cut, struct pkt *segment)

@@ -1,7 +1,7 @@
 /*
- * The contract of ports by a port that is as far from the others as it allows, as AF_XDP will be: one segment a packet, no
- * virtio-net header, frames received in buffers of any offset, and transmitted ones that come back late, or only after the
- * port was stopped and its device closed.
+ * The contract of ports by a port that is as far from the others as it allows, as AF_XDP will be: one segment
+ * a packet, no virtio-net header, frames received in buffers of any offset, and transmitted ones that come
+ * back late, or only after the port was stopped and its device closed.
  */
 #include <sys/uio.h>
 #include "hub.h"
@@ -184,7 +184,10 @@ static void a_full_device_drops_the_newest(void **state)
     hub_end();
 }
 
-/* stop, close, reclaim: what the device had comes back, and a port of the same id does not meet what is left of the old one. */
+/*
+ * stop, close, reclaim: what the device had comes back, and a port of the same id does not meet what is left
+ * of the old one.
+ */
 static void what_is_in_flight_survives_stop_and_close(void **state)
 {
     (void)state;
@@ -224,7 +227,9 @@ static void what_is_in_flight_survives_stop_and_close(void **state)
     hub_end();
 }
 
-/* A frame of several buffers is forwarded as one, to a port that takes segments and to one that takes none. */
+/*
+ * A frame of several buffers is forwarded as one, to a port that takes segments and to one that takes none.
+ */
 static void several_buffers_are_one_packet(void **state)
 {
     (void)state;
@@ -258,7 +263,10 @@ static void several_buffers_are_one_packet(void **state)
     hub_end();
 }
 
-/* Payload that is lent until the flush is the port's own when it stays longer: the lender's bytes change, its do not. */
+/*
+ * Payload that is lent until the flush is the port's own when it stays longer: the lender's bytes change, its
+ * do not.
+ */
 static void what_is_borrowed_is_copied_before_it_stays(void **state)
 {
     (void)state;

@@ -17,7 +17,7 @@ static uint64_t now_ns(clockid_t clock)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* ---- ports over socket pairs ---------------------------------------------------------------------------------------- */
+/* ---- ports over socket pairs ----------------------------------------------------------------- */
 
 struct device {
     int ours[QUEUES], peer[QUEUES];
@@ -64,7 +64,7 @@ static bool readable(int fd)
     return poll(&p, 1, 10000) == 1;
 }
 
-/* ---- traffic -------------------------------------------------------------------------------------------------------- */
+/* ---- traffic --------------------------------------------------------------------------------- */
 
 enum { FRAMES = 20000, AHEAD = 150 };
 
@@ -147,7 +147,7 @@ static void cross(enum dp_port_kind kind)
 static void taps_cross_without_loss_or_disorder(void **state) { (void)state, cross(DP_PORT_TAP); }
 static void packet_sockets_cross_without_loss_or_disorder(void **state) { (void)state, cross(DP_PORT_PACKET); }
 
-/* ---- ports that come and go ----------------------------------------------------------------------------------------- */
+/* ---- ports that come and go ------------------------------------------------------------------ */
 
 static _Atomic bool enough;
 
@@ -197,7 +197,7 @@ static void ports_come_and_go_under_traffic(void **state)
     device_close(&to);
 }
 
-/* ---- sleep ---------------------------------------------------------------------------------------------------------- */
+/* ---- sleep ----------------------------------------------------------------------------------- */
 
 /* CPU time of the process over some wall-clock time without packets. */
 static uint64_t idle_cost(uint64_t wall)
@@ -244,7 +244,10 @@ static void a_dead_device_does_not_keep_a_worker_awake(void **state)
     device_close(&d);
 }
 
-/* The descriptor becomes a live device again behind our back, as one does that goes down and up between read and poll. */
+/*
+ * The descriptor becomes a live device again behind our back, as one does that goes down and up between read
+ * and poll.
+ */
 /* Two floods take turns, and a third port's only frame waits for no more than one of each. */
 static void queues_take_turns(enum dp_port_kind kind)
 {
