@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include "base/csum.h"
 #include "pkt/parse.h"
+#include "pkt/pool.h"
 
 #define require(what) do { if (!(what)) abort(); } while (0)
 
