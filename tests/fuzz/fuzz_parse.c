@@ -1,8 +1,8 @@
 /* Any bytes as a frame: the parser reads nothing outside them, and what it says of them lies inside. */
 #include <stdlib.h>
 #include "base/csum.h"
+#include "pkt/offload.h"
 #include "pkt/parse.h"
-#include "pkt/pool.h"
 
 #define require(what) do { if (!(what)) abort(); } while (0)
 
