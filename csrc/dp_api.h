@@ -136,7 +136,10 @@ int dp_collect(struct dp *dp, uint32_t port, struct dp_frame *frames, uint32_t n
 
 /* A fixed MAC for a provider next hop (replay, tests); live hosts resolve by ARP and ND instead. */
 int dp_neigh_set(struct dp *dp, uint32_t family, const uint8_t *address, const uint8_t *mac);
-/* Sends gratuitous ARP and unsolicited NA for every local PA, and asks for every provider next hop in use. */
+/*
+ * Sends gratuitous ARP and unsolicited NA for every local PA, and asks for every provider next hop in use:
+ * the worker does, 64 a millisecond; without threads dp_poll() asks.
+ */
 int dp_announce(struct dp *dp);
 
 enum dp_neigh_state { DP_NEIGH_IDLE = 0, DP_NEIGH_ASKING = 1, DP_NEIGH_KNOWN = 2, DP_NEIGH_FAILED = 3, DP_NEIGH_FIXED = 4 };
@@ -151,7 +154,10 @@ struct dp_neigh {
 
 /* Copies up to `capacity` entries; returns how many there are. */
 int dp_neigh_read(const struct dp *dp, struct dp_neigh *out, uint32_t capacity);
-/* Asks a provider next hop now, whether in use or not known yet (node ping-pa, lab readiness). */
+/*
+ * Asks a provider next hop now, whether in use or not known yet (node ping-pa, lab readiness). What is not
+ * in use is forgotten 30 s after it has answered or failed to; 4,096 such at a time, else DP_EFULL.
+ */
 int dp_neigh_probe(struct dp *dp, uint32_t family, const uint8_t *address);
 
 /* ---- policy: change sets --------------------------------------------------------------------------------- */
@@ -336,7 +342,10 @@ const char *dp_drop_text(uint32_t reason);
 
 /* One port's counters, and its drops by reason (an array of dp_drop_count()). */
 int dp_counters_read(const struct dp *dp, uint32_t port, struct dp_counters *out, uint64_t *drops);
-/* Copies up to `capacity` subnets' counters; returns how many there are. Control thread: dp_apply() frees what it reads. */
+/*
+ * Copies up to `capacity` subnets' counters, of every subnet there is; returns how many there are. Control
+ * thread: dp_apply() frees what it reads.
+ */
 int dp_vsid_counters_read(const struct dp *dp, struct dp_vsid_counters *out, uint32_t capacity);
 
 /* ---- bench ----------------------------------------------------------------------------------------------- */

@@ -37,6 +37,7 @@ from dataplane.fake_wire import (
     strip_tag,
     u16,
     update16,
+    vlan_of,
 )
 
 RS, RA, NS, NA, REDIRECT = 133, 134, 135, 136, 137
@@ -197,7 +198,9 @@ class FakeDataplane(FakeEngine):
     def from_underlay(self, p: Packet) -> None:
         parse(p)
         if p.tagged:
-            raise Drop("underlay-vlan")
+            if vlan_of(p) != 0:
+                raise Drop("underlay-vlan")
+            strip_tag(p)
         by_group = p.destination_mac[0] & 1 and (p.kind == "arp" or p.is_nd)
         if p.destination_mac != self.ports[UNDERLAY].config.mac and not by_group:
             raise Drop("underlay-dst-mac")

@@ -248,6 +248,8 @@ class FakeEngine:
         if config.kind != PortKind.MEM:
             raise CallError("the twin has memory ports only", EINVAL)
         self.ports[port] = Port(config)
+        if port == UNDERLAY:
+            self.next_hops.underlay_mac = config.mac
         self.counts.setdefault(port, Counter())
         self.drops.setdefault(port, Counter())
 

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from dataplane.fake_wire import BROADCAST, Packet, arp, nd
+from dataplane.fake_wire import BROADCAST, Packet, arp, crc32c, nd
 
 HOLD, SHARE, TRIES = 16, 4, 3
 RETRY, FRESH = 1_000_000_000, 30_000_000_000
+SPREAD, SPREAD_STEP = 16, 250_000_000
 NO_MAC = bytes(6)
 
 
@@ -25,9 +26,10 @@ class State(IntEnum):
 @dataclass
 class Neighbour:
     """One next hop. mac: all zero while unknown. waiting: packets complete but for their MACs. due: when
-    to ask again."""
+    to ask again; fresh: how long that is after it was heard of."""
 
     address: bytes
+    fresh: int = FRESH
     mac: bytes = NO_MAC
     state: State = State.IDLE
     tries: int = 0
@@ -49,12 +51,17 @@ def request(underlay_mac: bytes, sender: bytes, neighbour: Neighbour) -> bytes:
     return nd((b"\x33\x33" + group[12:], underlay_mac), sender, group, message)
 
 
+def fresh_time(underlay_mac: bytes, address: bytes) -> int:
+    """ns: what is heard of together is not asked again together."""
+    return FRESH - crc32c(underlay_mac + address.ljust(16, b"\0"), 0) % SPREAD * SPREAD_STEP
+
+
 class Neighbours:
     """The table of next hops. ask(neighbour, time) sends a request, release(neighbour, packet) what waited;
     give_up(packet, reason) drops it; in_use(address) says whether policy needs it.
 
-    asking and fresh: who waits for an answer, and who is to be asked again some time; the first is the
-    first due.
+    asking and fresh: who waits for an answer, the first is the first due; who is to be asked again some
+    time, or has failed and is to be forgotten. underlay_mac: of the device that there is, or was last.
     """
 
     def __init__(
@@ -68,6 +75,7 @@ class Neighbours:
         self.entries: dict[bytes, Neighbour] = {}
         self.asking: list[Neighbour] = []
         self.fresh: list[Neighbour] = []
+        self.underlay_mac = NO_MAC
 
     def entry(self, address: bytes) -> Neighbour:
         return self.entries.setdefault(address, Neighbour(address))
@@ -91,8 +99,8 @@ class Neighbours:
         neighbour = self.entry(address)
         if neighbour.state != State.FIXED and mac != NO_MAC and not mac[0] & 1:
             self._leave_lists(neighbour)
-            neighbour.mac, neighbour.state, neighbour.due = mac, State.KNOWN, now + FRESH
-            self.fresh.append(neighbour)
+            neighbour.mac, neighbour.state = mac, State.KNOWN
+            self._keep_fresh(neighbour, now)
             self._let_go(neighbour)
         return True
 
@@ -119,15 +127,25 @@ class Neighbours:
                 self._ask_once(neighbour, now, now)
             else:
                 self._forget(neighbour, State.FAILED)
-        for neighbour in [n for n in self.fresh if n.due <= now]:
-            if self._in_use(neighbour.address):
-                self.ask(neighbour, now, now)
-            else:
+                self._keep_fresh(neighbour, now)
+        due = [n for n in self.fresh if n.due <= now]
+        for neighbour in sorted(due, key=lambda n: (n.due, -n.fresh)):
+            if not self._in_use(neighbour.address):
                 self._forget(neighbour, State.IDLE)
+            elif neighbour.state == State.FAILED:
+                self._keep_fresh(neighbour, now)
+            else:
+                self.ask(neighbour, now, now)
 
     def stop(self) -> None:
         for neighbour in self.entries.values():
             self._drop_waiting(neighbour, "stopped")
+
+    def _keep_fresh(self, neighbour: Neighbour, now: int) -> None:
+        self._leave_lists(neighbour)
+        neighbour.fresh = fresh_time(self.underlay_mac, neighbour.address)
+        neighbour.due = now + neighbour.fresh
+        self.fresh.append(neighbour)
 
     def _ask_once(self, neighbour: Neighbour, time: int, now: int) -> None:
         self._leave_lists(neighbour)

@@ -248,6 +248,11 @@ def parse_l4(p: Packet, there: int) -> None:
             raise Drop("l4-length")
 
 
+def vlan_of(p: Packet) -> int:
+    """A tag's VLAN. 0: none, the tag has a priority alone (IEEE 802.1Q section 9.6)."""
+    return u16(p.frame, ETH) & 0xFFF
+
+
 def strip_tag(p: Packet) -> None:
     """Takes the 802.1Q tag out (RFC 7637 section 3.3)."""
     del p.frame[12 : 12 + VLAN]

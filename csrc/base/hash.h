@@ -18,12 +18,13 @@ static inline uint64_t hash_1(uint64_t word, const uint64_t secret[2])
     return (uint64_t)_mm_cvtsi128_si64(x);
 }
 
-static inline uint64_t hash_3(const uint64_t words[3], const uint64_t secret[2])
+/* The words come in registers: a vector can't be loaded from two words that have just been stored. */
+static inline uint64_t hash_3(uint64_t first, uint64_t second, uint64_t third, const uint64_t secret[2])
 {
     __m128i s = _mm_loadu_si128((const __m128i *)secret), t = _mm_shuffle_epi32(s, 0x4e);
-    __m128i x = _mm_xor_si128(_mm_loadu_si128((const __m128i *)words), s);
+    __m128i x = _mm_xor_si128(_mm_set_epi64x((long long)second, (long long)first), s);
     x = _mm_aesenc_si128(_mm_aesenc_si128(x, t), s);
-    x = _mm_xor_si128(x, _mm_cvtsi64_si128((long long)words[2]));
+    x = _mm_xor_si128(x, _mm_cvtsi64_si128((long long)third));
     x = _mm_aesenc_si128(_mm_aesenc_si128(_mm_aesenc_si128(x, t), s), t);
     return (uint64_t)_mm_cvtsi128_si64(x);
 }

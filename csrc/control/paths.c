@@ -103,7 +103,8 @@ static bool set_headers(const struct tables_writer *w, const struct tables *t, b
         if (header_same(nh, &made))
             continue;
         if (write) {
-            memcpy(nh->header + 8, made.header + 8, sizeof nh->header - 8);
+            __atomic_store_n(next_hop_rest_word(nh), *next_hop_rest_word(&made), __ATOMIC_RELAXED);
+            memcpy(nh->header + 12, made.header + 12, sizeof nh->header - 12);
             nh->sum = made.sum;
         }
         __atomic_store_n(&nh->header_len, write ? made.header_len : 0, __ATOMIC_RELEASE);
@@ -145,7 +146,7 @@ static int use_hop(struct control *control, struct tables_writer *w, const struc
     struct way *way = change_way(w, index);
     bool known = find_hop(t, nh, way->hop);
     uint32_t neigh = known ? neigh_use(control->neigh, nh->family, way->hop, index) : POOL_NONE;
-    __atomic_store_n(&nh->neigh, neigh, __ATOMIC_RELAXED);
+    __atomic_store_n(&nh->neigh, neigh, __ATOMIC_RELEASE);
     if (neigh == POOL_NONE)
         atomic_store(&nh->eth, 0);
     return known && neigh == POOL_NONE ? DP_ENOMEM : DP_OK;

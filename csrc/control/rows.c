@@ -21,9 +21,8 @@ int check_address(struct change *change, const char *field, unsigned family, con
 
 int check_unicast(struct change *change, const char *field, unsigned family, const uint8_t *address)
 {
-    bool multicast = family == DP_IPV4 ? address[0] >= 224 : address[0] == 0xff;
     int code = check_address(change, field, family, address);
-    if (code == DP_OK && (multicast || is_any(family, address)))
+    if (code == DP_OK && !is_host(family, address))
         return change_fail(change, DP_EINVAL, "%s %s is no unicast address", field, change_address(family, address).s);
     return code;
 }

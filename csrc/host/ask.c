@@ -3,35 +3,35 @@
 #include <stdatomic.h>
 #include "step/arpnd.h"
 
-/* A frame of ours; NULL, and nothing was made, without a slot. */
-static struct pkt *ask_make(struct io *io, uint16_t len, uint64_t time)
+/*
+ * A frame of ours, queued already, whose bytes are to be written; NULL, and nothing was made, without a
+ * slot.
+ */
+static uint8_t *ask_send(const struct host *host, uint16_t len, uint64_t time)
 {
-    struct pkt *pkt = io_make(io);
-    if (!pool_pkt_new(&io->pool, pkt))
+    struct pkt *pkt = io_make(host->io);
+    if (!pool_pkt_new(&host->io->pool, pkt))
         return NULL;
     pkt->len = pkt->head = len;
     pkt->time = time;
     pkt->in_port = DP_UNDERLAY;
-    io_originated(io, DP_UNDERLAY, 1);
-    return pkt;
+    io_originated(host->io, DP_UNDERLAY, 1);
+    io_send(host->io, host->underlay, pkt);
+    return pkt->data;
 }
 
 static void ask_send_arp(const struct host *host, const struct arpnd_arp *arp, uint64_t time)
 {
-    struct pkt *pkt = ask_make(host->io, ARP_FRAME, time);
-    if (!pkt)
-        return;
-    arpnd_arp(pkt->data, arp);
-    io_send(host->io, host->underlay, pkt);
+    uint8_t *frame = ask_send(host, ARP_FRAME, time);
+    if (frame)
+        arpnd_arp(frame, arp);
 }
 
 static void ask_send_nd(const struct host *host, const struct arpnd_nd *nd, uint64_t time)
 {
-    struct pkt *pkt = ask_make(host->io, ND_FRAME, time);
-    if (!pkt)
-        return;
-    arpnd_nd(pkt->data, nd);
-    io_send(host->io, host->underlay, pkt);
+    uint8_t *frame = ask_send(host, ND_FRAME, time);
+    if (frame)
+        arpnd_nd(frame, nd);
 }
 
 static const uint8_t ask_no_mac[6];

@@ -1,16 +1,18 @@
 /*
  * neigh.h: provider next hops, resolved by ARP and ND, and the packets that wait for them.
  *
- * Threads. The control thread makes entries (neigh_use, neigh_fix, neigh_probe); they stay for the
- * engine's life and their indexes are never reused. State, timers and held packets belong to worker 0: the
- * others hand their packets over to it by a single-producer ring each, and so does the control thread with
- * what it posts. Without threads (dp_poll) the control thread is worker 0.
+ * Threads. The control thread makes entries (neigh_use, neigh_fix, neigh_probe) and gives them back when
+ * nobody has a use for them (neigh_reclaim). State, timers and held packets belong to worker 0: the others
+ * hand their packets over to it by a single-producer ring each, and so does the control thread with what it
+ * posts. Without threads (dp_poll) the control thread is worker 0.
  *
  * Next hops chain to their neighbour by next_hop.sibling. The control thread writes the chain; worker 0 walks
  * it, between two of its quiescent points, to store the `eth` word of each. Hence a next hop that was
  * released may not be given to neigh_use() again before every worker has been quiescent.
  *
- * Time: deadlines count from io->now; a request carries the time of the packet that caused it.
+ * Time: deadlines count from io->now; a request carries the time of the packet that caused it. What we say
+ * of our own accord, and what times out, comes in rounds: NEIGH_ROUND at most, NEIGH_ROUND_NS apart, so that
+ * packets are served between them and a device's queue can take them.
  */
 #ifndef NEIGH_H
 #define NEIGH_H
@@ -19,8 +21,16 @@
 
 /* Packets that wait for one neighbour; for all of them, one part of so many of the arena's slots. */
 enum { NEIGH_HOLD = 16, NEIGH_SHARE = 4, NEIGH_TRIES = 3 };
+/* Addresses that were probed and are no next hop's, at a time. */
+enum { NEIGH_PROBES = 4096 };
+enum { NEIGH_ROUND = 64, NEIGH_ROUND_NS = 1000000 };
 #define NEIGH_RETRY_NS 1000000000ull
+/*
+ * When a known one is asked again: this long after it was heard of at most, some 250 ms earlier by its
+ * address.
+ */
 #define NEIGH_FRESH_NS 30000000000ull
+#define NEIGH_SPREAD_NS 250000000ull
 
 /* workers; next_hops: the tables' array, which never moves; wake_fd: of worker 0. NULL: out of memory. */
 struct neigh_table *neigh_create(uint32_t workers, struct next_hop *next_hops, struct qsbr *qsbr, int wake_fd);
@@ -34,7 +44,12 @@ void neigh_destroy(struct neigh_table *table);
  */
 uint32_t neigh_use(struct neigh_table *table, unsigned family, const uint8_t *address, uint32_t nh);
 void neigh_release(struct neigh_table *table, uint32_t neigh, uint32_t nh);
-/* Control thread: the underlay's MAC, of which every eth word has two bytes: all do when this returns. */
+/*
+ * Control thread: entries that nobody has a use for any more are made again for other addresses. No next hop
+ * is just between neigh_release() and neigh_use(): it still has the index.
+ */
+void neigh_reclaim(struct neigh_table *table);
+/* Control thread: the underlay's MAC is another: every eth word has its part of it when this returns. */
 void neigh_underlay(struct neigh_table *table, const uint8_t *mac);
 
 /*
@@ -44,7 +59,7 @@ void neigh_underlay(struct neigh_table *table, const uint8_t *mac);
 /* Announces a PA (ask_announce), asks for all next hops in use. */
 void neigh_announce(struct neigh_table *table, const struct host *at_rest, unsigned family, const uint8_t *address);
 void neigh_ask_all(struct neigh_table *table, const struct host *at_rest);
-/* A MAC for good; asks now. 0, DP_EINVAL or DP_ENOMEM. */
+/* A MAC for good; asks now. 0, DP_EINVAL, DP_ENOMEM or, NEIGH_PROBES others being asked for, DP_EFULL. */
 int neigh_fix(struct neigh_table *table, const struct host *at_rest, unsigned family, const uint8_t *address,
               const uint8_t *mac);
 int neigh_probe(struct neigh_table *table, const struct host *at_rest, unsigned family, const uint8_t *address);
@@ -67,7 +82,8 @@ bool neigh_hand_over(const struct host *host, struct pkt *pkt);
 bool neigh_learn(const struct host *host, unsigned family, const uint8_t *address, const uint8_t *mac);
 /*
  * Worker 0: what was handed over, up to the next ARP or ND packet from the underlay, which is returned, parsed; NULL:
- * that was all, or as many a ring as it holds: who fills it all the time does not keep us here. *taking begins as {0}.
+ * that was all, or a batch of each ring: who fills it all the time does not keep us here. *taking begins as
+ * {0}.
  */
 struct neigh_taking { uint32_t ring, taken; };
 struct pkt *neigh_take(const struct host *host, struct neigh_taking *taking);

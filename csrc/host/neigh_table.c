@@ -17,31 +17,152 @@ struct neigh *neigh_table_find(struct neigh_table *table, unsigned family, const
     uint8_t wide[16];
     neigh_table_widen(wide, family, address);
     uint32_t at = atomic_load_explicit(neigh_table_bucket(table, family, wide), memory_order_acquire);
-    for (; at != INDEX_NONE; at = table->entries[at].next_in_bucket)
-        if (table->entries[at].family == family && !memcmp(table->entries[at].address, wide, 16))
-            return &table->entries[at];
+    while (at != INDEX_NONE) {
+        struct neigh *e = &table->entries[at];
+        if (e->family == family && !memcmp(e->address, wide, 16))
+            return e;
+        at = atomic_load_explicit(&e->next_in_bucket, memory_order_acquire);
+    }
     return NULL;
+}
+
+static void neigh_table_enter_bucket(struct neigh_table *table, struct neigh *e)
+{
+    _Atomic uint32_t *bucket = neigh_table_bucket(table, e->family, e->address);
+    uint32_t first = atomic_load_explicit(bucket, memory_order_relaxed);
+    atomic_store_explicit(&e->next_in_bucket, first, memory_order_release);
+    atomic_store_explicit(bucket, neigh_table_index(table, e), memory_order_release);
+}
+
+/* The entry keeps its own link: a worker may be standing on it. */
+static void neigh_table_leave_bucket(struct neigh_table *table, struct neigh *e)
+{
+    _Atomic uint32_t *at = neigh_table_bucket(table, e->family, e->address);
+    const uint32_t index = neigh_table_index(table, e);
+    while (atomic_load_explicit(at, memory_order_relaxed) != index)
+        at = &table->entries[atomic_load_explicit(at, memory_order_relaxed)].next_in_bucket;
+    uint32_t next = atomic_load_explicit(&e->next_in_bucket, memory_order_relaxed);
+    atomic_store_explicit(at, next, memory_order_release);
+}
+
+/* ---- making and giving back ------------------------------------------------------------------ */
+
+static void neigh_table_list(struct neigh_table *table, struct neigh_list *list, uint32_t index)
+{
+    table->links[index] = INDEX_NONE;
+    *(list->n++ ? &table->links[list->last] : &list->first) = index;
+    list->last = index;
+}
+
+static uint32_t neigh_table_unlist(struct neigh_table *table, struct neigh_list *list)
+{
+    uint32_t index = list->first;
+    list->first = table->links[index];
+    list->n--;
+    table->links[index] = NEIGH_UNLISTED;
+    return index;
+}
+
+/* Index of a new entry, INDEX_NONE: out of memory, or of room. */
+static uint32_t neigh_table_extend(struct neigh_table *table)
+{
+    uint32_t index = neigh_table_count(table);
+    const size_t n = (size_t)index + 1;
+    if (index == NEIGH_MAX || mem_commit(&table->entries_mem, n * sizeof *table->entries) ||
+        mem_commit(&table->holds_mem, n * sizeof *table->holds) ||
+        mem_commit(&table->links_mem, n * sizeof *table->links))
+        return INDEX_NONE;
+    struct neigh *e = &table->entries[index];
+    e->queue = NEIGH_QUEUES;
+    atomic_init(&e->first, INDEX_NONE);
+    atomic_init(&e->life, 1);
+    table->links[index] = NEIGH_UNLISTED;
+    atomic_store_explicit(&table->count, index + 1, memory_order_release);
+    return index;
+}
+
+/* It stands for this address from here on. neigh_read() may be looking. */
+static void neigh_table_begin_life(struct neigh *e, unsigned family, const uint8_t *address)
+{
+    uint8_t wide[16];
+    neigh_table_widen(wide, family, address);
+    for (unsigned at = 0; at < 16; at += 8)
+        __atomic_store_n((uint64_t *)(void *)(e->address + at), load64(wide + at), __ATOMIC_RELEASE);
+    __atomic_store_n(&e->family, (uint8_t)family, __ATOMIC_RELEASE);
+    atomic_fetch_add(&e->life, 1);
 }
 
 struct neigh *neigh_table_make(struct neigh_table *table, unsigned family, const uint8_t *address)
 {
     struct neigh *e = neigh_table_find(table, family, address);
-    uint32_t index = atomic_load_explicit(&table->count, memory_order_relaxed);
     if (e)
         return e;
-    if (index == NEIGH_MAX || mem_commit(&table->entries_mem, (index + 1) * sizeof *e) ||
-        mem_commit(&table->holds_mem, (index + 1) * sizeof *table->holds))
+    uint32_t index = table->free.n ? neigh_table_unlist(table, &table->free) : neigh_table_extend(table);
+    if (index == INDEX_NONE)
         return NULL;
     e = &table->entries[index];
-    neigh_table_widen(e->address, family, address);
-    e->family = (uint8_t)family;
-    e->queue = NEIGH_QUEUES;
-    atomic_init(&e->first, INDEX_NONE);
-    _Atomic uint32_t *bucket = neigh_table_bucket(table, family, e->address);
-    e->next_in_bucket = atomic_load_explicit(bucket, memory_order_relaxed);
-    atomic_store_explicit(bucket, index, memory_order_release);
-    atomic_store_explicit(&table->count, index + 1, memory_order_release);
+    neigh_table_begin_life(e, family, address);
+    neigh_table_enter_bucket(table, e);
+    neigh_table_list(table, &table->unused, index);
+    table->made++;
     return e;
+}
+
+void neigh_table_set_probed(struct neigh_table *table, struct neigh *e, bool probed)
+{
+    table->probed += (uint32_t)probed - e->probed;
+    e->probed = probed;
+}
+
+static bool neigh_table_at_rest(struct neigh *e)
+{
+    return atomic_load_explicit(&e->on_way, memory_order_acquire) == 0 &&
+           atomic_load_explicit(&e->users, memory_order_relaxed) == 0 &&
+           atomic_load_explicit(&e->state, memory_order_relaxed) == DP_NEIGH_IDLE;
+}
+
+/* It has a use: a next hop's, or a MAC for good. */
+static bool neigh_table_wanted(const struct neigh *e)
+{
+    return atomic_load_explicit(&e->users, memory_order_relaxed) ||
+           atomic_load_explicit(&e->state, memory_order_relaxed) == DP_NEIGH_FIXED;
+}
+
+static void neigh_table_end_life(struct neigh_table *table, struct neigh *e)
+{
+    atomic_fetch_add(&e->life, 1);
+    neigh_table_set_probed(table, e, false);
+    neigh_table_list(table, &table->free, neigh_table_index(table, e));
+}
+
+void neigh_reclaim(struct neigh_table *table)
+{
+    struct neigh_list gone = {0};
+    uint32_t n = NEIGH_LOOKS + 2 * table->made;     /* faster than they can be made */
+    table->made = 0;
+    for (n = n < table->unused.n ? n : table->unused.n; n; n--) {
+        uint32_t index = neigh_table_unlist(table, &table->unused);
+        struct neigh *e = &table->entries[index];
+        if (neigh_table_wanted(e))
+            continue;
+        bool at_rest = neigh_table_at_rest(e);
+        if (at_rest)
+            neigh_table_leave_bucket(table, e);
+        neigh_table_list(table, at_rest ? &gone : &table->unused, index);
+    }
+    if (gone.n == 0)
+        return;
+    qsbr_wait(table->qsbr);
+    while (gone.n) {
+        uint32_t index = neigh_table_unlist(table, &gone);
+        struct neigh *e = &table->entries[index];
+        if (neigh_table_at_rest(e)) {
+            neigh_table_end_life(table, e);
+        } else {
+            neigh_table_enter_bucket(table, e);
+            neigh_table_list(table, &table->unused, index);
+        }
+    }
 }
 
 /* ---- next hops ------------------------------------------------------------------------------- */
@@ -95,6 +216,7 @@ uint32_t neigh_use(struct neigh_table *table, unsigned family, const uint8_t *ad
         table->previous[first] = nh;
     atomic_store(&e->first, nh);
     atomic_fetch_add_explicit(&e->users, 1, memory_order_relaxed);
+    neigh_table_set_probed(table, e, false);
     neigh_table_catch_up(table, e, hop);
     return neigh_table_index(table, e);
 }
@@ -110,13 +232,15 @@ void neigh_release(struct neigh_table *table, uint32_t neigh, uint32_t nh)
         __atomic_store_n(&neigh_table_hop(table, previous)->sibling, next, __ATOMIC_RELEASE);
     if (next != INDEX_NONE)
         table->previous[next] = previous;
-    atomic_fetch_sub_explicit(&e->users, 1, memory_order_relaxed);
+    bool last = atomic_fetch_sub_explicit(&e->users, 1, memory_order_relaxed) == 1;
+    if (last && table->links[neigh] == NEIGH_UNLISTED)
+        neigh_table_list(table, &table->unused, neigh);
 }
 
 /* Worker 0 may be about to store words with the old source: not any more behind qsbr_wait(). */
 void neigh_underlay(struct neigh_table *table, const uint8_t *mac)
 {
-    atomic_store(&table->source, (uint64_t)load16(mac) << 48);
+    atomic_store(&table->source, neigh_table_word(mac));
     qsbr_wait(table->qsbr);
     for (uint32_t i = 0; i < neigh_table_count(table); i++) {
         const struct neigh *e = &table->entries[i];
@@ -139,19 +263,29 @@ struct neigh_table *neigh_create(uint32_t workers, struct next_hop *next_hops, s
     table->qsbr = qsbr;
     table->workers = workers;
     table->wake_fd = wake_fd;
+    table->left = NEIGH_ROUND;
+    table->ask_at = INDEX_NONE;
     table->queues[NEIGH_RETRY] = (struct neigh_queue){NEIGH_RETRY_NS, INDEX_NONE, INDEX_NONE};
-    table->queues[NEIGH_FRESH] = (struct neigh_queue){NEIGH_FRESH_NS, INDEX_NONE, INDEX_NONE};
+    for (uint32_t i = 0; i < NEIGH_SPREAD; i++)
+        table->queues[NEIGH_FRESH + i] =
+            (struct neigh_queue){NEIGH_FRESH_NS - i * NEIGH_SPREAD_NS, INDEX_NONE, INDEX_NONE};
     for (uint32_t i = 0; i < NEIGH_BUCKETS; i++)
         atomic_init(&table->buckets[i], INDEX_NONE);
     if (mem_reserve(&table->entries_mem, NEIGH_MAX * sizeof *table->entries) ||
         mem_reserve(&table->holds_mem, NEIGH_MAX * sizeof *table->holds) ||
+        mem_reserve(&table->links_mem, NEIGH_MAX * sizeof *table->links) ||
         mem_reserve(&table->previous_mem, NEIGH_HOPS_MAX * sizeof *table->previous)) {
         neigh_destroy(table);
         return NULL;
     }
     table->entries = (struct neigh *)(void *)table->entries_mem.base;
     table->holds = (struct neigh_hold *)(void *)table->holds_mem.base;
+    table->links = (uint32_t *)(void *)table->links_mem.base;
     table->previous = (uint32_t *)(void *)table->previous_mem.base;
+    if (neigh_table_extend(table) != 0) {
+        neigh_destroy(table);
+        return NULL;
+    }
     return table;
 }
 
@@ -159,6 +293,7 @@ void neigh_destroy(struct neigh_table *table)
 {
     mem_unmap(&table->entries_mem);
     mem_unmap(&table->holds_mem);
+    mem_unmap(&table->links_mem);
     mem_unmap(&table->previous_mem);
     free(table);
 }

@@ -44,6 +44,7 @@ static const struct provider_image provider_want6 = {{
 struct provider_batch {
     struct provider p;
     struct provider_image want4, want6;
+    uint64_t mac;
     const struct map_view *pas4, *pas6, *records4, *records6;
 };
 
@@ -78,17 +79,18 @@ static inline __attribute__((always_inline)) void provider_look(struct provider_
                                                                 const struct map_view *view6, uint32_t vsid)
 {
     const uint8_t *source = pkt_source(d->pkt), *destination = pkt_destination(d->pkt);
+    uint64_t from[3], to[3];
     d->wide = d->pkt->l3_type == PKT_L3_IP6;
     if (__builtin_expect(!d->wide, 1)) {
-        d->look_from.key[0] = vsid ? key_ca4(vsid, source) : key_pa4(source);
-        d->look_to.key[0] = vsid ? key_ca4(vsid, destination) : key_pa4(destination);
-        lookup_begin(&d->look_from, view4, 1);
-        lookup_begin(&d->look_to, view4, 1);
+        from[0] = vsid ? key_ca4(vsid, source) : key_pa4(source);
+        to[0] = vsid ? key_ca4(vsid, destination) : key_pa4(destination);
+        lookup_begin(&d->look_from, view4, 1, from);
+        lookup_begin(&d->look_to, view4, 1, to);
     } else {
-        key_ca6(d->look_from.key, vsid, source);
-        key_ca6(d->look_to.key, vsid, destination);
-        lookup_begin(&d->look_from, view6, 3);
-        lookup_begin(&d->look_to, view6, 3);
+        key_ca6(from, vsid, source);
+        key_ca6(to, vsid, destination);
+        lookup_begin(&d->look_from, view6, 3, from);
+        lookup_begin(&d->look_to, view6, 3, to);
     }
 }
 
@@ -144,8 +146,11 @@ static __attribute__((noinline)) enum drop provider_check(struct provider_batch 
     enum drop drop = parse_plain(pkt, DP_IPV4) || parse_plain(pkt, DP_IPV6) ? DROP_NONE : parse_frame(pkt);
     if (drop)
         return drop;
-    if (pkt->flags & PKT_VLAN)
-        return DROP_UNDERLAY_VLAN;
+    if (pkt->flags & PKT_VLAN) {
+        if (parse_vlan(pkt))
+            return DROP_UNDERLAY_VLAN;
+        parse_strip_vlan(pkt);
+    }
     bool arp = pkt->l3_type == PKT_L3_ARP, nd = arpnd_is_nd(pkt);
     if (!mac_equal(pkt->data, b->p.in->mac) && !(mac_is_group(pkt->data) && (arp || nd)))
         return DROP_UNDERLAY_DST_MAC;
@@ -157,6 +162,13 @@ static __attribute__((noinline)) enum drop provider_check(struct provider_batch 
     return DROP_NONE;
 }
 
+/* A plain packet from a unicast MAC to ours: to a rewrite PA, most likely. */
+static inline __attribute__((always_inline)) bool provider_plain(const struct provider_batch *b, struct pkt *pkt)
+{
+    bool ours = (load64(pkt->data) & PROVIDER_MAC) == b->mac && !mac_is_group(pkt->data + 6);
+    return ours && (parse_plain(pkt, DP_IPV4) || parse_plain(pkt, DP_IPV6));
+}
+
 /* False: the packet has left the batch. */
 static inline __attribute__((always_inline)) bool provider_start(struct provider_batch *b, struct pkt *pkt,
                                                                  struct provider_pkt *d)
@@ -166,6 +178,10 @@ static inline __attribute__((always_inline)) bool provider_start(struct provider
     if (__builtin_expect(provider_looks(&b->want4, &provider_mask4, p, NVGRE4_LEN) && csum_ip4_plain_ok(p + ETH_LEN), 1)) {
         if (provider_pop(b, &pkt, d, NVGRE4_LEN, ETH_LEN + get16(p + ETH_LEN + 2)))
             return pkt;
+    } else if (provider_plain(b, pkt)) {
+        d->step = PROVIDER_PA;
+        provider_look(d, b->pas4, b->pas6, 0);
+        return true;
     } else if (provider_looks(&b->want6, &provider_mask6, p, NVGRE6_LEN)) {
         if (provider_pop(b, &pkt, d, NVGRE6_LEN, ETH_LEN + IP6_LEN + get16(p + ETH_LEN + 4)))
             return pkt;
@@ -239,9 +255,9 @@ static inline __attribute__((always_inline)) bool provider_is_home(const struct 
         return false;
     const struct next_hop *nh = &p->tables->next_hops[act_index(d->from.act)];
     if (__builtin_expect(d->outer_len == NVGRE4_LEN, 1))
-        return nh->header_len == NVGRE4_LEN && load32(nh->header + 30) == load32(d->outer + ETH_LEN + 12);
+        return next_hop_header_len(nh) == NVGRE4_LEN && load32(nh->header + 30) == load32(d->outer + ETH_LEN + 12);
     const uint8_t *source = d->outer + ETH_LEN + 8;
-    return nh->header_len == NVGRE6_LEN && load64(nh->pa) == load64(source) && load64(nh->pa + 8) == load64(source + 8);
+    return next_hop_header_len(nh) == NVGRE6_LEN && load64(nh->pa) == load64(source) && load64(nh->pa + 8) == load64(source + 8);
 }
 
 static inline __attribute__((always_inline)) void provider_carry_popped(const struct provider *p, struct provider_pkt *d)
@@ -305,6 +321,8 @@ void from_provider(const struct host *host, struct port *in, struct batch *batch
     b.records4 = map_view(t->records4), b.records6 = map_view(t->records6);
     provider_expect(&b.want4, &provider_want4, in->mac, t->shared_pa4, PROVIDER_LAST4 + 30, 4);
     provider_expect(&b.want6, &provider_want6, in->mac, t->shared_pa6, PROVIDER_LAST6 + 38, 16);
+    b.mac = 0;
+    memcpy(&b.mac, in->mac, 6);
 
     for (struct pkt *pkt = batch->pkt, *end = pkt + batch->n; pkt < end; pkt++)
         d += provider_start(&b, pkt, d);

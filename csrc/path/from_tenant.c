@@ -24,6 +24,7 @@ enum tenant_how {
     TENANT_WILDCARD = 8,        /* a miss may fall back to the subnet's wildcard */
     TENANT_ARP = 16,
     TENANT_ND = 32,
+    TENANT_PLAIN = 64,          /* a plain IPv4 packet without offloads, within the subnet: a run may take it */
     TENANT_MISS = 256,          /* times the drop */
 };
 
@@ -63,12 +64,13 @@ static inline __attribute__((always_inline)) void tenant_look(const struct tenan
                                                               unsigned family, const uint8_t *ca, uint32_t how)
 {
     d->how = family == DP_IPV4 ? how : how | TENANT_WIDE;
-    key_record(d->lookup.key, vsid, family, ca);
-    lookup_begin(&d->lookup, family == DP_IPV4 ? t->view4 : t->view6, family == DP_IPV4 ? 1 : 3);
+    uint64_t key[3];
+    key_record(key, vsid, family, ca);
+    lookup_begin(&d->lookup, family == DP_IPV4 ? t->view4 : t->view6, family == DP_IPV4 ? 1 : 3, key);
 }
 
 /* To the router's MAC: the longest prefix in the routing domain says in which subnet to look for what. */
-static __attribute__((noinline)) void tenant_route(const struct tenant *t, struct tenant_pkt *d, unsigned family,
+static __attribute__((noinline)) enum drop tenant_route(const struct tenant *t, struct tenant_pkt *d, unsigned family,
                                                    const uint8_t *destination)
 {
     static const uint8_t any[16];
@@ -77,6 +79,8 @@ static __attribute__((noinline)) void tenant_route(const struct tenant *t, struc
     const uint8_t *ca = any;
     uint32_t how = TENANT_ROUTED | TENANT_MISS * DROP_NO_ROUTE;
     d->subnet = t->policy->subnet;
+    if (!is_host(family, destination))
+        return DROP_NO_RECORD;
     if (act_kind(act) == ACT_ONLINK) {
         d->subnet = act_index(act);
         ca = destination;
@@ -90,11 +94,12 @@ static __attribute__((noinline)) void tenant_route(const struct tenant *t, struc
         tenant_look(t, d, tables->subnets[d->subnet].vsid, DP_IPV4, ca, how);
     else
         tenant_look(t, d, tables->subnets[d->subnet].vsid, DP_IPV6, ca, how);
+    return DROP_NONE;
 }
 
 /* Pass 1, of a parsed IP packet with the port's MAC: the port's own rules, and where to look. */
 static inline __attribute__((always_inline)) enum drop tenant_check(const struct tenant *t, struct pkt *pkt,
-                                                                    struct tenant_pkt *d, unsigned family)
+                                                                    struct tenant_pkt *d, unsigned family, uint32_t how)
 {
     const uint8_t *source = pkt->data + pkt->l3 + (family == DP_IPV4 ? 12 : 8);
     const uint8_t *destination = pkt->data + pkt->l3 + (family == DP_IPV4 ? 16 : 24);
@@ -105,26 +110,25 @@ static inline __attribute__((always_inline)) enum drop tenant_check(const struct
         return DROP_SRC_ADDRESS;
     if (to & 1)
         return DROP_MULTICAST;
-    if (!is_host(family, destination))
+    if (is_any(family, destination))    /* the wildcard's key; what else is no host's address has no record */
         return DROP_NO_RECORD;
     if (__builtin_expect(to == t->router_mac, 0) && !(family == DP_IPV6 && is_link_local(destination)))
-        tenant_route(t, d, family, destination);
-    else
-        tenant_look(t, d, t->policy->vsid, family, destination, TENANT_DIRECT | TENANT_MISS * DROP_NO_RECORD);
+        return tenant_route(t, d, family, destination);
+    tenant_look(t, d, t->policy->vsid, family, destination, how | TENANT_DIRECT | TENANT_MISS * DROP_NO_RECORD);
     return DROP_NONE;
 }
 
 static inline __attribute__((always_inline)) enum drop tenant_check_plain(const struct tenant *t, struct pkt *pkt,
-                                                                          struct tenant_pkt *d, unsigned family)
+                                                                          struct tenant_pkt *d, unsigned family,
+                                                                          bool offloaded)
 {
     if ((load64(pkt->data + 6) & TENANT_MAC) != t->mac)
         return DROP_SRC_MAC;
-    if (__builtin_expect(pkt_offloaded(pkt), 0)) {
+    if (__builtin_expect(offloaded, 0)) {
         enum drop drop = offload_check(t->host->io->pool.arena, pkt);
-        if (drop)
-            return drop;
+        return drop ? drop : tenant_check(t, pkt, d, family, 0);
     }
-    return tenant_check(t, pkt, d, family);
+    return tenant_check(t, pkt, d, family, family == DP_IPV4 ? TENANT_PLAIN : 0);
 }
 
 /* What is no plain TCP or UDP: parsed in full; ARP and ND are answered later. */
@@ -146,16 +150,17 @@ static __attribute__((noinline)) enum drop tenant_check_rest(const struct tenant
         d->answer.act = ACT_NONE;
         return DROP_NONE;
     }
-    return pkt->l3_type == PKT_L3_IP4 ? tenant_check(t, pkt, d, DP_IPV4) : tenant_check(t, pkt, d, DP_IPV6);
+    return pkt->l3_type == PKT_L3_IP4 ? tenant_check(t, pkt, d, DP_IPV4, 0) : tenant_check(t, pkt, d, DP_IPV6, 0);
 }
 
 static inline __attribute__((always_inline)) enum drop tenant_start(const struct tenant *t, struct pkt *pkt,
                                                                     struct tenant_pkt *d)
 {
+    bool offloaded = pkt_offloaded(pkt);
     if (__builtin_expect(parse_plain(pkt, DP_IPV4), 1))
-        return tenant_check_plain(t, pkt, d, DP_IPV4);
+        return tenant_check_plain(t, pkt, d, DP_IPV4, offloaded);
     if (parse_plain(pkt, DP_IPV6))
-        return tenant_check_plain(t, pkt, d, DP_IPV6);
+        return tenant_check_plain(t, pkt, d, DP_IPV6, offloaded);
     return tenant_check_rest(t, pkt, d);
 }
 
@@ -258,9 +263,7 @@ static inline __attribute__((always_inline)) void tenant_rewrite(const struct te
     if (d->how & TENANT_ROUTED)
         rewrite_ttl(pkt);
     rewrite_addresses(pkt, d->source->pa, to->pa);
-    uint64_t eth = __atomic_load_n((const uint64_t *)&nh->eth, __ATOMIC_RELAXED);
-    memcpy(pkt->data, &eth, 8);
-    memcpy(pkt->data + 8, nh->header + 8, 4);
+    uint64_t eth = next_hop_macs(nh, pkt->data);
     if (__builtin_expect(pkt->gso, 0))
         underlay_rewritten(t->host, pkt, nh);
     else
@@ -327,6 +330,43 @@ static void tenant_odd(const struct tenant *t, struct tenant_pkt *d)
     tenant_carry(t, d);
 }
 
+/* One of a run: plain, within the subnet, into NVGRE. */
+static inline bool tenant_runs(const struct tenant_pkt *d)
+{
+    const uint32_t how = TENANT_PLAIN | TENANT_DIRECT | TENANT_MISS * DROP_NO_RECORD;
+    return d->how == how && act_kind(d->answer.act) == ACT_NVGRE;
+}
+
+/* The packets of a run, and the first behind it. What is odd about one's next hop is dealt with one by one. */
+static inline __attribute__((always_inline)) struct tenant_pkt *tenant_push_run(const struct tenant *t, struct tenant_pkt *d,
+                                                                                const struct tenant_pkt *end)
+{
+    const struct host *host = t->host;
+    const struct next_hop *hops = t->tables->next_hops;
+    struct port *underlay = host->underlay;
+    const uint64_t source = t->mac << 48;       /* the first two bytes of the source MAC, behind the destination's */
+    const uint32_t vsid = t->policy->vsid << 8, longest = underlay ? host->underlay_frame : 0;
+    do {
+        struct pkt *pkt = d->pkt;
+        const struct next_hop *nh = &hops[act_index(d->answer.act)];
+        uint8_t *frame = pkt->data;
+        if (__builtin_expect(next_hop_header_len(nh) != NVGRE4_LEN || pkt->len > longest, 0)) {
+            tenant_carry(t, d);
+            continue;
+        }
+        uint64_t macs = d->answer.mac | source;
+        memcpy(frame, &macs, 8);
+        uint8_t flowid = parse_flowid(parse_flow_plain4(frame)) & host->flowid_mask;
+        uint64_t eth = nvgre_push4(frame, pkt->len, nh, vsid | flowid, frame[ETH_LEN + 1]);
+        pkt_push_whole(pkt, NVGRE4_LEN);
+        if (__builtin_expect(eth != 0, 1))
+            io_send(host->io, underlay, pkt);
+        else
+            underlay_wait(host, pkt, nh);
+    } while (++d < end && tenant_runs(d));
+    return d;
+}
+
 static inline uint64_t tenant_mac(const uint8_t *mac)
 {
     uint64_t word = 0;
@@ -365,8 +405,11 @@ void from_tenant(const struct host *host, struct port *in, struct batch *batch)
     }
     uint32_t n = (uint32_t)(d - pkts);
     tenant_look_up(&t, pkts, n);
-    for (d = pkts; d < pkts + n; d++)
-        tenant_carry(&t, d);
+    for (d = pkts; d < pkts + n;)
+        if (__builtin_expect(tenant_runs(d), 1))
+            d = tenant_push_run(&t, d, pkts + n);
+        else
+            tenant_carry(&t, d++);
     struct vsid_stats *stats = &host->io->vsid_stats[policy->subnet];
     stats_add(&stats->from_port, n);
     stats_add(&stats->from_port_bytes, bytes);

@@ -6,14 +6,15 @@
 
 void underlay_wait(const struct host *host, struct pkt *pkt, const struct next_hop *nh)
 {
+    uint32_t neigh = __atomic_load_n(&nh->neigh, __ATOMIC_ACQUIRE);
     if (!host->underlay)
         io_drop(host->io, pkt, DROP_PORT_DOWN);
-    else if (nh->neigh == INDEX_NONE)
+    else if (neigh == INDEX_NONE)
         io_drop(host->io, pkt, DROP_NO_PROVIDER_ROUTE);
     else if (!pool_pkt_own(&host->io->pool, pkt))
         io_drop(host->io, pkt, DROP_NO_SLOT);
     else
-        neigh_hold(host, nh->neigh, pkt);
+        neigh_hold(host, neigh, pkt);
 }
 
 static void underlay_push_one(const struct host *host, struct pkt *pkt, const struct next_hop *nh, uint32_t vsid,
@@ -29,11 +30,12 @@ static void underlay_push_one(const struct host *host, struct pkt *pkt, const st
 void underlay_push_rest(const struct host *host, struct pkt *pkt, const struct next_hop *nh, uint32_t vsid)
 {
     uint32_t frame_len = pkt->gso ? gso_l3_len(pkt) + ETH_LEN : pkt->len;
-    if (nh->header_len == 0) {
+    uint8_t header_len = next_hop_header_len(nh);
+    if (header_len == 0) {
         io_drop(host->io, pkt, DROP_NO_SHARED_PA);
         return;
     }
-    if (frame_len + nh->header_len - ETH_LEN > host->underlay_mtu) {
+    if (frame_len + header_len - ETH_LEN > host->underlay_mtu) {
         io_drop(host->io, pkt, DROP_TOO_BIG);
         return;
     }

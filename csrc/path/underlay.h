@@ -29,7 +29,7 @@ static inline __attribute__((always_inline)) void underlay_send(const struct hos
 static inline __attribute__((always_inline)) void underlay_push(const struct host *host, struct pkt *pkt,
                                                                 const struct next_hop *nh, uint32_t vsid)
 {
-    bool fits = pkt->len <= host->underlay_frame && nh->header_len;     /* the frame in any header, as most do */
+    bool fits = pkt->len <= host->underlay_frame && next_hop_header_len(nh);     /* the frame in any header, as most do */
     if (__builtin_expect(!fits || pkt_offloaded(pkt), 0)) {
         underlay_push_rest(host, pkt, nh, vsid);
         return;

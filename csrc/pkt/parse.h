@@ -13,6 +13,8 @@
  * DROP_NONE or the reason. Writes no byte.
  */
 enum drop parse_frame(struct pkt *pkt);
+/* Of a tag that parse_frame() has found (PKT_VLAN). 0: no VLAN, only a priority (IEEE 802.1Q section 9.6). */
+static inline uint16_t parse_vlan(const struct pkt *pkt) { return get16(pkt->data + ETH_LEN) & 0x0fff; }
 /* Moves the MACs over the 802.1Q tag and parses nothing anew: offsets are adjusted. */
 void parse_strip_vlan(struct pkt *pkt);
 
@@ -89,6 +91,13 @@ static inline uint32_t parse_flow(const struct pkt *pkt)
     }
     uint32_t ports = __builtin_expect(pkt->flags & PKT_PLAIN, 1) ? load32(pkt->data + pkt->l4) : parse_ports(pkt);
     return (uint32_t)_mm_crc32_u64(crc, (uint64_t)ports << 32 | pkt->l4_proto);
+}
+
+/* The same of a plain IPv4 packet without a tag, at its frame. */
+static inline __attribute__((always_inline)) uint32_t parse_flow_plain4(const uint8_t *frame)
+{
+    uint64_t crc = _mm_crc32_u64(0, load64(frame + ETH_LEN + 12));
+    return (uint32_t)_mm_crc32_u64(crc, (uint64_t)load32(frame + ETH_LEN + IP4_LEN) << 32 | frame[ETH_LEN + 9]);
 }
 
 /* The 8-bit FlowID of it (RFC 7637 section 3.2): the four bytes of the hash xored. */

@@ -68,7 +68,10 @@ struct batch {
     struct pkt pkt[DP_BATCH];
 };
 
-/* There is something left to do: a checksum, or to cut it into segments. */
+/*
+ * There is something left to do: a checksum, or to cut it into segments. Ask before parsing: parse_plain() writes half of what is
+ * read here at once, and a load can't be served from a store that has only a part of it.
+ */
 static inline bool pkt_offloaded(const struct pkt *pkt)
 {
     return (load16(&pkt->flags) & (0xff00 | PKT_PARTIAL)) != 0;     /* flags, gso */

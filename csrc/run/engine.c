@@ -340,5 +340,7 @@ int dp_collect(struct dp *dp, uint32_t id, struct dp_frame *frames, uint32_t n, 
 int dp_apply(struct dp *dp, const uint8_t *change_set, size_t len, struct dp_change_error *error)
 {
     struct dp_change_error ignored;
-    return tables_apply(&dp->control, change_set, len, error ? error : &ignored);
+    int code = tables_apply(&dp->control, change_set, len, error ? error : &ignored);
+    neigh_reclaim(dp->neigh);
+    return code;
 }

@@ -30,6 +30,23 @@ static inline __attribute__((always_inline)) uint64_t nvgre_copy(uint8_t *to, co
 #endif
 }
 
+/* The IPv4 outer header before a frame of `len` bytes at `frame`, by a next hop whose header_len is NVGRE4_LEN. Returns its first word. */
+static inline __attribute__((always_inline)) uint64_t nvgre_push4(uint8_t *frame, uint32_t len, const struct next_hop *nh,
+                                                                  uint32_t key, uint8_t tos)
+{
+    uint8_t *h = frame - NVGRE4_LEN, *ip = h + ETH_LEN;
+    uint16_t total = __builtin_bswap16((uint16_t)(len + NVGRE4_LEN - ETH_LEN));
+    uint32_t sum = (uint32_t)nh->sum + total + ((uint32_t)tos << 8);
+    sum += sum << 16 | sum >> 16;       /* both halves' sum with its carry, in the upper half; the sum is below 2^18 */
+    uint64_t eth = nvgre_copy(h, nh, NVGRE4_LEN);
+    ip[1] = tos;
+    memcpy(ip + 2, &total, 2);
+    sum = ~sum >> 16;
+    memcpy(ip + 10, &sum, 2);
+    put32(h + NVGRE4_LEN - 4, key);
+    return eth;
+}
+
 /*
  * Puts the outer header before the frame. Returns its first word: 0 is written as it is, the neighbour fills it in.
  * nh->header_len is NVGRE4_LEN or NVGRE6_LEN; the packet has no partial checksum.
@@ -37,27 +54,17 @@ static inline __attribute__((always_inline)) uint64_t nvgre_copy(uint8_t *to, co
 static inline __attribute__((always_inline)) uint64_t nvgre_push(struct pkt *pkt, const struct next_hop *nh, uint32_t vsid,
                                                                  uint8_t flowid, uint8_t tos)
 {
-    uint64_t eth;
     if (__builtin_expect(nh->header_len == NVGRE4_LEN, 1)) {
-        uint8_t *h = pkt_push_whole(pkt, NVGRE4_LEN), *ip = h + ETH_LEN;
-        uint16_t len = __builtin_bswap16((uint16_t)(pkt->len - ETH_LEN));
-        uint32_t sum = (uint32_t)nh->sum + len + ((uint32_t)tos << 8);
-        sum = (sum & 0xffff) + (sum >> 16);
-        sum += sum >> 16;
-        eth = nvgre_copy(h, nh, NVGRE4_LEN);
-        ip[1] = tos;
-        memcpy(ip + 2, &len, 2);
-        sum = ~sum;
-        memcpy(ip + 10, &sum, 2);
-        put32(h + NVGRE4_LEN - 4, vsid << 8 | flowid);
-    } else {
-        uint8_t *h = pkt_push_whole(pkt, NVGRE6_LEN), *ip = h + ETH_LEN;
-        eth = nvgre_copy(h, nh, NVGRE6_LEN);
-        ip[0] = (uint8_t)(0x60 | tos >> 4);
-        ip[1] = (uint8_t)(tos << 4);
-        put16(ip + 4, (uint16_t)(pkt->len - ETH_LEN - IP6_LEN));
-        put32(h + NVGRE6_LEN - 4, vsid << 8 | flowid);
+        uint64_t eth = nvgre_push4(pkt->data, pkt->len, nh, vsid << 8 | flowid, tos);
+        pkt_push_whole(pkt, NVGRE4_LEN);
+        return eth;
     }
+    uint8_t *h = pkt_push_whole(pkt, NVGRE6_LEN), *ip = h + ETH_LEN;
+    uint64_t eth = nvgre_copy(h, nh, NVGRE6_LEN);
+    ip[0] = (uint8_t)(0x60 | tos >> 4);
+    ip[1] = (uint8_t)(tos << 4);
+    put16(ip + 4, (uint16_t)(pkt->len - ETH_LEN - IP6_LEN));
+    put32(h + NVGRE6_LEN - 4, vsid << 8 | flowid);
     return eth;
 }
 

@@ -19,12 +19,20 @@ struct lookup {
     uint64_t key[3];
 };
 
-static inline __attribute__((always_inline)) void lookup_begin(struct lookup *l, const struct map_view *view, unsigned words)
+/* The key's words are copied. */
+static inline __attribute__((always_inline)) void lookup_begin(struct lookup *l, const struct map_view *view, unsigned words,
+                                                               const uint64_t *key)
 {
-    l->bucket = map_bucket_at(view, words, map_hash(view, words, l->key));
+    const uint64_t first = key[0], second = words == 3 ? key[1] : 0, third = words == 3 ? key[2] : 0;
+    uint64_t hash = words == 1 ? hash_1(first, view->secret) : hash_3(first, second, third, view->secret);
+    l->bucket = map_bucket_at(view, words, hash);
     __builtin_prefetch(l->bucket);
-    if (words == 3)
+    l->key[0] = first;
+    if (words == 3) {
         __builtin_prefetch((const char *)l->bucket + 64);
+        l->key[1] = second;
+        l->key[2] = third;
+    }
 }
 
 /* What an act refers to, on its way into the cache. */
@@ -52,13 +60,16 @@ static inline __attribute__((always_inline)) bool lookup_first(const struct look
     uint16_t tail = MAP_LOAD(b->mac_tail[slot]);
     if (__builtin_expect(MAP_LOAD(b->seq) != seq, 0))
         match = 0;
-    uint32_t hit = match ? UINT32_MAX : 0;
-    __asm__("" : "+r"(hit));            /* gcc would make a jump of it */
+    uint32_t none = 0;
+    /* Conditional moves: whether it is a hit can't be predicted. */
+    __asm__("test %3, %3\n\tcmovnz %2, %0\n\tcmovz %4, %1"
+            : "+&r"(*last), "+&r"(act)
+            : "r"(act), "r"(match), "r"(none)
+            : "cc");
     answer->mac = head | (uint64_t)tail << 32;
-    answer->act = act & hit;
-    *last = (act & hit) | (*last & ~hit);
+    answer->act = act;
     lookup_prefetch(tables, *last);
-    return hit;
+    return match;
 }
 
 /*

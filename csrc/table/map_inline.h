@@ -47,7 +47,7 @@ static inline struct map_bucket *map_bucket_at(const struct map_view *view, unsi
 
 static inline uint64_t map_hash(const struct map_view *view, unsigned words, const uint64_t *key)
 {
-    return words == 1 ? hash_1(key[0], view->secret) : hash_3(key, view->secret);
+    return words == 1 ? hash_1(key[0], view->secret) : hash_3(key[0], key[1], key[2], view->secret);
 }
 
 static inline struct map_bucket *map_overflow_at(const struct map_view *view, unsigned words, uint32_t next)
@@ -150,7 +150,7 @@ static inline __attribute__((always_inline)) uint64_t map_settle(const struct ma
 const struct map_view *map_view(const struct map *map);
 
 static inline uint64_t map_hash1(const struct map_view *view, uint64_t key) { return hash_1(key, view->secret); }
-static inline uint64_t map_hash3(const struct map_view *view, const uint64_t *key) { return hash_3(key, view->secret); }
+static inline uint64_t map_hash3(const struct map_view *view, const uint64_t *key) { return hash_3(key[0], key[1], key[2], view->secret); }
 
 static inline __attribute__((always_inline)) void map_prefetch1(const struct map_view *view, uint64_t hash) { map_prefetch_words(view, 1, hash); }
 static inline __attribute__((always_inline)) void map_prefetch3(const struct map_view *view, uint64_t hash) { map_prefetch_words(view, 3, hash); }

@@ -32,6 +32,11 @@ static inline uint32_t act_index(uint32_t act) { return act & 0x0fffffff; }
 /*
  * The way to a remote PA. `eth` holds destination MAC and the first two bytes of the source MAC and is the one word that changes
  * in place, when the neighbour is resolved: 0 while it is not. A v4 header ends within the first cache line.
+ *
+ * header_len is what publishes header and sum: it is 0 while they are written, and whoever reads them has
+ * read it by next_hop_header_len() and found it not 0. But eth and the rest of the source MAC, which a
+ * rewritten packet needs without a header, are words that are read and written whole at any time:
+ * next_hop_macs().
  */
 struct next_hop {
     uint32_t host;
@@ -47,6 +52,34 @@ struct next_hop {
     uint8_t pa[16];
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct next_hop) == 128, "two lines, an IPv4 header within the first");
+
+/*
+ * A frame's MACs: eth, then what it lacks of the source MAC. The one place that knows: a template is made
+ * whole.
+ */
+static inline uint64_t next_hop_eth(uint64_t to, uint64_t from) { return to | from << 48; }
+static inline uint32_t next_hop_rest(uint64_t from) { return (uint32_t)(from >> 16); }
+static inline void next_hop_put_macs(uint8_t *frame, uint64_t eth, uint32_t rest)
+{
+    memcpy(frame, &eth, 8);
+    memcpy(frame + 8, &rest, 4);
+}
+static inline uint32_t *next_hop_rest_word(const struct next_hop *nh)
+{
+    return (uint32_t *)(uintptr_t)(nh->header + 8);
+}
+/* Reader: a frame's MACs as they are now, at any time. Returns eth. */
+static inline uint64_t next_hop_macs(const struct next_hop *nh, uint8_t *frame)
+{
+    uint64_t eth = __atomic_load_n((const uint64_t *)&nh->eth, __ATOMIC_RELAXED);
+    next_hop_put_macs(frame, eth, __atomic_load_n(next_hop_rest_word(nh), __ATOMIC_RELAXED));
+    return eth;
+}
+/* Reader: what header and sum are good for from here on. */
+static inline uint8_t next_hop_header_len(const struct next_hop *nh)
+{
+    return __atomic_load_n(&nh->header_len, __ATOMIC_ACQUIRE);
+}
 
 /* A PA that stands for one CA: both directions of IP rewrite. vsid 0: no CA has it yet. Immutable once an entry refers to it. */
 struct rewrite {

@@ -44,7 +44,10 @@ static inline uint64_t hash_degrade(uint64_t hash)
 }
 
 static inline uint64_t hash_1(uint64_t word, const uint64_t secret[2]) { return hash_degrade(good_hash_1(word, secret)); }
-static inline uint64_t hash_3(const uint64_t words[3], const uint64_t secret[2]) { return hash_degrade(good_hash_3(words, secret)); }
+static inline uint64_t hash_3(uint64_t first, uint64_t second, uint64_t third, const uint64_t secret[2])
+{
+    return hash_degrade(good_hash_3(first, second, third, secret));
+}
 
 #include "table/map_search.c"
 #include "table/map.c"

@@ -119,6 +119,7 @@ struct neigh_table *neigh_create(uint32_t workers, struct next_hop *next_hops, s
     (void)workers, (void)next_hops, (void)wake_fd;
     return (struct neigh_table *)(void *)qsbr;
 }
+void neigh_reclaim(struct neigh_table *table) { (void)table; }
 void neigh_destroy(struct neigh_table *table) { (void)table; }
 void neigh_announce(struct neigh_table *table, const struct host *at_rest, unsigned family, const uint8_t *address) { (void)table, (void)at_rest, (void)family, (void)address; }
 void neigh_ask_all(struct neigh_table *table, const struct host *at_rest) { (void)table, (void)at_rest; }

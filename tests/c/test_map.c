@@ -256,7 +256,7 @@ static void hash_spreads_neighbouring_keys(void **state)
     memset(seen, 0, sizeof seen);
     for (uint64_t i = 0; i < N; i++) {
         const uint64_t key[3] = {5001ull << 32 | 1, i << 32, i << 56};
-        uint64_t one = hash_1(5001ull << 32 | i << 16, secret), three = hash_3(key, secret);
+        uint64_t one = hash_1(5001ull << 32 | i << 16, secret), three = hash_3(key[0], key[1], key[2], secret);
         uint32_t at[2] = {(uint32_t)(one >> 48), (uint32_t)(map_rotate(three) >> 48)};
         for (int k = 0; k < 2; k++) {
             empty[k] -= !seen[k][at[k]];

@@ -458,7 +458,7 @@ static void nvgre_to_a_rewrite_record_uses_what_both_hosts_have(void **state)
 struct naive_route {
     uint8_t prefix[16];
     uint8_t len, family;
-    uint16_t number;        /* its via is 0.0.number or ::number */
+    uint16_t number;        /* its via is 10.0.number or a00::number */
 };
 
 static uint32_t naive_longest(const struct naive_route *routes, uint32_t n, unsigned family, const uint8_t *ca)
@@ -502,6 +502,7 @@ static struct row naive_row(const struct naive_route *route)
     ROW(row, DP_ROW_ROUTE, struct dp_row_route);
     *r = (struct dp_row_route){.rdid = 1, .vsid = BLUE, .family = route->family, .prefix_len = route->len};
     memcpy(r->prefix, route->prefix, 16);
+    r->next_hop[0] = 10;
     put16(r->next_hop + (route->family == DP_IPV4 ? 2 : 14), route->number);
     return row;
 }

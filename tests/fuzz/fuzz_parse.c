@@ -14,6 +14,26 @@ static void require_inside(const struct pkt *pkt)
     require(pkt->l4 <= pkt->head);
 }
 
+/* What parse_plain() takes is what parse_frame() finds, and nothing else. It reads a slot's bytes behind a short frame. */
+static void require_plain_is_right(const uint8_t *frame, struct pkt pkt)
+{
+    static uint8_t slot[8192];
+    memcpy(slot, frame, pkt.len);
+    pkt.data = slot;
+    for (int family = DP_IPV4; family <= DP_IPV6; family += DP_IPV6 - DP_IPV4) {
+        struct pkt plain = pkt, full = pkt;
+        if (!parse_plain(&plain, (unsigned)family)) {
+            require(!memcmp(&plain, &pkt, sizeof pkt));
+            continue;
+        }
+        require(parse_frame(&full) == DROP_NONE);
+        full.flags |= PKT_PLAIN;
+        require(!memcmp(&plain, &full, sizeof full));
+        require(parse_flow(&plain) == ((full.flags &= (uint8_t)~PKT_PLAIN), parse_flow(&full)));
+        require(family != DP_IPV4 || parse_flow_plain4(slot) == parse_flow(&full));
+    }
+}
+
 /* input: flags (1: partial checksum, 2: gso), csum_start, csum_offset, gso_size, 2 bytes each; then the frame. */
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 {
@@ -29,6 +49,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
         pkt.flags = PKT_PARTIAL;
     if (input[0] & 2)
         pkt.gso = input[0] & 4 ? DP_GSO_TCP4 : DP_GSO_TCP6;
+    require_plain_is_right(frame, pkt);
     if (parse_frame(&pkt) == DROP_NONE) {
         require_inside(&pkt);
         (void)parse_flow(&pkt);

@@ -426,6 +426,18 @@ INNER_DROPS = (
         refused(Ether(src=C.mac, dst=A.mac) / Dot1Q(vlan=1) / ip(C.v4, A.v4, UDP_BODY), "inner-vlan"),
     ),
     case(
+        "inner-priority",
+        "3.8.14",
+        "a priority tag is a tag: it is not inside (RFC 7637 section 3.3)",
+        *(
+            refused(
+                Ether(src=C.mac, dst=A.mac) / Dot1Q(vlan=0, prio=prio) / ip(C.v4, A.v4, UDP_BODY),
+                "inner-vlan",
+            )
+            for prio in (0, 3, 6)
+        ),
+    ),
+    case(
         "inner-malformed",
         "1.2.1 1.3.2 1.3.4 1.5.1",
         "parsed like any frame",

@@ -5,7 +5,7 @@ from scapy.layers.inet6 import IPv6ExtHdrFragment
 from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
-from tests.golden.table import answers, case, drops, ends
+from tests.golden.table import answers, case, drops, ends, passes
 from tests.golden.world import (
     BLUE_A,
     BLUE_C,
@@ -48,6 +48,11 @@ def to_us(source: Host, destination: str, body: Packet, **header: int) -> Packet
 
 def back(to: Host, source: str, body: Packet) -> Packet:
     return frame(H1.mac, to.mac, source, to.v6 if ":" in source else to.v4, body)
+
+
+def tagged(given: Packet, **tag: int) -> Packet:
+    whole = Ether(src=given.src, dst=given.dst) / Dot1Q(type=given.type, **tag)
+    return whole / given.payload
 
 
 def by_group(given: Packet) -> bytes:
@@ -153,6 +158,47 @@ CASES = (
         "3.1.2",
         "no tags on the underlay",
         drops("underlay", Ether(src=H2.mac, dst=H1.mac) / Dot1Q(vlan=1) / TUNNEL.payload, "underlay-vlan"),
+    ),
+    case(
+        "underlay-vlan-any",
+        "3.1.2 1.1.4",
+        "whatever the VLAN and the priority are",
+        *(
+            drops("underlay", tagged(given, vlan=vlan, prio=prio), "underlay-vlan")
+            for given in (TUNNEL, REWRITTEN, arp(1, (H2.mac, H2.v4), (NOBODY, H1.v4)))
+            for vlan, prio in ((1, 0), (0x0FF, 6), (0xF00, 0), (4095, 7))
+        ),
+        drops("underlay", tagged(tagged(TUNNEL, vlan=1, prio=0), vlan=0, prio=3), "vlan-stacked"),
+    ),
+    case(
+        "underlay-priority",
+        "3.1.5 3.6.5",
+        "a tag of VLAN 0 is a priority, no VLAN (IEEE 802.1Q section 9.6): as if it were not there",
+        *(
+            answers(
+                "underlay",
+                tagged(arp(1, (H2.mac, H2.v4), (NOBODY, H1.v4)), vlan=0, prio=prio),
+                arp(2, (H1.mac, H1.v4), (H2.mac, H2.v4), H2.mac),
+            )
+            for prio in (3, 6)
+        ),
+        answers(
+            "underlay",
+            tagged(ns(H2.mac, H2.v6, H1.v6), vlan=0, prio=6),
+            na(H1.mac, H1.v6, H2.mac, H2.v6),
+        ),
+        *(
+            passes("underlay", tagged(given, vlan=0, prio=prio, dei=dei), "red-a", INNER)
+            for given in (TUNNEL, tunnel(H2, H1, RED, INNER, family=6))
+            for prio, dei in ((0, 0), (3, 0), (6, 1))
+        ),
+        passes(
+            "underlay",
+            tagged(REWRITTEN, vlan=0, prio=3),
+            "blue-a",
+            frame(C.mac, A.mac, C.v4, A.v4),
+        ),
+        drops("underlay", tagged(frame(H2.mac, H1.mac, H2.v4, H1.v4), vlan=0, prio=3), "pa-protocol"),
     ),
     case(
         "underlay-arp",

@@ -340,12 +340,21 @@ def flipped(frame: bytes, offset: int) -> bytes:
 
 Crafted = Callable[[Intruder, bytes], bytes]
 
+PRIORITIES = {each: struct.pack("!HH", 0x8100, each << 13) for each in (3, 6)}
+"""Tags of no VLAN (IEEE 802.1Q section 9.6)."""
+
 DELIVERED: dict[str, tuple[str, Crafted]] = {
     "nvgre": ("red-web", lambda i, m: i.nvgre(i.inner(m))),
     "nvgre-v6": ("red-web", lambda i, m: i.nvgre(i.inner(m, version=6))),
     "nvgre-reserved-bits-6-to-12": ("red-web", lambda i, m: i.nvgre(i.inner(m), flags=0x23F8)),
     "rewrite": ("blue-web", lambda i, m: i.rewrite(m, i.vm_pa("blue-app"), i.vm_pa("blue-web"))),
     "rewrite-v6": ("blue-web", lambda i, m: i.rewrite(m, i.vm_pa("blue-app", 6), i.vm_pa("blue-web", 6))),
+    "nvgre-of-priority-3": ("red-web", lambda i, m: i.outer(i.nvgre(i.inner(m))[14:], tag=PRIORITIES[3])),
+    "nvgre-of-priority-6": ("red-web", lambda i, m: i.outer(i.nvgre(i.inner(m))[14:], tag=PRIORITIES[6])),
+    "rewrite-of-priority-3": (
+        "blue-web",
+        lambda i, m: i.outer(i.rewrite(m, i.vm_pa("blue-app"), i.vm_pa("blue-web"))[14:], tag=PRIORITIES[3]),
+    ),
 }
 """The frames that the probes below are made from: VM that gets it, frame."""
 
@@ -363,10 +372,6 @@ TO_H1: dict[str, tuple[str, Crafted]] = {
     "bad-outer-checksum": ("outer-checksum", lambda i, m: flipped(i.nvgre(i.inner(m)), 14 + 10)),
     "not-gre": ("pa-protocol", lambda i, m: i.outer(frames.udp(i.pa("h2"), i.pa("h1"), (7, 7), m))),
     "other-mac": ("underlay-dst-mac", lambda i, m: i.outer(i.nvgre(i.inner(m))[14:], to="02:00:00:00:77:77")),
-    "priority-tag": (
-        "underlay-vlan",
-        lambda i, m: i.outer(i.nvgre(i.inner(m))[14:], tag=b"\x81\x00\xe0\x00"),
-    ),
     # the GRE header
     "checksum-bit": ("gre-checksum-bit", lambda i, m: i.nvgre(i.inner(m), flags=0xA000)),
     "sequence-bit": ("gre-sequence-bit", lambda i, m: i.nvgre(i.inner(m), flags=0x3000)),
@@ -407,6 +412,7 @@ TO_H1: dict[str, tuple[str, Crafted]] = {
         lambda i, m: i.nvgre(i.inner(m, "blue-db", "blue-web", mac=i.lab.vms["blue-db"].mac), vsid=BLUE),
     ),
     "inner-vlan": ("inner-vlan", lambda i, m: i.nvgre(i.inner(m, tag=b"\x81\x00\x00\x05"))),
+    "inner-priority": ("inner-vlan", lambda i, m: i.nvgre(i.inner(m, tag=PRIORITIES[3]))),
     # to whom
     "mac-of-nobody": ("inner-dst-mac", lambda i, m: i.nvgre(i.inner(m, to=EVIL_MAC))),
     "to-another-host": ("not-local", lambda i, m: i.nvgre(i.inner(m, "red-app", ip_address("10.1.1.30")))),
@@ -445,12 +451,15 @@ TO_H1: dict[str, tuple[str, Crafted]] = {
 """Name -> (the drop reason, the frame to host h1)."""
 
 
-def send_from_outside(lab: Lab, frame: bytes) -> None:
-    """From the foreign host's namespace; back when h1 has dealt with it and answered for its PA since."""
+def send_from_outside(lab: Lab, frame: bytes, tag: bytes = b"") -> None:
+    """From the foreign host's namespace; back when h1 has dealt with it and answered for its PA since, which
+    is asked for with the tag.
+    """
     host = lab.hosts["ovs1"]
     with Capture(host["netns"], host["underlay"]["device"]) as own:
         asking = frames.arp_request(EVIL_MAC, ip_address("192.168.77.66"), ip_address("192.168.77.101"))
-        send_frames(host["netns"], host["underlay"]["device"], [frame, asking])
+        asked = asking[:12] + tag + asking[12:]
+        send_frames(host["netns"], host["underlay"]["device"], [frame, asked])
         seen: list[bytes] = []
 
         def is_answered() -> bool:
@@ -473,6 +482,13 @@ def test_the_right_frames_arrive(lab: Lab, name: str) -> None:
     assert arrived[0][:6] == frames.mac_bytes(vm.mac)
     version = arrived[0][14] >> 4
     assert vm.addresses[version].packed in arrived[0]
+
+
+@pytest.mark.parametrize("priority", PRIORITIES)
+def test_arp_with_a_priority_is_answered(lab: Lab, priority: int) -> None:
+    intruder = Intruder(lab)
+    with lab.dropping({}):
+        send_from_outside(lab, intruder.nvgre(intruder.inner(os.urandom(16))), tag=PRIORITIES[priority])
 
 
 @pytest.mark.parametrize("name", TO_H1)

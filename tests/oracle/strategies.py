@@ -329,7 +329,8 @@ def pas(world: World, family: int, ours: bool) -> list[Address]:
 def underlay_frame(pick: Pick, world: World) -> Packet:
     kind = pick.one_of(*["nvgre"] * 6, "rewrite", "rewrite", "arp", "nd", "ip")
     macs = pick.seldom(pick.one_of(PEER_MAC, BROADCAST), UNDERLAY_MAC, 12), PEER_MAC
-    frame = pick.seldom(ether(*macs) / Dot1Q(vlan=5), ether(*macs), 40)
+    tag = Dot1Q(vlan=pick.one_of(0, 5), prio=pick.one_of(0, 3, 6))
+    frame = pick.seldom(ether(*macs) / tag, ether(*macs), 20)
     if kind == "nvgre":
         return frame / tunnelled(pick, world)
     if kind == "rewrite" and world.rewrite:
@@ -476,7 +477,7 @@ def burst(draw: st.DrawFn, world: World) -> Burst:
     seeds = st.lists(st.tuples(st.integers(0, 2**32), st.booleans()), min_size=1, max_size=8)
     some = [frame(world, port, *seed) for seed in draw(seeds)]
     repeat = draw(st.sampled_from([1] * 10 + [5, 20]))
-    ns = draw(st.sampled_from([MILLISECOND] * 3 + [SECOND, SECOND, 4 * SECOND, 31 * SECOND]))
+    ns = draw(st.sampled_from([MILLISECOND] * 3 + [SECOND, SECOND, 4 * SECOND, 27 * SECOND, 31 * SECOND]))
     return Burst(port, ns, some * repeat)
 
 
