@@ -81,13 +81,19 @@ struct dp_port_config {
     uint32_t offloads;     /* enum dp_offload: what may be sent to the port */
     uint32_t mtu;          /* largest IP packet that leaves by this port, bytes */
     uint32_t queues;       /* descriptors in fds, 0 for a memory port */
-    int32_t fds[8];        /* owned by the caller; must stay open until dp_port_detach() returns */
+    int32_t fds[8];        /* owned by the caller; must stay open until dp_port_stop() or dp_port_detach() returns */
     uint8_t mac[6];        /* underlay: the device's MAC. Tenant ports: the VM's MAC */
     uint8_t pad[2];
 };
 
 /* Gives port id `port` a device. Its policy comes by rows of a change set, before or after. */
 int dp_port_attach(struct dp *dp, uint32_t port, const struct dp_port_config *config);
+/*
+ * Nothing is received from the port or sent to it any more; what it sent may still be on its way. Then the caller closes its
+ * descriptors, and dp_port_detach() takes back what the device had. Until then the port id is in use.
+ */
+int dp_port_stop(struct dp *dp, uint32_t port);
+/* The end of a port, stopped or not. */
 int dp_port_detach(struct dp *dp, uint32_t port);
 
 /* ---- running --------------------------------------------------------------------------------------------- */
@@ -320,6 +326,7 @@ struct dp_counters {
     uint64_t rx_bytes, tx_bytes;
     uint64_t rx_gso, rx_csum_partial;   /* super-packets and partial checksums that came in */
     uint64_t tx_gso, tx_csum_partial;   /* ... and left whole */
+    uint64_t rx_kernel;                 /* lost in the kernel before it was received: AF_PACKET, as of a second ago */
 };
 
 struct dp_vsid_counters {

@@ -101,7 +101,7 @@ class Config:
 class PortConfig:
     """Of one port.
 
-    fds: one ready descriptor a queue; the caller keeps them open until detach() has returned.
+    fds: one ready descriptor a queue; the caller keeps them open until stop_port() or detach() has returned.
     mtu: bytes of the largest IP packet that leaves by it. mac: the underlay device's own, or the VM's.
     """
 
@@ -241,7 +241,13 @@ class Dataplane:
         self._check(lib.dp_port_attach(self._engine, port, c), f"attaching port {port}, {config.name}")
         self._ports.add(port)
 
+    def stop_port(self, port: int) -> None:
+        """Nothing is received from the port or sent to it any more. Its descriptors can be closed; what they
+        still had comes back by detach(), until which the port id is in use."""
+        self._check(lib.dp_port_stop(self._engine, port), f"stopping port {port}")
+
     def detach(self, port: int) -> None:
+        """The end of a port, stopped or not."""
         self._check(lib.dp_port_detach(self._engine, port), f"detaching port {port}")
 
     # ---- running

@@ -203,10 +203,11 @@ class Service:
     def detach(self, port: int) -> None:
         with self._engine() as engine:
             handover = self._handover(port)
-            engine.detach(port)
+            engine.stop_port(port)
             del self._ports[port]
             fdstore.forget(port, len(handover.fds))
             wire.close_all(handover.fds)
+            engine.detach(port)
 
     def _handover(self, port: int) -> Handover:
         if port not in self._ports:

@@ -44,6 +44,9 @@ class Counters:
     rx_csum_partial: int = 0
     tx_gso: int = 0
     tx_csum_partial: int = 0
+    rx_kernel: int = 0
+    """Lost in the kernel before the core received them, so outside the balance; up to a second behind.
+    AF_PACKET ports only: a TAP's are its device's tx_dropped, which descriptors do not tell."""
     drops: Mapping[str, int] = field(default_factory=dict)
     """Packets by drop reason, only those above 0, in the order of drop.def."""
 

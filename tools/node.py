@@ -15,7 +15,7 @@ from tools.options import complete_instance
 if TYPE_CHECKING:
     from dataplane.client import Client
 
-_COUNTERS = ("received", "originated", "sent", "dropped", "consumed", "held", "rx_gso", "tx_gso")
+_COUNTERS = ("received", "originated", "sent", "dropped", "consumed", "held", "rx_kernel", "rx_gso", "tx_gso")
 """What the table of counters has room for; JSON has all."""
 
 

@@ -13,14 +13,14 @@ static inline struct pkt *path_segment(struct io *io, struct gso_cut *cut, struc
 {
     if (cut->index && cut->left == 0) {
         io_originated(io, pkt->in_port, cut->index - 1);
-        pool_pkt_free(&io->pool, pkt);
+        io_spend(io, pkt);
         return NULL;
     }
     struct pkt *segment = io_make(io);
     if (gso_next(&io->pool, cut, segment))
         return segment;
     io_originated(io, pkt->in_port, cut->index);
-    io_drop(io, pkt, DROP_NO_SLOT);
+    io_drop_lent(io, pkt, DROP_NO_SLOT);
     return NULL;
 }
 

@@ -11,6 +11,8 @@ void underlay_wait(const struct host *host, struct pkt *pkt, const struct next_h
         io_drop(host->io, pkt, DROP_PORT_DOWN);
     else if (neigh == INDEX_NONE)
         io_drop(host->io, pkt, DROP_NO_PROVIDER_ROUTE);
+    else if (!pool_pkt_own(&host->io->pool, pkt))
+        io_drop(host->io, pkt, DROP_NO_SLOT);
     else
         neigh_hold(host, neigh, pkt);
 }

@@ -1,7 +1,6 @@
 /* offload.c: partial checksums and segmentation as virtio-net headers state them; README.md 1.6, 4.2. */
 #include "pkt/offload.h"
 #include "base/csum.h"
-#include "pkt/cursor.h"
 
 enum { SCTP_CHECKSUM = 8 };     /* offset of the CRC32c in an SCTP header, RFC 9260 section 3.1 */
 
@@ -15,20 +14,25 @@ uint64_t offload_pseudo(const struct pkt *pkt, uint32_t l4len)
     return pkt->l3_type == PKT_L3_IP4 ? csum_add(ip + 12, 8, sum) : csum_add(ip + 8, 32, sum);
 }
 
-uint64_t offload_sum(const struct arena *arena, const struct pkt *pkt, uint32_t at, uint32_t len)
+uint64_t offload_run_sum(struct cursor *c, uint32_t len)
 {
-    struct cursor c = cursor_at(arena, pkt, at);
     uint64_t sum = 0;
     bool odd = false;   /* the run starts amid a word: its sum is byte-swapped (RFC 1071 section 2B) */
     uint8_t *run;
     while (len) {
-        uint32_t n = cursor_run(&c, len, &run);
+        uint32_t n = cursor_run(c, len, &run);
         uint64_t part = csum_add(run, n, 0);
         sum += odd ? __builtin_bswap16(csum_fold(part)) : part;
         odd ^= n & 1;
         len -= n;
     }
     return sum;
+}
+
+uint64_t offload_sum(const struct arena *arena, const struct pkt *pkt, uint32_t at, uint32_t len)
+{
+    struct cursor c = cursor_at(arena, pkt, at);
+    return offload_run_sum(&c, len);
 }
 
 /* RFC 9260 appendix A: over the packet with the field 0, stored low byte first. */

@@ -5,11 +5,13 @@
 #ifndef OFFLOAD_H
 #define OFFLOAD_H
 #include "base/drop.h"
-#include "pkt/pool.h"
+#include "pkt/cursor.h"
 
 /* Sum (csum.h) of the pseudo header of the packet's L4: addresses from its IP header, protocol, bytes of L4. */
 uint64_t offload_pseudo(const struct pkt *pkt, uint32_t l4len);
-/* Sum over `len` bytes from `at` of a frame in any number of slots (range checked by the caller). */
+/* Sum (csum.h) of the next `len` bytes, which belong to the frame; they are passed over. */
+uint64_t offload_run_sum(struct cursor *c, uint32_t len);
+/* Sum over `len` bytes from `at` of a frame in any number of segments (range checked by the caller). */
 uint64_t offload_sum(const struct arena *arena, const struct pkt *pkt, uint32_t at, uint32_t len);
 /*
  * Fits offload metadata (PKT_PARTIAL, gso) to the parsed packet: TCP and UDP keep it, others are completed. DROP_NONE

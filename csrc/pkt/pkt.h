@@ -1,10 +1,10 @@
 /*
  * pkt.h: a packet, a batch of packets, and checked ways to its bytes.
  *
- * A packet is a chain of 4 KiB slots of the arena. Its frame starts at `data` in the first slot, where `head` bytes of it lie;
- * the rest follows in the slots linked from it (pool.h). Every header that is read or written lies in the first slot: ask
- * pkt_has() first. Nothing is copied when the start moves; pkt_push() takes headroom, of which every received packet has
- * POOL_HEADROOM bytes.
+ * A packet is a list of segments in 4 KiB slots of the arena. Its frame starts at `data` in the first slot, where
+ * `head` bytes of it lie; the rest follows in the segments linked from it (pool.h). Every header that is read or
+ * written lies in the first slot: ask pkt_has() first. Nothing is copied when the start moves; pkt_push() takes
+ * headroom, of which every received packet has POOL_HEADROOM bytes.
  *
  * Ownership: rx gives packets to the batch; each function that takes a packet says whether it ends there (sent, dropped,
  * consumed, held) or goes back to its caller.
@@ -36,7 +36,7 @@ enum pkt_flag {
  */
 struct pkt {
     uint8_t *data;
-    uint32_t len;           /* of the whole frame, all slots */
+    uint32_t len;           /* of the whole frame, all segments */
     uint16_t head;          /* bytes of the frame in the first slot */
     uint8_t flags;          /* enum pkt_flag */
     uint8_t gso;            /* enum dp_gso */
@@ -54,7 +54,7 @@ struct pkt {
     uint16_t in_port;       /* where it was received: drops are counted there */
     uint32_t slot;          /* first slot */
     uint64_t time;          /* ns: when it came in; what it causes carries it on */
-    uint16_t slots;
+    uint16_t slots;         /* its own */
     uint16_t csum_start;    /* when PKT_PARTIAL */
     uint16_t csum_offset;
     uint16_t gso_size;      /* L4 payload bytes a segment, when gso */

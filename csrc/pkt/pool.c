@@ -3,14 +3,16 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/uio.h>
+#include "pkt/cursor.h"
 
 enum { POOL_SIZE = 512, BUNDLE = POOL_SIZE / 2 };
 
 /*
- * The depot is a stack of bundles. A bundle is named by its first slot, and lists its slots in that slot's own memory, which nobody
- * else uses while it is free. `below` links the stack; it stands apart from the slots because a loser of the race for the top may
- * still read the link of a bundle that the winner has taken. The top carries a count of changes, so that a top which left and
- * came back is not mistaken for one that stayed (ABA).
+ * The depot is a stack of bundles. A bundle is named by its first slot, and lists its slots in that slot's
+ * own memory, which nobody else uses while it is free. `below` links the stack; it stands apart from the
+ * slots because a loser of the race for the top may still read the link of a bundle that the winner has
+ * taken. The top carries a count of changes, so that a top which left and came back is not mistaken for one
+ * that stayed (ABA).
  */
 struct bundle {
     uint32_t n;
@@ -80,9 +82,9 @@ int arena_create(struct arena *arena, uint32_t slots)
     *arena = (struct arena){.slots = slots};
     int error = mem_map(&arena->mem, (size_t)slots * POOL_SLOT);
     arena->base = arena->mem.base;
-    arena->next = malloc(slots * sizeof *arena->next);
+    arena->segs = calloc(slots, sizeof *arena->segs);
     arena->depot = malloc(sizeof *arena->depot + slots * sizeof arena->depot->below[0]);
-    if (error || !arena->next || !arena->depot) {
+    if (error || !arena->segs || !arena->depot) {
         arena_destroy(arena);
         return DP_ENOMEM;
     }
@@ -96,7 +98,7 @@ int arena_create(struct arena *arena, uint32_t slots)
 void arena_destroy(struct arena *arena)
 {
     mem_unmap(&arena->mem);
-    free(arena->next);
+    free(arena->segs);
     free(arena->depot);
     *arena = (struct arena){0};
 }
@@ -145,102 +147,138 @@ bool pool_pkt_new(struct pool *pool, struct pkt *pkt)
     uint32_t slot = pool_get(pool);
     if (slot == POOL_NONE)
         return false;
-    pool->arena->next[slot] = POOL_NONE;
     *pkt = (struct pkt){.data = pool_data(pool->arena, slot), .slot = slot, .slots = 1};
     return true;
+}
+
+/* Gives n slots of a chain back. */
+static void pool_put_chain(struct pool *pool, uint32_t slot, uint32_t n)
+{
+    while (n--) {
+        uint32_t next = pool->arena->segs[slot].next;
+        pool_put(pool, slot);
+        slot = next;
+    }
+}
+
+int pool_grow(struct pool *pool, uint32_t last, uint32_t len)
+{
+    struct seg *segs = pool->arena->segs;
+    const uint32_t first = last;
+    int n = 0;
+    for (; len; n++) {
+        uint32_t take = len < POOL_SLOT ? len : POOL_SLOT, slot = pool_get(pool);
+        if (slot == POOL_NONE) {
+            pool_put_chain(pool, segs[first].next, (uint32_t)n);
+            return -1;
+        }
+        segs[last] = (struct seg){slot, 0, (uint16_t)take};
+        last = slot;
+        len -= take;
+    }
+    return n;
 }
 
 bool pool_pkt_new_len(struct pool *pool, struct pkt *pkt, uint32_t len)
 {
     if (!pool_pkt_new(pool, pkt))
         return false;
-    uint32_t *next = pool->arena->next;
-    uint32_t last = pkt->slot, room = POOL_HEAD_MAX;
-    for (; room < len; room += POOL_SLOT) {
-        uint32_t slot = pool_get(pool);
-        if (slot == POOL_NONE) {
-            pool_pkt_free(pool, pkt);
-            return false;
-        }
-        next[last] = slot;
-        next[slot] = POOL_NONE;
-        last = slot;
-        pkt->slots++;
+    uint32_t head = len < POOL_HEAD_MAX ? len : POOL_HEAD_MAX;
+    int more = pool_grow(pool, pkt->slot, len - head);
+    if (more < 0) {
+        pool_pkt_free(pool, pkt);
+        return false;
     }
+    pkt->slots = (uint16_t)(1 + more);
     pkt->len = len;
-    pkt->head = (uint16_t)(len < POOL_HEAD_MAX ? len : POOL_HEAD_MAX);
+    pkt->head = (uint16_t)head;
     return true;
 }
 
 void pool_pkt_free(struct pool *pool, struct pkt *pkt)
 {
-    uint32_t slot = pkt->slot;
-    for (uint32_t i = pkt->slots; i; i--) {
-        uint32_t next = i > 1 ? pool->arena->next[slot] : POOL_NONE;
-        pool_put(pool, slot);
-        slot = next;
-    }
+    pool_put_chain(pool, pkt->slot, pkt->slots);
     pkt->slots = 0;
 }
 
-/* The run of bytes of a frame at an offset, up to the end of its slot. */
-struct run {
-    uint8_t *bytes;
-    uint32_t len;           /* of the run, as far as the frame goes */
-    uint32_t slot;
-    uint32_t left;          /* of the frame, behind the run */
-};
-
-static inline struct run run_first(const struct pkt *pkt)
+static bool pool_borrows(const struct arena *arena, const struct pkt *pkt)
 {
-    return (struct run){pkt->data, pkt->head, pkt->slot, pkt->len - pkt->head};
+    uint32_t own = pkt->head, slot = pkt->slot;
+    for (uint32_t i = 1; i < pkt->slots; i++) {
+        own += arena->segs[slot].len;
+        slot = arena->segs[slot].next;
+    }
+    return own < pkt->len;
 }
 
-static inline struct run run_next(const struct arena *arena, const struct run *run)
+bool pool_pkt_own(struct pool *pool, struct pkt *pkt)
 {
-    uint32_t slot = arena->next[run->slot], len = run->left < POOL_SLOT ? run->left : POOL_SLOT;
-    return (struct run){arena_slot(arena, slot), len, slot, run->left - len};
+    return !pool_borrows(pool->arena, pkt) || pool_pkt_flat(pool, pkt);
 }
 
-int pkt_iov(const struct arena *arena, const struct pkt *pkt, uint32_t at, uint32_t len, struct iovec *iov, int max)
+bool pool_pkt_flat(struct pool *pool, struct pkt *pkt)
 {
-    if (at > pkt->len || len > pkt->len - at)
+    struct pkt flat;
+    if (!pool_pkt_new_len(pool, &flat, pkt->len))
+        return false;
+    struct cursor from = cursor_at(pool->arena, pkt, 0), to = cursor_at(pool->arena, &flat, 0);
+    uint8_t *run;
+    for (uint32_t left = pkt->len; left;) {
+        uint32_t n = cursor_run(&from, left, &run);
+        cursor_write(&to, run, n);
+        left -= n;
+    }
+    pool_pkt_free(pool, pkt);
+    pkt->data = flat.data;
+    pkt->slot = flat.slot;
+    pkt->slots = flat.slots;
+    pkt->head = flat.head;
+    return true;
+}
+
+/* `len` bytes from `at` on lie in the frame. */
+static bool pool_in_frame(const struct pkt *pkt, uint32_t at, uint32_t len)
+{
+    return at <= pkt->len && len <= pkt->len - at;
+}
+
+int pkt_iov(const struct arena *arena, const struct pkt *pkt, uint32_t at, uint32_t len, struct iovec *iov,
+            int max)
+{
+    if (!pool_in_frame(pkt, at, len))
         return -1;
+    struct cursor c = cursor_at(arena, pkt, at);
     int n = 0;
-    struct run run = run_first(pkt);
-    while (len) {
-        if (at < run.len) {
-            uint32_t take = run.len - at < len ? run.len - at : len;
-            if (n == max)
-                return -1;
-            iov[n++] = (struct iovec){run.bytes + at, take};
-            len -= take;
-            at = 0;
-        } else {
-            at -= run.len;
-        }
-        if (len)
-            run = run_next(arena, &run);
+    for (uint8_t *run; len; n++) {
+        if (n == max)
+            return -1;
+        uint32_t take = cursor_run(&c, len, &run);
+        iov[n] = (struct iovec){run, take};
+        len -= take;
     }
     return n;
 }
 
 bool pkt_read(const struct arena *arena, const struct pkt *pkt, uint32_t at, void *to, uint32_t len)
 {
-    struct iovec iov[POOL_CHAIN_MAX];
-    int n = pkt_iov(arena, pkt, at, len, iov, POOL_CHAIN_MAX);
+    if (!pool_in_frame(pkt, at, len))
+        return false;
+    struct cursor c = cursor_at(arena, pkt, at);
     uint8_t *out = to;
-    for (int i = 0; i < n; out += iov[i++].iov_len)
-        memcpy(out, iov[i].iov_base, iov[i].iov_len);
-    return n >= 0;
+    for (uint8_t *run; len;) {
+        uint32_t n = cursor_run(&c, len, &run);
+        memcpy(out, run, n);
+        out += n;
+        len -= n;
+    }
+    return true;
 }
 
 bool pkt_write(const struct arena *arena, struct pkt *pkt, uint32_t at, const void *from, uint32_t len)
 {
-    struct iovec iov[POOL_CHAIN_MAX];
-    int n = pkt_iov(arena, pkt, at, len, iov, POOL_CHAIN_MAX);
-    const uint8_t *in = from;
-    for (int i = 0; i < n; in += iov[i++].iov_len)
-        memcpy(iov[i].iov_base, in, iov[i].iov_len);
-    return n >= 0;
+    if (!pool_in_frame(pkt, at, len))
+        return false;
+    struct cursor c = cursor_at(arena, pkt, at);
+    cursor_write(&c, from, len);
+    return true;
 }

@@ -38,12 +38,30 @@ int io_prepare(struct io *io, uint32_t port)
     return DP_OK;
 }
 
-void io_drop(struct io *io, struct pkt *pkt, enum drop reason)
+static void io_count_drop(struct io *io, const struct pkt *pkt, enum drop reason)
 {
     struct port_stats *stats = io->stats[pkt->in_port];
     stats_add(&stats->dropped, 1);
     stats_add(&stats->drops[reason], 1);
+}
+
+void io_drop(struct io *io, struct pkt *pkt, enum drop reason)
+{
+    io_count_drop(io, pkt, reason);
     pool_pkt_free(&io->pool, pkt);
+}
+
+void io_drop_lent(struct io *io, struct pkt *pkt, enum drop reason)
+{
+    io_count_drop(io, pkt, reason);
+    io_spend(io, pkt);
+}
+
+void io_spend(struct io *io, struct pkt *pkt)
+{
+    if (io->spent_n == DP_BATCH)
+        io_flush(io);
+    io->spent[io->spent_n++] = pkt;
 }
 
 void io_consume(struct io *io, struct pkt *pkt)
@@ -55,11 +73,40 @@ void io_consume(struct io *io, struct pkt *pkt)
 static void io_flush_txqs(struct io *io)
 {
     for (uint32_t i = 0; i < io->active_n; i++) {
-        struct txq *txq = io->txqs[io->active[i]];
-        txq->port->ops->tx(txq->port, io, txq->pkts, txq->n);
+        uint16_t id = io->active[i];
+        struct txq *txq = io->txqs[id];
+        struct port_txq *to = txq->port->txqs[io->id];
+        txq->port->ops->tx(to, io, txq->pkts, txq->n);
         txq->n = 0;
+        if (__builtin_expect(to->in_flight && !io->is_late[id], 0)) {
+            io->is_late[id] = true;
+            io->late[io->late_n++] = id;
+        }
     }
     io->active_n = 0;
+}
+
+/* A port that has gone, or another one of the same id, is none of ours. */
+void io_reap(struct io *io, const port_slot *ports)
+{
+    for (uint32_t i = io->late_n; i-- > 0;) {
+        uint16_t id = io->late[i];
+        struct port *port = port_at(ports, id);
+        struct port_txq *txq = port ? port->txqs[io->id] : NULL;
+        if (txq && txq->in_flight)
+            port->ops->reap(txq, io);
+        if (!txq || !txq->in_flight) {
+            io->is_late[id] = false;
+            io->late[i] = io->late[--io->late_n];
+        }
+    }
+}
+
+void io_count_lost(struct io *io, struct port_rxq *rxq)
+{
+    const struct port *port = rxq->port;
+    if (port->ops->lost)
+        stats_add(&io->stats[port->id]->rx_kernel, port->ops->lost(rxq));
 }
 
 void io_open_txq(struct io *io, struct port *port)
@@ -83,6 +130,8 @@ struct pkt *io_make(struct io *io)
 void io_flush(struct io *io)
 {
     io_flush_txqs(io);
+    while (io->spent_n)
+        pool_pkt_free(&io->pool, io->spent[--io->spent_n]);
     io->made_n = 0;
 }
 
@@ -93,6 +142,7 @@ void port_count_rx(const struct port *port, struct io *io, const struct port_cou
     stats_add(&stats->rx_bytes, count->bytes);
     stats_add(&stats->rx_gso, count->gso);
     stats_add(&stats->rx_csum_partial, count->partial);
+    io->turn_over = io_turn_over(io, count);
 }
 
 void port_count_tx(const struct port *port, struct io *io, const struct port_count *count)

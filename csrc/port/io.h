@@ -1,7 +1,8 @@
 /*
- * io.h: a worker's way in and out: its slots, its counters, the batch that it received and the queues of what leaves.
- * The only ways on for a packet are here: dropped, consumed, sent. Called by ports, neighbours and paths. Each worker has one
- * and is its only user; the control thread uses worker 0's while workers are at rest.
+ * io.h: a worker's way in and out: its slots, its counters, the batch that it received and the queues of what
+ * leaves. The only ways on for a packet are here: dropped, consumed, sent. Called by ports, neighbours and
+ * paths. Each worker has one and is its only user; the control thread uses worker 0's while workers are at
+ * rest.
  */
 #ifndef IO_H
 #define IO_H
@@ -11,7 +12,17 @@
 
 enum { TXQ_MAX = 256 };
 
-/* Packets on their way to one port. Flushed when full and at the end of each receive batch, always in order. */
+/*
+ * What one turn of one queue may cost beside DP_BATCH packets, so that no tenant holds up the others of a
+ * worker: the bytes it brings, and IO_SEGMENT_WORK for each packet that it is, or is cut into, on the way
+ * out. The packet that exceeds it is the turn's last. Measured: a segment costs a microsecond or two to send,
+ * a super-packet ten to receive.
+ */
+enum { IO_TURN_WORK = 96 << 10, IO_SEGMENT_WORK = 1024 };
+
+/*
+ * Packets on their way to one port. Flushed when full and at the end of each receive batch, always in order.
+ */
 struct txq {
     uint32_t n;
     struct port *port;
@@ -26,18 +37,27 @@ struct io {
     struct batch batch;                 /* what was just received; its packets stay in place until flush */
     struct pkt made[TXQ_MAX];           /* packets the core made while it works on the batch (segments, requests) */
     uint32_t made_n;
+    struct pkt *spent[DP_BATCH];        /* what segments on their way borrow from: freed behind them */
+    uint32_t spent_n;
     struct txq *txqs[DP_MAX_PORTS];     /* allocated with stats */
     uint16_t active[DP_MAX_PORTS];      /* ports with packets in their txq, in order of first use */
     uint32_t active_n;
+    uint16_t late[DP_MAX_PORTS];        /* ports that keep packets of ours until they are reaped */
+    bool is_late[DP_MAX_PORTS];
+    uint32_t late_n;
     struct port_stats *stats[DP_MAX_PORTS];  /* allocated at port attach, kept until the end; the underlay's always there */
     struct vsid_stats *vsid_stats;      /* by subnet index */
+    bool turn_over;                     /* the last turn was a whole one */
     uint8_t *bin;                       /* POOL_FRAME_MAX bytes that receive what has no slot */
 } __attribute__((aligned(64)));
 
 /* 0 or DP_ENOMEM; io_fini() either way. *io was all zero. */
 int io_init(struct io *io, uint32_t id, struct arena *arena, const struct subnet_counters *subnets);
 void io_fini(struct io *io);
-/* Control thread: counters and a transmit queue for a port id. They stay when the port goes: what it counted still counts. */
+/*
+ * Control thread: counters and a transmit queue for a port id. They stay when the port goes: what it counted
+ * still counts.
+ */
 int io_prepare(struct io *io, uint32_t port);
 
 /* Each takes the packet. */
@@ -50,11 +70,18 @@ static inline bool io_dropped(struct io *io, struct pkt *pkt, enum drop reason)
         io_drop(io, pkt, reason);
     return reason != DROP_NONE;
 }
+/* The same for a packet that others borrow from. */
+void io_drop_lent(struct io *io, struct pkt *pkt, enum drop reason);
+/* Frees a packet that others borrow from, once they have gone: at the flush. It stays in place until then. */
+void io_spend(struct io *io, struct pkt *pkt);
 /* Counts consumed and frees it. */
 void io_consume(struct io *io, struct pkt *pkt);
 /* The port's queue with room for a packet more, and a place in the flush. */
 void io_open_txq(struct io *io, struct port *port);
-/* Queues the packet for a port that is attached. `pkt` must stay in place until the flush: batch, made[] or held. */
+/*
+ * Queues the packet for a port that is attached. `pkt` must stay in place until the flush: batch, made[] or
+ * held.
+ */
 static inline void io_send(struct io *io, struct port *port, struct pkt *pkt)
 {
     struct txq *txq = io->txqs[port->id];
@@ -63,9 +90,19 @@ static inline void io_send(struct io *io, struct port *port, struct pkt *pkt)
     txq->pkts[txq->n++] = pkt;
 }
 
-/* A descriptor for a packet the core makes, valid until the flush; flushes first when all are in use. Counts nothing. */
+/*
+ * A descriptor for a packet the core makes, valid until the flush; flushes first when all are in use. Counts
+ * nothing.
+ */
 struct pkt *io_make(struct io *io);
 void io_flush(struct io *io);
+/* Takes back what ports have let go of. */
+void io_reap(struct io *io, const port_slot *ports);
+/*
+ * Counts what the kernel has lost in front of a queue. Its owner; or the control thread, once the port has no
+ * worker.
+ */
+void io_count_lost(struct io *io, struct port_rxq *rxq);
 /* Counts what is made: originated at the port that caused it. */
 static inline void io_originated(struct io *io, uint32_t port, uint32_t n) { stats_add(&io->stats[port]->originated, n); }
 /* Counts a request that has become its answer: consumed and originated where it came in. */
@@ -78,6 +115,7 @@ static inline void io_answered(struct io *io, const struct pkt *pkt)
 /* What passed a port in one call: kept in locals, added to the counters once. */
 struct port_count {
     uint64_t packets, bytes, gso, partial;
+    uint64_t segments;                  /* of super-packets, as gso_size says: it need not be true */
 };
 static inline void port_count(struct port_count *count, const struct pkt *pkt)
 {
@@ -85,11 +123,21 @@ static inline void port_count(struct port_count *count, const struct pkt *pkt)
     count->bytes += pkt->len;
     count->gso += pkt->gso != DP_GSO_NONE;
     count->partial += (pkt->flags & PKT_PARTIAL) != 0;
+    if (__builtin_expect(pkt->gso_size != 0, 0))
+        count->segments += pkt->len / pkt->gso_size;
 }
+/* Of what was received in a turn: it has had its share. */
+static inline bool io_turn_over(const struct io *io, const struct port_count *count)
+{
+    return count->packets >= io->batch_limit ||
+           count->bytes + (count->packets + count->segments) * IO_SEGMENT_WORK >= IO_TURN_WORK;
+}
+/* Ends a turn. */
 void port_count_rx(const struct port *port, struct io *io, const struct port_count *count);
 void port_count_tx(const struct port *port, struct io *io, const struct port_count *count);
 /* Counts the batch's next packet, which came in at the port: it stays, or is dropped if there is a reason. */
-static inline void io_received(struct io *io, const struct port *port, struct pkt *pkt, enum drop drop, struct port_count *count)
+static inline void io_received(struct io *io, const struct port *port, struct pkt *pkt, enum drop drop,
+                               struct port_count *count)
 {
     pkt->in_port = (uint16_t)port->id;
     port_count(count, pkt);

@@ -1,20 +1,78 @@
-/* port.c: what all kinds of port share: offloads on the way out, the virtio-net header, receiving into slots. */
+/*
+ * port.c: what all kinds of port share: offloads on the way out, the virtio-net header, receiving into slots.
+ */
 #include "port/port.h"
 #include <linux/virtio_net.h>
+#include <stdlib.h>
 #include <sys/uio.h>
 #include "pkt/offload.h"
 
-/* Segmenting was the path's business: here a super-packet that the port can't take is a bug that must not reach the wire. */
-enum drop port_prepare(const struct port *port, struct pkt *pkt)
+enum { PORT_LINE = 64 };                /* a queue shares none with another's */
+
+static void *port_queue_new(size_t size)
+{
+    size = (size + PORT_LINE - 1) / PORT_LINE * PORT_LINE;
+    void *queue = aligned_alloc(PORT_LINE, size);
+    return queue ? memset(queue, 0, size) : NULL;
+}
+
+int port_queues_new(struct port *port, size_t rxq, size_t txq)
+{
+    for (uint32_t q = 0; q < port->queues; q++) {
+        struct port_rxq *queue = port->rxqs[q] = port_queue_new(rxq);
+        if (!queue)
+            break;
+        *queue = (struct port_rxq){.port = port, .id = q, .fd = port->fds[q]};
+    }
+    for (uint32_t w = 0; w < port->workers; w++) {
+        struct port_txq *queue = port->txqs[w] = port_queue_new(txq);
+        if (!queue)
+            break;
+        *queue = (struct port_txq){.port = port, .id = w, .fd = port->fds[w % port->queues]};
+    }
+    if (port->rxqs[port->queues - 1] && port->txqs[port->workers - 1])
+        return DP_OK;
+    port_queues_free(port);
+    return DP_ENOMEM;
+}
+
+void port_queues_free(struct port *port)
+{
+    for (uint32_t q = 0; q < DP_MAX_QUEUES; q++) {
+        free(port->rxqs[q]);
+        port->rxqs[q] = NULL;
+    }
+    for (uint32_t w = 0; w < DP_MAX_WORKERS; w++) {
+        free(port->txqs[w]);
+        port->txqs[w] = NULL;
+    }
+}
+
+/*
+ * Segmenting was the path's business: here a super-packet that the port can't take is a bug that must not
+ * reach the wire.
+ */
+enum drop port_prepare(const struct port *port, struct pool *pool, struct pkt *pkt)
 {
     if (!port_takes_gso(port, pkt))
         return DROP_TX_ERROR;
-    if (pkt->flags & PKT_PARTIAL && !(port->offloads & DP_OFFLOAD_CSUM) && !offload_finish(port->arena, pkt))
+    if (pkt->flags & PKT_PARTIAL && !(port->caps & PORT_CSUM) && !offload_finish(pool->arena, pkt))
         return DROP_TX_ERROR;
-    return DROP_NONE;
+    return port->ops->keeps && !pool_pkt_own(pool, pkt) ? DROP_NO_SLOT : DROP_NONE;
 }
 
-/* hdr_len is a hint, and known to lie; it is never used. A valid checksum (DATA_VALID) is not believed, only passed on. */
+int port_iov(const struct port *port, struct pool *pool, struct pkt *pkt, struct iovec *iov)
+{
+    int n = pkt_iov(pool->arena, pkt, 0, pkt->len, iov, (int)port->max_segs);
+    if (__builtin_expect(n < 0, 0) && pool_pkt_flat(pool, pkt))
+        n = pkt_iov(pool->arena, pkt, 0, pkt->len, iov, (int)port->max_segs);
+    return n > 0 ? n : 0;
+}
+
+/*
+ * hdr_len is a hint, and known to lie; it is never used. A valid checksum (DATA_VALID) is not believed, only
+ * passed on.
+ */
 enum drop port_vnet_read(struct pkt *pkt, const struct vnet_hdr *hdr)
 {
     if (hdr->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) {
@@ -40,8 +98,11 @@ enum drop port_vnet_read(struct pkt *pkt, const struct vnet_hdr *hdr)
     return DROP_NONE;
 }
 
-/* Of a super-packet's TCP header: its length in bytes, and whether CWR is set, which only its first segment may have. */
-static void tcp_facts(const struct pkt *pkt, uint16_t *len, bool *cwr)
+/*
+ * Of a super-packet's TCP header: its length in bytes, and whether CWR is set, which only its first segment
+ * may have.
+ */
+static void port_tcp_facts(const struct pkt *pkt, uint16_t *len, bool *cwr)
 {
     *len = TCP_LEN;
     *cwr = false;
@@ -65,40 +126,58 @@ void port_vnet_write(const struct pkt *pkt, struct vnet_hdr *hdr)
         return;
     uint16_t tcp_len;
     bool cwr;
-    tcp_facts(pkt, &tcp_len, &cwr);
-    hdr->gso_type = (uint8_t)((pkt->gso == DP_GSO_TCP4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6) | (cwr ? VIRTIO_NET_HDR_GSO_ECN : 0));
+    port_tcp_facts(pkt, &tcp_len, &cwr);
+    hdr->gso_type = pkt->gso == DP_GSO_TCP4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6;
+    if (cwr)
+        hdr->gso_type |= VIRTIO_NET_HDR_GSO_ECN;
     hdr->gso_size = pkt->gso_size;
     hdr->hdr_len = (uint16_t)(pkt->csum_start + tcp_len);
 }
 
-uint32_t port_take_slots(struct pool *pool, uint32_t *slots, uint32_t n)
+void port_arm(struct port_armed *armed, struct pool *pool, uint32_t want)
 {
-    uint32_t got = 0;
-    while (got < n && (slots[got] = pool_get(pool)) != POOL_NONE)
-        got++;
-    return got;
+    uint32_t slot;
+    while (armed->used) {
+        slot = pool_get(pool);
+        if (slot == POOL_NONE && armed->n > armed->used)
+            slot = armed->slots[--armed->n];
+        if (slot == POOL_NONE)
+            armed->n = armed->used = 0;
+        else
+            armed->slots[--armed->used] = slot;
+    }
+    while (armed->n < want && (slot = pool_get(pool)) != POOL_NONE)
+        armed->slots[armed->n++] = slot;
 }
 
-void port_slots_iov(const struct arena *arena, const uint32_t *slots, uint32_t n, struct iovec *iov)
+void port_disarm(struct port_armed *armed, struct pool *pool, uint32_t keep)
 {
-    if (n)
-        iov[0] = (struct iovec){pool_data(arena, slots[0]), POOL_HEAD_MAX};
-    for (uint32_t i = 1; i < n; i++)
-        iov[i] = (struct iovec){arena_slot(arena, slots[i]), POOL_SLOT};
+    uint32_t least = keep > armed->used ? keep : armed->used;
+    while (armed->n > least)
+        pool_put(pool, armed->slots[--armed->n]);
+    if (keep == 0)
+        armed->n = armed->used = 0;
 }
 
-uint32_t port_fill(const struct arena *arena, const uint32_t *slots, uint32_t n, struct pkt *pkt, uint32_t len)
+uint32_t port_fill(struct pool *pool, const uint32_t *slots, uint32_t n, struct pkt *pkt, uint32_t len,
+                   const uint8_t *beyond)
 {
-    uint32_t beyond = len > POOL_HEAD_MAX ? len - POOL_HEAD_MAX : 0;
-    uint32_t used = 1 + (beyond + POOL_SLOT - 1) / POOL_SLOT;
     *pkt = (struct pkt){.len = len};
-    if (used > n)
+    if (n == 0 || len > POOL_FRAME_MAX)
         return 0;
-    pkt->data = pool_data(arena, slots[0]);
+    uint32_t used = 1, head = len < POOL_HEAD_MAX ? len : POOL_HEAD_MAX, left = len - head;
+    for (; left && used < n; used++) {
+        uint32_t take = left < POOL_SLOT ? left : POOL_SLOT;
+        pool->arena->segs[slots[used - 1]] = (struct seg){slots[used], 0, (uint16_t)take};
+        left -= take;
+    }
+    int more = pool_grow(pool, slots[used - 1], left);
+    if (more < 0)
+        return 0;
+    pkt->data = pool_data(pool->arena, slots[0]);
     pkt->slot = slots[0];
-    pkt->slots = (uint16_t)used;
-    pkt->head = (uint16_t)(len - beyond);
-    for (uint32_t i = 0; i < used; i++)
-        arena->next[slots[i]] = i + 1 < used ? slots[i + 1] : POOL_NONE;
+    pkt->slots = (uint16_t)(used + (uint32_t)more);
+    pkt->head = (uint16_t)head;
+    pkt_write(pool->arena, pkt, len - left, beyond, left);
     return used;
 }

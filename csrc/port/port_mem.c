@@ -1,6 +1,6 @@
 /*
- * port_mem.c: a port whose peer is the caller, by dp_inject() and dp_collect(). What is injected waits in the caller's memory, what
- * left waits in its slots; both are lists of each worker's own.
+ * port_mem.c: a port whose peer is the caller, by dp_inject() and dp_collect(). What is injected waits in the
+ * caller's memory, what left waits in its slots; both are lists of each worker's own.
  */
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -19,21 +19,30 @@ struct left {
     struct pkt pkt;
 };
 
-struct mem_queue {
+struct mem_rxq {
+    struct port_rxq queue;
     struct injected *first, **end;
+};
+
+struct mem_txq {
+    struct port_txq queue;
     uint32_t head, n;                   /* ring of what left */
     struct left *left;                  /* COLLECT_MAX of them */
-} __attribute__((aligned(64)));
-
-struct mem_port {
-    _Atomic uint64_t order;
-    struct mem_queue queues[];          /* by worker */
 };
+
+static struct mem_rxq *mem_rxq(const struct port *port, uint32_t q)
+{
+    return (struct mem_rxq *)port->rxqs[q];
+}
+
+static struct mem_txq *mem_txq(const struct port *port, uint32_t worker)
+{
+    return (struct mem_txq *)port->txqs[worker];
+}
 
 int port_mem_inject(struct port *port, const struct dp_frame *frame, const uint8_t *bytes)
 {
-    struct mem_port *mem = port->state;
-    struct mem_queue *queue = &mem->queues[frame->flow % port->queues];
+    struct mem_rxq *queue = mem_rxq(port, frame->flow % port->queues);
     struct injected *injected = malloc(sizeof *injected + frame->len);
     if (!injected)
         return DP_ENOMEM;
@@ -46,7 +55,7 @@ int port_mem_inject(struct port *port, const struct dp_frame *frame, const uint8
     return DP_OK;
 }
 
-static struct injected *take_injected(struct mem_queue *queue)
+static struct injected *mem_take(struct mem_rxq *queue)
 {
     struct injected *injected = queue->first;
     if (injected && !(queue->first = injected->next))
@@ -54,7 +63,7 @@ static struct injected *take_injected(struct mem_queue *queue)
     return injected;
 }
 
-static void set_offload(struct pkt *pkt, const struct dp_frame *frame)
+static void mem_set_offload(struct pkt *pkt, const struct dp_frame *frame)
 {
     if (frame->csum_partial) {
         pkt->flags |= PKT_PARTIAL;
@@ -67,62 +76,62 @@ static void set_offload(struct pkt *pkt, const struct dp_frame *frame)
     }
 }
 
-static uint32_t mem_rx(struct port *port, struct io *io, uint32_t q, struct batch *batch)
+static uint32_t mem_rx(struct port_rxq *rxq, struct io *io)
 {
-    struct mem_port *mem = port->state;
     struct port_count count = {0};
     struct injected *injected;
-    while (count.packets < io->batch_limit && (injected = take_injected(&mem->queues[q]))) {
+    while (!io_turn_over(io, &count) && (injected = mem_take((struct mem_rxq *)rxq))) {
         const struct dp_frame *frame = &injected->frame;
-        struct pkt *pkt = &batch->pkt[batch->n];
+        struct pkt *pkt = &io->batch.pkt[io->batch.n];
         bool got = frame->len <= POOL_FRAME_MAX && pool_pkt_new_len(&io->pool, pkt, frame->len);
         if (!got)
             *pkt = (struct pkt){.len = frame->len};
         pkt->time = frame->time;
-        set_offload(pkt, frame);
+        mem_set_offload(pkt, frame);
         if (got)
-            pkt_write(port->arena, pkt, 0, injected->bytes, frame->len);
-        io_received(io, port, pkt, got ? DROP_NONE : port_refused(frame->len), &count);
+            pkt_write(io->pool.arena, pkt, 0, injected->bytes, frame->len);
+        io_received(io, rxq->port, pkt, got ? DROP_NONE : port_refused(frame->len), &count);
         free(injected);
     }
-    port_count_rx(port, io, &count);
+    port_count_rx(rxq->port, io, &count);
     return (uint32_t)count.packets;
 }
 
-static void mem_tx(struct port *port, struct io *io, struct pkt *const *pkts, uint32_t n)
+/* Packets stay until they are collected. */
+static void mem_tx(struct port_txq *txq, struct io *io, struct pkt *const *pkts, uint32_t n)
 {
-    struct mem_port *mem = port->state;
-    struct mem_queue *queue = &mem->queues[io->id];
+    struct mem_txq *queue = (struct mem_txq *)txq;
+    _Atomic uint64_t *order = txq->port->state;
     struct port_count count = {0};
     for (uint32_t i = 0; i < n; i++) {
-        enum drop drop = port_prepare(port, pkts[i]);
+        enum drop drop = port_prepare(txq->port, &io->pool, pkts[i]);
         if (!drop && queue->n == COLLECT_MAX)
             drop = DROP_TX_FULL;
         if (io_dropped(io, pkts[i], drop))
             continue;
         port_count(&count, pkts[i]);
         struct left *left = &queue->left[(queue->head + queue->n++) % COLLECT_MAX];
-        left->order = atomic_fetch_add_explicit(&mem->order, 1, memory_order_relaxed);
+        left->order = atomic_fetch_add_explicit(order, 1, memory_order_relaxed);
         left->pkt = *pkts[i];
     }
-    port_count_tx(port, io, &count);
+    port_count_tx(txq->port, io, &count);
 }
 
-static struct mem_queue *oldest(const struct port *port)
+static struct mem_txq *mem_oldest(const struct port *port)
 {
-    struct mem_port *mem = port->state;
-    struct mem_queue *best = NULL;
-    for (uint32_t q = 0; q < port->queues; q++) {
-        struct mem_queue *queue = &mem->queues[q];
+    struct mem_txq *best = NULL;
+    for (uint32_t w = 0; w < port->workers; w++) {
+        struct mem_txq *queue = mem_txq(port, w);
         if (queue->n && (!best || queue->left[queue->head].order < best->left[best->head].order))
             best = queue;
     }
     return best;
 }
 
-int port_mem_collect(struct port *port, struct pool *pool, struct dp_frame *frame, uint8_t *bytes, uint32_t capacity)
+int port_mem_collect(struct port *port, struct pool *pool, struct dp_frame *frame, uint8_t *bytes,
+                     uint32_t capacity)
 {
-    struct mem_queue *queue = oldest(port);
+    struct mem_txq *queue = mem_oldest(port);
     if (!queue)
         return 0;
     struct pkt *pkt = &queue->left[queue->head].pkt;
@@ -138,49 +147,46 @@ int port_mem_collect(struct port *port, struct pool *pool, struct dp_frame *fram
         .gso = pkt->gso,
         .gso_size = pkt->gso ? pkt->gso_size : 0,
     };
-    pkt_read(port->arena, pkt, 0, bytes, pkt->len);
+    pkt_read(pool->arena, pkt, 0, bytes, pkt->len);
     pool_pkt_free(pool, pkt);
     queue->head = (queue->head + 1) % COLLECT_MAX;
     queue->n--;
     return 1;
 }
 
-/* Slots go to the depot by a pool of our own: workers may run. */
-static void mem_detach(struct port *port)
+static void mem_reclaim(struct port *port, struct pool *pool)
 {
-    struct mem_port *mem = port->state;
-    struct pool pool;
-    pool_init(&pool, port->arena);
     for (uint32_t q = 0; q < port->queues; q++) {
-        struct mem_queue *queue = &mem->queues[q];
         struct injected *injected;
-        while ((injected = take_injected(queue)))
+        while ((injected = mem_take(mem_rxq(port, q))))
             free(injected);
-        for (; queue->left && queue->n; queue->n--, queue->head = (queue->head + 1) % COLLECT_MAX)
-            pool_pkt_free(&pool, &queue->left[queue->head].pkt);
+    }
+    for (uint32_t w = 0; w < port->workers; w++) {
+        struct mem_txq *queue = mem_txq(port, w);
+        for (; queue->n; queue->n--, queue->head = (queue->head + 1) % COLLECT_MAX)
+            pool_pkt_free(pool, &queue->left[queue->head].pkt);
         free(queue->left);
     }
-    pool_drain(&pool);
-    free(mem);
+    free(port->state);
+    port_queues_free(port);
 }
 
 int port_mem_attach(struct port *port)
 {
-    static const struct port_ops ops = {mem_rx, mem_tx, mem_detach};
-    port->queues = port->workers;
-    size_t size = sizeof(struct mem_port) + port->queues * sizeof(struct mem_queue);
-    struct mem_port *mem = aligned_alloc(_Alignof(struct mem_port), size);
-    if (!mem)
-        return DP_ENOMEM;
-    memset(mem, 0, size);
+    static const struct port_ops ops = {.rx = mem_rx, .tx = mem_tx, .reclaim = mem_reclaim, .keeps = true};
     port->ops = &ops;
-    port->state = mem;
-    for (uint32_t q = 0; q < port->queues; q++) {
-        mem->queues[q].end = &mem->queues[q].first;
-        if (!(mem->queues[q].left = calloc(COLLECT_MAX, sizeof(struct left)))) {
-            mem_detach(port);
-            return DP_ENOMEM;
-        }
+    port->caps |= PORT_SG | PORT_VNET;
+    port->max_segs = PORT_SEGS;
+    port->queues = port->workers;
+    if (port_queues_new(port, sizeof(struct mem_rxq), sizeof(struct mem_txq)))
+        return DP_ENOMEM;
+    bool whole = (port->state = calloc(1, sizeof(_Atomic uint64_t)));
+    for (uint32_t w = 0; w < port->workers; w++) {
+        mem_rxq(port, w)->end = &mem_rxq(port, w)->first;
+        whole &= (mem_txq(port, w)->left = calloc(COLLECT_MAX, sizeof(struct left))) != NULL;
     }
-    return DP_OK;
+    if (whole)
+        return DP_OK;
+    mem_reclaim(port, NULL);
+    return DP_ENOMEM;
 }

@@ -1,81 +1,73 @@
 /*
  * port_packet.c: AF_PACKET sockets with virtio-net headers, many packets a system call.
  *
- * How long a packet is shows only when it is there. A burst is received narrow, one slot a message and a tail buffer of the queue's
- * behind it that is copied in the rare case, until a packet longer than a slot came; then wide, with slots for the longest
- * packet behind each of fewer messages, until no such packet came.
+ * How long a packet is shows only when it is there. Narrow, a call receives as many messages as lately came
+ * at once, up to PACKET_MSGS, each into one armed slot and a tail buffer of the queue's behind it, which is
+ * copied in the rare case. After a packet longer than a slot it is wide, one message a call into slots for
+ * the longest packet, until none came for a while. What a narrow call received beyond a turn waits in its
+ * slots for the next turn.
  */
 #include <errno.h>
 #include <linux/if_packet.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
-#include "port/io.h"
+#include "port/port_reader.h"
 
 enum {
-    WIDE_MSGS = 16,
-    RX_SLOTS = WIDE_MSGS * POOL_CHAIN_MAX,
-    RX_IOVS = WIDE_MSGS * (1 + POOL_CHAIN_MAX),
-    TAIL = POOL_FRAME_MAX - POOL_HEAD_MAX,
-    CONTROL = CMSG_SPACE(sizeof(struct tpacket_auxdata)),
+    PACKET_MSGS = 16,                   /* of one call: were all of the longest, 1 MiB */
+    PACKET_LEAST = 2,
+    PACKET_TAIL = POOL_FRAME_MAX - POOL_HEAD_MAX,
+    PACKET_CONTROL = CMSG_SPACE(sizeof(struct tpacket_auxdata)),
 };
-_Static_assert((int)RX_SLOTS >= (int)DP_BATCH && (int)RX_IOVS >= 3 * (int)DP_BATCH, "a narrow burst fits too");
+_Static_assert((int)PACKET_MSGS <= (int)PORT_ARMED, "a slot each");
 
-struct packet_queue {
-    struct mmsghdr msgs[DP_BATCH];
-    struct vnet_hdr hdrs[DP_BATCH];
-    struct iovec iov[RX_IOVS];
-    _Alignas(struct cmsghdr) uint8_t control[DP_BATCH][CONTROL];
-    uint32_t slots[RX_SLOTS];           /* `width` of them a message */
-    uint32_t taken[DP_BATCH];           /* of them: 0 or `width` */
-    uint32_t width;                     /* 1 or POOL_CHAIN_MAX */
-    uint8_t (*tails)[TAIL];             /* DP_BATCH of them, memory only once used */
+struct packet_control {
+    _Alignas(struct cmsghdr) uint8_t bytes[PACKET_CONTROL];
 };
 
-/* Message i: virtio-net header, slots, tail; or, short of slots, the bin. */
-static struct iovec *lay_out(struct packet_queue *queue, struct io *io, uint32_t i, struct iovec *iov)
+struct packet_rxq {
+    struct port_rxq queue;
+    struct port_reader reader;          /* wide */
+    struct packet_control reader_control;
+    struct port_armed armed;            /* narrow: of message i, slot i; used are those before `at` */
+    uint32_t want;                      /* messages of the next call */
+    uint32_t laid;                      /* messages that are laid out */
+    uint32_t at, got;                   /* messages received and not yet taken */
+    struct mmsghdr msgs[PACKET_MSGS];
+    struct vnet_hdr hdrs[PACKET_MSGS];
+    struct iovec iov[PACKET_MSGS][3];
+    struct packet_control control[PACKET_MSGS];
+    uint8_t (*tails)[PACKET_TAIL];      /* PACKET_MSGS of them, memory only once used */
+};
+
+/* ---- receiving ------------------------------------------------------------------------------- */
+
+static void packet_lay_out(struct packet_rxq *q, const struct arena *arena, uint32_t i)
 {
-    struct msghdr *msg = &queue->msgs[i].msg_hdr;
-    uint32_t *slots = queue->slots + i * queue->width;
-    *msg = (struct msghdr){.msg_iov = iov, .msg_control = queue->control[i], .msg_controllen = CONTROL};
-    *iov++ = (struct iovec){&queue->hdrs[i], sizeof queue->hdrs[i]};
-    uint32_t got = port_take_slots(&io->pool, slots, queue->width);
-    queue->taken[i] = got;
-    if (got == queue->width) {
-        port_slots_iov(io->pool.arena, slots, got, iov);
-        iov += got;
-        if (got == 1)
-            *iov++ = (struct iovec){queue->tails[i], TAIL};
-    } else {
-        while (queue->taken[i])
-            pool_put(&io->pool, slots[--queue->taken[i]]);
-        *iov++ = (struct iovec){io->bin, POOL_FRAME_MAX};
-    }
-    msg->msg_iovlen = (size_t)(iov - msg->msg_iov);
-    return iov;
+    struct iovec *iov = q->iov[i];
+    iov[0] = (struct iovec){&q->hdrs[i], sizeof q->hdrs[i]};
+    iov[1] = (struct iovec){pool_data(arena, q->armed.slots[i]), POOL_HEAD_MAX};
+    iov[2] = (struct iovec){q->tails[i], PACKET_TAIL};
+    q->msgs[i].msg_hdr = (struct msghdr){
+        .msg_iov = iov, .msg_iovlen = 3, .msg_control = &q->control[i], .msg_controllen = PACKET_CONTROL};
 }
 
-/* Chains the packet of message i; a tail moves into slots of its own. Returns the slots it used. */
-static uint32_t fill(struct packet_queue *queue, struct io *io, uint32_t i, struct pkt *pkt, uint32_t len)
+/*
+ * Messages for the next call, only those laid out anew that were used. Returns how many, 0: no slot is free.
+ */
+static uint32_t packet_ready(struct packet_rxq *q, struct io *io)
 {
-    const struct arena *arena = io->pool.arena;
-    uint32_t *slots = queue->slots + i * queue->width;
-    if (queue->width > 1 || queue->taken[i] == 0 || len <= POOL_HEAD_MAX || len > POOL_FRAME_MAX)
-        return port_fill(arena, slots, queue->taken[i], pkt, len);
-    uint32_t chain[POOL_CHAIN_MAX] = {slots[0]};
-    uint32_t beyond = (len - POOL_HEAD_MAX + POOL_SLOT - 1) / POOL_SLOT;
-    uint32_t got = port_take_slots(&io->pool, chain + 1, beyond);
-    if (port_fill(arena, chain, 1 + got, pkt, len)) {
-        pkt_write(arena, pkt, POOL_HEAD_MAX, queue->tails[i], len - POOL_HEAD_MAX);
-        return 1;
-    }
-    while (got)
-        pool_put(&io->pool, chain[got--]);
-    return 0;
+    uint32_t used = q->armed.used;
+    port_arm(&q->armed, &io->pool, q->want);
+    for (uint32_t i = 0; i < q->armed.n; i++)
+        if (i < used || i >= q->laid)
+            packet_lay_out(q, io->pool.arena, i);
+    q->laid = q->armed.n;
+    return q->armed.n < q->want ? q->armed.n : q->want;
 }
 
 /* The kernel takes the tag off before the socket sees the frame. */
-static void restore_vlan(struct pkt *pkt, struct msghdr *msg)
+static void packet_restore_vlan(struct pkt *pkt, struct msghdr *msg)
 {
     const struct cmsghdr *cmsg = CMSG_FIRSTHDR(msg);
     struct tpacket_auxdata aux;
@@ -90,83 +82,177 @@ static void restore_vlan(struct pkt *pkt, struct msghdr *msg)
     put16(data + 14, aux.tp_vlan_tci);
 }
 
-/* Message i as the packet pkt, whose slots are its own from here on; the message's other slots go back. */
-static enum drop receive(struct packet_queue *queue, struct io *io, uint32_t i, struct pkt *pkt)
+/*
+ * EINVAL is how the kernel says that it had, and lost, a packet whose segmentation a virtio-net header can't
+ * express.
+ */
+static bool packet_lost_one(const struct port *port, struct io *io, struct port_count *count)
 {
-    uint32_t got = queue->msgs[i].msg_len;
-    uint32_t len = got > sizeof queue->hdrs[i] ? got - (uint32_t)sizeof queue->hdrs[i] : 0;
-    uint32_t used = fill(queue, io, i, pkt, len);
-    for (uint32_t s = used; s < queue->taken[i]; s++)
-        pool_put(&io->pool, queue->slots[i * queue->width + s]);
-    if (!used)
-        return port_refused(len);
-    enum drop drop = port_vnet_read(pkt, &queue->hdrs[i]);
-    restore_vlan(pkt, &queue->msgs[i].msg_hdr);
-    return drop;
-}
-
-/* EINVAL is how the kernel says that it had, and lost, a packet whose segmentation a virtio-net header can't express. */
-static void lost_one(struct port *port, struct io *io, struct port_count *count)
-{
+    if (errno != EINVAL)
+        return false;
     struct pkt pkt = {.in_port = (uint16_t)port->id};
     port_count(count, &pkt);
     io_drop(io, &pkt, DROP_BAD_OFFLOAD);
+    return true;
 }
 
-static uint32_t packet_rx(struct port *port, struct io *io, uint32_t q, struct batch *batch)
+static void packet_received(struct packet_rxq *q, struct io *io, struct msghdr *msg, enum drop drop,
+                            struct port_count *count)
 {
-    struct packet_queue *queue = &((struct packet_queue *)port->state)[q];
+    struct pkt *pkt = &io->batch.pkt[io->batch.n];
+    pkt->time = io->now;
+    if (pkt->slots)
+        packet_restore_vlan(pkt, msg);
+    io_received(io, q->queue.port, pkt, drop, count);
+}
+
+/* Only one of the two ways to receive has slots armed, but for those with messages in them. */
+static void packet_widen(struct packet_rxq *q, struct pool *pool)
+{
+    q->reader.wide = READER_WIDE;
+    port_disarm(&q->armed, pool, q->got);
+    q->laid = q->got;
+}
+
+/*
+ * The next message that a narrow call has received. A slot that its packet did not get goes back: the message
+ * is laid out anew.
+ */
+static void packet_take(struct packet_rxq *q, struct io *io, struct port_count *count)
+{
+    uint32_t i = q->at++, got = q->msgs[i].msg_len;
+    uint32_t len = got > sizeof q->hdrs[i] ? got - (uint32_t)sizeof q->hdrs[i] : 0;
+    struct pkt *pkt = &io->batch.pkt[io->batch.n];
+    if (len > POOL_HEAD_MAX)
+        packet_widen(q, &io->pool);
+    bool filled = port_fill(&io->pool, &q->armed.slots[i], 1, pkt, len, q->tails[i]);
+    if (!filled)
+        pool_put(&io->pool, q->armed.slots[i]);
+    q->armed.used = q->at;
+    enum drop drop = filled ? port_vnet_read(pkt, &q->hdrs[i]) : port_refused(len);
+    packet_received(q, io, &q->msgs[i].msg_hdr, drop, count);
+}
+
+/* One message. False: there is none. */
+static bool packet_read_wide(struct packet_rxq *q, struct io *io, struct port_count *count)
+{
+    struct port_reader *reader = &q->reader;
+    struct msghdr msg = {.msg_iovlen = (size_t)port_reader_ready(reader, io), .msg_iov = reader->iov,
+                         .msg_control = &q->reader_control, .msg_controllen = PACKET_CONTROL};
+    ssize_t got = recvmsg(q->queue.fd, &msg, MSG_DONTWAIT | MSG_TRUNC);
+    if (got < 0)
+        return packet_lost_one(q->queue.port, io, count);
+    enum drop drop = port_reader_take(reader, io, (size_t)got, &io->batch.pkt[io->batch.n]);
+    packet_received(q, io, &msg, drop, count);
+    return true;
+}
+
+/* Messages to be taken. False: when they are, there are no more. */
+static bool packet_read_narrow(struct packet_rxq *q, struct io *io, struct port_count *count)
+{
+    if (q->reader.armed.n)
+        port_reader_disarm(&q->reader, &io->pool, 0);
+    uint32_t n = packet_ready(q, io);
+    if (n == 0)
+        return packet_read_wide(q, io, count);
+    int got = recvmmsg(q->queue.fd, q->msgs, n, MSG_DONTWAIT | MSG_TRUNC, NULL);
+    if (got < 0)
+        return packet_lost_one(q->queue.port, io, count);
+    q->at = 0;
+    q->got = (uint32_t)got;
+    if (q->got < q->want)
+        return q->got == n;
+    q->want = q->want < PACKET_MSGS / 2 ? q->want * 2 : PACKET_MSGS;
+    return true;
+}
+
+static uint32_t packet_rx(struct port_rxq *rxq, struct io *io)
+{
+    struct packet_rxq *q = (struct packet_rxq *)rxq;
     struct port_count count = {0};
-    struct iovec *iov = queue->iov;
-    uint32_t want = queue->width > 1 && io->batch_limit > WIDE_MSGS ? WIDE_MSGS : io->batch_limit;
-    for (uint32_t i = 0; i < want; i++)
-        iov = lay_out(queue, io, i, iov);
-    int result = recvmmsg(port->fds[q], queue->msgs, want, MSG_DONTWAIT | MSG_TRUNC, NULL);
-    uint32_t got = result > 0 ? (uint32_t)result : 0;
-    if (result < 0 && errno == EINVAL)
-        lost_one(port, io, &count);
-    for (uint32_t i = got; i < want; i++)
-        while (queue->taken[i])
-            pool_put(&io->pool, queue->slots[i * queue->width + --queue->taken[i]]);
-    bool wide = false;
-    for (uint32_t i = 0; i < got; i++) {
-        struct pkt *pkt = &batch->pkt[batch->n];
-        enum drop drop = receive(queue, io, i, pkt);
-        pkt->time = io->now;
-        wide |= pkt->len > POOL_HEAD_MAX;
-        io_received(io, port, pkt, drop, &count);
+    bool more = true;
+    while (!io_turn_over(io, &count)) {
+        if (q->at < q->got)
+            packet_take(q, io, &count);
+        else if (!more)
+            break;
+        else
+            more = q->reader.wide ? packet_read_wide(q, io, &count) : packet_read_narrow(q, io, &count);
     }
-    queue->width = wide ? POOL_CHAIN_MAX : 1;
-    port_count_rx(port, io, &count);
+    rxq->more = q->at < q->got;
+    port_count_rx(rxq->port, io, &count);
     return (uint32_t)count.packets;
 }
 
+/* Asking sets the kernel's count back to 0. */
+static uint64_t packet_lost(struct port_rxq *rxq)
+{
+    struct tpacket_stats stats = {0};
+    socklen_t size = sizeof stats;
+    return getsockopt(rxq->fd, SOL_PACKET, PACKET_STATISTICS, &stats, &size) ? 0 : stats.tp_drops;
+}
+
+static void packet_disarm(struct packet_rxq *q, struct pool *pool, uint32_t keep)
+{
+    port_reader_disarm(&q->reader, pool, 0);
+    port_disarm(&q->armed, pool, keep);
+    q->laid = 0;
+}
+
+static void packet_rest(struct port_rxq *rxq, struct pool *pool)
+{
+    struct packet_rxq *q = (struct packet_rxq *)rxq;
+    if (q->at < q->got)
+        return;                         /* it rests not */
+    q->reader.wide = 0;
+    q->want = PACKET_LEAST;
+    packet_disarm(q, pool, PACKET_LEAST);
+}
+
+/* ---- sending --------------------------------------------------------------------------------- */
+
 /* Packets of one sendmmsg(). */
-struct outgoing {
-    uint32_t n;
+enum { PACKET_IOVS = 4 * DP_BATCH };
+_Static_assert((int)PACKET_IOVS > (int)PORT_SEGS + 1, "the longest packet fits");
+
+struct packet_out {
+    uint32_t n, iovs;
     struct pkt *pkts[DP_BATCH];
     struct mmsghdr msgs[DP_BATCH];
     struct vnet_hdr hdrs[DP_BATCH];
-    struct iovec iov[DP_BATCH][1 + POOL_CHAIN_MAX];
+    struct iovec iov[PACKET_IOVS];
 };
 
-static void gather(struct outgoing *out, const struct arena *arena, struct pkt *pkt)
+static enum drop packet_gather(const struct port *port, struct io *io, struct packet_out *out,
+                               struct pkt *pkt)
 {
-    uint32_t i = out->n++;
-    struct iovec *iov = out->iov[i];
-    out->pkts[i] = pkt;
+    enum drop drop = port_prepare(port, &io->pool, pkt);
+    if (drop)
+        return drop;
+    uint32_t i = out->n;
+    struct iovec *iov = out->iov + out->iovs;
+    int n = port_iov(port, &io->pool, pkt, iov + 1);
+    if (n == 0)
+        return DROP_TX_ERROR;
     port_vnet_write(pkt, &out->hdrs[i]);
     iov[0] = (struct iovec){&out->hdrs[i], sizeof out->hdrs[i]};
-    int n = pkt_iov(arena, pkt, 0, pkt->len, iov + 1, POOL_CHAIN_MAX);
     out->msgs[i] = (struct mmsghdr){.msg_hdr = {.msg_iov = iov, .msg_iovlen = (size_t)n + 1}};
+    out->pkts[i] = pkt;
+    out->iovs += (uint32_t)n + 1;
+    out->n++;
+    return DROP_NONE;
 }
 
-/* A packet that fails is dropped and the rest goes on; a full socket buffer will not have emptied for the rest. */
-static void send_all(const struct port *port, struct io *io, struct outgoing *out, struct port_count *count)
+/*
+ * A packet that fails is dropped and the rest goes on; a full socket buffer will not have emptied for the
+ * rest.
+ */
+static void packet_send(const struct port_txq *txq, struct io *io, struct packet_out *out,
+                        struct port_count *count)
 {
     uint32_t done = 0;
     while (done < out->n) {
-        int sent = sendmmsg(port->fds[io->id % port->queues], out->msgs + done, out->n - done, MSG_DONTWAIT);
+        int sent = sendmmsg(txq->fd, out->msgs + done, out->n - done, MSG_DONTWAIT);
         for (int i = 0; i < sent; i++, done++) {
             port_count(count, out->pkts[done]);
             pool_pkt_free(&io->pool, out->pkts[done]);
@@ -179,44 +265,50 @@ static void send_all(const struct port *port, struct io *io, struct outgoing *ou
             io_drop(io, out->pkts[done++], drop);
         while (buffer_full && done < out->n);
     }
-    out->n = 0;
+    out->n = out->iovs = 0;
 }
 
-static void packet_tx(struct port *port, struct io *io, struct pkt *const *pkts, uint32_t n)
+static void packet_tx(struct port_txq *txq, struct io *io, struct pkt *const *pkts, uint32_t n)
 {
     struct port_count count = {0};
-    struct outgoing out;
-    out.n = 0;
+    struct packet_out out;
+    out.n = out.iovs = 0;
     for (uint32_t i = 0; i < n; i++) {
-        if (!io_dropped(io, pkts[i], port_prepare(port, pkts[i])))
-            gather(&out, io->pool.arena, pkts[i]);
-        if (out.n == DP_BATCH)
-            send_all(port, io, &out, &count);
+        if (out.n == DP_BATCH || PACKET_IOVS - out.iovs < PORT_SEGS + 1)
+            packet_send(txq, io, &out, &count);
+        io_dropped(io, pkts[i], packet_gather(txq->port, io, &out, pkts[i]));
     }
-    send_all(port, io, &out, &count);
-    port_count_tx(port, io, &count);
+    packet_send(txq, io, &out, &count);
+    port_count_tx(txq->port, io, &count);
 }
 
-static void packet_detach(struct port *port)
+/* ---- the port -------------------------------------------------------------------------------- */
+
+/* What was received and not taken yet goes uncounted, as if it were still in the socket. */
+static void packet_reclaim(struct port *port, struct pool *pool)
 {
-    struct packet_queue *queues = port->state;
-    for (uint32_t q = 0; q < port->queues; q++)
-        free(queues[q].tails);
-    free(queues);
+    for (uint32_t q = 0; q < port->queues; q++) {
+        struct packet_rxq *queue = (struct packet_rxq *)port->rxqs[q];
+        packet_disarm(queue, pool, 0);
+        free(queue->tails);
+    }
+    port_queues_free(port);
 }
 
 int port_packet_attach(struct port *port)
 {
-    static const struct port_ops ops = {packet_rx, packet_tx, packet_detach};
-    struct packet_queue *queues = calloc(port->queues, sizeof *queues);
-    if (!queues)
-        return DP_ENOMEM;
+    static const struct port_ops ops = {
+        .rx = packet_rx, .tx = packet_tx, .lost = packet_lost, .rest = packet_rest, .reclaim = packet_reclaim};
     port->ops = &ops;
-    port->state = queues;
+    port->caps |= PORT_SG | PORT_VNET;
+    port->max_segs = PORT_SEGS;
+    if (port_queues_new(port, sizeof(struct packet_rxq), sizeof(struct port_txq)))
+        return DP_ENOMEM;
     for (uint32_t q = 0; q < port->queues; q++) {
-        queues[q].width = 1;
-        if (!(queues[q].tails = calloc(DP_BATCH, sizeof *queues[q].tails))) {
-            packet_detach(port);
+        struct packet_rxq *queue = (struct packet_rxq *)port->rxqs[q];
+        queue->want = PACKET_LEAST;
+        if (!(queue->tails = calloc(PACKET_MSGS, sizeof *queue->tails))) {
+            packet_reclaim(port, NULL);
             return DP_ENOMEM;
         }
     }

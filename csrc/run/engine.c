@@ -105,8 +105,7 @@ void dp_destroy(struct dp *dp)
     if (dp->neigh)
         engine_drop_held(dp);
     for (uint32_t id = 0; id < DP_MAX_PORTS; id++)
-        if (dp->ports[id])
-            dp_port_detach(dp, id);
+        dp_port_detach(dp, id);
     if (dp->tables)
         tables_destroy(dp->tables);
     if (dp->neigh)
@@ -150,7 +149,7 @@ static struct port *engine_port_new(struct dp *dp, uint32_t id, const struct dp_
     port->workers = dp->config.workers;
     port->id = id;
     port->kind = (uint8_t)config->kind;
-    port->offloads = config->offloads;
+    port->caps = config->offloads;
     port->mtu = config->mtu;
     port->queues = config->queues;
     memcpy(port->mac, config->mac, sizeof port->mac);
@@ -168,7 +167,7 @@ int dp_port_attach(struct dp *dp, uint32_t id, const struct dp_port_config *conf
 {
     if (id >= DP_MAX_PORTS || !engine_port_config_ok(config))
         return DP_EINVAL;
-    if (dp->ports[id])
+    if (dp->ports[id] || dp->stopped[id])
         return DP_EEXIST;
     int error = engine_prepare(dp, id);
     struct port *port = error ? NULL : engine_port_new(dp, id, config);
@@ -191,7 +190,7 @@ int dp_port_attach(struct dp *dp, uint32_t id, const struct dp_port_config *conf
     return DP_OK;
 }
 
-int dp_port_detach(struct dp *dp, uint32_t id)
+int dp_port_stop(struct dp *dp, uint32_t id)
 {
     if (id >= DP_MAX_PORTS)
         return DP_EINVAL;
@@ -199,9 +198,31 @@ int dp_port_detach(struct dp *dp, uint32_t id)
     if (!port)
         return DP_ENOENT;
     atomic_store_explicit(&dp->ports[id], NULL, memory_order_release);
+    qsbr_wait(&dp->qsbr);               /* first: a worker that has the port may listen to its queues again */
     worker_ignore(dp, port);
-    qsbr_wait(&dp->qsbr);
-    port->ops->detach(port);
+    for (uint32_t q = 0; q < port->queues; q++)
+        io_count_lost(&dp->workers[q % dp->config.workers].io, port->rxqs[q]);
+    if (port->ops->stop)
+        port->ops->stop(port);
+    dp->stopped[id] = port;
+    return DP_OK;
+}
+
+/* Slots go to the depot by a pool of our own: workers may run. */
+int dp_port_detach(struct dp *dp, uint32_t id)
+{
+    if (id >= DP_MAX_PORTS)
+        return DP_EINVAL;
+    struct pool pool;
+    if (dp->ports[id])
+        dp_port_stop(dp, id);
+    struct port *port = dp->stopped[id];
+    if (!port)
+        return DP_ENOENT;
+    dp->stopped[id] = NULL;
+    pool_init(&pool, &dp->arena);
+    port->ops->reclaim(port, &pool);
+    pool_drain(&pool);
     free(port);
     return DP_OK;
 }

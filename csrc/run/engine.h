@@ -12,6 +12,7 @@ struct dp {
     struct arena arena;
     struct tables *_Atomic tables;
     port_slot ports[DP_MAX_PORTS];
+    struct port *stopped[DP_MAX_PORTS]; /* no worker's any more, and not yet detached */
     struct neigh_table *neigh;
     struct qsbr qsbr;
     struct subnet_counters subnets;

@@ -1,4 +1,6 @@
-/* worker.c: the loop of a worker: wait, receive, forward, flush. Called by the engine; calls ports and paths. */
+/*
+ * worker.c: the loop of a worker: wait, receive, forward, flush. Called by the engine; calls ports and paths.
+ */
 #include "run/worker.h"
 #include <errno.h>
 #include <limits.h>
@@ -18,6 +20,7 @@ int worker_init(struct worker *worker, struct dp *dp, uint32_t id)
 {
     worker->dp = dp;
     worker->reader = &dp->qsbr.readers[id];
+    worker->retry = worker->tidy = UINT64_MAX;
     if (io_init(&worker->io, id, &dp->arena, &dp->subnets))
         return DP_ENOMEM;
     worker->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -55,6 +58,8 @@ struct host worker_host(struct worker *worker)
 void worker_timers(struct worker *worker)
 {
     struct host host = worker_host(worker);
+    if (__builtin_expect(worker->io.late_n != 0, 0))
+        io_reap(&worker->io, worker->dp->ports);
     provider_timers(&host);
     io_flush(&worker->io);
 }
@@ -70,31 +75,64 @@ void worker_forward(struct worker *worker, struct port *in)
     io_flush(io);
 }
 
-static uint32_t worker_receive(struct worker *worker, struct port *port, uint32_t queue)
+/* A turn of one queue. */
+static uint32_t worker_receive(struct worker *worker, struct port_rxq *rxq)
 {
     worker->io.batch.n = 0;
-    uint32_t received = port->ops->rx(port, &worker->io, queue, &worker->io.batch);
-    worker_forward(worker, port);
-    return received;
-}
-
-uint32_t worker_round(struct worker *worker, uint64_t now)
-{
-    const struct dp *dp = worker->dp;
-    uint32_t received = 0;
-    worker->io.now = now;
-    worker_timers(worker);
-    for (uint32_t id = 0; id < DP_MAX_PORTS; id++) {
-        struct port *port = dp_port(dp, id);
-        for (uint32_t q = worker->io.id; port && q < port->queues; q += dp->config.workers)
-            received += worker_receive(worker, port, q);
+    rxq->round = worker->round;
+    worker->io.turn_over = false;
+    uint32_t received = rxq->port->ops->rx(rxq, &worker->io);
+    rxq->heavy = worker->io.turn_over;
+    worker_forward(worker, rxq->port);
+    worker->received += received;
+    worker->more |= rxq->more;
+    if (received) {
+        rxq->used = true;
+        rxq->pause = 0;
     }
     return received;
 }
 
-/* ---- threads ------------------------------------------------------------------------------------------------ */
+/*
+ * fn for each queue of the worker, of ports from *port on while fn says true; *port: where to go on,
+ * DP_MAX_PORTS: at the end.
+ */
+static void worker_each_queue(struct worker *worker, uint32_t *port,
+                              bool (*fn)(struct worker *worker, struct port_rxq *rxq, void *ctx), void *ctx)
+{
+    const struct dp *dp = worker->dp;
+    for (bool go_on = true; go_on && *port < DP_MAX_PORTS; ++*port) {
+        const struct port *at = dp_port(dp, *port);
+        for (uint32_t q = worker->io.id; at && q < at->queues; q += dp->config.workers)
+            go_on &= fn(worker, at->rxqs[q], ctx);
+    }
+}
+
+static bool worker_poll_queue(struct worker *worker, struct port_rxq *rxq, void *ctx)
+{
+    (void)ctx;
+    worker_receive(worker, rxq);
+    return true;
+}
+
+uint32_t worker_round(struct worker *worker, uint64_t now)
+{
+    uint32_t port = 0;
+    worker->received = 0;
+    worker->io.now = now;
+    worker_timers(worker);
+    worker_each_queue(worker, &port, worker_poll_queue, NULL);
+    return worker->received;
+}
+
+/* ---- threads --------------------------------------------------------------------------------- */
 
 enum { EVENTS = 64 };
+
+#define WORKER_PAUSE_NS 10000000ull         /* of a descriptor that errs: at first */
+#define WORKER_PAUSE_MAX_NS 500000000ull    /* ... and at most */
+#define WORKER_TIDY_NS 1000000000ull        /* from a burst's first packet to a look after its queue */
+#define WORKER_REAP_NS 1000000ull           /* between looks for what a device has sent */
 
 /* What an epoll event is about: a port's queue, or WORKER_WAKE_EVENT. */
 static uint64_t worker_event_make(uint32_t port, uint32_t queue) { return (uint64_t)port << 32 | queue; }
@@ -106,12 +144,23 @@ static uint64_t worker_clock_now(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* Milliseconds to the next timer, rounded up; -1: none. Timers are worker 0's. */
+/* ns: the next timer of this worker. Those of neighbours are worker 0's. */
+static uint64_t worker_due(const struct worker *worker)
+{
+    uint64_t due = worker->io.id == 0 ? neigh_next_timer(worker->dp->neigh) : UINT64_MAX;
+    if (worker->retry < due)
+        due = worker->retry;
+    if (worker->tidy < due)
+        due = worker->tidy;
+    if (worker->io.late_n && worker->io.now + WORKER_REAP_NS < due)
+        due = worker->io.now + WORKER_REAP_NS;
+    return due;
+}
+
+/* Milliseconds to it, rounded up; -1: none. */
 static int worker_timeout(const struct worker *worker)
 {
-    if (worker->io.id != 0)
-        return -1;
-    uint64_t due = neigh_next_timer(worker->dp->neigh), now = worker_clock_now();
+    uint64_t due = worker_due(worker), now = worker->io.now;
     if (due == UINT64_MAX)
         return -1;
     uint64_t ms = due > now ? (due - now + 999999) / 1000000 : 0;
@@ -130,32 +179,137 @@ static int worker_wait_events(struct worker *worker, struct epoll_event *events,
     return n;
 }
 
-/* A descriptor whose device is gone reports an error for ever, and would keep us awake; one whose device went down reports it once. */
-static void worker_ignore_if_dead(const struct worker *worker, int fd)
+static int worker_epoll(const struct worker *worker, int op, const struct port_rxq *rxq)
 {
-    struct pollfd poll_fd = {.fd = fd};
-    if (poll(&poll_fd, 1, 0) > 0)
-        epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = worker_event_make(rxq->port->id, rxq->id)};
+    return epoll_ctl(worker->epoll_fd, op, rxq->fd, &event);
 }
 
-static uint32_t worker_handle_event(struct worker *worker, const struct epoll_event *event)
+/*
+ * A descriptor whose device went down reports it once; one whose device is gone reports it for ever, and
+ * would keep us awake. What goes on reporting is not listened to for a while, twice as long each time until
+ * packets come, but never given up.
+ */
+static void worker_pause(struct worker *worker, struct port_rxq *rxq)
+{
+    struct pollfd poll_fd = {.fd = rxq->fd};
+    if (poll(&poll_fd, 1, 0) <= 0 || worker_epoll(worker, EPOLL_CTL_DEL, rxq))
+        return;
+    rxq->pause = rxq->pause ? 2 * rxq->pause : WORKER_PAUSE_NS;
+    if (rxq->pause > WORKER_PAUSE_MAX_NS)
+        rxq->pause = WORKER_PAUSE_MAX_NS;
+    rxq->retry = worker->io.now + rxq->pause;
+    if (rxq->retry < worker->retry)
+        worker->retry = rxq->retry;
+}
+
+static bool worker_retry_queue(struct worker *worker, struct port_rxq *rxq, void *ctx)
+{
+    (void)ctx;
+    if (rxq->retry && rxq->retry <= worker->io.now && !worker_epoll(worker, EPOLL_CTL_ADD, rxq))
+        rxq->retry = 0;
+    else if (rxq->retry && rxq->retry <= worker->io.now)
+        rxq->retry = worker->io.now + WORKER_PAUSE_MAX_NS;
+    if (rxq->retry && rxq->retry < worker->retry)
+        worker->retry = rxq->retry;
+    return true;
+}
+
+/* Of queues that received since the last time; one port a call, so that no round is long. */
+static bool worker_tidy_queue(struct worker *worker, struct port_rxq *rxq, void *ctx)
+{
+    (void)ctx;
+    if (!rxq->used)
+        return true;
+    rxq->used = false;
+    io_count_lost(&worker->io, rxq);
+    if (rxq->port->ops->rest)
+        rxq->port->ops->rest(rxq, &worker->io.pool);
+    return false;
+}
+
+/* What a round serves last: the queue that has waited longest of those whose last turn was a whole one. */
+struct worker_heavy {
+    struct port_rxq *rxq;
+    uint32_t events;
+};
+
+static void worker_turn(struct worker *worker, struct port_rxq *rxq, uint32_t events)
+{
+    if (worker_receive(worker, rxq) == 0 && events & (EPOLLERR | EPOLLHUP))
+        worker_pause(worker, rxq);
+}
+
+static void worker_offer(struct worker *worker, struct port_rxq *rxq, uint32_t events,
+                         struct worker_heavy *heavy)
+{
+    if (!rxq->heavy)
+        worker_turn(worker, rxq, events);
+    else if (!heavy->rxq || (int32_t)(rxq->round - heavy->rxq->round) < 0)
+        *heavy = (struct worker_heavy){rxq, events};
+}
+
+static void worker_handle_event(struct worker *worker, const struct epoll_event *event,
+                                struct worker_heavy *heavy)
 {
     if (event->data.u64 == WORKER_WAKE_EVENT) {
         wake_swallow(worker->wake_fd);
-        return 0;
+        return;
     }
     uint32_t queue = (uint32_t)event->data.u64;
     struct port *port = dp_port(worker->dp, (uint32_t)(event->data.u64 >> 32));
-    if (!port || queue >= port->queues)
-        return 0;
-    worker->io.now = worker_clock_now();
-    uint32_t received = worker_receive(worker, port, queue);
-    if (received == 0 && event->events & (EPOLLERR | EPOLLHUP))
-        worker_ignore_if_dead(worker, port->fds[queue]);
-    return received;
+    if (port && queue < port->queues)
+        worker_offer(worker, port->rxqs[queue], event->events, heavy);
 }
 
-/* One burst from every queue that has packets: the kernel hands out ready queues in turn, so that none starves. */
+static bool worker_offer_more(struct worker *worker, struct port_rxq *rxq, void *heavy)
+{
+    if (rxq->more)
+        worker_offer(worker, rxq, 0, heavy);
+    worker->more |= rxq->more;
+    return true;
+}
+
+/* What is due of the queues themselves. */
+static void worker_upkeep(struct worker *worker)
+{
+    uint32_t port = 0;
+    if (worker->io.now >= worker->retry) {
+        worker->retry = UINT64_MAX;
+        worker_each_queue(worker, &port, worker_retry_queue, NULL);
+    }
+    if (worker->io.now >= worker->tidy) {
+        worker_each_queue(worker, &worker->tidy_port, worker_tidy_queue, NULL);
+        if (worker->tidy_port == DP_MAX_PORTS) {
+            worker->tidy_port = 0;
+            worker->tidy = UINT64_MAX;
+        }
+    }
+}
+
+/*
+ * A turn of every queue that has packets, but of those that used up their last turn only one, the others stay
+ * ready. So a packet of a queue that has little waits for a single turn of any other, whose length is bounded
+ * (io_turn_over()), however many of them flood; and those share what is left in turns.
+ */
+static void worker_turns(struct worker *worker, const struct epoll_event *events, int n)
+{
+    struct worker_heavy heavy = {0};
+    uint32_t port = 0;
+    worker->received = 0;
+    worker->round++;
+    for (int i = 0; i < n; i++)
+        worker_handle_event(worker, &events[i], &heavy);
+    if (worker->more) {
+        worker->more = false;
+        worker_each_queue(worker, &port, worker_offer_more, &heavy);
+    }
+    if (heavy.rxq)
+        worker_turn(worker, heavy.rxq, heavy.events);
+    if (worker->received && worker->tidy == UINT64_MAX)
+        worker->tidy = worker->io.now + WORKER_TIDY_NS;
+}
+
 void *worker_main(void *arg)
 {
     struct worker *worker = arg;
@@ -164,18 +318,18 @@ void *worker_main(void *arg)
     struct epoll_event events[EVENTS];
     uint64_t last = 0;                  /* when packets came last */
     bool busy = false;
+    worker->io.now = worker_clock_now();
     qsbr_online(worker->reader);
     while (!atomic_load_explicit(&dp->stopping, memory_order_acquire)) {
         int n = worker_wait_events(worker, events, busy);
-        uint32_t received = 0;
         worker->io.now = worker_clock_now();
         worker_timers(worker);
-        for (int i = 0; i < n; i++)
-            received += worker_handle_event(worker, &events[i]);
+        worker_upkeep(worker);
+        worker_turns(worker, events, n);
         qsbr_quiescent(worker->reader);
-        if (received)
+        if (worker->received)
             last = worker->io.now;
-        busy = received || worker->io.now - last < spin;
+        busy = worker->received || worker->io.now - last < spin;
     }
     qsbr_offline(worker->reader);
     return NULL;
@@ -184,9 +338,8 @@ void *worker_main(void *arg)
 int worker_listen(struct dp *dp, const struct port *port)
 {
     for (uint32_t q = 0; q < port->queues; q++) {
-        struct epoll_event event = {.events = EPOLLIN, .data.u64 = worker_event_make(port->id, q)};
         const struct worker *worker = &dp->workers[q % dp->config.workers];
-        if (port->fds[q] >= 0 && epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, port->fds[q], &event))
+        if (port->rxqs[q]->fd >= 0 && worker_epoll(worker, EPOLL_CTL_ADD, port->rxqs[q]))
             return DP_ESYS;
     }
     return DP_OK;
@@ -195,6 +348,6 @@ int worker_listen(struct dp *dp, const struct port *port)
 void worker_ignore(struct dp *dp, const struct port *port)
 {
     for (uint32_t q = 0; q < port->queues; q++)
-        if (port->fds[q] >= 0)
-            epoll_ctl(dp->workers[q % dp->config.workers].epoll_fd, EPOLL_CTL_DEL, port->fds[q], NULL);
+        if (port->rxqs[q]->fd >= 0)
+            worker_epoll(&dp->workers[q % dp->config.workers], EPOLL_CTL_DEL, port->rxqs[q]);
 }

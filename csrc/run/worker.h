@@ -1,6 +1,6 @@
 /*
- * worker.h: a worker: a thread, or the control thread without threads, that receives, forwards and flushes. Called by the
- * engine; calls the paths.
+ * worker.h: a worker: a thread, or the control thread without threads, that receives, forwards and flushes.
+ * Called by the engine; calls the paths.
  */
 #ifndef WORKER_H
 #define WORKER_H
@@ -17,6 +17,10 @@ struct worker {
     struct qsbr_reader *reader;
     int wake_fd;                        /* eventfd, see wake.h */
     int epoll_fd;                       /* wake_fd and the worker's queues */
+    uint32_t round, received;           /* number of the round, packets received in it */
+    bool more;                          /* a queue has packets that its descriptor does not show */
+    uint64_t retry, tidy;               /* ns: listen again to queues that erred; look after those in use */
+    uint32_t tidy_port;
     pthread_t thread;
 } __attribute__((aligned(64)));
 
@@ -33,12 +37,17 @@ struct host worker_host(struct worker *worker);
 void worker_timers(struct worker *worker);
 /* Forwards the batch, which came in at `in`, and flushes. */
 void worker_forward(struct worker *worker, struct port *in);
-/* One round at time `now`: timers, then receive and forward from every queue of the worker. Returns packets received. */
+/*
+ * One round at time `now`: timers, then receive and forward from every queue of the worker. Returns packets
+ * received.
+ */
 uint32_t worker_round(struct worker *worker, uint64_t now);
 
 /* Its thread. */
 void *worker_main(void *worker);
-/* Control thread. The worker whose queue it is listens to the descriptor, or no longer. 0 or DP_ESYS (errno). */
+/*
+ * Control thread. The worker whose queue it is listens to the descriptor, or no longer. 0 or DP_ESYS (errno).
+ */
 int worker_listen(struct dp *dp, const struct port *port);
 void worker_ignore(struct dp *dp, const struct port *port);
 

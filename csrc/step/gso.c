@@ -19,21 +19,6 @@ uint32_t gso_l3_len(const struct pkt *pkt)
     return headers - pkt->l3 + (payload < pkt->gso_size ? payload : pkt->gso_size);
 }
 
-static void gso_copy(struct cursor *to, struct cursor *from, uint32_t len)
-{
-    while (len) {
-        uint8_t *in, *out;
-        uint32_t n = cursor_run(from, len, &in);
-        len -= n;
-        while (n) {
-            uint32_t m = cursor_run(to, n, &out);
-            memcpy(out, in, m);
-            in += m;
-            n -= m;
-        }
-    }
-}
-
 /* Length and, in IPv4, the identification, which counts up. A wrong header checksum stays wrong. */
 static void gso_set_ip(struct pkt *segment, uint32_t index)
 {
@@ -50,10 +35,11 @@ static void gso_set_ip(struct pkt *segment, uint32_t index)
 }
 
 /*
- * Sequence number and flags (RFC 3168 section 6.1.2: CWR once); the partial checksum, whose pseudo header has
- * the L4 length in it.
+ * Sequence number and flags (RFC 3168 section 6.1.2: CWR once); the checksum. The partial one has the L4
+ * length in it, as part of the pseudo header; it is completed by the header and the payload, whose sum the
+ * caller has.
  */
-static void gso_set_tcp(struct pkt *segment, const struct gso_cut *cut, bool last)
+static void gso_set_tcp(struct pkt *segment, const struct gso_cut *cut, bool last, uint64_t payload_sum)
 {
     uint8_t *tcp = segment->data + segment->l4;
     put32(tcp + 4, get32(tcp + 4) + cut->done);
@@ -63,40 +49,44 @@ static void gso_set_tcp(struct pkt *segment, const struct gso_cut *cut, bool las
         tcp[TCP_FLAGS] &= (uint8_t)~TCP_CWR;
     uint32_t from = __builtin_bswap32(cut->source->l3_end - cut->source->l4);
     uint32_t to = __builtin_bswap32(segment->l3_end - segment->l4);
-    uint16_t field = csum_fold((uint64_t)load16(tcp + TCP_CHECKSUM) + (uint16_t)~csum_fold(from) + to);
+    uint64_t sum = csum_add(tcp, cut->headers - segment->l4, (uint16_t)~csum_fold(from));
+    uint16_t field = (uint16_t)~csum_fold(sum + to + csum_fold(payload_sum));
+    if (field == 0)     /* as offload_finish() */
+        field = 0xffff;
     memcpy(tcp + TCP_CHECKSUM, &field, 2);
 }
 
 struct gso_cut gso_begin(const struct arena *arena, const struct pkt *pkt)
 {
     uint32_t headers = gso_header_len(pkt);
-    return (struct gso_cut){
-        .source = pkt, .headers = headers, .left = pkt->l3_end - headers, .payload = cursor_at(arena, pkt, headers)};
+    return (struct gso_cut){.source = pkt,
+                            .headers = headers,
+                            .left = pkt->l3_end - headers,
+                            .payload = cursor_at(arena, pkt, headers)};
 }
 
 bool gso_next(struct pool *pool, struct gso_cut *cut, struct pkt *segment)
 {
     const struct pkt *source = cut->source;
     uint32_t payload = cut->left < source->gso_size ? cut->left : source->gso_size;
-    uint32_t len = cut->headers + payload;
-    struct pkt made;
-    if (!pool_pkt_new_len(pool, &made, len))
+    uint32_t slot = pool_get(pool);
+    if (slot == POOL_NONE)
         return false;
     *segment = *source;
-    segment->data = made.data;
-    segment->slot = made.slot;
-    segment->slots = made.slots;
-    segment->head = made.head;
-    segment->len = segment->l3_end = len;
+    segment->slot = slot;
+    segment->slots = 1;
+    segment->data = pool_data(pool->arena, slot);
+    segment->head = (uint16_t)cut->headers;
+    segment->len = segment->l3_end = cut->headers + payload;
     segment->gso = DP_GSO_NONE;
     segment->gso_size = 0;
-    struct cursor to = cursor_at(pool->arena, segment, cut->headers);
+    segment->flags &= (uint8_t)~PKT_PARTIAL;
+    if (payload)
+        pool->arena->segs[slot] = cursor_seg(&cut->payload);
     memcpy(segment->data, source->data, cut->headers);
-    gso_copy(&to, &cut->payload, payload);
     cut->left -= payload;
     gso_set_ip(segment, cut->index);
-    gso_set_tcp(segment, cut, cut->left == 0);
-    offload_finish(pool->arena, segment);
+    gso_set_tcp(segment, cut, cut->left == 0, offload_run_sum(&cut->payload, payload));
     cut->done += payload;
     cut->index++;
     return true;

@@ -1,6 +1,7 @@
 /*
- * gso.h: software segmentation (TCP over IPv4 and IPv6). A parsed super-packet in, its segments out one by one, each a
- * packet of its own, headers in its first slot. It may copy payload now; a caller can't tell. Called by the paths.
+ * gso.h: software segmentation (TCP over IPv4 and IPv6). A parsed super-packet in, its segments out one by
+ * one: headers of its own in one slot, payload borrowed from the super-packet (pool.h), summed as it is
+ * passed over. Called by the paths.
  */
 #ifndef GSO_H
 #define GSO_H
@@ -18,11 +19,14 @@ struct gso_cut {
     uint32_t index;             /* of the next segment */
 };
 
-/* Begins with a parsed gso packet with PKT_PARTIAL, which stays in place and its owner's until the last segment is cut. */
+/*
+ * Begins with a parsed gso packet whose own TCP checksum is PKT_PARTIAL (offload_check()). It stays in place,
+ * and its owner's, until its segments are sent: io_spend().
+ */
 struct gso_cut gso_begin(const struct arena *arena, const struct pkt *pkt);
 /*
- * Makes the next segment, its checksum complete; false, and nothing is made, when slots have run out. There is another
- * one as long as cut->left; the first is there even without payload.
+ * Makes the next segment, its checksum complete; false, and nothing is made, when slots have run out. There
+ * is another one as long as cut->left; the first is there even without payload.
  */
 bool gso_next(struct pool *pool, struct gso_cut *cut, struct pkt *segment);
 

@@ -143,8 +143,7 @@ static inline void frame_to_pkt(struct pool *pool, const struct frame *f, struct
         uint32_t slot = pool_get(pool), n = f->len - at < POOL_SLOT ? f->len - at : POOL_SLOT;
         assert_int_not_equal(slot, POOL_NONE);
         memcpy(arena_slot(arena, slot), f->bytes + at, n);
-        arena->next[last] = slot;
-        arena->next[slot] = POOL_NONE;
+        arena->segs[last] = (struct seg){slot, 0, (uint16_t)n};
         last = slot;
         pkt->slots++;
     }

@@ -76,24 +76,23 @@ static void receive(struct port *port, struct io *io, struct port_count *count, 
 }
 
 /* Answers what was asked, but for every fourth address. */
-static uint32_t underlay_rx(struct port *port, struct io *io, uint32_t queue, struct batch *batch)
+static uint32_t underlay_rx(struct port_rxq *rxq, struct io *io)
 {
     static _Thread_local struct frame frame;
     struct port_count count = {0};
     uint8_t target[4], mac[6];
-    (void)queue, (void)batch;
     while (count.packets < BURST && take_asked(target)) {
         mac_of(mac, target);
         frame_arp(&frame, 2, underlay_mac, mac, mac, target, underlay_mac, pa1);
         if (target[3] % 4)
-            receive(port, io, &count, &frame);
+            receive(rxq->port, io, &count, &frame);
     }
-    port_count_rx(port, io, &count);
+    port_count_rx(rxq->port, io, &count);
     atomic_fetch_add(&answers, (uint32_t)count.packets);
     return (uint32_t)count.packets;
 }
 
-static void underlay_tx(struct port *port, struct io *io, struct pkt *const *pkts, uint32_t n)
+static void underlay_tx(struct port_txq *txq, struct io *io, struct pkt *const *pkts, uint32_t n)
 {
     struct port_count count = {0};
     for (uint32_t i = 0; i < n; i++) {
@@ -109,21 +108,20 @@ static void underlay_tx(struct port *port, struct io *io, struct pkt *const *pkt
         port_count(&count, pkts[i]);
         pool_pkt_free(&io->pool, pkts[i]);
     }
-    port_count_tx(port, io, &count);
+    port_count_tx(txq->port, io, &count);
 }
 
-static uint32_t tenant_rx(struct port *port, struct io *io, uint32_t queue, struct batch *batch)
+static uint32_t tenant_rx(struct port_rxq *rxq, struct io *io)
 {
     static _Thread_local struct frame frame;
     static _Thread_local uint32_t turn;
     struct port_count count = {0};
     uint8_t ca[4];
-    (void)queue, (void)batch;
     for (int i = 0; i < BURST; i++) {
         ca_of(ca, turn++ % HOSTS);
-        receive(port, io, &count, frame_udp(&frame, mac_far, mac_a, ca_a, ca, 1));
+        receive(rxq->port, io, &count, frame_udp(&frame, mac_far, mac_a, ca_a, ca, 1));
     }
-    port_count_rx(port, io, &count);
+    port_count_rx(rxq->port, io, &count);
     return (uint32_t)count.packets;
 }
 
@@ -206,7 +204,7 @@ static void indexes_pass_from_address_to_address(void **state)
 static void replace(uint32_t id, struct port_ops *ops)
 {
     struct port *port = dp_port(w->dp, id);
-    ops->detach = port->ops->detach;
+    ops->reclaim = port->ops->reclaim;
     port->ops = ops;
 }
 

@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 #include <sys/uio.h>
 #include "frames.h"
+#include "pkt/cursor.h"
 
 static struct arena arena;
 static struct pool pool;
@@ -130,6 +131,123 @@ static void nothing_is_taken_when_short_of_slots(void **state)
     assert_int_equal(arena_free_slots(&arena, &pool, 1), 0);
     pool_pkt_free(&pool, &pkt);
     tear_down();
+}
+
+/* ---- segments that are not full slots, or another packet's ---------------------------------------------------------- */
+
+/* Any piece of the frame by any way to its bytes is that of `f`. */
+static void assert_frame(struct pkt *pkt, const struct frame *f)
+{
+    static uint8_t part[FRAME_MAX];
+    struct iovec iov[64];
+    assert_int_equal(pkt->len, f->len);
+    for (int i = 0; i < 200; i++) {
+        uint32_t at = rnd(f->len + 1), len = rnd(f->len - at + 1), seen = 0;
+        assert_true(pkt_read(&arena, pkt, at, part, len));
+        assert_memory_equal(part, f->bytes + at, len);
+        int n = pkt_iov(&arena, pkt, at, len, iov, 64);
+        for (int r = 0; r < n; seen += (uint32_t)iov[r++].iov_len)
+            assert_memory_equal(iov[r].iov_base, f->bytes + at + seen, iov[r].iov_len);
+        assert_int_equal(seen, len);
+    }
+}
+
+/* A received frame of several buffers, each with an offset and a length of its own, as AF_XDP hands them over. */
+static void buffers_have_offsets_and_lengths(void **state)
+{
+    (void)state;
+    static struct frame f;
+    set_up(64);
+    for (int i = 0; i < 50; i++) {
+        struct pkt pkt;
+        uint32_t slot, pieces = 1 + rnd(8);
+        assert_true(pool_pkt_new(&pool, &pkt));
+        pkt.head = (uint16_t)rnd(POOL_HEAD_MAX + 1);
+        f.len = pkt.head;
+        rnd_fill(f.bytes, FRAME_MAX);
+        memcpy(pkt.data, f.bytes, pkt.head);
+        slot = pkt.slot;
+        for (; pkt.slots < pieces; pkt.slots++) {
+            struct seg *seg = &arena.segs[slot];
+            slot = pool_get(&pool);
+            *seg = (struct seg){slot, (uint16_t)rnd(POOL_SLOT), 0};
+            seg->len = (uint16_t)rnd(POOL_SLOT - seg->off + 1u);
+            memcpy(arena_slot(&arena, slot) + seg->off, f.bytes + f.len, seg->len);
+            f.len += seg->len;
+        }
+        pkt.len = f.len;
+        assert_frame(&pkt, &f);
+        pool_pkt_free(&pool, &pkt);
+    }
+    tear_down();
+}
+
+/* What receive offload makes: the payload of a second packet behind a first one's, all its slots the first one's now. */
+static void a_train_of_two_packets_is_one(void **state)
+{
+    (void)state;
+    enum { HEADERS = 66 };
+    static struct frame first, second;
+    set_up(64);
+    for (int i = 0; i < 50; i++) {
+        struct pkt train, next;
+        first.len = rnd(20000) + 1;
+        second.len = HEADERS + rnd(20000);
+        rnd_fill(first.bytes, first.len);
+        rnd_fill(second.bytes, second.len);
+        frame_to_pkt(&pool, &first, &train, 1 + rnd(POOL_HEAD_MAX));
+        frame_to_pkt(&pool, &second, &next, HEADERS + rnd(POOL_HEAD_MAX - HEADERS));
+        uint32_t last = train.slot;
+        for (uint32_t s = 1; s < train.slots; s++)
+            last = arena.segs[last].next;
+        uint16_t at = (uint16_t)(next.data + HEADERS - arena_slot(&arena, next.slot));
+        arena.segs[last] = (struct seg){next.slot, at, (uint16_t)(next.head - HEADERS)};
+        train.slots = (uint16_t)(train.slots + next.slots);
+        train.len += next.len - HEADERS;
+        memcpy(first.bytes + first.len, second.bytes + HEADERS, second.len - HEADERS);
+        first.len = train.len;
+        assert_frame(&train, &first);
+        assert_true(pool_pkt_own(&pool, &train));   /* nothing is borrowed */
+        pool_pkt_free(&pool, &train);
+    }
+    tear_down();
+}
+
+/* Headers in a slot of its own, any part of another packet's payload behind it; then that, too, in slots of its own. */
+static void borrowed_payload_can_be_made_its_own(void **state)
+{
+    (void)state;
+    static struct frame lent, f;
+    for (uint32_t slots = 12; slots <= 64; slots++) {
+        struct pkt lender, pkt;
+        set_up(slots);
+        lent.len = 10000 + rnd(30000);
+        rnd_fill(lent.bytes, lent.len);
+        frame_to_pkt(&pool, &lent, &lender, 1 + rnd(POOL_HEAD_MAX));
+        uint32_t at = rnd(lent.len), len = 1 + rnd(lent.len - at);
+        struct cursor c = cursor_at(&arena, &lender, at);
+        assert_true(pool_pkt_new(&pool, &pkt));
+        pkt.head = (uint16_t)rnd(200);
+        rnd_fill(pkt.data, pkt.head);
+        arena.segs[pkt.slot] = cursor_seg(&c);
+        pkt.len = f.len = pkt.head + len;
+        memcpy(f.bytes, pkt.data, pkt.head);
+        memcpy(f.bytes + pkt.head, lent.bytes + at, len);
+        assert_frame(&pkt, &f);
+        bool owned = pool_pkt_own(&pool, &pkt);
+        if (owned) {
+            pool_pkt_free(&pool, &lender);
+            memset(arena_slot(&arena, lender.slot), 0, POOL_SLOT);
+            assert_int_equal(pkt.slots, 1 + (pkt.len - pkt.head + POOL_SLOT - 1) / POOL_SLOT);
+        }
+        assert_frame(&pkt, &f);
+        pool_pkt_free(&pool, &pkt);
+        if (!owned) {
+            assert_in_range(slots, 12, 23);         /* ten for the lender, and not enough for twice that */
+            pool_pkt_free(&pool, &lender);
+        }
+        tear_down();
+    }
 }
 
 /* ---- threads -------------------------------------------------------------------------------------------------- */
@@ -270,6 +388,9 @@ int main(void)
         cmocka_unit_test(parts_of_a_frame_are_where_they_belong),
         cmocka_unit_test(runs_cover_a_frame_without_gap),
         cmocka_unit_test(nothing_is_taken_when_short_of_slots),
+        cmocka_unit_test(buffers_have_offsets_and_lengths),
+        cmocka_unit_test(a_train_of_two_packets_is_one),
+        cmocka_unit_test(borrowed_payload_can_be_made_its_own),
         cmocka_unit_test(threads_trade_slots_through_the_depot),
         cmocka_unit_test(a_top_that_comes_back_is_not_mistaken),
     };

@@ -140,7 +140,7 @@ static void short_of_slots(enum dp_port_kind kind)
 {
     const struct vnet_hdr plain = {0};
     struct vnet_hdr hdr;
-    start(kind, 3, ALL);
+    start(kind, 5, ALL);                    /* two of them armed at port 2 */
     for (uint32_t i = 0; i < 12; i++) {
         hub_frame(&f, i == 5 ? 65549 : 60, HUB_SEND, 2, i);
         put(&plain, &f);
@@ -158,6 +158,65 @@ static void short_of_slots(enum dp_port_kind kind)
     assert_int_equal(poll_all(), 1);
     assert_true(get(&hdr));
     assert_memory_equal(back.bytes, f.bytes, f.len);
+    end();
+}
+
+/* ---- turns ----------------------------------------------------------------------------------------------------- */
+
+/* Packets of one turn of port 1, by which its worker passes on to the next queue; they are forwarded. */
+static uint32_t one_turn(void)
+{
+    struct worker *worker = &hub->workers[0];
+    struct port_rxq *rxq = hub->ports[1]->rxqs[0];
+    worker->io.batch.n = 0;
+    uint32_t n = rxq->port->ops->rx(rxq, &worker->io);
+    assert_true(n <= DP_BATCH);
+    worker_forward(worker, hub->ports[1]);
+    return n;
+}
+
+/* Every turn takes something as long as anything is there, and ends with the packet that exceeds what a turn may cost. */
+static void turns(enum dp_port_kind kind)
+{
+    static const struct {
+        uint32_t len, gso_size, a_turn;
+    } cases[] = {{60, 0, 64}, {1514, 0, 39}, {20000, 0, 5}, {65000, 0, 2}, {65000, 1448, 1}, {65000, 536, 1}, {65000, 48, 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        start(kind, 0, ALL);
+        struct vnet_hdr hdr = {.gso_size = (uint16_t)cases[i].gso_size};
+        hdr.gso_type = hdr.gso_size ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_NONE;
+        uint32_t sent = 0, got = 0, most = 0, count = 0;
+        hub_frame(&f, cases[i].len, HUB_CONSUME, 2, 0);
+        for (; sent < 100; sent++)
+            put(&hdr, &f);
+        for (uint32_t n; (n = one_turn()); got += n, count++)
+            most = n > most ? n : most;
+        assert_int_equal(got, sent);
+        assert_int_equal(most, cases[i].a_turn);
+        assert_int_equal(count, (sent + most - 1) / most);
+        assert_false(hub->ports[1]->rxqs[0]->more);
+        end();
+    }
+}
+
+/* What a turn has left at hand is not shown by the descriptor: its queue says so, and every packet comes in its order. */
+static void turns_of_mixed_lengths(enum dp_port_kind kind)
+{
+    const struct vnet_hdr plain = {0};
+    struct vnet_hdr hdr;
+    uint32_t sent = 0, got = 0;
+    start(kind, 0, ALL);
+    for (uint32_t round = 0; round < 40; round++) {
+        for (uint32_t i = 0, n = rnd(40); i < n; i++, sent++) {
+            hub_frame(&f, rnd(3) ? 60 + rnd(1400) : 60 + rnd(65000), HUB_SEND, 2, sent);
+            put(&plain, &f);
+        }
+        while (one_turn())
+            ;
+        for (; get(&hdr); got++)
+            assert_int_equal(get32(back.bytes + 6), got);
+    }
+    assert_int_equal(got, sent);
     end();
 }
 
@@ -311,6 +370,8 @@ static void a_tap_that_would_block_is_refused(void **state)
 static void bursts_keep_their_frames_apart(void **state) { (void)state, each_kind(bursts); }
 static void runts_are_received(void **state) { (void)state, each_kind(runts); }
 static void a_frame_beyond_the_chain_is_dropped(void **state) { (void)state, each_kind(too_long); }
+static void a_turn_is_bounded(void **state) { (void)state, each_kind(turns); }
+static void turns_keep_the_order(void **state) { (void)state, each_kind(turns_of_mixed_lengths); }
 static void short_of_slots_is_counted_and_passes(void **state) { (void)state, each_kind(short_of_slots); }
 static void offloads_cross_both_ways(void **state) { (void)state, each_kind(offloads_both_ways); }
 static void a_plain_port_gets_plain_frames(void **state) { (void)state, each_kind(no_offloads); }
@@ -325,6 +386,8 @@ int main(void)
         cmocka_unit_test(runts_are_received),
         cmocka_unit_test(a_frame_beyond_the_chain_is_dropped),
         cmocka_unit_test(short_of_slots_is_counted_and_passes),
+        cmocka_unit_test(a_turn_is_bounded),
+        cmocka_unit_test(turns_keep_the_order),
         cmocka_unit_test(offloads_cross_both_ways),
         cmocka_unit_test(a_plain_port_gets_plain_frames),
         cmocka_unit_test(unknown_segmentation_is_refused),

@@ -17,24 +17,28 @@ static uint64_t now_ns(clockid_t clock)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* ---- ports over socket pairs ---------------------------------------------------------------------------------------- */
+/* ---- ports over socket pairs ----------------------------------------------------------------- */
 
 struct device {
     int ours[QUEUES], peer[QUEUES];
 };
 
+static void device_open_queue(struct device *d, int q)
+{
+    const int size = 4 << 20;
+    int fds[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    d->ours[q] = fds[0];
+    d->peer[q] = fds[1];
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(setsockopt(fds[i], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size), 0);
+}
+
 static struct device device_open(void)
 {
     struct device d;
-    const int size = 4 << 20;
-    for (int q = 0; q < QUEUES; q++) {
-        int fds[2];
-        assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-        d.ours[q] = fds[0];
-        d.peer[q] = fds[1];
-        for (int i = 0; i < 2; i++)
-            assert_int_equal(setsockopt(fds[i], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size), 0);
-    }
+    for (int q = 0; q < QUEUES; q++)
+        device_open_queue(&d, q);
     return d;
 }
 
@@ -60,13 +64,13 @@ static bool readable(int fd)
     return poll(&p, 1, 10000) == 1;
 }
 
-/* ---- traffic -------------------------------------------------------------------------------------------------------- */
+/* ---- traffic --------------------------------------------------------------------------------- */
 
 enum { FRAMES = 20000, AHEAD = 150 };
 
 struct flow {
     struct device *from, *to;
-    uint8_t to_port;
+    uint8_t to_port, source;
     int queue;
     uint32_t sent, got, wrong, last;
 };
@@ -78,6 +82,7 @@ static bool flow_send(struct flow *flow)
     frame[0] = 2, frame[4] = HUB_SEND, frame[5] = flow->to_port;
     put32(frame + 6, flow->sent);
     frame[10] = (uint8_t)flow->queue;
+    frame[11] = flow->source;
     if (send(flow->from->peer[flow->queue], bytes, HDR + len, 0) != (ssize_t)(HDR + len))
         return false;
     flow->sent++;
@@ -142,7 +147,7 @@ static void cross(enum dp_port_kind kind)
 static void taps_cross_without_loss_or_disorder(void **state) { (void)state, cross(DP_PORT_TAP); }
 static void packet_sockets_cross_without_loss_or_disorder(void **state) { (void)state, cross(DP_PORT_PACKET); }
 
-/* ---- ports that come and go ----------------------------------------------------------------------------------------- */
+/* ---- ports that come and go ------------------------------------------------------------------ */
 
 static _Atomic bool enough;
 
@@ -192,7 +197,7 @@ static void ports_come_and_go_under_traffic(void **state)
     device_close(&to);
 }
 
-/* ---- sleep ---------------------------------------------------------------------------------------------------------- */
+/* ---- sleep ----------------------------------------------------------------------------------- */
 
 /* CPU time of the process over some wall-clock time without packets. */
 static uint64_t idle_cost(uint64_t wall)
@@ -237,6 +242,70 @@ static void a_dead_device_does_not_keep_a_worker_awake(void **state)
     d.peer[0] = d.peer[1] = -1;
     hub_end();
     device_close(&d);
+}
+
+/*
+ * The descriptor becomes a live device again behind our back, as one does that goes down and up between read
+ * and poll.
+ */
+/* Two floods take turns, and a third port's only frame waits for no more than one of each. */
+static void queues_take_turns(enum dp_port_kind kind)
+{
+    enum { FLOOD = 400, MOST = 2 * DP_BATCH };
+    struct device d[4] = {device_open(), device_open(), device_open(), device_open()};
+    struct flow flows[3];
+    uint32_t got[3] = {0};
+    start(1, 0);
+    for (uint32_t id = 1; id <= 4; id++)
+        assert_int_equal(hub_attach(id, kind, 0, 1, d[id - 1].ours), DP_OK);
+    for (int i = 0; i < 3; i++) {
+        flows[i] = (struct flow){.from = &d[i], .to = &d[3], .to_port = 4, .source = (uint8_t)i};
+        while (flows[i].sent < (i == 2 ? 1 : FLOOD))
+            assert_true(flow_send(&flows[i]));
+    }
+    assert_int_equal(dp_start(hub), DP_OK);
+    for (uint32_t n = 0; n < 2 * FLOOD + 1; n++) {
+        uint8_t bytes[HDR + 2048];
+        assert_true(readable(d[3].peer[0]));
+        assert_true(recv(d[3].peer[0], bytes, sizeof bytes, 0) > HDR);
+        got[bytes[HDR + 11]]++;
+        assert_true(got[0] <= got[1] + MOST && got[1] <= got[0] + MOST);
+        assert_true(n < MOST || got[2] == 1);
+    }
+    hub_end();
+    for (int i = 0; i < 4; i++)
+        device_close(&d[i]);
+}
+
+static void tap_queues_take_turns(void **state) { (void)state, queues_take_turns(DP_PORT_TAP); }
+static void packet_queues_take_turns(void **state) { (void)state, queues_take_turns(DP_PORT_PACKET); }
+
+static void a_device_that_erred_is_heard_again(void **state)
+{
+    (void)state;
+    struct device dead = device_open(), live = device_open(), to = device_open();
+    struct flow flow = {.from = &live, .to = &to, .to_port = 2};
+    start(1, 0);
+    assert_int_equal(hub_attach(1, DP_PORT_TAP, 0, QUEUES, dead.ours), DP_OK);
+    assert_int_equal(hub_attach(2, DP_PORT_TAP, 0, QUEUES, to.ours), DP_OK);
+    assert_int_equal(dp_start(hub), DP_OK);
+    close(dead.peer[0]);
+    dead.peer[0] = -1;
+    for (int i = 0; i < 3; i++) {
+        poll(NULL, 0, 100);             /* erred a few times by now */
+        assert_true(dup2(live.ours[0], dead.ours[0]) >= 0);
+        assert_true(flow_send(&flow));
+        assert_true(readable(to.peer[0]));
+        assert_true(flow_receive(&flow));
+        close(live.ours[0]);
+        close(live.peer[0]);
+        poll(NULL, 0, 20);
+        device_open_queue(&live, 0);
+    }
+    hub_end();
+    device_close(&dead);
+    device_close(&live);
+    device_close(&to);
 }
 
 static void a_timer_wakes_worker_0(void **state)
@@ -288,6 +357,9 @@ int main(void)
         cmocka_unit_test(ports_come_and_go_under_traffic),
         cmocka_unit_test(an_idle_worker_sleeps),
         cmocka_unit_test(a_dead_device_does_not_keep_a_worker_awake),
+        cmocka_unit_test(tap_queues_take_turns),
+        cmocka_unit_test(packet_queues_take_turns),
+        cmocka_unit_test(a_device_that_erred_is_heard_again),
         cmocka_unit_test(a_timer_wakes_worker_0),
         cmocka_unit_test(what_is_held_when_the_engine_stops_is_dropped),
     };

@@ -246,6 +246,34 @@ def test_tag_is_stripped_from_what_arrives(
             assert frame[12:14] != b"\x81\0"
 
 
+def test_what_the_kernel_lost_is_counted(tmp_path: Path, make_namespace: MakeNamespace) -> None:
+    """While nobody receives, the socket fills up; what it did not take is rx_kernel, outside the balance."""
+    with running(tmp_path, make_namespace, (PACKET, TAP)) as vms:
+        vms.dataplane.stop()
+        before = vms.counters("one")
+        sent = 15_000
+        send_frames(vms, *[ethernet(size=1400)] * sent)
+        assert vms.counters("one").rx_kernel == before.rx_kernel
+        vms.dataplane.start()
+
+        def seen() -> int:
+            now = vms.counters("one")
+            return now.received + now.rx_kernel - before.received - before.rx_kernel
+
+        wait_until(lambda: seen() >= sent)
+        assert vms.counters("one").rx_kernel > before.rx_kernel
+
+
+def test_what_the_kernel_lost_is_counted_at_the_end(tmp_path: Path, make_namespace: MakeNamespace) -> None:
+    with running(tmp_path, make_namespace, (PACKET, TAP)) as vms:
+        vms.dataplane.stop()
+        before = vms.counters("one")
+        send_frames(vms, *[ethernet(size=1400)] * 15_000)
+        vms.dataplane.detach(vms.ports["one"])
+        assert vms.counters("one").received == before.received
+        assert vms.counters("one").rx_kernel > before.rx_kernel
+
+
 def remove_device(name: str) -> None:
     with IPRoute() as ip:
         ip.link("del", index=links.get(ip, name).index)

@@ -1,0 +1,160 @@
+"""A tenant that sends as fast as it can delays the others on its host by no more than turns of its queue."""
+
+import os
+import re
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from dataplane import core, devices, netns
+from dataplane.core import Dataplane, Offload, PortKind
+from policy import compiler, manifest
+from tests.netns.labs import wait_until
+from tests.netns.programs import run
+from tests.netns.test_devices import add_addresses
+from tests.netns.test_ports import MACS, TWO_VMS
+
+MakeNamespace = Callable[[str], str]
+TAP, PACKET = PortKind.TAP, PortKind.PACKET
+PINGS = 800
+ROUNDS = 3
+ON_FIRST_CPU = ("taskset", "-c", str(min(os.sched_getaffinity(0))))
+
+THREE_VMS = f"""{TWO_VMS}---
+apiVersion: isolane/v1
+kind: Port
+metadata: {{name: three, tenant: t}}
+spec: {{vmSubnet: sub, host: h1, addresses: [10.1.1.30, "fd00:1:1::30"], mac: "02:bb:00:00:00:30"}}
+"""
+
+
+@dataclass(frozen=True)
+class Host:
+    """VM `one` floods `two`, whose port takes no offloads and whose kernel drops it all; `three` pings."""
+
+    dataplane: Dataplane
+    namespaces: dict[str, str]
+    ports: dict[str, int]
+
+
+@contextmanager
+def running(tmp_path: Path, make_namespace: MakeNamespace, flooder: PortKind) -> Iterator[Host]:
+    file = tmp_path / "three.yaml"
+    file.write_text(THREE_VMS)
+    tables = compiler.compile_host(manifest.load([file]), "h1")
+    kinds = {"one": flooder, "two": TAP, "three": TAP}
+    macs = MACS | {"three": "02:bb:00:00:00:30"}
+    names = {name: make_namespace(name) for name in kinds}
+    config = core.Config(
+        self_host=tables.ids.hosts["h1"], router_mac=bytes.fromhex("02150a000001"), hash_key=(1, 2)
+    )
+    with ExitStack() as stack:
+        opened = {}
+        for name, kind in kinds.items():
+            open_it = devices.open_tap if kind is TAP else devices.open_veth
+            opened[name] = open_it("eth0", namespace=names[name], mac=macs[name], mtu=1500)
+            stack.callback(opened[name].close)
+        add_addresses(names["three"], "eth0", "10.1.1.30/24")
+        dataplane = stack.enter_context(core.Dataplane(config))
+        for name, device in opened.items():
+            port = device.port_config(name)
+            if name == "two":
+                port = replace(port, offloads=Offload.NONE)
+            dataplane.attach(tables.ids.ports[name], port)
+        dataplane.apply(tables.change_set().encode())
+        dataplane.start()
+        prefer_workers()
+        yield Host(dataplane, names, tables.ids.ports)
+        dataplane.stop()
+
+
+def prefer_workers() -> None:
+    """What else the machine does is not to be measured: workers and pings come first, flood and pings are
+    on another CPU than the workers."""
+    first, *others = sorted(os.sched_getaffinity(0))
+    for task in Path("/proc/self/task").iterdir():
+        if (task / "comm").read_text().startswith("isolane-"):
+            os.setpriority(os.PRIO_PROCESS, int(task.name), -20)
+            os.sched_setaffinity(int(task.name), others or [first])
+
+
+def frame(size: int, gso_size: int) -> bytes:
+    """A TCP packet from `one` to `two` of `size` bytes behind a virtio-net header."""
+    header = struct.pack("=BBHHHH", 1, 1 if gso_size else 0, 54, gso_size, 34, 16)
+    addresses = socket.inet_aton("10.1.1.10") + socket.inet_aton("10.1.1.20")
+    macs = bytes.fromhex((MACS["two"] + MACS["one"]).replace(":", ""))
+    ip = struct.pack(">BBHHHBBH", 0x45, 0, size - 14, 1, 0x4000, 64, 6, 0) + addresses
+    tcp = struct.pack(">HHIIBBHHH", 40000, 9, 1, 1, 0x50, 0x10, 1000, 0, 0)
+    return header + macs + b"\x08\0" + ip + tcp + bytes(size - 54)
+
+
+@contextmanager
+def flood(host: Host, data: bytes) -> Iterator[None]:
+    process = netns.call(
+        host.namespaces["one"],
+        subprocess.Popen,
+        [
+            *ON_FIRST_CPU,
+            sys.executable,
+            "-m",
+            "tests.netns.flood",
+            "eth0",
+        ],
+        stdin=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    try:
+        process.stdin.write(data)
+        process.stdin.close()
+        port = host.ports["one"]
+        before = host.dataplane.port_counters(port).received
+        wait_until(lambda: host.dataplane.port_counters(port).received > before + 1000, "no flood")
+        yield
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def ping(host: Host) -> float:
+    """99th percentile of pings from `three` to its gateway, us."""
+    command = (*ON_FIRST_CPU, "nice", "-n", "-20", "ping", "-n", "-i", "0.002", "-c", str(PINGS), "10.1.1.1")
+    printed = run(host.namespaces["three"], *command)
+    times = sorted(float(t) * 1000 for t in re.findall(r"time=([\d.]+) ms", printed))
+    assert len(times) >= 0.99 * PINGS
+    return times[len(times) * 99 // 100]
+
+
+FLOODS = {
+    "super-packets, gso_size 1448": frame(65000, 1448),
+    "super-packets, gso_size 536": frame(65000, 536),
+    "64-byte packets": frame(64, 0),
+}
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("flooder", [TAP, PACKET])
+@pytest.mark.parametrize("name", FLOODS)
+def test_another_vms_ping_beside_a_flood(
+    tmp_path: Path, make_namespace: MakeNamespace, flooder: PortKind, name: str
+) -> None:
+    """The bar of a quiet machine is 3 times idle plus 200 us; what is asserted also holds on a busy one. Of
+    interleaved rounds the best counts: what else runs only adds.
+    """
+    with running(tmp_path, make_namespace, flooder) as host:
+        ping(host)
+        idle, beside = [], []
+        for _ in range(ROUNDS):
+            idle.append(ping(host))
+            with flood(host, FLOODS[name]):
+                beside.append(ping(host))
+        bar = 3 * min(idle) + 200
+        print(f"{name} from {flooder.name}: ping p99 idle {idle} us, beside it {beside} us")
+        print(f"  {min(beside) / min(idle):.1f} times idle, bar {bar:.0f} us: {min(beside) < bar}")
+        assert min(beside) < 3 * min(idle) + 5000
