@@ -171,6 +171,8 @@ struct draft *policy_draft(const struct change *change, uint32_t port);
 struct draft *policy_edit(struct change *change, uint32_t port);
 /* The own CA (extra false) or allowed prefix (extra true), NULL: there is none. */
 struct port_source *policy_source_of(const struct draft *draft, unsigned family, const uint8_t *ca, unsigned prefix_len, bool extra);
+/* Tells that the port has as many sources as it may have: DP_EFULL. */
+int policy_full(struct change *change, uint32_t port);
 /* replace: if it is there already, else it must not be. 0 or the error is told. */
 int policy_add(struct change *change, uint32_t port, const struct port_source *source, bool replace);
 int policy_remove(struct change *change, uint32_t port, const struct port_source *source);

@@ -159,6 +159,10 @@ int dp_neigh_probe(struct dp *dp, uint32_t family, const uint8_t *address);
  * kind, 8-byte aligned. Rows are applied in the order they stand: put what is referred to before what refers to it, delete
  * in the opposite order. PUT of an existing key replaces it at once (a reader sees the old or the new row, never a mix);
  * DEL needs the key fields only and DP_ENOENT if there is none. Either the whole change set is applied or none of it.
+ *
+ * What a reader may see of a change set that is refused: unless it is built beside, rows of it that are good by themselves, from
+ * when they are put until they are taken back. Never the row that is refused; never another subnet's record for a CA; never a
+ * gateway that is not one, nor a VM in a gateway's place. Each row is checked in full before anything of it is written.
  */
 enum dp_change_flags { DP_CHANGE_ATOMIC = 1 };  /* build beside and swap, whatever its size */
 enum dp_change_magic { DP_CHANGE_MAGIC = 0x314c5349, DP_CHANGE_VERSION = 1 };

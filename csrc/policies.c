@@ -56,6 +56,11 @@ struct port_source *policy_source_of(const struct draft *draft, unsigned family,
     return NULL;
 }
 
+int policy_full(struct change *change, uint32_t port)
+{
+    return change_fail(change, DP_EFULL, "port %u has %u sources already", port, UINT16_MAX);
+}
+
 int policy_add(struct change *change, uint32_t port, const struct port_source *source, bool replace)
 {
     struct draft *draft = policy_edit(change, port);
@@ -67,7 +72,7 @@ int policy_add(struct change *change, uint32_t port, const struct port_source *s
         return DP_OK;
     }
     if (draft->n == UINT16_MAX)
-        return change_fail(change, DP_EFULL, "port %u has %u sources already", port, draft->n);
+        return policy_full(change, port);
     if (!change_room(&draft->sources, draft->n, &draft->capacity, sizeof *draft->sources))
         return change_no_memory(change, DP_ENOMEM);
     draft->sources[draft->n++] = *source;

@@ -159,6 +159,20 @@ static int add_source(struct change *change, const struct record *record, bool r
     return policy_add(change, row->port, &source, replace);
 }
 
+/* What can be wrong is looked for before anything is written, since readers see that at once. */
+static int check_place(struct change *change, const struct record *record)
+{
+    const struct dp_row_record *row = record->row;
+    struct map_value there;
+    if (change_get(change, records_of(row->family), record->key, &there) && act_kind(there.act) == ACT_GATEWAY)
+        return change_fail(change, DP_EEXIST, "ca %s of vsid %u is a gateway", change_address(row->family, row->ca).s, row->vsid);
+    if (!record->local || record->wildcard)
+        return DP_OK;
+    const struct draft *draft = policy_draft(change, row->port);
+    bool full = draft->n == UINT16_MAX && !policy_source_of(draft, row->family, row->ca, row->family == DP_IPV4 ? 32 : 128, false);
+    return full ? policy_full(change, row->port) : DP_OK;
+}
+
 /* The entry itself, then what the old one leaves behind. */
 static int put_entry(struct change *change, const struct record *record, uint32_t act, struct map_value *old)
 {
@@ -166,11 +180,7 @@ static int put_entry(struct change *change, const struct record *record, uint32_
     struct map_value value = {.act = act};
     memcpy(value.mac, row->mac, 6);
     int code = change_entry(change, records_of(row->family), record->key, &value, old);
-    if (code)
-        return code;
-    if (act_kind(old->act) == ACT_GATEWAY)
-        return change_fail(change, DP_EEXIST, "ca %s of vsid %u is a gateway", change_address(row->family, row->ca).s, row->vsid);
-    return leave(change, row->vsid, row->family, row->ca, old->act, record);
+    return code ? code : leave(change, row->vsid, row->family, row->ca, old->act, record);
 }
 
 int record_put(struct change *change, const void *p)
@@ -179,9 +189,9 @@ int record_put(struct change *change, const void *p)
     struct map_value old;
     uint32_t index = POOL_NONE, act;
     int code = check_record(change, p, &record);
-    if (code == DP_OK && record.rewrite)
-        code = bind_pa(change, &record, &index);
-    if (code)
+    if (code || (code = check_place(change, &record)))
+        return code;
+    if (record.rewrite && (code = bind_pa(change, &record, &index)))
         return code;
     if (record.local)
         act = act_make(ACT_LOCAL, record.row->port);
