@@ -288,6 +288,14 @@ struct dp_change_error {
 };
 
 int dp_apply(struct dp *dp, const uint8_t *change_set, size_t len, struct dp_change_error *error);
+/*
+ * Puts back what the last change set changed, and the generation with it: by its rows' inverse, which is kept until dp_verified(),
+ * dp_rollback() or the next dp_apply(), whatever comes of that. Built beside if the change set was. DP_ENOENT: there is none to put
+ * back. DP_ENOMEM: there is no memory to build beside; all is as it was, and it may be tried again. Control thread.
+ */
+int dp_rollback(struct dp *dp);
+/* The last change set stays: frees what a rollback would need. DP_ENOENT: there is none. Control thread. */
+int dp_verified(struct dp *dp);
 uint64_t dp_generation(const struct dp *dp);
 
 /*

@@ -470,6 +470,14 @@ void map_destroy(struct map *map)
     free(map);
 }
 
+int map_ready(struct map *map)
+{
+    if (map->entries >= map->limit && map_grow(map))
+        return DP_ENOMEM;
+    struct table *t = map_table(map);
+    return t->overflow_free ? DP_OK : mem_commit(&t->overflow, (size_t)(t->overflow_used + 1) * map_stride(map->words));
+}
+
 static inline int put(struct map *map, unsigned words, const uint64_t *key, const struct map_value *value, struct map_value *replaced)
 {
     struct table *t = map_table(map);
@@ -485,11 +493,9 @@ static inline int put(struct map *map, unsigned words, const uint64_t *key, cons
     }
     if (replaced)
         *replaced = (struct map_value){0};
-    if (map->entries >= map->limit) {
-        if (map_grow(map))
-            return DP_ENOMEM;
-        t = map_table(map);
-    }
+    if (map_ready(map))
+        return DP_ENOMEM;
+    t = map_table(map);
     struct entry entry = {.value = *value};
     memcpy(entry.key, key, words * 8);
     int result = place_new(t, words, hash, &entry);

@@ -42,6 +42,8 @@ struct map *map_clone(const struct map *map, size_t expected);
 void map_publish(struct map *map);
 void map_destroy(struct map *map);
 
+/* Writer. 0 or DP_ENOMEM: makes room, so that the next put can't fail. */
+int map_ready(struct map *map);
 /* Writer. 0 or DP_ENOMEM; put replaces. `replaced`, when not NULL, gets the old value and act 0 if there was none. */
 int map_put(struct map *map, const uint64_t *key, const struct map_value *value, struct map_value *replaced);
 /* Writer, once the key's first bucket is in the cache (map_prefetch): its second, if a put will look there. */

@@ -4,7 +4,7 @@
 #include "csum.h"
 #include "qsbr.h"
 
-enum { NEIGH_MAX = 1 << 20, NEXT_HOPS_MAX = 1 << 28 };
+enum { NEIGH_MAX = 1 << 20 };
 
 /* ---- by address ------------------------------------------------------------------------------ */
 

@@ -5,10 +5,22 @@
 #include "changes.h"
 #include "map_inline.h"
 
-enum { NEXT_HOPS_MAX = 1 << 20, REWRITES_MAX = 1 << 24, SUBNETS_MAX = 1 << 20, VIAS_MAX = 1 << 20, PREFIXES_MAX = 1 << 20 };
+/* Of each kind of object: its size, its side's, and how many there may be. */
+static const struct {
+    size_t size, side_size;
+    uint32_t limit;
+} tables_objects[OBJECTS] = {
+    [NEXT_HOPS] = {sizeof(struct next_hop), sizeof(struct way), NEXT_HOPS_MAX},
+    [REWRITES] = {sizeof(struct rewrite), sizeof(struct bond), REWRITES_MAX},
+    [SUBNETS] = {sizeof(struct subnet), sizeof(uint32_t), 1 << 20},
+    [VIAS] = {sizeof(struct via), 0, 1 << 20},
+    [PREFIXES] = {sizeof(struct prefix), 0, 1 << 20},
+    [HOSTS] = {sizeof(struct host), 0, 1 << 20},
+};
 
 static void writer_destroy(struct tables_writer *w)
 {
+    change_free(w->last);
     map_destroy(w->prefix_map);
     map_destroy(w->hosts);
     for (uint32_t i = 0; i < OBJECTS; i++)
@@ -26,14 +38,12 @@ static struct tables_writer *writer_create(const uint64_t secret[2])
     struct tables_writer *w = calloc(1, sizeof *w);
     if (!w)
         return NULL;
+    w->touched = INDEX_NONE;
     w->prefix_map = map_create(3, 0, secret);
     w->hosts = map_create(1, 0, secret);
     int error = !w->prefix_map || !w->hosts;
-    error |= objects_create(&w->next_hops, sizeof(struct next_hop), sizeof(struct way), NEXT_HOPS_MAX);
-    error |= objects_create(&w->rewrites, sizeof(struct rewrite), sizeof(uint32_t), REWRITES_MAX);
-    error |= objects_create(&w->subnets, sizeof(struct subnet), sizeof(uint32_t), SUBNETS_MAX);
-    error |= objects_create(&w->vias, sizeof(struct via), 0, VIAS_MAX);
-    error |= objects_create(&w->prefixes, sizeof(struct prefix), 0, PREFIXES_MAX);
+    for (uint32_t i = 0; i < OBJECTS; i++)
+        error |= objects_create(&w->objects[i], tables_objects[i].size, tables_objects[i].side_size, tables_objects[i].limit);
     error |= mem_reserve(&w->lengths, RDIDS * sizeof(struct rdid_lengths)) || mem_commit(&w->lengths, sizeof(struct rdid_lengths));
     if (!error)
         return w;
@@ -54,10 +64,10 @@ struct tables *tables_create(const uint64_t secret[2])
     for (enum table table = 0; table < TABLE_PREFIXES; table++)
         whole &= (*change_map_at(t, table) = map_create(change_words(table), 0, secret)) != NULL;
     t->lengths = (struct rdid_lengths *)w->lengths.base;
-    t->next_hops = (struct next_hop *)w->next_hops.objects.base;
-    t->rewrites = (struct rewrite *)w->rewrites.objects.base;
-    t->subnets = (struct subnet *)w->subnets.objects.base;
-    t->vias = (struct via *)w->vias.objects.base;
+    t->next_hops = (struct next_hop *)w->objects[NEXT_HOPS].objects.base;
+    t->rewrites = (struct rewrite *)w->objects[REWRITES].objects.base;
+    t->subnets = (struct subnet *)w->objects[SUBNETS].objects.base;
+    t->vias = (struct via *)w->objects[VIAS].objects.base;
     if (!whole) {
         tables_destroy(t);
         return NULL;
@@ -79,7 +89,7 @@ uint32_t tables_subnet(const struct tables *tables, uint32_t vsid)
 {
     const uint64_t key = vsid;
     struct map_value value;
-    return map_get(tables->subnet_by_vsid, &key, &value) ? act_index(value.act) : POOL_NONE;
+    return map_get(tables->subnet_by_vsid, &key, &value) ? act_index(value.act) : INDEX_NONE;
 }
 
 /* ---- longest prefix match: the lengths that a routing domain has, longest first */
@@ -147,7 +157,7 @@ int dp_table_stats(const struct dp *dp, struct dp_table_stats *out)
 {
     const struct tables *t = dp_tables(dp);
     const struct tables_writer *w = t->writer;
-    *out = (struct dp_table_stats){.rewrites = objects_live(&w->rewrites), .next_hops = objects_live(&w->next_hops)};
+    *out = (struct dp_table_stats){.rewrites = objects_live(&w->objects[REWRITES]), .next_hops = objects_live(&w->objects[NEXT_HOPS])};
     out->records4 = count(t->records4, out, true) - w->gateways[0];
     out->records6 = count(t->records6, out, true) - w->gateways[1];
     out->pas = count(t->pas4, out, false) + count(t->pas6, out, false);

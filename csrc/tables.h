@@ -12,6 +12,11 @@
 #include "pool.h"
 #include "wire.h"
 
+/* No object, neighbour, subnet or host. */
+enum { INDEX_NONE = 0xffffffff };
+/* Next hops there may be: one for each shared PA, and for each rewrite PA that goes another way than its host's. */
+enum { NEXT_HOPS_MAX = 1 << 24, REWRITES_MAX = 1 << 24 };
+
 /* What a lookup yields: kind in the top 4 bits, index below. 0 is a miss. */
 enum act {
     ACT_NONE = 0,
@@ -36,11 +41,11 @@ static inline uint32_t act_index(uint32_t act) { return act & 0x0fffffff; }
  */
 struct next_hop {
     uint32_t host;
-    uint32_t neigh;                     /* index of the neighbour in neigh.h, POOL_NONE: no provider route */
+    uint32_t neigh;                     /* index of the neighbour in neigh.h, INDEX_NONE: no provider route */
     uint16_t sum;                       /* folded sum of the IPv4 header with length, TOS and checksum 0 */
     uint8_t header_len;                 /* NVGRE4_LEN or NVGRE6_LEN; 0: this host has no shared PA of the family */
     uint8_t family;
-    uint32_t sibling;                   /* next next hop behind the same neighbour, POOL_NONE: last; see neigh.h */
+    uint32_t sibling;                   /* next next hop behind the same neighbour, INDEX_NONE: last; see neigh.h */
     union {
         _Atomic uint64_t eth;           /* the first 8 bytes of header */
         uint8_t header[NVGRE6_LEN];
@@ -49,13 +54,16 @@ struct next_hop {
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct next_hop) == 128, "two lines, an IPv4 header within the first");
 
-/* A PA that stands for one CA: both directions of IP rewrite. vsid 0: no CA has it yet. Immutable once an entry refers to it. */
+/*
+ * A PA that stands for one CA: both directions of IP rewrite. vsid 0: no CA has it yet. Immutable once an entry refers to it, but
+ * for its ways: a reader finds the old one or the new one, and may use either until it is quiescent.
+ */
 struct rewrite {
     uint8_t pa[16];
     uint8_t ca[16];
     uint32_t vsid, rdid, host;
-    uint32_t next_hop;                  /* remote: of the PA itself, or its host's shared PA when both go the same way */
-    uint32_t shared;                    /* remote: next hop of the host's shared PA, for NVGRE to this CA; POOL_NONE: none */
+    _Atomic uint32_t next_hop;          /* remote: of the PA itself, or its host's shared PA when both go the same way */
+    _Atomic uint32_t shared;            /* remote: next hop of the host's shared PA, for NVGRE to this CA; INDEX_NONE: none */
     uint32_t port;                      /* local */
     uint8_t mac[6];
     uint8_t family;
@@ -141,13 +149,16 @@ struct tables *tables_create(const uint64_t secret[2]);
 void tables_destroy(struct tables *tables);
 /* The body of dp_apply(): decodes, checks, applies all or nothing. May swap dp->tables. */
 int tables_apply(struct dp *dp, const uint8_t *change_set, size_t len, struct dp_change_error *error);
+/* dp_rollback(), dp_verified(). */
+int tables_rollback(struct dp *dp);
+int tables_verified(struct dp *dp);
 /* Control thread: the underlay got a device with this MAC. It becomes the source of every next hop's header, present and future. */
 void tables_underlay(struct dp *dp, const uint8_t *mac);
-/* Index of a subnet, POOL_NONE: there is none. Reader. */
+/* Index of a subnet, INDEX_NONE: there is none. Reader. */
 uint32_t tables_subnet(const struct tables *tables, uint32_t vsid);
 /*
  * Longest prefix match: act ONLINK or VIA, or 0. rdid: one that a subnet has, or 0 for the provider's, where ONLINK has no
- * subnet (index 0) and a via's is POOL_NONE. Reader.
+ * subnet (index 0) and a via's is INDEX_NONE. Reader.
  */
 uint32_t tables_route(const struct tables *tables, uint32_t rdid, unsigned family, const uint8_t *ca);
 

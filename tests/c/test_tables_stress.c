@@ -71,7 +71,7 @@ static void check_tenant(const struct tables *t, uint32_t tenant)
     for (uint32_t i = 1; i <= CAS; i++)
         check_record(t, tenant, i);
     uint32_t subnet = tables_subnet(t, VSID + tenant), via = tables_route(t, tenant, DP_IPV4, beyond);
-    require(subnet != POOL_NONE && t->subnets[subnet].vsid == VSID + tenant && t->subnets[subnet].rdid == tenant);
+    require(subnet != INDEX_NONE && t->subnets[subnet].vsid == VSID + tenant && t->subnets[subnet].rdid == tenant);
     require(act_kind(via) == ACT_VIA && t->vias[act_index(via)].vsid == VSID + tenant && t->vias[act_index(via)].ca[0] == 10);
     const struct port_policy *policy = __atomic_load_n((struct port_policy *const *)&t->policies[tenant], __ATOMIC_ACQUIRE);
     require(policy && policy->vsid == VSID + tenant && policy->rdid == tenant && policy->mac[1] == tenant);
@@ -220,8 +220,8 @@ static void no_tenant_sees_another(void **state)
         pthread_join(threads[i], NULL);
     dp->running = false;
     /* Everything that was given up has been used again. */
-    assert_true(dp_tables(dp)->writer->next_hops.used < 20);
-    assert_true(dp_tables(dp)->writer->rewrites.used < 6 * CAS * TENANTS);
+    assert_true(dp_tables(dp)->writer->objects[NEXT_HOPS].used < 20);
+    assert_true(dp_tables(dp)->writer->objects[REWRITES].used < 6 * CAS * TENANTS);
     dp_destroy(dp);
 }
 
