@@ -12,45 +12,38 @@
 #include "map_inline.h"
 #include "qsbr.h"
 
-enum { BESIDE_MIN = 1024, BESIDE_SHARE = 8, GROUP = 16, SAMPLES = 1024 };
+enum { BESIDE_MIN = 1024, BESIDE_SHARE = 8, GROUP = 16 };
 
 #define IN(table) (1u << (table))
 
 /* tables, objects: that a row of the kind may add to or take from, as bits. */
 struct row_kind {
     const char *name;
-    size_t size;
     row_fn *put, *del;
     uint32_t tables, objects;
     void (*prefetch)(const struct change *change, const void *rows, uint32_t n, bool later);
 };
 
 static const struct row_kind kinds[] = {
-    [DP_ROW_PA] = {"PA", sizeof(struct dp_row_pa), pa_put, pa_del, IN(TABLE_PAS4) | IN(TABLE_PAS6),
+    [DP_ROW_PA] = {"PA", pa_put, pa_del, IN(TABLE_PAS4) | IN(TABLE_PAS6),
                    IN(NEXT_HOPS) | IN(REWRITES), NULL},
-    [DP_ROW_PROVIDER_ROUTE] = {"provider route", sizeof(struct dp_row_provider_route), provider_route_put,
+    [DP_ROW_PROVIDER_ROUTE] = {"provider route", provider_route_put,
                                provider_route_del, IN(TABLE_ROUTES4) | IN(TABLE_ROUTES6), IN(VIAS), NULL},
-    [DP_ROW_SUBNET] = {"subnet", sizeof(struct dp_row_subnet), subnet_put, subnet_del,
+    [DP_ROW_SUBNET] = {"subnet", subnet_put, subnet_del,
                        IN(TABLE_SUBNETS) | IN(TABLE_RECORDS6), IN(SUBNETS), NULL},
-    [DP_ROW_PREFIX] = {"prefix", sizeof(struct dp_row_prefix), prefix_put, prefix_del,
+    [DP_ROW_PREFIX] = {"prefix", prefix_put, prefix_del,
                        IN(TABLE_PREFIXES) | IN(TABLE_ROUTES4) | IN(TABLE_ROUTES6) | IN(TABLE_RECORDS4) | IN(TABLE_RECORDS6),
                        IN(PREFIXES), NULL},
-    [DP_ROW_PORT] = {"port", sizeof(struct dp_row_port), port_put, port_del, 0, 0, NULL},
-    [DP_ROW_SOURCE] = {"source", sizeof(struct dp_row_source), source_put, source_del, 0, 0, NULL},
-    [DP_ROW_RECORD] = {"record", sizeof(struct dp_row_record), record_put, record_del,
+    [DP_ROW_PORT] = {"port", port_put, port_del, 0, 0, NULL},
+    [DP_ROW_SOURCE] = {"source", source_put, source_del, 0, 0, NULL},
+    [DP_ROW_RECORD] = {"record", record_put, record_del,
                        IN(TABLE_RECORDS4) | IN(TABLE_RECORDS6), IN(NEXT_HOPS) | IN(REWRITES), record_prefetch},
-    [DP_ROW_ROUTE] = {"route", sizeof(struct dp_row_route), route_put, route_del, IN(TABLE_ROUTES4) | IN(TABLE_ROUTES6),
+    [DP_ROW_ROUTE] = {"route", route_put, route_del, IN(TABLE_ROUTES4) | IN(TABLE_ROUTES6),
                       IN(VIAS), NULL},
 };
-enum { KINDS = sizeof kinds / sizeof kinds[0] };
-_Static_assert(sizeof(struct dp_change_header) == 24 && sizeof(struct dp_section) == 8, "rows are 8-byte aligned");
-_Static_assert(sizeof(struct dp_row_pa) == 32 && sizeof(struct dp_row_provider_route) == 40 && sizeof(struct dp_row_subnet) == 8 &&
-               sizeof(struct dp_row_prefix) == 40 && sizeof(struct dp_row_port) == 16 && sizeof(struct dp_row_source) == 24 &&
-               sizeof(struct dp_row_record) == 64 && sizeof(struct dp_row_route) == 48, "rows without holes");
-
 /* ---- telling what is wrong ------------------------------------------------------------------------------------- */
 
-static int change_tell(struct dp_change_error *error, uint32_t section, uint32_t row, int code, const char *text)
+int change_tell(struct dp_change_error *error, uint32_t section, uint32_t row, int code, const char *text)
 {
     error->section = section;
     error->row = row;
@@ -263,12 +256,12 @@ struct inverse *change_inverse(const struct change *change, size_t *at)
     struct inverse *back = (struct inverse *)(change->inverse + *at);
     if (*at == change->inverse_size)
         return NULL;
-    *at += sizeof *back + kinds[back->kind].size;
+    *at += sizeof *back + row_sizes[back->kind];
     return back;
 }
 
 /* Where rows of routes have their family, and behind it the length. */
-static const size_t route_family[KINDS] = {
+static const size_t route_family[ROW_KINDS] = {
     [DP_ROW_PROVIDER_ROUTE] = offsetof(struct dp_row_provider_route, family),
     [DP_ROW_PREFIX] = offsetof(struct dp_row_prefix, family),
     [DP_ROW_ROUTE] = offsetof(struct dp_row_route, family),
@@ -330,70 +323,6 @@ static void change_publish(struct change *change, uint64_t generation)
     free_tables(old, change->beside);
 }
 
-/* ---- decoding ---------------------------------------------------------------------------------------------------- */
-
-/* What a change set holds, before any of it is applied. */
-struct outline {
-    const struct dp_change_header *header;
-    uint64_t rows;
-    size_t inverse;                 /* bytes that its rows' inverse has at most */
-    uint64_t records[2];            /* to put, by family; estimated */
-};
-
-/* Of a section's records, how many are IPv6: from a sample. */
-static void outline_records(struct outline *outline, const struct dp_row_record *rows, uint32_t count)
-{
-    uint32_t step = count / SAMPLES + 1, n = 0, v6 = 0;
-    for (uint32_t i = 0; i < count; i += step, n++)
-        v6 += rows[i].family == DP_IPV6;
-    outline->records[1] += (uint64_t)count * v6 / n;
-    outline->records[0] += count - (uint64_t)count * v6 / n;
-}
-
-static int outline_section(struct outline *outline, const uint8_t *at, size_t left, uint32_t index,
-                           struct dp_change_error *error, size_t *len)
-{
-    const struct dp_section *section = (const struct dp_section *)at;
-    if (left < sizeof *section)
-        return change_tell(error, index, 0, DP_EFORMAT, "the change set ends before this section");
-    if (section->kind == 0 || section->kind >= KINDS)
-        return change_tell(error, index, 0, DP_EFORMAT, "unknown kind of row");
-    if (section->op != DP_PUT && section->op != DP_DEL)
-        return change_tell(error, index, 0, DP_EFORMAT, "op is neither put nor delete");
-    *len = sizeof *section + section->count * kinds[section->kind].size;
-    if (left < *len)
-        return change_tell(error, index, 0, DP_EFORMAT, "the change set ends before the last row of this section");
-    outline->rows += section->count;
-    outline->inverse += section->count * (sizeof(struct inverse) + kinds[section->kind].size);
-    if (section->kind == DP_ROW_RECORD && section->op == DP_PUT && section->count)
-        outline_records(outline, (const struct dp_row_record *)(at + sizeof *section), section->count);
-    return DP_OK;
-}
-
-static int outline_change_set(struct outline *outline, const uint8_t *bytes, size_t len,
-                              struct dp_change_error *error)
-{
-    const struct dp_change_header *header = (const struct dp_change_header *)bytes;
-    if ((uintptr_t)bytes % 8)
-        return change_tell(error, 0, 0, DP_EINVAL, "the change set is not 8-byte aligned in memory");
-    if (len < sizeof *header)
-        return change_tell(error, 0, 0, DP_EFORMAT, "shorter than its header");
-    if (header->magic != DP_CHANGE_MAGIC || header->version != DP_CHANGE_VERSION)
-        return change_tell(error, 0, 0, DP_EFORMAT, "not a change set of this version");
-    if (header->flags & ~DP_CHANGE_ATOMIC || header->pad)
-        return change_tell(error, 0, 0, DP_EFORMAT, "unknown flags");
-    *outline = (struct outline){.header = header};
-    size_t at = sizeof *header;
-    for (uint32_t i = 0; i < header->sections; i++) {
-        size_t section_len;
-        int code = outline_section(outline, bytes + at, len - at, i, error, &section_len);
-        if (code)
-            return code;
-        at += section_len;
-    }
-    return at == len ? DP_OK : change_tell(error, header->sections, 0, DP_EFORMAT, "bytes behind the last section");
-}
-
 /* ---- applying ---------------------------------------------------------------------------------------------------- */
 
 static uint64_t entries(const struct map *map)
@@ -440,9 +369,10 @@ static int change_begin(struct change *change, const uint64_t records[2])
  * Records are many and lie anywhere. Fetching goes ahead of applying by groups, each in loops so tight that the misses of several rows
  * overlap: the rows, their buckets, what these lead to.
  */
-static void prefetch(const struct change *change, const struct row_kind *kind, const uint8_t *rows, uint32_t left)
+static void prefetch(const struct change *change, const struct row_kind *kind, const uint8_t *rows, size_t size,
+                     uint32_t left)
 {
-    const size_t group = GROUP * kind->size;
+    const size_t group = GROUP * size;
     if (left < 4 * GROUP)
         return;
     for (size_t at = 0; at < group; at += 64)
@@ -468,7 +398,7 @@ static int change_make_room(struct change *change, const struct row_kind *kind)
 /* Writes the row's inverse down, in front of those of earlier rows. */
 static void inverse_of(struct change *change, uint16_t number, const uint8_t *row)
 {
-    const size_t size = kinds[number].size;
+    const size_t size = row_sizes[number];
     struct inverse *back = (struct inverse *)(change->inverse + change->inverse_at - size - sizeof *back);
     *back = (struct inverse){.kind = number, .op = DP_PUT, .section = change->section, .row = change->row};
     if (!export_row(change->dp, change->next, true, number, row, back + 1, &back->act)) {
@@ -499,9 +429,9 @@ static int apply_section(struct change *change, const struct dp_section *section
     row_fn *apply = section->op == DP_PUT ? kind->put : kind->del;
     change->row_name = kind->name;
     for (change->row = 0; change->row < section->count; change->row++) {
-        const uint8_t *row = rows + change->row * kind->size;
+        const uint8_t *row = rows + change->row * row_sizes[section->kind];
         if (kind->prefetch && change->row % GROUP == 0)
-            prefetch(change, kind, row, section->count - change->row);
+            prefetch(change, kind, row, row_sizes[section->kind], section->count - change->row);
         int code = change_apply_row(change, section->kind, apply, row);
         if (code)
             return code;
@@ -511,15 +441,14 @@ static int apply_section(struct change *change, const struct dp_section *section
 
 static int apply_rows(struct change *change, const struct dp_change_header *header)
 {
-    const uint8_t *at = (const uint8_t *)(header + 1);
+    const struct dp_section *section = (const struct dp_section *)(header + 1);
+    int code = DP_OK;
     for (change->section = 0; change->section < header->sections; change->section++) {
-        const struct dp_section *section = (const struct dp_section *)at;
-        int code = apply_section(change, section);
-        if (code)
-            return code;
-        at += sizeof *section + section->count * kinds[section->kind].size;
+        if ((code = apply_section(change, section)))
+            break;
+        section = change_next_section(section);
     }
-    return DP_OK;
+    return code;
 }
 
 static int change_finish(struct change *change)
@@ -587,7 +516,7 @@ int tables_apply(struct dp *dp, const uint8_t *change_set, size_t len, struct dp
     struct outline outline;
     *error = (struct dp_change_error){0};
     tables_verified(dp);
-    int code = outline_change_set(&outline, change_set, len, error);
+    int code = change_decode(&outline, change_set, len, error);
     if (code)
         return code;
     struct change *change = change_new(dp, &outline, error);

@@ -23,6 +23,12 @@ enum object { NEXT_HOPS, REWRITES, SUBNETS, VIAS, PREFIXES, HOSTS, OBJECTS };
 /* A row makes and gives up no more of a kind. */
 enum { ROW_OBJECTS = 2 };
 
+enum table {
+    TABLE_RECORDS4, TABLE_RECORDS6, TABLE_PAS4, TABLE_PAS6, TABLE_SUBNETS, TABLE_ROUTES4, TABLE_ROUTES6,
+    TABLE_PREFIXES,                 /* the writer's own: never beside */
+    TABLE_COUNT,
+};
+
 /* The writer's side of a next hop: it stands for a shared PA, or for a rewrite PA that goes another way than its host's. */
 struct way {
     uint32_t refs;                  /* the PA's own entry and the records that use it; 0: no next hop is here */
@@ -72,13 +78,19 @@ struct tables_writer {
     uint64_t visited;               /* next hops and rewrites that path_finish() looked at: what a change cost */
     bool own_shared[2];             /* this host had a shared PA, by family, when rewrites were last looked at */
     uint8_t underlay_mac[6];
+    uint64_t sums[TABLE_COUNT][2][MAP_SLICES];  /* of the digest: a map's rows, by slice; [1]: of provider routes */
     struct change *last;            /* the last change set, while it may be rolled back */
 };
 
-enum table {
-    TABLE_RECORDS4, TABLE_RECORDS6, TABLE_PAS4, TABLE_PAS6, TABLE_SUBNETS, TABLE_ROUTES4, TABLE_ROUTES6,
-    TABLE_PREFIXES,                 /* the writer's own: never beside */
-    TABLE_COUNT,
+enum { ROW_KINDS = DP_ROW_ROUTE + 1 };
+extern const size_t row_sizes[ROW_KINDS];   /* by enum dp_row_kind */
+
+/* What a change set holds. */
+struct outline {
+    const struct dp_change_header *header;
+    uint64_t rows;
+    size_t inverse;                 /* bytes that its rows' inverse has at most */
+    uint64_t records[2];            /* to put, by family; estimated */
 };
 
 /* The row that was there, or DEL and the key: followed by the row's bytes. What bytes a PA leaves free hold more: paths.c. */
@@ -114,6 +126,15 @@ static inline enum table records_of(unsigned family) { return family == DP_IPV4 
 static inline enum table pas_of(unsigned family) { return family == DP_IPV4 ? TABLE_PAS4 : TABLE_PAS6; }
 static inline enum table routes_of(unsigned family) { return family == DP_IPV4 ? TABLE_ROUTES4 : TABLE_ROUTES6; }
 
+/* ---- decode.c */
+
+/* 0, or the error is told: the bytes are no change set. */
+int change_decode(struct outline *outline, const uint8_t *bytes, size_t len, struct dp_change_error *error);
+static inline const struct dp_section *change_next_section(const struct dp_section *section)
+{
+    return (const struct dp_section *)((const uint8_t *)(section + 1) + section->count * row_sizes[section->kind]);
+}
+
 /* ---- changes.c */
 
 /* Puts (value) or deletes (NULL) an entry and accounts for it. *old, unless NULL: what was there, act 0 if nothing. */
@@ -141,6 +162,7 @@ uint32_t change_make(struct change *change, enum object object);
 /* Tells what is wrong with the row; returns code. */
 int change_fail(struct change *change, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 int change_no_memory(struct change *change, int code);
+int change_tell(struct dp_change_error *error, uint32_t section, uint32_t row, int code, const char *text);
 /* Makes room for n + 1 elements of a list that doubles. False: out of memory. */
 bool change_room(void *list, uint32_t n, uint32_t *capacity, size_t size);
 struct change_text { char s[INET6_ADDRSTRLEN]; };
@@ -235,6 +257,9 @@ const struct port_source *policy_own(const struct port_policy *policy, unsigned 
  */
 bool export_row(const struct dp *dp, const struct tables *tables, bool drafts, uint16_t kind, const void *key, void *row,
                 uint32_t *act);
+
+/* What tells rows of a kind apart, as a hash. */
+uint64_t export_key_hash(const struct dp *dp, uint16_t kind, const void *row);
 
 /* ---- keys of what rows name (rows.c); room for three words */
 

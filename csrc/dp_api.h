@@ -307,11 +307,23 @@ uint64_t dp_generation(const struct dp *dp);
  */
 int64_t dp_rows_read(const struct dp *dp, uint32_t kind, uint8_t *out, size_t capacity);
 /*
- * The sum mod 2^64, over the same rows, of: hash = kind; for each 64-bit word of the row (host order): hash = mix(hash ^ word), where
- * mix(x) is splitmix64: x += 0x9e3779b97f4a7c15; x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
- * x = (x ^ x >> 27) * 0x94d049bb133111eb; x ^ x >> 31. No secret is in it: it finds mistakes, not malice. Same threads.
+ * Whether the tables hold what a change set says: each row's key is looked up as packets do, and what is there compared with the row
+ * in canonical form; of a key that comes more than once the last row counts. Costs by the rows of the change set. DP_OK: all of it;
+ * DP_ENOENT: not so, *error (may be NULL) names the first row; DP_EFORMAT, DP_ENOMEM. Same threads.
  */
-int dp_digest(const struct dp *dp, uint32_t kind, uint64_t *out);
+int dp_rows_check(const struct dp *dp, const uint8_t *change_set, size_t len, struct dp_change_error *error);
+/*
+ * The digest of a kind: the sum mod 2^64, over the same rows, of: hash = kind; for each 64-bit word of the row (host order):
+ * hash = mix(hash ^ word), where mix(x) is splitmix64: x += 0x9e3779b97f4a7c15; x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
+ * x = (x ^ x >> 27) * 0x94d049bb133111eb; x ^ x >> 31. No secret is in it: it finds mistakes, not malice.
+ *
+ * It is taken in slices: each table falls into a thousand parts with a sum each. A step looks at parts that are not known, or were
+ * written since they were looked at, until that were `rows` rows or more. Returns 1 when none is left: out[] (by enum
+ * dp_row_kind, DP_ROW_ROUTE + 1 of them) has the digests of the tables as they are now; else 0: go on. Change sets may come in
+ * between. dp_digest_begin(): no part is known, each row is looked at anew. Same threads.
+ */
+int dp_digest_begin(struct dp *dp);
+int dp_digest_step(struct dp *dp, uint64_t rows, uint64_t *out);
 
 /* What the tables hold, for status and memory accounting. */
 struct dp_table_stats {

@@ -17,6 +17,15 @@ struct export {
     uint64_t n, digest;
 };
 
+/* splitmix64 */
+static inline uint64_t export_mix(uint64_t x)
+{
+    x += 0x9e3779b97f4a7c15;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
+    x = (x ^ x >> 27) * 0x94d049bb133111eb;
+    return x ^ x >> 31;
+}
+
 union export_row_of {
     struct dp_row_pa pa;
     struct dp_row_provider_route provider_route;
@@ -150,20 +159,18 @@ static bool export_source(uint32_t port, const struct port_source *source, union
 
 /* By kind: the maps whose entries are its rows, and what makes one of them. */
 static const struct {
-    size_t size;
     enum table first, last;
     bool (*entry)(const struct export *e, const uint64_t *key, const struct map_value *value, union export_row_of *row);
-} export_kinds[] = {
-    [DP_ROW_PA] = {sizeof(struct dp_row_pa), TABLE_PAS4, TABLE_PAS6, export_pa},
-    [DP_ROW_PROVIDER_ROUTE] = {sizeof(struct dp_row_provider_route), TABLE_ROUTES4, TABLE_ROUTES6, export_provider_route},
-    [DP_ROW_SUBNET] = {sizeof(struct dp_row_subnet), TABLE_SUBNETS, TABLE_SUBNETS, export_subnet},
-    [DP_ROW_PREFIX] = {sizeof(struct dp_row_prefix), TABLE_PREFIXES, TABLE_PREFIXES, export_prefix},
-    [DP_ROW_PORT] = {sizeof(struct dp_row_port), 0, 0, NULL},
-    [DP_ROW_SOURCE] = {sizeof(struct dp_row_source), 0, 0, NULL},
-    [DP_ROW_RECORD] = {sizeof(struct dp_row_record), TABLE_RECORDS4, TABLE_RECORDS6, export_record},
-    [DP_ROW_ROUTE] = {sizeof(struct dp_row_route), TABLE_ROUTES4, TABLE_ROUTES6, export_route},
+} export_kinds[ROW_KINDS] = {
+    [DP_ROW_PA] = {TABLE_PAS4, TABLE_PAS6, export_pa},
+    [DP_ROW_PROVIDER_ROUTE] = {TABLE_ROUTES4, TABLE_ROUTES6, export_provider_route},
+    [DP_ROW_SUBNET] = {TABLE_SUBNETS, TABLE_SUBNETS, export_subnet},
+    [DP_ROW_PREFIX] = {TABLE_PREFIXES, TABLE_PREFIXES, export_prefix},
+    [DP_ROW_PORT] = {0, 0, NULL},
+    [DP_ROW_SOURCE] = {0, 0, NULL},
+    [DP_ROW_RECORD] = {TABLE_RECORDS4, TABLE_RECORDS6, export_record},
+    [DP_ROW_ROUTE] = {TABLE_ROUTES4, TABLE_ROUTES6, export_route},
 };
-enum { EXPORT_KINDS = sizeof export_kinds / sizeof export_kinds[0] };
 
 /* ---- the row of a key --------------------------------------------------------------------------------------------- */
 
@@ -234,7 +241,7 @@ bool export_row(const struct dp *dp, const struct tables *t, bool drafts, uint16
     union export_row_of *row = out;
     struct map_value value = {0};
     uint64_t key[3];
-    memset(out, 0, export_kinds[kind].size);
+    memset(out, 0, row_sizes[kind]);
     *act = 0;
     if (kind == DP_ROW_PORT)
         return export_find_port(&e, like->port.port, row);
@@ -247,16 +254,20 @@ bool export_row(const struct dp *dp, const struct tables *t, bool drafts, uint16
     return found && export_kinds[kind].entry(&e, key, &value, row);
 }
 
-/* ---- all rows of a kind -------------------------------------------------------------------------------------------- */
-
-/* splitmix64 */
-static inline uint64_t export_mix(uint64_t x)
+uint64_t export_key_hash(const struct dp *dp, uint16_t kind, const void *row)
 {
-    x += 0x9e3779b97f4a7c15;
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
-    x = (x ^ x >> 27) * 0x94d049bb133111eb;
-    return x ^ x >> 31;
+    struct export e = {.tables = dp_tables(dp), .kind = kind};
+    uint64_t key[3] = {0};
+    if (kind == DP_ROW_SOURCE)
+        memcpy(key, row, sizeof(struct dp_row_source));
+    else if (kind == DP_ROW_PORT)
+        key[0] = ((const struct dp_row_port *)row)->port;
+    else
+        export_key(&e, row, key);
+    return export_mix(export_mix(export_mix(kind ^ key[0]) ^ key[1]) ^ key[2]);
 }
+
+/* ---- all rows of a kind -------------------------------------------------------------------------------------------- */
 
 static void export_give(struct export *e, const union export_row_of *row)
 {
@@ -295,12 +306,12 @@ static void export_policy(struct export *e, const struct port_policy *policy)
 static int export_all(const struct dp *dp, struct export *e, uint32_t kind)
 {
     struct tables *t = dp_tables(dp);
-    if (kind == 0 || kind >= EXPORT_KINDS)
+    if (kind == 0 || kind >= ROW_KINDS)
         return DP_EINVAL;
     e->tables = t;
     e->self = dp->config.self_host;
     e->kind = (uint16_t)kind;
-    e->size = export_kinds[kind].size;
+    e->size = row_sizes[kind];
     e->room /= e->size;
     for (e->table = export_kinds[kind].first; export_kinds[kind].entry && e->table <= export_kinds[kind].last; e->table++)
         map_each(change_map(t, e->table), export_entry, e);
@@ -317,10 +328,52 @@ int64_t dp_rows_read(const struct dp *dp, uint32_t kind, uint8_t *out, size_t ca
     return code ? code : (int64_t)e.n;
 }
 
-int dp_digest(const struct dp *dp, uint32_t kind, uint64_t *out)
+/* ---- the digest, slice by slice ------------------------------------------------------------------------------------ */
+
+/* A slice that was written since it was looked at is looked at again: so all sums are of now when none is left. */
+static uint64_t digest_slice(const struct dp *dp, enum table table, uint32_t slice)
 {
-    struct export e = {0};
-    int code = export_all(dp, &e, kind);
-    *out = e.digest;
-    return code;
+    struct tables *t = dp_tables(dp);
+    uint64_t entries = 1;
+    for (uint16_t kind = 1; kind < ROW_KINDS; kind++) {
+        struct export e = {.tables = t, .self = dp->config.self_host, .kind = kind, .table = table, .size = row_sizes[kind]};
+        if (!export_kinds[kind].entry || table < export_kinds[kind].first || table > export_kinds[kind].last)
+            continue;
+        map_slice_each(change_map(t, table), slice, export_entry, &e);
+        t->writer->sums[table][kind == DP_ROW_PROVIDER_ROUTE][slice] = e.digest;
+        entries += e.n;
+    }
+    map_slice_seen(change_map(t, table), slice);
+    return entries;
+}
+
+int dp_digest_begin(struct dp *dp)
+{
+    for (enum table table = 0; table < TABLE_COUNT; table++)
+        map_slices_unseen(change_map(dp_tables(dp), table));
+    return DP_OK;
+}
+
+int dp_digest_step(struct dp *dp, uint64_t rows, uint64_t *out)
+{
+    struct tables *t = dp_tables(dp);
+    uint64_t seen = 0;
+    for (enum table table = 0; table < TABLE_COUNT; table++)
+        for (uint32_t slice = 0; slice < MAP_SLICES; slice++) {
+            if (map_slice_is_seen(change_map(t, table), slice))
+                continue;
+            if (seen >= rows)
+                return 0;
+            seen += digest_slice(dp, table, slice);
+        }
+    for (uint16_t kind = 1; kind < ROW_KINDS; kind++) {
+        struct export e = {0};
+        if (!export_kinds[kind].entry)
+            export_all(dp, &e, kind);
+        for (enum table table = export_kinds[kind].first; export_kinds[kind].entry && table <= export_kinds[kind].last; table++)
+            for (uint32_t slice = 0; slice < MAP_SLICES; slice++)
+                e.digest += t->writer->sums[table][kind == DP_ROW_PROVIDER_ROUTE][slice];
+        out[kind] = e.digest;
+    }
+    return 1;
 }

@@ -23,6 +23,8 @@ struct table {
     uint32_t overflow_free;         /* free ones, linked by next; index + 1 */
     size_t displaced, chained;      /* entries in their second bucket, in a chain */
     bool published;                 /* readers may be in it */
+    uint64_t slice;                 /* buckets of a slice; the last one is that of all overflow buckets */
+    bool seen[MAP_SLICES];          /* slices; never before it is published */
     struct table *retired;
 };
 
@@ -65,6 +67,8 @@ static void bucket_enter(struct table *t, unsigned words, struct map_bucket *b)
 {
     if (!t->published)
         return;
+    uint64_t at = (uint64_t)((const uint8_t *)b - t->view.buckets) >> t->view.shift;
+    t->seen[at < t->view.n ? at / t->slice : MAP_SLICES - 1] = false;
     struct map_shadow *shadow = &t->shadow;
     const word *from = (const word *)b;
     STORE(shadow->seq, shadow->seq + 1);
@@ -324,6 +328,7 @@ static struct table *table_create(unsigned words, size_t expected, const uint64_
     }
     t->view = (struct map_view){.buckets = t->buckets.base, .n = t->buckets.committed / stride, .shift = words == 1 ? 6 : 7,
                                 .overflow = t->overflow.base, .secret = {secret[0], secret[1]}, .shadow = &t->shadow};
+    t->slice = t->view.n / (MAP_SLICES - 1) + 1;
     return t;
 }
 
@@ -340,15 +345,20 @@ static bool bucket_each(const struct map_bucket *b, unsigned words, bool (*fn)(v
     return true;
 }
 
-static void table_each(const struct table *t, unsigned words, bool (*fn)(void *, const uint64_t *, const struct map_value *), void *ctx)
+static bool buckets_each(const struct table *t, const uint8_t *buckets, uint64_t n, unsigned words,
+                         bool (*fn)(void *, const uint64_t *, const struct map_value *), void *ctx)
 {
-    size_t stride = map_stride(words);
-    for (uint64_t i = 0; i < t->view.n; i++)
-        if (!bucket_each((const struct map_bucket *)(t->view.buckets + i * stride), words, fn, ctx))
-            return;
-    for (uint32_t i = 0; i < t->overflow_used; i++)
-        if (!bucket_each((const struct map_bucket *)(t->view.overflow + i * stride), words, fn, ctx))
-            return;
+    for (uint64_t i = 0; i < n; i++)
+        if (!bucket_each((const struct map_bucket *)(buckets + (i << t->view.shift)), words, fn, ctx))
+            return false;
+    return true;
+}
+
+static void table_each(const struct table *t, unsigned words, bool (*fn)(void *, const uint64_t *, const struct map_value *),
+                       void *ctx)
+{
+    if (buckets_each(t, t->view.buckets, t->view.n, words, fn, ctx))
+        buckets_each(t, t->view.overflow, t->overflow_used, words, fn, ctx);
 }
 
 /*
@@ -584,4 +594,30 @@ void map_stats(const struct map *map, struct map_stats *out)
                               .bytes = sizeof *map + sizeof *t + t->buckets.committed + t->overflow.committed};
     for (const struct table *r = map->retired; r; r = r->retired)
         out->bytes += sizeof *r + r->buckets.committed + r->overflow.committed;
+}
+
+bool map_slice_is_seen(const struct map *map, uint32_t slice)
+{
+    return map_table(map)->seen[slice];
+}
+
+void map_slice_seen(struct map *map, uint32_t slice)
+{
+    map_table(map)->seen[slice] = true;
+}
+
+void map_slices_unseen(struct map *map)
+{
+    memset(map_table(map)->seen, 0, sizeof map_table(map)->seen);
+}
+
+void map_slice_each(const struct map *map, uint32_t slice, bool (*fn)(void *ctx, const uint64_t *key, const struct map_value *value),
+                    void *ctx)
+{
+    const struct table *t = map_table(map);
+    uint64_t first = slice * t->slice, left = first < t->view.n ? t->view.n - first : 0;
+    if (slice == MAP_SLICES - 1)
+        buckets_each(t, t->view.overflow, t->overflow_used, map->words, fn, ctx);
+    else
+        buckets_each(t, t->view.buckets + (first << t->view.shift), left < t->slice ? left : t->slice, map->words, fn, ctx);
 }

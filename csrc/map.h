@@ -58,6 +58,17 @@ bool map_get(const struct map *map, const uint64_t *key, struct map_value *value
 /* Calls fn for every entry (writer's thread); stops when fn returns false. */
 void map_each(const struct map *map, bool (*fn)(void *ctx, const uint64_t *key, const struct map_value *value), void *ctx);
 
+/*
+ * Writer. A map falls into MAP_SLICES parts by where entries lie. A part that was looked at counts as seen until an entry comes, goes
+ * or changes there, whatever made it move; when the map grows or is cloned, all are unseen.
+ */
+enum { MAP_SLICES = 1024 };
+bool map_slice_is_seen(const struct map *map, uint32_t slice);
+void map_slice_seen(struct map *map, uint32_t slice);
+void map_slices_unseen(struct map *map);
+void map_slice_each(const struct map *map, uint32_t slice, bool (*fn)(void *ctx, const uint64_t *key, const struct map_value *value),
+                    void *ctx);
+
 /* capacity: entries before it grows. bytes: memory held. displaced: entries in their second bucket. overflow: in a chain. */
 struct map_stats { size_t entries, capacity, bytes, displaced, overflow; };
 void map_stats(const struct map *map, struct map_stats *out);

@@ -130,7 +130,7 @@ static void malformed_change_sets_are_refused(void **state)
     header->flags = 2;
     refuse_bytes(dp, set.bytes, set.len, DP_EFORMAT, 0, "flags");
     header->flags = 0;
-    for (uint16_t kind = 0; kind < 12; kind += kind ? 1 : ROW_KINDS + 1) {
+    for (uint16_t kind = 0; kind < 12; kind += kind ? 1 : ROW_KINDS) {
         section->kind = kind;
         refuse_bytes(dp, set.bytes, set.len, DP_EFORMAT, 0, "kind");
     }
