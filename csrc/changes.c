@@ -464,7 +464,7 @@ static int change_finish(struct change *change)
 static int change_restore(struct change *change)
 {
     int code = DP_OK;
-    change->restoring = true;
+    change->restoring = change->writer->budget.must = true;
     for (int moved = 1; moved >= 0; moved--) {
         size_t at = change->inverse_at;
         while ((change->back = change_inverse(change, &at))) {
@@ -478,6 +478,7 @@ static int change_restore(struct change *change)
         }
     }
     int error = change_finish(change);
+    change->writer->budget.must = false;
     return error ? error : code;
 }
 
@@ -488,6 +489,7 @@ void change_free(struct change *change)
     for (uint32_t port = 0; port < DP_MAX_PORTS; port++)
         free(change->spares[port]);
     free(change->inverse);
+    mem_give(&change->writer->budget, change->inverse_size);
     free(change);
 }
 
@@ -504,6 +506,10 @@ static struct change *change_new(struct dp *dp, const struct outline *outline, s
     change->writer->changes++;
     change->beside = outline->header->flags & DP_CHANGE_ATOMIC || is_large(dp_tables(dp), outline);
     change->inverse_at = change->inverse_size = outline->inverse;
+    if (mem_take(&change->writer->budget, outline->inverse)) {
+        free(change);
+        return NULL;
+    }
     change->inverse = malloc(outline->inverse + 1);
     if (change->inverse && !change_begin(change, outline->records))
         return change;

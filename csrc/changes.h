@@ -72,6 +72,7 @@ struct tables_writer {
     struct draft *drafts[DP_MAX_PORTS];
     uint32_t locals[DP_MAX_PORTS];  /* records of each local port */
     uint64_t gateways[2], provider_routes;
+    struct mem_budget budget;
     uint64_t order;
     uint32_t changes;               /* number of the change set at work */
     uint32_t touched;               /* list of hosts, INDEX_NONE ends it */

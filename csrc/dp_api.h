@@ -54,6 +54,8 @@ struct dp_config {
     uint8_t router_mac[6]; /* the virtual router's MAC, the same on every host */
     uint8_t pad[2];
     uint64_t hash_key[2];  /* secret of the table hash; random in production, fixed in replay */
+    uint64_t table_budget; /* bytes that tables may hold, with what a change set builds beside and keeps for a rollback: it is
+                              asked before memory is touched, and DP_ENOMEM leaves the tables as they are. 0: no limit */
 };
 
 int dp_create(const struct dp_config *config, struct dp **out);

@@ -105,7 +105,7 @@ static int dp_init(struct dp *dp)
         error = prepare_port_id(dp, DP_UNDERLAY);
     if (error)
         return error;
-    struct tables *tables = tables_create(config->hash_key);
+    struct tables *tables = tables_create(config->hash_key, config->table_budget);
     atomic_init(&dp->tables, tables);
     dp->neigh = neigh_create(dp);
     return tables && dp->neigh ? DP_OK : DP_ENOMEM;

@@ -33,6 +33,7 @@ struct map {
     struct table *_Atomic table;
     size_t entries, limit;
     struct table *retired;
+    struct mem_budget *budget;
 };
 
 struct entry {
@@ -314,12 +315,13 @@ static void table_free(struct table *t)
 
 static size_t table_slots(const struct table *t) { return t->view.n * MAP_SLOTS; }
 
-static struct table *table_create(unsigned words, size_t expected, const uint64_t secret[2])
+static struct table *table_create(unsigned words, size_t expected, const uint64_t secret[2], struct mem_budget *budget)
 {
     struct table *t = aligned_alloc(64, sizeof *t);
     if (!t)
         return NULL;
     memset(t, 0, sizeof *t);
+    t->buckets.budget = t->overflow.budget = budget;
     size_t stride = map_stride(words), wanted = (expected * 100 / LOAD_BUILT / MAP_SLOTS + 1) * stride;
     /* Chains are full but for their heads: a bucket for each three entries, and one for each first bucket. */
     if (mem_map(&t->buckets, wanted) || mem_reserve(&t->overflow, 2 * t->buckets.committed + stride)) {
@@ -403,9 +405,9 @@ static bool copy_entry(void *ctx, const uint64_t *key, const struct map_value *v
     return copy->result == DP_OK;
 }
 
-static struct table *table_copy(const struct table *from, unsigned words, size_t expected)
+static struct table *table_copy(const struct table *from, unsigned words, size_t expected, struct mem_budget *budget)
 {
-    struct copy copy = {.to = table_create(words, expected, from->view.secret), .words = words};
+    struct copy copy = {.to = table_create(words, expected, from->view.secret, budget), .words = words};
     if (!copy.to)
         return NULL;
     table_each(from, words, copy_entry, &copy);
@@ -433,7 +435,9 @@ void map_publish(struct map *map)
 
 static int map_grow(struct map *map)
 {
-    struct table *old = map_table(map), *new = table_copy(old, map->words, map->entries * GROWTH / 100 * LOAD_BUILT / LOAD_MAX + 1);
+    struct table *old = map_table(map);
+    const size_t room = map->entries * GROWTH / 100 * LOAD_BUILT / LOAD_MAX + 1;
+    struct table *new = table_copy(old, map->words, room, map->budget);
     if (!new)
         return DP_ENOMEM;
     map_use(map, new, old->published);
@@ -447,7 +451,7 @@ static int map_grow(struct map *map)
 struct map *map_create(unsigned words, size_t expected, const uint64_t secret[2])
 {
     struct map *map = calloc(1, sizeof *map);
-    struct table *t = map ? table_create(words, expected, secret) : NULL;
+    struct table *t = map ? table_create(words, expected, secret, NULL) : NULL;
     if (!t) {
         free(map);
         return NULL;
@@ -457,16 +461,23 @@ struct map *map_create(unsigned words, size_t expected, const uint64_t secret[2]
     return map;
 }
 
+void map_use_budget(struct map *map, struct mem_budget *budget)
+{
+    map->budget = budget;
+}
+
 struct map *map_clone(const struct map *map, size_t expected)
 {
     struct map *clone = calloc(1, sizeof *clone);
-    struct table *t = clone ? table_copy(map_table(map), map->words, expected > map->entries ? expected : map->entries) : NULL;
+    const size_t room = expected > map->entries ? expected : map->entries;
+    struct table *t = clone ? table_copy(map_table(map), map->words, room, map->budget) : NULL;
     if (!t) {
         free(clone);
         return NULL;
     }
     clone->words = map->words;
     clone->entries = map->entries;
+    clone->budget = map->budget;
     map_use(clone, t, false);
     return clone;
 }

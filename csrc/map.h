@@ -25,6 +25,7 @@
 #include <stdint.h>
 
 struct map;
+struct mem_budget;          /* mem.h */
 struct map_view;            /* one generation of the table; its layout is in map_inline.h, for the lookup's inline functions */
 
 struct map_value {
@@ -37,6 +38,8 @@ struct map_value {
  * NULL when out of memory.
  */
 struct map *map_create(unsigned words, size_t expected, const uint64_t secret[2]);
+/* What it and its clones will grow to comes out of the budget. */
+void map_use_budget(struct map *map, struct mem_budget *budget);
 /* A copy with room for at least `expected` entries, which no reader may look at before map_publish(). */
 struct map *map_clone(const struct map *map, size_t expected);
 void map_publish(struct map *map);

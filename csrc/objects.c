@@ -3,10 +3,11 @@
 #include <string.h>
 #include "dp_api.h"
 
-int objects_create(struct objects *o, size_t size, size_t side_size, uint32_t limit)
+int objects_create(struct objects *o, size_t size, size_t side_size, uint32_t limit, struct mem_budget *budget)
 {
     const size_t list = sizeof(uint32_t) * limit;
     *o = (struct objects){.size = size, .side_size = side_size, .limit = limit};
+    o->objects.budget = o->sides.budget = o->free.mem.budget = o->dropped.mem.budget = budget;
     if (mem_reserve(&o->objects, size * limit) || (side_size && mem_reserve(&o->sides, side_size * limit)) ||
         mem_reserve(&o->free.mem, list) || mem_reserve(&o->dropped.mem, list))
         return DP_ENOMEM;

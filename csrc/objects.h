@@ -21,7 +21,7 @@ struct objects {
 };
 
 /* 0 or DP_ENOMEM. */
-int objects_create(struct objects *objects, size_t size, size_t side_size, uint32_t limit);
+int objects_create(struct objects *objects, size_t size, size_t side_size, uint32_t limit, struct mem_budget *budget);
 void objects_destroy(struct objects *objects);
 /*
  * Makes sure that n can be made and, besides, as many as are dropped and will be if n more are; restoring: that n can be made.

@@ -33,36 +33,46 @@ static void writer_destroy(struct tables_writer *w)
     free(w);
 }
 
-static struct tables_writer *writer_create(const uint64_t secret[2])
+static struct tables_writer *writer_create(const uint64_t secret[2], size_t budget)
 {
     struct tables_writer *w = calloc(1, sizeof *w);
     if (!w)
         return NULL;
     w->touched = INDEX_NONE;
+    w->budget.limit = budget;
+    w->lengths.budget = &w->budget;
     w->prefix_map = map_create(3, 0, secret);
     w->hosts = map_create(1, 0, secret);
     int error = !w->prefix_map || !w->hosts;
     for (uint32_t i = 0; i < OBJECTS; i++)
-        error |= objects_create(&w->objects[i], tables_objects[i].size, tables_objects[i].side_size, tables_objects[i].limit);
+        error |= objects_create(&w->objects[i], tables_objects[i].size, tables_objects[i].side_size, tables_objects[i].limit,
+                                &w->budget);
     error |= mem_reserve(&w->lengths, RDIDS * sizeof(struct rdid_lengths)) || mem_commit(&w->lengths, sizeof(struct rdid_lengths));
-    if (!error)
+    if (!error) {
+        map_use_budget(w->prefix_map, &w->budget);
+        map_use_budget(w->hosts, &w->budget);
         return w;
+    }
     writer_destroy(w);
     return NULL;
 }
 
-struct tables *tables_create(const uint64_t secret[2])
+struct tables *tables_create(const uint64_t secret[2], size_t budget)
 {
     struct tables *t = calloc(1, sizeof *t);
-    struct tables_writer *w = t ? writer_create(secret) : NULL;
+    struct tables_writer *w = t ? writer_create(secret, budget) : NULL;
     if (!w) {
         free(t);
         return NULL;
     }
     t->writer = w;
     bool whole = true;
-    for (enum table table = 0; table < TABLE_PREFIXES; table++)
-        whole &= (*change_map_at(t, table) = map_create(change_words(table), 0, secret)) != NULL;
+    for (enum table table = 0; table < TABLE_PREFIXES; table++) {
+        struct map *map = *change_map_at(t, table) = map_create(change_words(table), 0, secret);
+        if (map)
+            map_use_budget(map, &w->budget);
+        whole &= map != NULL;
+    }
     t->lengths = (struct rdid_lengths *)w->lengths.base;
     t->next_hops = (struct next_hop *)w->objects[NEXT_HOPS].objects.base;
     t->rewrites = (struct rewrite *)w->objects[REWRITES].objects.base;

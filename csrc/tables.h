@@ -145,7 +145,8 @@ static inline uint32_t key_route_rdid(const uint64_t *key, bool ip4) { return (u
 static inline uint8_t key_route_len(const uint64_t *key, bool ip4) { return (uint8_t)((ip4 ? key[0] >> 32 : key[0]) - 1); }
 
 struct dp;
-struct tables *tables_create(const uint64_t secret[2]);
+/* budget: bytes they may hold, 0: no limit. NULL when out of memory. */
+struct tables *tables_create(const uint64_t secret[2], size_t budget);
 void tables_destroy(struct tables *tables);
 /* The body of dp_apply(): decodes, checks, applies all or nothing. May swap dp->tables. */
 int tables_apply(struct dp *dp, const uint8_t *change_set, size_t len, struct dp_change_error *error);

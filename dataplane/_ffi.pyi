@@ -62,6 +62,7 @@ class dp_config:
     router_mac: _ArrayField
     pad: _ArrayField
     hash_key: _ArrayField
+    table_budget: int
 
 class dp_counters:
     received: int

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 UNDERLAY: int = lib.DP_UNDERLAY
 ALL_ROWS = (1 << 64) - 1
+SLOT = 4096
+"""Bytes of a packet slot."""
 MAX_FRAME = 65549
 """Bytes of the longest frame a port takes or gives: a 65,535-byte packet and its Ethernet header."""
 
@@ -76,7 +78,7 @@ class Config:
 
     slots: 4 KiB packet slots, 0 for a default. spin_us: how long an idle worker polls before it blocks.
     router_mac: the virtual router's, the same on every host. hash_key: the table hash's secret, two 64-bit
-    numbers, random in production.
+    numbers, random in production. table_budget: bytes that tables may hold, 0 for no limit.
     """
 
     self_host: int
@@ -86,6 +88,7 @@ class Config:
     slots: int = 0
     flags: Flags = Flags.NONE
     spin_us: int = 0
+    table_budget: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +185,7 @@ class Dataplane:
         c.spin_us = config.spin_us
         c.router_mac = config.router_mac
         c.hash_key = config.hash_key
+        c.table_budget = config.table_budget
         out = ffi.new("struct dp **")
         check(lib.dp_create(c, out), "creating the packet core")
         self._handle: Handle | None = out[0]

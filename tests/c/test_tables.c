@@ -731,6 +731,47 @@ static void the_last_change_set_is_rolled_back(void **state)
     dp_destroy(dp);
 }
 
+/* In place and beside, row by row and many at once: what does not fit is refused and leaves all as it was. */
+static void tables_keep_to_their_budget(void **state)
+{
+    (void)state;
+    struct dp *dp = make_base();
+    struct mem_budget *budget = &dp_tables(dp)->writer->budget;
+    uint32_t refused = 0, n = 0;
+    budget->limit = budget->used + (4 << 20);
+    for (uint32_t step = 0; step < 400; step++) {
+        struct dp_change_error error;
+        struct change_set set = {0};
+        uint32_t count = step % 8 ? 100 : 9000;
+        change_set_begin(&set, step % 3 == 0);
+        uint8_t *rows = change_set_section(&set, DP_ROW_RECORD, DP_PUT, count);
+        for (uint32_t i = 0; i < count; i++) {
+            struct row row = record_row(RED, "11.0.0.0", 1, PEER, 0, "192.168.77.2", DP_NVGRE);
+            put32(row.bytes, 0x0b000000 + n + i);
+            memcpy(rows + i * sizeof(struct dp_row_record), row.bytes, sizeof(struct dp_row_record));
+        }
+        int code = tables_apply(dp, set.bytes, set.len, &error);
+        if (code == DP_OK)
+            n += count;
+        else
+            assert_int_equal(code, DP_ENOMEM);
+        refused += code != DP_OK;
+        assert_true(budget->used <= budget->limit);
+        dp_verified(dp);
+        free(set.bytes);
+    }
+    assert_true(refused > 20 && n > 9000);
+    for (uint32_t i = 0; i < n; i++) {
+        uint8_t ca[16] = {0};
+        put32(ca, 0x0b000000 + i);
+        assert_int_equal(lookup_record(dp_tables(dp), RED, DP_IPV4, ca).mac[5], 1);
+    }
+    struct dp_table_stats stats;
+    dp_table_stats(dp, &stats);
+    assert_int_equal(stats.records4, n + 6);
+    dp_destroy(dp);
+}
+
 struct writer {
     struct dp *dp;
     const struct row *rows;
@@ -820,6 +861,7 @@ int main(void)
         cmocka_unit_test(routes_change_without_room_for_more_rewrites),
         cmocka_unit_test(running_out_of_room_takes_everything_back),
         cmocka_unit_test(the_last_change_set_is_rolled_back),
+        cmocka_unit_test(tables_keep_to_their_budget),
         cmocka_unit_test(nothing_is_freed_under_a_worker),
         cmocka_unit_test(statistics_tell_what_is_there),
     };
