@@ -1,7 +1,7 @@
 """How much memory this process may have, by the cgroup it runs in, and what of it is left for tables.
 
-A process that touches more than its cgroup may have is ended by the kernel, and with it every port; tables are
-refused before.
+A process that touches more than its cgroup may have is ended by the kernel, and with it every port; tables
+are refused before.
 """
 
 from collections.abc import Iterator
