@@ -1,5 +1,5 @@
-"""What a new host costs where so many CAs have a PA of their own: time of the one change set that brings it, in
-an engine of this process.
+"""What a new host costs where so many CAs have a PA of their own: time of the one change set that brings it,
+in an engine of this process.
 """
 
 import time

@@ -343,14 +343,14 @@ static uint64_t digest_slice(const struct dp *dp, enum table table, uint32_t sli
         t->writer->sums[table][kind == DP_ROW_PROVIDER_ROUTE][slice] = e.digest;
         entries += e.n;
     }
-    map_slice_seen(change_map(t, table), slice);
+    map_seen(change_map(t, table))[slice] = true;
     return entries;
 }
 
 int dp_digest_begin(struct dp *dp)
 {
     for (enum table table = 0; table < TABLE_COUNT; table++)
-        map_slices_unseen(change_map(dp_tables(dp), table));
+        memset(map_seen(change_map(dp_tables(dp), table)), 0, MAP_SLICES);
     return DP_OK;
 }
 
@@ -360,7 +360,7 @@ int dp_digest_step(struct dp *dp, uint64_t rows, uint64_t *out)
     uint64_t seen = 0;
     for (enum table table = 0; table < TABLE_COUNT; table++)
         for (uint32_t slice = 0; slice < MAP_SLICES; slice++) {
-            if (map_slice_is_seen(change_map(t, table), slice))
+            if (map_seen(change_map(t, table))[slice])
                 continue;
             if (seen >= rows)
                 return 0;

@@ -9,10 +9,8 @@
 #include "dp_api.h"
 #include "mem.h"
 
-enum { SPILL_MAX = 0xffff };
-
 /* Load in hundredths of all slots: when the table is built for a known number of entries, and when it grows. */
-enum { LOAD_BUILT = 70, LOAD_MAX = 85, GROWTH = 125 };
+enum { LOAD_BUILT = 70, LOAD_MAX = 85, GROWTH = 125, SPILL_MAX = 0xffff };
 
 /* A view and what only the writer needs of it. */
 struct table {
@@ -57,10 +55,7 @@ static struct table *map_table(const struct map *map)
     return __atomic_load_n((struct table *const *)&map->table, __ATOMIC_ACQUIRE);
 }
 
-const struct map_view *map_view(const struct map *map)
-{
-    return &map_table(map)->view;
-}
+const struct map_view *map_view(const struct map *map) { return &map_table(map)->view; }
 
 /* ---- writing one bucket */
 
@@ -304,16 +299,12 @@ static bool locate(const struct table *t, unsigned words, const uint64_t *key, u
     return false;
 }
 
-/* ---- tables */
-
 static void table_free(struct table *t)
 {
     mem_unmap(&t->buckets);
     mem_unmap(&t->overflow);
     free(t);
 }
-
-static size_t table_slots(const struct table *t) { return t->view.n * MAP_SLOTS; }
 
 static struct table *table_create(unsigned words, size_t expected, const uint64_t secret[2], struct mem_budget *budget)
 {
@@ -347,11 +338,14 @@ static bool bucket_each(const struct map_bucket *b, unsigned words, bool (*fn)(v
     return true;
 }
 
-static bool buckets_each(const struct table *t, const uint8_t *buckets, uint64_t n, unsigned words,
-                         bool (*fn)(void *, const uint64_t *, const struct map_value *), void *ctx)
+static bool slice_each(const struct table *t, unsigned words, uint32_t slice,
+                       bool (*fn)(void *, const uint64_t *, const struct map_value *), void *ctx)
 {
-    for (uint64_t i = 0; i < n; i++)
-        if (!bucket_each((const struct map_bucket *)(buckets + (i << t->view.shift)), words, fn, ctx))
+    bool chains = slice == MAP_SLICES - 1;
+    const uint8_t *buckets = chains ? t->view.overflow : t->view.buckets;
+    uint64_t at = chains ? 0 : slice * t->slice, last = at + t->slice < t->view.n ? at + t->slice : t->view.n;
+    for (uint64_t end = chains ? t->overflow_used : last; at < end; at++)
+        if (!bucket_each((const struct map_bucket *)(buckets + (at << t->view.shift)), words, fn, ctx))
             return false;
     return true;
 }
@@ -359,8 +353,8 @@ static bool buckets_each(const struct table *t, const uint8_t *buckets, uint64_t
 static void table_each(const struct table *t, unsigned words, bool (*fn)(void *, const uint64_t *, const struct map_value *),
                        void *ctx)
 {
-    if (buckets_each(t, t->view.buckets, t->view.n, words, fn, ctx))
-        buckets_each(t, t->view.overflow, t->overflow_used, words, fn, ctx);
+    for (uint32_t slice = 0; slice < MAP_SLICES && slice_each(t, words, slice, fn, ctx); slice++)
+        ;
 }
 
 /*
@@ -419,19 +413,14 @@ static struct table *table_copy(const struct table *from, unsigned words, size_t
     return NULL;
 }
 
-static size_t table_limit(const struct table *t) { return table_slots(t) * LOAD_MAX / 100; }
-
 static void map_use(struct map *map, struct table *t, bool published)
 {
     t->published = published;
-    map->limit = table_limit(t);
+    map->limit = t->view.n * MAP_SLOTS * LOAD_MAX / 100;
     __atomic_store_n((struct table **)&map->table, t, __ATOMIC_RELEASE);
 }
 
-void map_publish(struct map *map)
-{
-    map_table(map)->published = true;
-}
+void map_publish(struct map *map) { map_table(map)->published = true; }
 
 static int map_grow(struct map *map)
 {
@@ -446,8 +435,6 @@ static int map_grow(struct map *map)
     return DP_OK;
 }
 
-/* ---- the map */
-
 struct map *map_create(unsigned words, size_t expected, const uint64_t secret[2])
 {
     struct map *map = calloc(1, sizeof *map);
@@ -461,10 +448,7 @@ struct map *map_create(unsigned words, size_t expected, const uint64_t secret[2]
     return map;
 }
 
-void map_use_budget(struct map *map, struct mem_budget *budget)
-{
-    map->budget = budget;
-}
+void map_use_budget(struct map *map, struct mem_budget *budget) { map->budget = budget; }
 
 struct map *map_clone(const struct map *map, size_t expected)
 {
@@ -607,28 +591,10 @@ void map_stats(const struct map *map, struct map_stats *out)
         out->bytes += sizeof *r + r->buckets.committed + r->overflow.committed;
 }
 
-bool map_slice_is_seen(const struct map *map, uint32_t slice)
-{
-    return map_table(map)->seen[slice];
-}
-
-void map_slice_seen(struct map *map, uint32_t slice)
-{
-    map_table(map)->seen[slice] = true;
-}
-
-void map_slices_unseen(struct map *map)
-{
-    memset(map_table(map)->seen, 0, sizeof map_table(map)->seen);
-}
+bool *map_seen(struct map *map) { return map_table(map)->seen; }
 
 void map_slice_each(const struct map *map, uint32_t slice, bool (*fn)(void *ctx, const uint64_t *key, const struct map_value *value),
                     void *ctx)
 {
-    const struct table *t = map_table(map);
-    uint64_t first = slice * t->slice, left = first < t->view.n ? t->view.n - first : 0;
-    if (slice == MAP_SLICES - 1)
-        buckets_each(t, t->view.overflow, t->overflow_used, map->words, fn, ctx);
-    else
-        buckets_each(t, t->view.buckets + (first << t->view.shift), left < t->slice ? left : t->slice, map->words, fn, ctx);
+    slice_each(map_table(map), map->words, slice, fn, ctx);
 }

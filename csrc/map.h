@@ -66,9 +66,7 @@ void map_each(const struct map *map, bool (*fn)(void *ctx, const uint64_t *key, 
  * or changes there, whatever made it move; when the map grows or is cloned, all are unseen.
  */
 enum { MAP_SLICES = 1024 };
-bool map_slice_is_seen(const struct map *map, uint32_t slice);
-void map_slice_seen(struct map *map, uint32_t slice);
-void map_slices_unseen(struct map *map);
+bool *map_seen(struct map *map);        /* by slice */
 void map_slice_each(const struct map *map, uint32_t slice, bool (*fn)(void *ctx, const uint64_t *key, const struct map_value *value),
                     void *ctx);
 

@@ -150,7 +150,7 @@ def control(counts: tuple[int, ...], hosts: int | None, changes: int, as_json: b
 def _print_control(document: dict[str, object]) -> None:
     results = document["results"]
     assert isinstance(results, list)
-    titles = ("records", "store to tables s", "compile/s", "push/s", "table/s", "p50 ms", "p99 ms", "new host ms", "MiB")
+    titles = ("records", "load s", "compile/s", "push/s", "table/s", "p50 ms", "p99 ms", "host ms", "MiB")
     click.echo("  ".join(f"{title:>11}" for title in titles))
     for r in results:
         cells = (
