@@ -521,7 +521,7 @@ int tables_apply(struct dp *dp, const uint8_t *change_set, size_t len, struct dp
 {
     struct outline outline;
     *error = (struct dp_change_error){0};
-    tables_verified(dp);
+    dp_verified(dp);
     int code = change_decode(&outline, change_set, len, error);
     if (code)
         return code;
@@ -543,7 +543,7 @@ int tables_apply(struct dp *dp, const uint8_t *change_set, size_t len, struct dp
     return code;
 }
 
-int tables_rollback(struct dp *dp)
+int dp_rollback(struct dp *dp)
 {
     static const uint64_t records[2];
     struct dp_change_error ignored;
@@ -561,7 +561,7 @@ int tables_rollback(struct dp *dp)
     return code;
 }
 
-int tables_verified(struct dp *dp)
+int dp_verified(struct dp *dp)
 {
     struct tables_writer *w = dp_tables(dp)->writer;
     int code = w->last ? DP_OK : DP_ENOENT;

@@ -344,16 +344,6 @@ int dp_apply(struct dp *dp, const uint8_t *change_set, size_t len, struct dp_cha
     return tables_apply(dp, change_set, len, error ? error : &ignored);
 }
 
-int dp_rollback(struct dp *dp)
-{
-    return tables_rollback(dp);
-}
-
-int dp_verified(struct dp *dp)
-{
-    return tables_verified(dp);
-}
-
 uint64_t dp_generation(const struct dp *dp)
 {
     return dp_tables(dp)->generation;

@@ -150,9 +150,6 @@ struct tables *tables_create(const uint64_t secret[2], size_t budget);
 void tables_destroy(struct tables *tables);
 /* The body of dp_apply(): decodes, checks, applies all or nothing. May swap dp->tables. */
 int tables_apply(struct dp *dp, const uint8_t *change_set, size_t len, struct dp_change_error *error);
-/* dp_rollback(), dp_verified(). */
-int tables_rollback(struct dp *dp);
-int tables_verified(struct dp *dp);
 /* Control thread: the underlay got a device with this MAC. It becomes the source of every next hop's header, present and future. */
 void tables_underlay(struct dp *dp, const uint8_t *mac);
 /* Index of a subnet, INDEX_NONE: there is none. Reader. */

@@ -105,7 +105,7 @@ void from_provider(struct worker *worker, struct port *in, struct batch *batch)
 
 static struct tables hub_tables;
 
-struct tables *tables_create(const uint64_t secret[2]) { (void)secret; return &hub_tables; }
+struct tables *tables_create(const uint64_t secret[2], size_t budget) { (void)secret, (void)budget; return &hub_tables; }
 void tables_destroy(struct tables *tables) { (void)tables; }
 void tables_underlay(struct dp *dp, const uint8_t *mac) { (void)dp, (void)mac; }
 int tables_apply(struct dp *dp, const uint8_t *set, size_t len, struct dp_change_error *error) { (void)dp, (void)set, (void)len, (void)error; return DP_OK; }
