@@ -1,8 +1,8 @@
 /*
- * changes.c: a change set from its bytes to the tables, whole or not at all. Rows are applied in the order they stand: in place, or
- * to copies of the maps when there are many. One that is refused is put back by its inverse, and one that was kept may be later.
- * Either way dp->tables is swapped once, at the end; what nothing refers to any more is freed when every worker has been
- * quiescent.
+ * changes.c: a change set from its bytes to the tables, whole or not at all. Rows are applied in the order
+ * they stand: in place, or to copies of the maps when there are many. One that is refused is put back by
+ * its inverse, and one that was kept may be later. Either way dp->tables is swapped once, at the end; what
+ * nothing refers to any more is freed when every worker has been quiescent.
  */
 #include "changes.h"
 #include <stdarg.h>
@@ -25,23 +25,22 @@ struct row_kind {
 };
 
 static const struct row_kind kinds[] = {
-    [DP_ROW_PA] = {"PA", pa_put, pa_del, IN(TABLE_PAS4) | IN(TABLE_PAS6),
-                   IN(NEXT_HOPS) | IN(REWRITES), NULL},
-    [DP_ROW_PROVIDER_ROUTE] = {"provider route", provider_route_put,
-                               provider_route_del, IN(TABLE_ROUTES4) | IN(TABLE_ROUTES6), IN(VIAS), NULL},
-    [DP_ROW_SUBNET] = {"subnet", subnet_put, subnet_del,
-                       IN(TABLE_SUBNETS) | IN(TABLE_RECORDS6), IN(SUBNETS), NULL},
+    [DP_ROW_PA] = {"PA", pa_put, pa_del, IN(TABLE_PAS4) | IN(TABLE_PAS6), IN(NEXT_HOPS) | IN(REWRITES), NULL},
+    [DP_ROW_PROVIDER_ROUTE] = {"provider route", provider_route_put, provider_route_del,
+                               IN(TABLE_ROUTES4) | IN(TABLE_ROUTES6), IN(VIAS), NULL},
+    [DP_ROW_SUBNET] = {"subnet", subnet_put, subnet_del, IN(TABLE_SUBNETS) | IN(TABLE_RECORDS6), IN(SUBNETS),
+                       NULL},
     [DP_ROW_PREFIX] = {"prefix", prefix_put, prefix_del,
-                       IN(TABLE_PREFIXES) | IN(TABLE_ROUTES4) | IN(TABLE_ROUTES6) | IN(TABLE_RECORDS4) | IN(TABLE_RECORDS6),
+                       IN(TABLE_PREFIXES) | IN(TABLE_ROUTES4) | IN(TABLE_ROUTES6) | IN(TABLE_RECORDS4) |
+                           IN(TABLE_RECORDS6),
                        IN(PREFIXES), NULL},
     [DP_ROW_PORT] = {"port", port_put, port_del, 0, 0, NULL},
     [DP_ROW_SOURCE] = {"source", source_put, source_del, 0, 0, NULL},
-    [DP_ROW_RECORD] = {"record", record_put, record_del,
-                       IN(TABLE_RECORDS4) | IN(TABLE_RECORDS6), IN(NEXT_HOPS) | IN(REWRITES), record_prefetch},
-    [DP_ROW_ROUTE] = {"route", route_put, route_del, IN(TABLE_ROUTES4) | IN(TABLE_ROUTES6),
-                      IN(VIAS), NULL},
+    [DP_ROW_RECORD] = {"record", record_put, record_del, IN(TABLE_RECORDS4) | IN(TABLE_RECORDS6),
+                       IN(NEXT_HOPS) | IN(REWRITES), record_prefetch},
+    [DP_ROW_ROUTE] = {"route", route_put, route_del, IN(TABLE_ROUTES4) | IN(TABLE_ROUTES6), IN(VIAS), NULL},
 };
-/* ---- telling what is wrong ------------------------------------------------------------------------------------- */
+/* ---- telling what is wrong ----------------------------------------------------------------------------- */
 
 int change_tell(struct dp_change_error *error, uint32_t section, uint32_t row, int code, const char *text)
 {
@@ -91,7 +90,7 @@ bool change_room(void *list, uint32_t n, uint32_t *capacity, size_t size)
     return true;
 }
 
-/* ---- entries: the one place where maps change and counts follow --------------------------------------------------- */
+/* ---- entries: the one place where maps change and counts follow ---------------------------------------- */
 
 struct map **change_map_at(struct tables *t, enum table table)
 {
@@ -109,7 +108,8 @@ struct map **change_map_at(struct tables *t, enum table table)
 
 unsigned change_words(enum table table)
 {
-    bool wide = table == TABLE_RECORDS6 || table == TABLE_PAS6 || table == TABLE_ROUTES6 || table == TABLE_PREFIXES;
+    bool wide =
+        table == TABLE_RECORDS6 || table == TABLE_PAS6 || table == TABLE_ROUTES6 || table == TABLE_PREFIXES;
     return wide ? 3 : 1;
 }
 
@@ -146,7 +146,7 @@ void change_way_ref(struct change *change, uint32_t index, int n)
         change_drop(change, NEXT_HOPS, index);
 }
 
-static void account_rewrite(struct change *change, uint32_t index, int n)
+static void change_account_rewrite(struct change *change, uint32_t index, int n)
 {
     struct bond *bond = change_bond(change->writer, index);
     if (bond->refs == 0)
@@ -158,7 +158,8 @@ static void account_rewrite(struct change *change, uint32_t index, int n)
     }
 }
 
-static void account_record(struct change *change, enum table table, const uint64_t *key, uint32_t act, int n)
+static void change_account_record(struct change *change, enum table table, const uint64_t *key, uint32_t act,
+                                  int n)
 {
     if (act_kind(act) == ACT_GATEWAY) {
         change->writer->gateways[table == TABLE_RECORDS6] += (uint64_t)n;
@@ -167,23 +168,24 @@ static void account_record(struct change *change, enum table table, const uint64
     if (act_kind(act) == ACT_NVGRE)
         change_way_ref(change, act_index(act), n);
     else if (act_kind(act) == ACT_REWRITE)
-        account_rewrite(change, act_index(act), n);
+        change_account_rewrite(change, act_index(act), n);
     else
         change->writer->locals[act_index(act)] += (uint32_t)n;
     *change_subnet_refs(change->writer, change_subnet(change, (uint32_t)(key[0] >> 32))) += (uint32_t)n;
 }
 
-static void account_pa(struct change *change, uint32_t act, int n)
+static void change_account_pa(struct change *change, uint32_t act, int n)
 {
     if (act_kind(act) == ACT_PA_REWRITE) {
-        account_rewrite(change, act_index(act), n);
+        change_account_rewrite(change, act_index(act), n);
         return;
     }
     path_link(change, act_index(act), n > 0);
     change_way_ref(change, act_index(act), n);
 }
 
-static void account_route(struct change *change, enum table table, const uint64_t *key, uint32_t act, int n)
+static void change_account_route(struct change *change, enum table table, const uint64_t *key, uint32_t act,
+                                 int n)
 {
     struct tables_writer *w = change->writer;
     bool ip4 = table == TABLE_ROUTES4;
@@ -203,19 +205,19 @@ static void account_route(struct change *change, enum table table, const uint64_
         atomic_fetch_or(&lengths->len6[len / 64], 1ull << len % 64);
 }
 
-static bool is_records(enum table table) { return table == TABLE_RECORDS4 || table == TABLE_RECORDS6; }
-static bool is_routes(enum table table) { return table == TABLE_ROUTES4 || table == TABLE_ROUTES6; }
+static bool change_is_records(enum table table) { return table == TABLE_RECORDS4 || table == TABLE_RECORDS6; }
+static bool change_is_routes(enum table table) { return table == TABLE_ROUTES4 || table == TABLE_ROUTES6; }
 
-static void account(struct change *change, enum table table, const uint64_t *key, uint32_t act, int n)
+static void change_account(struct change *change, enum table table, const uint64_t *key, uint32_t act, int n)
 {
     if (act == 0)
         return;
-    if (is_records(table))
-        account_record(change, table, key, act, n);
+    if (change_is_records(table))
+        change_account_record(change, table, key, act, n);
     else if (table == TABLE_PAS4 || table == TABLE_PAS6)
-        account_pa(change, act, n);
-    else if (is_routes(table))
-        account_route(change, table, key, act, n);
+        change_account_pa(change, act, n);
+    else if (change_is_routes(table))
+        change_account_route(change, table, key, act, n);
     else if (n < 0)
         change_drop(change, table == TABLE_SUBNETS ? SUBNETS : PREFIXES, act_index(act));
     if (table == TABLE_SUBNETS)
@@ -232,15 +234,15 @@ void change_entry(struct change *change, enum table table, const uint64_t *key, 
     else
         map_del(map, key, &old);
     if (value)
-        account(change, table, key, value->act, 1);
-    account(change, table, key, old.act, -1);
+        change_account(change, table, key, value->act, 1);
+    change_account(change, table, key, old.act, -1);
     if (out)
         *out = old;
 }
 
-/* ---- the end ------------------------------------------------------------------------------------------------------ */
+/* ---- the end ------------------------------------------------------------------------------------------- */
 
-static void release_ways(struct change *change)
+static void change_release_ways(struct change *change)
 {
     const struct object_list *dropped = &change->writer->objects[NEXT_HOPS].dropped;
     for (uint32_t i = 0; i < dropped->n; i++) {
@@ -267,8 +269,11 @@ static const size_t route_family[ROW_KINDS] = {
     [DP_ROW_ROUTE] = offsetof(struct dp_row_route, family),
 };
 
-/* A length without a route may be asked for in vain, so it goes after the last reader that could know such a route. */
-static void settle_lengths(struct change *change)
+/*
+ * A length without a route may be asked for in vain, so it goes after the last reader that could know
+ * such a route.
+ */
+static void change_settle_lengths(struct change *change)
 {
     size_t at = change->inverse_at;
     for (struct inverse *back; (back = change_inverse(change, &at));) {
@@ -287,10 +292,10 @@ static void settle_lengths(struct change *change)
 }
 
 /* Every worker has been quiescent since. */
-static void settle(struct change *change)
+static void change_settle(struct change *change)
 {
     struct tables_writer *w = change->writer;
-    settle_lengths(change);
+    change_settle_lengths(change);
     for (uint32_t i = 0; i < OBJECTS; i++)
         objects_settle(&w->objects[i]);
     for (enum table table = 0; table < TABLE_COUNT; table++)
@@ -298,7 +303,7 @@ static void settle(struct change *change)
     map_free_retired(map_retired(w->hosts));
 }
 
-static void free_tables(struct tables *t, bool maps)
+static void change_free_tables(struct tables *t, bool maps)
 {
     for (enum table table = 0; maps && table < TABLE_PREFIXES; table++)
         map_destroy(change_map(t, table));
@@ -316,33 +321,33 @@ static void change_publish(struct change *change, uint64_t generation)
     if (change->own_pas)
         path_headers(dp, change->writer, next);
     atomic_store(&dp->tables, next);
-    release_ways(change);
+    change_release_ways(change);
     qsbr_wait(dp);
     policy_settle(change, old);
-    settle(change);
-    free_tables(old, change->beside);
+    change_settle(change);
+    change_free_tables(old, change->beside);
 }
 
-/* ---- applying ---------------------------------------------------------------------------------------------------- */
+/* ---- applying ------------------------------------------------------------------------------------------ */
 
-static uint64_t entries(const struct map *map)
+static uint64_t change_entries(const struct map *map)
 {
     struct map_stats stats;
     map_stats(map, &stats);
     return stats.entries;
 }
 
-static bool is_large(const struct tables *t, const struct outline *outline)
+static bool change_is_large(const struct tables *t, const struct outline *outline)
 {
-    uint64_t share = (entries(t->records4) + entries(t->records6)) / BESIDE_SHARE;
+    uint64_t share = (change_entries(t->records4) + change_entries(t->records6)) / BESIDE_SHARE;
     return outline->rows > (share > BESIDE_MIN ? share : BESIDE_MIN);
 }
 
-static bool copy_maps(struct tables *to, struct tables *from, const uint64_t records[2])
+static bool change_copy_maps(struct tables *to, struct tables *from, const uint64_t records[2])
 {
     bool whole = true;
     for (enum table table = 0; table < TABLE_PREFIXES; table++) {
-        uint64_t expected = is_records(table) ? records[table == TABLE_RECORDS6] : 0;
+        uint64_t expected = change_is_records(table) ? records[table == TABLE_RECORDS6] : 0;
         *change_map_at(to, table) = map_clone(change_map(from, table), expected);
         whole &= change_map(to, table) != NULL;
     }
@@ -356,8 +361,8 @@ static int change_begin(struct change *change, const uint64_t records[2])
     if (!next)
         return DP_ENOMEM;
     memcpy(next, now, sizeof *next);
-    if (change->beside && !copy_maps(next, now, records)) {
-        free_tables(next, true);
+    if (change->beside && !change_copy_maps(next, now, records)) {
+        change_free_tables(next, true);
         return DP_ENOMEM;
     }
     change->next = next;
@@ -366,11 +371,11 @@ static int change_begin(struct change *change, const uint64_t records[2])
 }
 
 /*
- * Records are many and lie anywhere. Fetching goes ahead of applying by groups, each in loops so tight that the misses of several rows
- * overlap: the rows, their buckets, what these lead to.
+ * Records are many and lie anywhere. Fetching goes ahead of applying by groups, each in loops so tight that
+ * the misses of several rows overlap: the rows, their buckets, what these lead to.
  */
-static void prefetch(const struct change *change, const struct row_kind *kind, const uint8_t *rows, size_t size,
-                     uint32_t left)
+static void change_prefetch(const struct change *change, const struct row_kind *kind, const uint8_t *rows,
+                            size_t size, uint32_t left)
 {
     const size_t group = GROUP * size;
     if (left < 4 * GROUP)
@@ -396,7 +401,7 @@ static int change_make_room(struct change *change, const struct row_kind *kind)
 }
 
 /* Writes the row's inverse down, in front of those of earlier rows. */
-static void inverse_of(struct change *change, uint16_t number, const uint8_t *row)
+static void change_write_inverse(struct change *change, uint16_t number, const uint8_t *row)
 {
     const size_t size = row_sizes[number];
     struct inverse *back = (struct inverse *)(change->inverse + change->inverse_at - size - sizeof *back);
@@ -415,14 +420,14 @@ static int change_apply_row(struct change *change, uint16_t number, row_fn *appl
     int code = change_make_room(change, &kinds[number]);
     if (code)
         return code;
-    inverse_of(change, number, row);
+    change_write_inverse(change, number, row);
     code = apply(change, row);
     if (code == DP_OK)
         change->inverse_at = (size_t)((uint8_t *)change->back - change->inverse);
     return code;
 }
 
-static int apply_section(struct change *change, const struct dp_section *section)
+static int change_apply_section(struct change *change, const struct dp_section *section)
 {
     const struct row_kind *kind = &kinds[section->kind];
     const uint8_t *rows = (const uint8_t *)(section + 1);
@@ -431,7 +436,7 @@ static int apply_section(struct change *change, const struct dp_section *section
     for (change->row = 0; change->row < section->count; change->row++) {
         const uint8_t *row = rows + change->row * row_sizes[section->kind];
         if (kind->prefetch && change->row % GROUP == 0)
-            prefetch(change, kind, row, row_sizes[section->kind], section->count - change->row);
+            change_prefetch(change, kind, row, row_sizes[section->kind], section->count - change->row);
         int code = change_apply_row(change, section->kind, apply, row);
         if (code)
             return code;
@@ -439,12 +444,12 @@ static int apply_section(struct change *change, const struct dp_section *section
     return DP_OK;
 }
 
-static int apply_rows(struct change *change, const struct dp_change_header *header)
+static int change_apply_rows(struct change *change, const struct dp_change_header *header)
 {
     const struct dp_section *section = (const struct dp_section *)(header + 1);
     int code = DP_OK;
     for (change->section = 0; change->section < header->sections; change->section++) {
-        if ((code = apply_section(change, section)))
+        if ((code = change_apply_section(change, section)))
             break;
         section = change_next_section(section);
     }
@@ -458,8 +463,9 @@ static int change_finish(struct change *change)
 }
 
 /*
- * Puts back what the inverse says, the last row first. A PA that has moved goes before all others: records went after it, and
- * must not come back before it. A record amid two moves may then find the wrong one, see record_put().
+ * Puts back what the inverse says, the last row first. A PA that has moved goes before all others: records
+ * went after it, and must not come back before it. A record amid two moves may then find the wrong one, see
+ * record_put().
  */
 static int change_restore(struct change *change)
 {
@@ -504,7 +510,7 @@ static struct change *change_new(struct dp *dp, const struct outline *outline, s
     change->row_name = "change set";
     change->generation = dp_tables(dp)->generation;
     change->writer->changes++;
-    change->beside = outline->header->flags & DP_CHANGE_ATOMIC || is_large(dp_tables(dp), outline);
+    change->beside = outline->header->flags & DP_CHANGE_ATOMIC || change_is_large(dp_tables(dp), outline);
     change->inverse_at = change->inverse_size = outline->inverse;
     if (mem_take(&change->writer->budget, outline->inverse)) {
         free(change);
@@ -528,7 +534,7 @@ int tables_apply(struct dp *dp, const uint8_t *change_set, size_t len, struct dp
     struct change *change = change_new(dp, &outline, error);
     if (!change)
         return change_tell(error, 0, 0, DP_ENOMEM, "change set: out of memory");
-    code = apply_rows(change, outline.header);
+    code = change_apply_rows(change, outline.header);
     if (code == DP_OK)
         code = change_finish(change);
     if (code == DP_OK) {
@@ -537,7 +543,8 @@ int tables_apply(struct dp *dp, const uint8_t *change_set, size_t len, struct dp
         return DP_OK;
     }
     if (change_restore(change))
-        code = change_tell(error, change->section, change->row, DP_ENOMEM, "it can't be taken back: tables are incomplete");
+        code = change_tell(error, change->section, change->row, DP_ENOMEM,
+                           "it can't be taken back: tables are incomplete");
     change_publish(change, change->generation);
     change_free(change);
     return code;

@@ -1,15 +1,15 @@
 /*
- * changes.h: a change set at work, between changes.c (decode, apply, keep or put back), its rows (rows.c, records.c,
- * paths.c, policies.c) and the state that only the writer needs.
+ * changes.h: a change set at work, between changes.c (decode, apply, keep or put back), its rows (rows.c,
+ * records.c, paths.c, policies.c) and the state that only the writer needs.
  *
- * Before a row is applied, the row that was there is written down, in export.c's form: that is the inverse. A change set
- * that is refused, or rolled back later, is put back by the same row functions, the last row first. For this to come to an
- * end whatever happens:
- * - A row function checks first, then asks for memory, then writes; behind its first write nothing fails. A row that was
- *   refused has written nothing.
- * - Nothing needs more on the way back than it did on the way there: maps and drafts don't shrink, and for each object
- *   that is given up another one is kept free (objects_ready).
- * All counts are derived from map entries in one place, the accounting of change_entry().
+ * Before a row is applied, the row that was there is written down, in export.c's form: that is the inverse.
+ * A change set that is refused, or rolled back later, is put back by the same row functions, the last row
+ * first. For this to come to an end whatever happens:
+ * - A row function checks first, then asks for memory, then writes; behind its first write nothing fails. A
+ *   row that was refused has written nothing.
+ * - Nothing needs more on the way back than it did on the way there: maps and drafts don't shrink, and for
+ *   each object that is given up another one is kept free (objects_ready). All counts are derived from map
+ *   entries in one place, the accounting of change_entry().
  */
 #ifndef CHANGES_H
 #define CHANGES_H
@@ -29,9 +29,12 @@ enum table {
     TABLE_COUNT,
 };
 
-/* The writer's side of a next hop: it stands for a shared PA, or for a rewrite PA that goes another way than its host's. */
+/*
+ * The writer's side of a next hop: it stands for a shared PA, or for a rewrite PA that goes another way
+ * than its host's.
+ */
 struct way {
-    uint32_t refs;                  /* the PA's own entry and the records that use it; 0: no next hop is here */
+    uint32_t refs;                  /* the PA's own entry and records that use it; 0: no next hop is here */
     uint32_t behind;                /* next shared PA of the same host, in order; INDEX_NONE: last */
     uint64_t order;                 /* shared PAs of a host stand in the order in which they were put */
     uint32_t moved;                 /* the change set that moved it: see tables_writer.changes */
@@ -46,11 +49,14 @@ struct bond {
     uint32_t moved;
 };
 
-/* What hangs on a host: shared PAs in order, rewrites in no order. INDEX_NONE: none. An entry that was made stays. */
+/*
+ * What hangs on a host: shared PAs in order, rewrites in no order. INDEX_NONE: none. An entry that was
+ * made stays.
+ */
 struct host {
     uint32_t first_way, first_rewrite, next_touched;
     bool made;
-    bool touched;                   /* its shared PAs or the routes to its PAs changed: path_finish() looks at it */
+    bool touched;                   /* its shared PAs or routes to its PAs changed: see path_finish() */
 };
 
 struct prefix { uint8_t gateway[16]; uint32_t vsid; };
@@ -64,11 +70,11 @@ struct draft {
 };
 
 struct tables_writer {
-    struct objects objects[OBJECTS];    /* by enum object; sides: struct way, struct bond, uint32_t: entries in the subnet */
+    struct objects objects[OBJECTS];    /* sides: struct way, struct bond, uint32_t: entries in the subnet */
     struct map *prefix_map;         /* key_prefix() -> ACT_ONLINK, index: prefix */
     struct map *hosts;              /* host + 1 -> index + 1: host */
     struct mem lengths;
-    uint32_t *route_counts[RDIDS];  /* by prefix length: IPv4 0..32, then IPv6 0..128; NULL: rdid never used */
+    uint32_t *route_counts[RDIDS];  /* by prefix length: IPv4 0..32, IPv6 0..128; NULL: rdid never used */
     struct draft *drafts[DP_MAX_PORTS];
     uint32_t locals[DP_MAX_PORTS];  /* records of each local port */
     uint64_t gateways[2], provider_routes;
@@ -76,10 +82,10 @@ struct tables_writer {
     uint64_t order;
     uint32_t changes;               /* number of the change set at work */
     uint32_t touched;               /* list of hosts, INDEX_NONE ends it */
-    uint64_t visited;               /* next hops and rewrites that path_finish() looked at: what a change cost */
-    bool own_shared[2];             /* this host had a shared PA, by family, when rewrites were last looked at */
+    uint64_t visited;               /* rewrites that path_finish() looked at: what changes cost */
+    bool own_shared[2];             /* by family: this host had a shared PA when rewrites were looked at */
     uint8_t underlay_mac[6];
-    uint64_t sums[TABLE_COUNT][2][MAP_SLICES];  /* of the digest: a map's rows, by slice; [1]: of provider routes */
+    uint64_t sums[TABLE_COUNT][2][MAP_SLICES];  /* of the digest, by slice; [1]: of provider routes */
     struct change *last;            /* the last change set, while it may be rolled back */
 };
 
@@ -94,7 +100,10 @@ struct outline {
     uint64_t records[2];            /* to put, by family; estimated */
 };
 
-/* The row that was there, or DEL and the key: followed by the row's bytes. What bytes a PA leaves free hold more: paths.c. */
+/*
+ * The row that was there, or DEL and the key: followed by the row's bytes. What bytes a PA leaves free
+ * hold more: paths.c.
+ */
 struct inverse {
     uint16_t kind;
     uint8_t op;                     /* enum dp_op, 0: nothing to be done */
@@ -123,9 +132,15 @@ struct change {
     struct dp_change_error *error;
 };
 
-static inline enum table records_of(unsigned family) { return family == DP_IPV4 ? TABLE_RECORDS4 : TABLE_RECORDS6; }
+static inline enum table records_of(unsigned family)
+{
+    return family == DP_IPV4 ? TABLE_RECORDS4 : TABLE_RECORDS6;
+}
 static inline enum table pas_of(unsigned family) { return family == DP_IPV4 ? TABLE_PAS4 : TABLE_PAS6; }
-static inline enum table routes_of(unsigned family) { return family == DP_IPV4 ? TABLE_ROUTES4 : TABLE_ROUTES6; }
+static inline enum table routes_of(unsigned family)
+{
+    return family == DP_IPV4 ? TABLE_ROUTES4 : TABLE_ROUTES6;
+}
 
 /* ---- decode.c */
 
@@ -133,12 +148,16 @@ static inline enum table routes_of(unsigned family) { return family == DP_IPV4 ?
 int change_decode(struct outline *outline, const uint8_t *bytes, size_t len, struct dp_change_error *error);
 static inline const struct dp_section *change_next_section(const struct dp_section *section)
 {
-    return (const struct dp_section *)((const uint8_t *)(section + 1) + section->count * row_sizes[section->kind]);
+    return (const struct dp_section *)((const uint8_t *)(section + 1) +
+                                       section->count * row_sizes[section->kind]);
 }
 
 /* ---- changes.c */
 
-/* Puts (value) or deletes (NULL) an entry and accounts for it. *old, unless NULL: what was there, act 0 if nothing. */
+/*
+ * Puts (value) or deletes (NULL) an entry and accounts for it. *old, unless NULL: what was there, act 0
+ * if nothing.
+ */
 void change_entry(struct change *change, enum table table, const uint64_t *key, const struct map_value *value,
                   struct map_value *old);
 struct map **change_map_at(struct tables *tables, enum table table);
@@ -148,7 +167,8 @@ static inline struct map *change_map(const struct tables *tables, enum table tab
 }
 /* Words of its keys. */
 unsigned change_words(enum table table);
-static inline bool change_get(const struct change *change, enum table table, const uint64_t *key, struct map_value *value)
+static inline bool change_get(const struct change *change, enum table table, const uint64_t *key,
+                              struct map_value *value)
 {
     return map_get(change_map(change->next, table), key, value);
 }
@@ -161,7 +181,8 @@ int change_ready(struct change *change, enum object object);
 /* An object that change_ready() has made sure of. */
 uint32_t change_make(struct change *change, enum object object);
 /* Tells what is wrong with the row; returns code. */
-int change_fail(struct change *change, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int change_fail(struct change *change, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 int change_no_memory(struct change *change, int code);
 int change_tell(struct dp_change_error *error, uint32_t section, uint32_t row, int code, const char *text);
 /* Makes room for n + 1 elements of a list that doubles. False: out of memory. */
@@ -177,9 +198,18 @@ static inline void *change_side(const struct tables_writer *w, enum object objec
 {
     return w->objects[object].sides.base + i * w->objects[object].side_size;
 }
-static inline struct way *change_way(const struct tables_writer *w, uint32_t i) { return change_side(w, NEXT_HOPS, i); }
-static inline struct bond *change_bond(const struct tables_writer *w, uint32_t i) { return change_side(w, REWRITES, i); }
-static inline uint32_t *change_subnet_refs(const struct tables_writer *w, uint32_t i) { return change_side(w, SUBNETS, i); }
+static inline struct way *change_way(const struct tables_writer *w, uint32_t i)
+{
+    return change_side(w, NEXT_HOPS, i);
+}
+static inline struct bond *change_bond(const struct tables_writer *w, uint32_t i)
+{
+    return change_side(w, REWRITES, i);
+}
+static inline uint32_t *change_subnet_refs(const struct tables_writer *w, uint32_t i)
+{
+    return change_side(w, SUBNETS, i);
+}
 static inline struct prefix *change_prefix(const struct tables_writer *w, uint32_t i)
 {
     return (struct prefix *)w->objects[PREFIXES].objects.base + i;
@@ -212,8 +242,8 @@ void record_prefetch(const struct change *change, const void *rows, uint32_t n, 
 /* The PA's entry. */
 bool path_find(const struct change *change, unsigned family, const uint8_t *pa, struct map_value *value);
 /*
- * Like the PA's rewrite `from`, but standing for the CA in *like (vsid 0: for none), by the ways there are now. Its index; no
- * entry refers to it yet, which path_bind() changes. With a CA it may fail.
+ * Like the PA's rewrite `from`, but standing for the CA in *like (vsid 0: for none), by the ways there are
+ * now. Its index; no entry refers to it yet, which path_bind() changes. With a CA it may fail.
  */
 int path_rebind(struct change *change, uint32_t from, const struct rewrite *like, uint32_t *index);
 void path_bind(struct change *change, uint32_t index);
@@ -221,7 +251,10 @@ void path_bind(struct change *change, uint32_t index);
 void path_unbind(struct change *change, uint32_t index);
 /* A shared PA joins its host's, or leaves. */
 void path_link(struct change *change, uint32_t index, bool in);
-/* A rewrite is referred to first, or no longer: its host's chain and the way that only it uses, if there is one. */
+/*
+ * A rewrite is referred to first, or no longer: its host's chain and the way that only it uses, if there
+ * is one.
+ */
 void path_join(struct change *change, uint32_t index, bool in);
 /* The shared PA's order, which its inverse has to give it back. */
 void path_remember(const struct change *change, struct inverse *back);
@@ -237,8 +270,8 @@ struct draft *policy_draft(const struct change *change, uint32_t port);
 /* What changing the port's draft by a source may need, and putting that back. 0, or the error is told. */
 int policy_ready(struct change *change, uint32_t port);
 /* The own CA (extra false) or allowed prefix (extra true), NULL: there is none. */
-struct port_source *policy_source_of(const struct draft *draft, unsigned family, const uint8_t *ca, unsigned prefix_len,
-                                     bool extra);
+struct port_source *policy_source_of(const struct draft *draft, unsigned family, const uint8_t *ca,
+                                     unsigned prefix_len, bool extra);
 /* In place of the same source, if it is there; behind policy_ready(). */
 void policy_add(struct change *change, uint32_t port, const struct port_source *source);
 void policy_remove(struct change *change, uint32_t port, const struct port_source *source);
@@ -253,11 +286,11 @@ const struct port_source *policy_own(const struct port_policy *policy, unsigned 
 /* ---- export.c: rows out of the tables, in the canonical form of dp_api.h */
 
 /*
- * The row of the same key, or false, from `tables` or, within a change set, from the writer's drafts; act: its entry's. Any
- * bytes are a key.
+ * The row of the same key, or false, from `tables` or, within a change set, from the writer's drafts; act:
+ * its entry's. Any bytes are a key.
  */
-bool export_row(const struct dp *dp, const struct tables *tables, bool drafts, uint16_t kind, const void *key, void *row,
-                uint32_t *act);
+bool export_row(const struct dp *dp, const struct tables *tables, bool drafts, uint16_t kind, const void *key,
+                void *row, uint32_t *act);
 
 /* What tells rows of a kind apart, as a hash. */
 uint64_t export_key_hash(const struct dp *dp, uint16_t kind, const void *row);

@@ -4,15 +4,22 @@
 enum { SAMPLES = 1024 };
 
 const size_t row_sizes[ROW_KINDS] = {
-    [DP_ROW_PA] = sizeof(struct dp_row_pa),         [DP_ROW_PROVIDER_ROUTE] = sizeof(struct dp_row_provider_route),
-    [DP_ROW_SUBNET] = sizeof(struct dp_row_subnet), [DP_ROW_PREFIX] = sizeof(struct dp_row_prefix),
-    [DP_ROW_PORT] = sizeof(struct dp_row_port),     [DP_ROW_SOURCE] = sizeof(struct dp_row_source),
-    [DP_ROW_RECORD] = sizeof(struct dp_row_record), [DP_ROW_ROUTE] = sizeof(struct dp_row_route),
+    [DP_ROW_PA] = sizeof(struct dp_row_pa),
+    [DP_ROW_PROVIDER_ROUTE] = sizeof(struct dp_row_provider_route),
+    [DP_ROW_SUBNET] = sizeof(struct dp_row_subnet),
+    [DP_ROW_PREFIX] = sizeof(struct dp_row_prefix),
+    [DP_ROW_PORT] = sizeof(struct dp_row_port),
+    [DP_ROW_SOURCE] = sizeof(struct dp_row_source),
+    [DP_ROW_RECORD] = sizeof(struct dp_row_record),
+    [DP_ROW_ROUTE] = sizeof(struct dp_row_route),
 };
-_Static_assert(sizeof(struct dp_change_header) == 24 && sizeof(struct dp_section) == 8, "rows are 8-byte aligned");
-_Static_assert(sizeof(struct dp_row_pa) == 32 && sizeof(struct dp_row_provider_route) == 40 && sizeof(struct dp_row_subnet) == 8 &&
-               sizeof(struct dp_row_prefix) == 40 && sizeof(struct dp_row_port) == 16 && sizeof(struct dp_row_source) == 24 &&
-               sizeof(struct dp_row_record) == 64 && sizeof(struct dp_row_route) == 48, "rows without holes");
+_Static_assert(sizeof(struct dp_change_header) == 24 && sizeof(struct dp_section) == 8,
+               "rows are 8-byte aligned");
+_Static_assert(sizeof(struct dp_row_pa) == 32 && sizeof(struct dp_row_provider_route) == 40 &&
+                   sizeof(struct dp_row_subnet) == 8 && sizeof(struct dp_row_prefix) == 40 &&
+                   sizeof(struct dp_row_port) == 16 && sizeof(struct dp_row_source) == 24 &&
+                   sizeof(struct dp_row_record) == 64 && sizeof(struct dp_row_route) == 48,
+               "rows without holes");
 
 /* Of a section's records, how many are IPv6: from a sample. */
 static void decode_records(struct outline *outline, const struct dp_row_record *rows, uint32_t count)
@@ -36,7 +43,8 @@ static int decode_section(struct outline *outline, const uint8_t *at, size_t lef
         return change_tell(error, index, 0, DP_EFORMAT, "op is neither put nor delete");
     *len = sizeof *section + section->count * row_sizes[section->kind];
     if (left < *len)
-        return change_tell(error, index, 0, DP_EFORMAT, "the change set ends before the last row of this section");
+        return change_tell(error, index, 0, DP_EFORMAT,
+                           "the change set ends before the last row of this section");
     outline->rows += section->count;
     outline->inverse += section->count * (sizeof(struct inverse) + row_sizes[section->kind]);
     if (section->kind == DP_ROW_RECORD && section->op == DP_PUT && section->count)
@@ -65,5 +73,6 @@ int change_decode(struct outline *outline, const uint8_t *bytes, size_t len,
             return code;
         at += section_len;
     }
-    return at == len ? DP_OK : change_tell(error, header->sections, 0, DP_EFORMAT, "bytes behind the last section");
+    return at == len ? DP_OK
+                     : change_tell(error, header->sections, 0, DP_EFORMAT, "bytes behind the last section");
 }

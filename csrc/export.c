@@ -1,6 +1,6 @@
 /*
- * export.c: rows and their digest, out of what packets are forwarded by; and, for the inverse of a change set, out of what
- * the writer has. Control thread; nothing here writes to a table.
+ * export.c: rows and their digest, out of what packets are forwarded by; and, for the inverse of a change
+ * set, out of what the writer has. Control thread; nothing here writes to a table.
  */
 #include "changes.h"
 #include "forward.h"
@@ -37,7 +37,7 @@ union export_row_of {
     struct dp_row_route route;
 };
 
-/* ---- one row: of a map's entry; false: that is none of the kind ------------------------------------------------- */
+/* ---- one row: of a map's entry; false: that is none of the kind ---------------------------------------- */
 
 /* The address at the end of a key; of IPv4 the rest stays 0. */
 static uint8_t export_address(enum table table, const uint64_t *key, uint8_t *address)
@@ -47,7 +47,8 @@ static uint8_t export_address(enum table table, const uint64_t *key, uint8_t *ad
     return ip4 ? DP_IPV4 : DP_IPV6;
 }
 
-static bool export_pa(const struct export *e, const uint64_t *key, const struct map_value *value, union export_row_of *row)
+static bool export_pa(const struct export *e, const uint64_t *key, const struct map_value *value,
+                      union export_row_of *row)
 {
     const uint32_t index = act_index(value->act);
     bool rewrite = act_kind(value->act) == ACT_PA_REWRITE;
@@ -69,7 +70,8 @@ static bool export_provider_route(const struct export *e, const uint64_t *key, c
 }
 
 /* A prefix on link is none. */
-static bool export_route(const struct export *e, const uint64_t *key, const struct map_value *value, union export_row_of *row)
+static bool export_route(const struct export *e, const uint64_t *key, const struct map_value *value,
+                         union export_row_of *row)
 {
     bool ip4 = e->table == TABLE_ROUTES4;
     row->route.rdid = key_route_rdid(key, ip4);
@@ -82,13 +84,15 @@ static bool export_route(const struct export *e, const uint64_t *key, const stru
     return true;
 }
 
-static bool export_subnet(const struct export *e, const uint64_t *key, const struct map_value *value, union export_row_of *row)
+static bool export_subnet(const struct export *e, const uint64_t *key, const struct map_value *value,
+                          union export_row_of *row)
 {
     row->subnet = (struct dp_row_subnet){(uint32_t)key[0], e->tables->subnets[act_index(value->act)].rdid};
     return true;
 }
 
-static bool export_prefix(const struct export *e, const uint64_t *key, const struct map_value *value, union export_row_of *row)
+static bool export_prefix(const struct export *e, const uint64_t *key, const struct map_value *value,
+                          union export_row_of *row)
 {
     const struct prefix *prefix = change_prefix(e->tables->writer, act_index(value->act));
     row->prefix.vsid = prefix->vsid;
@@ -100,7 +104,8 @@ static bool export_prefix(const struct export *e, const uint64_t *key, const str
 }
 
 /* The port's own CA; NULL: it is not. */
-static const struct port_source *export_own(const struct export *e, uint32_t port, unsigned family, const uint8_t *ca)
+static const struct port_source *export_own(const struct export *e, uint32_t port, unsigned family,
+                                            const uint8_t *ca)
 {
     const struct draft *draft = e->tables->writer->drafts[port];
     if (e->drafts)
@@ -108,7 +113,8 @@ static const struct port_source *export_own(const struct export *e, uint32_t por
     return policy_own(e->tables->policies[port], family, ca);
 }
 
-static bool export_record(const struct export *e, const uint64_t *key, const struct map_value *value, union export_row_of *out)
+static bool export_record(const struct export *e, const uint64_t *key, const struct map_value *value,
+                          union export_row_of *out)
 {
     struct dp_row_record *row = &out->record;
     const uint32_t index = act_index(value->act);
@@ -160,7 +166,8 @@ static bool export_source(uint32_t port, const struct port_source *source, union
 /* By kind: the maps whose entries are its rows, and what makes one of them. */
 static const struct {
     enum table first, last;
-    bool (*entry)(const struct export *e, const uint64_t *key, const struct map_value *value, union export_row_of *row);
+    bool (*entry)(const struct export *e, const uint64_t *key, const struct map_value *value,
+                  union export_row_of *row);
 } export_kinds[ROW_KINDS] = {
     [DP_ROW_PA] = {TABLE_PAS4, TABLE_PAS6, export_pa},
     [DP_ROW_PROVIDER_ROUTE] = {TABLE_ROUTES4, TABLE_ROUTES6, export_provider_route},
@@ -172,7 +179,7 @@ static const struct {
     [DP_ROW_ROUTE] = {TABLE_ROUTES4, TABLE_ROUTES6, export_route},
 };
 
-/* ---- the row of a key --------------------------------------------------------------------------------------------- */
+/* ---- the row of a key ---------------------------------------------------------------------------------- */
 
 static bool export_find_port(const struct export *e, uint32_t port, union export_row_of *row)
 {
@@ -188,7 +195,8 @@ static bool export_find_port(const struct export *e, uint32_t port, union export
     return true;
 }
 
-static bool export_find_source(const struct export *e, const struct dp_row_source *key, union export_row_of *row)
+static bool export_find_source(const struct export *e, const struct dp_row_source *key,
+                               union export_row_of *row)
 {
     const struct draft *draft = key->port < DP_MAX_PORTS ? e->tables->writer->drafts[key->port] : NULL;
     const struct port_policy *policy = key->port < DP_MAX_PORTS ? e->tables->policies[key->port] : NULL;
@@ -199,7 +207,8 @@ static bool export_find_source(const struct export *e, const struct dp_row_sourc
     }
     for (uint32_t i = 0; policy && i < (uint32_t)policy->n4 + policy->n6; i++) {
         const struct port_source *s = &policy->sources[i];
-        if (s->extra && s->family == key->family && s->prefix_len == key->prefix_len && !memcmp(s->ca, key->prefix, 16))
+        if (s->extra && s->family == key->family && s->prefix_len == key->prefix_len &&
+            !memcmp(s->ca, key->prefix, 16))
             return export_source(key->port, s, row);
     }
     return false;
@@ -218,15 +227,16 @@ static enum table export_key(const struct export *e, const union export_row_of *
         key_record(key, row->record.vsid, row->record.family, row->record.ca);
         return records_of(row->record.family);
     case DP_ROW_PROVIDER_ROUTE:
-        key_route(key, 0, row->provider_route.family, row->provider_route.prefix, row->provider_route.prefix_len);
+        key_route(key, 0, row->provider_route.family, row->provider_route.prefix,
+                  row->provider_route.prefix_len);
         return routes_of(row->provider_route.family);
     case DP_ROW_ROUTE:
         key_route(key, row->route.rdid, row->route.family, row->route.prefix, row->route.prefix_len);
         return routes_of(row->route.family);
     case DP_ROW_PREFIX:
         subnet = tables_subnet(e->tables, row->prefix.vsid);
-        key_prefix(key, subnet == INDEX_NONE ? 0 : e->tables->subnets[subnet].rdid, row->prefix.family, row->prefix.prefix,
-                   row->prefix.prefix_len);
+        key_prefix(key, subnet == INDEX_NONE ? 0 : e->tables->subnets[subnet].rdid, row->prefix.family,
+                   row->prefix.prefix, row->prefix.prefix_len);
         return TABLE_PREFIXES;
     default:
         key[0] = vsid;
@@ -234,7 +244,8 @@ static enum table export_key(const struct export *e, const union export_row_of *
     }
 }
 
-bool export_row(const struct dp *dp, const struct tables *t, bool drafts, uint16_t kind, const void *of, void *out, uint32_t *act)
+bool export_row(const struct dp *dp, const struct tables *t, bool drafts, uint16_t kind, const void *of,
+                void *out, uint32_t *act)
 {
     struct export e = {.tables = t, .self = dp->config.self_host, .kind = kind, .drafts = drafts};
     const union export_row_of *like = of;
@@ -267,7 +278,7 @@ uint64_t export_key_hash(const struct dp *dp, uint16_t kind, const void *row)
     return export_mix(export_mix(export_mix(kind ^ key[0]) ^ key[1]) ^ key[2]);
 }
 
-/* ---- all rows of a kind -------------------------------------------------------------------------------------------- */
+/* ---- all rows of a kind -------------------------------------------------------------------------------- */
 
 static void export_give(struct export *e, const union export_row_of *row)
 {
@@ -313,7 +324,8 @@ static int export_all(const struct dp *dp, struct export *e, uint32_t kind)
     e->kind = (uint16_t)kind;
     e->size = row_sizes[kind];
     e->room /= e->size;
-    for (e->table = export_kinds[kind].first; export_kinds[kind].entry && e->table <= export_kinds[kind].last; e->table++)
+    for (e->table = export_kinds[kind].first; export_kinds[kind].entry && e->table <= export_kinds[kind].last;
+         e->table++)
         map_each(change_map(t, e->table), export_entry, e);
     for (uint32_t port = 0; !export_kinds[kind].entry && port < DP_MAX_PORTS; port++)
         if (t->policies[port])
@@ -328,15 +340,19 @@ int64_t dp_rows_read(const struct dp *dp, uint32_t kind, uint8_t *out, size_t ca
     return code ? code : (int64_t)e.n;
 }
 
-/* ---- the digest, slice by slice ------------------------------------------------------------------------------------ */
+/* ---- the digest, slice by slice ------------------------------------------------------------------------ */
 
-/* A slice that was written since it was looked at is looked at again: so all sums are of now when none is left. */
-static uint64_t digest_slice(const struct dp *dp, enum table table, uint32_t slice)
+/*
+ * A slice that was written since it was looked at is looked at again: so all sums are of now when none is
+ * left.
+ */
+static uint64_t export_digest_slice(const struct dp *dp, enum table table, uint32_t slice)
 {
     struct tables *t = dp_tables(dp);
     uint64_t entries = 1;
     for (uint16_t kind = 1; kind < ROW_KINDS; kind++) {
-        struct export e = {.tables = t, .self = dp->config.self_host, .kind = kind, .table = table, .size = row_sizes[kind]};
+        struct export e = {
+            .tables = t, .self = dp->config.self_host, .kind = kind, .table = table, .size = row_sizes[kind]};
         if (!export_kinds[kind].entry || table < export_kinds[kind].first || table > export_kinds[kind].last)
             continue;
         map_slice_each(change_map(t, table), slice, export_entry, &e);
@@ -364,13 +380,14 @@ int dp_digest_step(struct dp *dp, uint64_t rows, uint64_t *out)
                 continue;
             if (seen >= rows)
                 return 0;
-            seen += digest_slice(dp, table, slice);
+            seen += export_digest_slice(dp, table, slice);
         }
     for (uint16_t kind = 1; kind < ROW_KINDS; kind++) {
         struct export e = {0};
         if (!export_kinds[kind].entry)
             export_all(dp, &e, kind);
-        for (enum table table = export_kinds[kind].first; export_kinds[kind].entry && table <= export_kinds[kind].last; table++)
+        for (enum table table = export_kinds[kind].first;
+             export_kinds[kind].entry && table <= export_kinds[kind].last; table++)
             for (uint32_t slice = 0; slice < MAP_SLICES; slice++)
                 e.digest += t->writer->sums[table][kind == DP_ROW_PROVIDER_ROUTE][slice];
         out[kind] = e.digest;

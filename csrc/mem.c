@@ -19,7 +19,10 @@ static uint8_t *mem_pages(size_t bytes, int protection, int flags)
     return p == MAP_FAILED ? NULL : p;
 }
 
-/* `bytes` at a multiple of the huge page size, so that the kernel can back all of it but the tail with huge pages. */
+/*
+ * `bytes` at a multiple of the huge page size, so that the kernel can back all of it but the tail with
+ * huge pages.
+ */
 static uint8_t *mem_aligned(size_t bytes)
 {
     uint8_t *p = mem_pages(bytes + HUGE_PAGE, PROT_READ | PROT_WRITE, 0);
@@ -51,7 +54,8 @@ int mem_take(struct mem_budget *budget, size_t bytes)
 {
     if (!budget)
         return DP_OK;
-    if (budget->limit && !budget->must && (budget->used > budget->limit || bytes > budget->limit - budget->used))
+    if (budget->limit && !budget->must &&
+        (budget->used > budget->limit || bytes > budget->limit - budget->used))
         return DP_ENOMEM;
     budget->used += bytes;
     return DP_OK;

@@ -1,6 +1,6 @@
 /*
- * mem.h: memory for tables. A region is mapped whole and populated before use, or is address space of which a growing front
- * is backed by memory, so that what lies in it never moves. All of it is zero at first.
+ * mem.h: memory for tables. A region is mapped whole and populated before use, or is address space of which
+ * a growing front is backed by memory, so that what lies in it never moves. All of it is zero at first.
  */
 #ifndef MEM_H
 #define MEM_H
@@ -9,8 +9,8 @@
 #include <stdint.h>
 
 /*
- * How much memory several regions may have together. It is asked for here before the kernel is, which answers a process that has
- * more than its share by ending it. One thread at a time.
+ * How much memory several regions may have together. It is asked for here before the kernel is, which
+ * answers a process that has more than its share by ending it. One thread at a time.
  */
 struct mem_budget {
     size_t limit;           /* bytes; 0: no limit */
@@ -32,7 +32,10 @@ void mem_give(struct mem_budget *budget, size_t bytes);
 int mem_map(struct mem *mem, size_t bytes);
 /* Address space only. */
 int mem_reserve(struct mem *mem, size_t bytes);
-/* Backs at least the first `bytes` of a reservation. 0 or DP_ENOMEM, also when it goes beyond the reservation. */
+/*
+ * Backs at least the first `bytes` of a reservation. 0 or DP_ENOMEM, also when it goes beyond the
+ * reservation.
+ */
 int mem_commit(struct mem *mem, size_t bytes);
 void mem_unmap(struct mem *mem);
 

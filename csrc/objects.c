@@ -1,9 +1,13 @@
-/* objects.c: indexes with free lists whose room is found before an index is made or given up, so that neither can fail. */
+/*
+ * objects.c: indexes with free lists whose room is found before an index is made or given up, so that
+ * neither can fail.
+ */
 #include "objects.h"
 #include <string.h>
 #include "dp_api.h"
 
-int objects_create(struct objects *o, size_t size, size_t side_size, uint32_t limit, struct mem_budget *budget)
+int objects_create(struct objects *o, size_t size, size_t side_size, uint32_t limit,
+                   struct mem_budget *budget)
 {
     const size_t list = sizeof(uint32_t) * limit;
     *o = (struct objects){.size = size, .side_size = side_size, .limit = limit};

@@ -1,6 +1,6 @@
 /*
- * paths.c: Provider Addresses, and the ways to them. A shared PA has a next hop: its header, its neighbour. A rewrite PA uses that of its
- * host's shared PA when both go the same way, else one of its own.
+ * paths.c: Provider Addresses, and the ways to them. A shared PA has a next hop: its header, its neighbour.
+ * A rewrite PA uses that of its host's shared PA when both go the same way, else one of its own.
  */
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -28,7 +28,7 @@ static const uint8_t *path_shared_pa(const struct tables *t, unsigned family)
     return family == DP_IPV4 ? t->shared_pa4 : t->shared_pa6;
 }
 
-/* ---- what hangs on each host --------------------------------------------------------------------------------------- */
+/* ---- what hangs on each host --------------------------------------------------------------------------- */
 
 /* NULL: no PA was ever of this host. */
 static struct host *path_host(const struct tables_writer *w, uint32_t host)
@@ -77,7 +77,8 @@ void path_link(struct change *change, uint32_t index, bool in)
 }
 
 /* Index of the host's first shared PA of a family, INDEX_NONE: it has none. */
-static uint32_t path_shared(const struct tables_writer *w, const struct tables *t, uint32_t number, unsigned family)
+static uint32_t path_shared(const struct tables_writer *w, const struct tables *t, uint32_t number,
+                            unsigned family)
 {
     const struct host *host = path_host(w, number);
     for (uint32_t at = host ? host->first_way : INDEX_NONE; at != INDEX_NONE; at = change_way(w, at)->behind)
@@ -86,9 +87,10 @@ static uint32_t path_shared(const struct tables_writer *w, const struct tables *
     return INDEX_NONE;
 }
 
-/* ---- headers ----------------------------------------------------------------------------------------------------- */
+/* ---- headers ------------------------------------------------------------------------------------------- */
 
-static struct next_hop path_header(const struct tables_writer *w, const struct tables *t, const struct next_hop *nh)
+static struct next_hop path_header(const struct tables_writer *w, const struct tables *t,
+                                   const struct next_hop *nh)
 {
     struct next_hop made;
     memset(&made, 0, sizeof made);
@@ -105,8 +107,8 @@ static bool path_header_same(const struct next_hop *a, const struct next_hop *b)
 }
 
 /*
- * Headers don't change, but for this: this host's own PA or MAC is a new one. Readers find the next hop closed (length 0) while
- * its header is written.
+ * Headers don't change, but for this: this host's own PA or MAC is a new one. Readers find the next hop
+ * closed (length 0) while its header is written.
  */
 static bool path_set_headers(const struct tables_writer *w, const struct tables *t, bool write)
 {
@@ -143,7 +145,7 @@ void tables_underlay(struct dp *dp, const uint8_t *mac)
     neigh_underlay(dp, mac);
 }
 
-/* ---- provider next hops ------------------------------------------------------------------------------------------ */
+/* ---- provider next hops -------------------------------------------------------------------------------- */
 
 /* The provider next hop by the routes of now; false: there is none. */
 static bool path_hop(const struct tables *t, const struct next_hop *nh, uint8_t hop[16])
@@ -196,10 +198,11 @@ static int path_resolve(struct dp *dp, struct tables_writer *w, const struct tab
     return code;
 }
 
-/* ---- making next hops and rewrites ------------------------------------------------------------------------------- */
+/* ---- making next hops and rewrites --------------------------------------------------------------------- */
 
 /* One that nothing refers to: given up again if this fails. */
-static int path_make_way(struct change *change, unsigned family, const uint8_t *pa, uint32_t host, uint32_t *index)
+static int path_make_way(struct change *change, unsigned family, const uint8_t *pa, uint32_t host,
+                         uint32_t *index)
 {
     struct tables_writer *w = change->writer;
     int code = change_ready(change, NEXT_HOPS);
@@ -230,12 +233,14 @@ static struct choice path_choose(const struct change *change, const struct rewri
     const struct tables *t = change->next;
     const uint32_t self = change->dp->config.self_host;
     unsigned family = rewrite->family, other = family == DP_IPV4 ? DP_IPV6 : DP_IPV4;
-    uint32_t same = path_shared(w, t, rewrite->host, family), across = path_shared(w, t, rewrite->host, other);
+    uint32_t same = path_shared(w, t, rewrite->host, family),
+             across = path_shared(w, t, rewrite->host, other);
     struct choice choice = {INDEX_NONE, same};
     bool across_only = same == INDEX_NONE || path_shared(w, t, self, family) == INDEX_NONE;
     if (across != INDEX_NONE && across_only && path_shared(w, t, self, other) != INDEX_NONE)
         choice.shared = across;
-    if (same != INDEX_NONE && tables_route(t, 0, family, t->next_hops[same].pa) == tables_route(t, 0, family, rewrite->pa))
+    if (same != INDEX_NONE &&
+        tables_route(t, 0, family, t->next_hops[same].pa) == tables_route(t, 0, family, rewrite->pa))
         choice.next_hop = same;
     return choice;
 }
@@ -248,8 +253,8 @@ static bool path_is_own(const struct tables *t, const struct rewrite *rewrite)
 }
 
 /* Of a PA, by no way yet, like another in what it stands for. */
-static uint32_t path_make_rewrite(struct change *change, const struct rewrite *like, const uint8_t *pa, uint8_t family,
-                                  uint32_t host)
+static uint32_t path_make_rewrite(struct change *change, const struct rewrite *like, const uint8_t *pa,
+                                  uint8_t family, uint32_t host)
 {
     uint32_t index = change_make(change, REWRITES);
     struct rewrite *rewrite = &change->next->rewrites[index];
@@ -323,16 +328,20 @@ void path_join(struct change *change, uint32_t index, bool in)
         bond->before = INDEX_NONE;
         bond->behind = host->first_rewrite;
     }
-    *(bond->before == INDEX_NONE ? &host->first_rewrite : &change_bond(w, bond->before)->behind) = in ? index : bond->behind;
+    uint32_t *at = bond->before == INDEX_NONE ? &host->first_rewrite : &change_bond(w, bond->before)->behind;
+    *at = in ? index : bond->behind;
     if (bond->behind != INDEX_NONE)
         change_bond(w, bond->behind)->before = in ? index : bond->before;
     if (path_is_own(change->next, rewrite))
         change_way_ref(change, rewrite->next_hop, in ? 1 : -1);
 }
 
-/* ---- rows -------------------------------------------------------------------------------------------------------- */
+/* ---- rows ---------------------------------------------------------------------------------------------- */
 
-static bool path_is_shared(uint32_t act) { return act_kind(act) == ACT_PA_HOST || act_kind(act) == ACT_PA_SELF; }
+static bool path_is_shared(uint32_t act)
+{
+    return act_kind(act) == ACT_PA_HOST || act_kind(act) == ACT_PA_SELF;
+}
 
 /* In a PA's inverse: its order stands where a row's padding is. */
 enum { PATH_ORDER = offsetof(struct dp_row_pa, pad) + 1 };
@@ -341,21 +350,24 @@ _Static_assert(PATH_ORDER % 8 == 0 && PATH_ORDER + 8 == sizeof(struct dp_row_pa)
 void path_remember(const struct change *change, struct inverse *back)
 {
     if (path_is_shared(back->act))
-        memcpy((uint8_t *)(back + 1) + PATH_ORDER, &change_way(change->writer, act_index(back->act))->order, 8);
+        memcpy((uint8_t *)(back + 1) + PATH_ORDER, &change_way(change->writer, act_index(back->act))->order,
+               8);
 }
 
 /* Whose change set the PA moved in, if it did: such a one can't go in the same. */
 static uint32_t *path_moved(const struct change *change, uint32_t act)
 {
     const uint32_t index = act_index(act);
-    return path_is_shared(act) ? &change_way(change->writer, index)->moved : &change_bond(change->writer, index)->moved;
+    return path_is_shared(act) ? &change_way(change->writer, index)->moved
+                               : &change_bond(change->writer, index)->moved;
 }
 
 static int path_make_shared(struct change *change, const struct dp_row_pa *row, uint32_t was, uint32_t *act)
 {
     const uint32_t index = act_index(was);
     const struct next_hop *nh = &change->next->next_hops[index];
-    bool same = was && nh->host == row->host && nh->family == row->family && !memcmp(nh->pa, row->address, 16);
+    bool same =
+        was && nh->host == row->host && nh->family == row->family && !memcmp(nh->pa, row->address, 16);
     uint32_t made;
     *act = was;
     if (same && change_way(change->writer, index)->refs)
@@ -368,8 +380,8 @@ static int path_make_shared(struct change *change, const struct dp_row_pa *row, 
 }
 
 /*
- * On the way back a PA becomes what it was: the very same as long as there are records of it, else one of the same order, or one
- * that stands for the same CA if that lives here, whose record does not refer to it.
+ * On the way back a PA becomes what it was: the very same as long as there are records of it, else one of
+ * the same order, or one that stands for the same CA if that lives here, whose record does not refer to it.
  */
 static int path_make_pa(struct change *change, const struct dp_row_pa *row, uint32_t *act)
 {
@@ -377,7 +389,8 @@ static int path_make_pa(struct change *change, const struct dp_row_pa *row, uint
     if (row->kind == DP_PA_SHARED)
         return path_make_shared(change, row, was, act);
     const struct rewrite *old = &change->next->rewrites[index], *like = &path_unbound;
-    bool same = was && old->host == row->host && old->family == row->family && !memcmp(old->pa, row->address, 16);
+    bool same =
+        was && old->host == row->host && old->family == row->family && !memcmp(old->pa, row->address, 16);
     *act = was;
     if (same && change_bond(change->writer, index)->refs)
         return DP_OK;
@@ -394,7 +407,7 @@ static bool path_same(const struct tables *t, const struct dp_row_pa *row, uint3
     return act && row->kind == DP_PA_SHARED && t->next_hops[act_index(act)].host == row->host;
 }
 
-static int check_pa_row(struct change *change, const struct dp_row_pa *row)
+static int path_check_row(struct change *change, const struct dp_row_pa *row)
 {
     int code = check_family(change, "family", row->family);
     if (code || (code = check_unicast(change, "address", row->family, row->address)) ||
@@ -414,7 +427,7 @@ int pa_put(struct change *change, const void *p)
     const struct dp_row_pa *row = p;
     struct map_value old = {0};
     uint32_t act;
-    int code = check_pa_row(change, row);
+    int code = path_check_row(change, row);
     if (code)
         return code;
     path_find(change, row->family, row->address, &old);
@@ -443,16 +456,18 @@ int pa_del(struct change *change, const void *p)
     if (!path_find(change, row->family, row->address, &old))
         return change_fail(change, DP_ENOENT, "no PA %s", text.s);
     uint32_t index = act_index(old.act);
-    bool used = path_is_shared(old.act) ? change_way(change->writer, index)->refs > 1 : change->next->rewrites[index].vsid != 0;
+    bool used = path_is_shared(old.act) ? change_way(change->writer, index)->refs > 1
+                                        : change->next->rewrites[index].vsid != 0;
     if (used)
         return change_fail(change, DP_EINVAL, "PA %s is still used by records", text.s);
     if (change->moved && !change->restoring && *path_moved(change, old.act) == change->writer->changes)
-        return change_fail(change, DP_EINVAL, "PA %s has moved in this change set: it can't go in the same", text.s);
+        return change_fail(change, DP_EINVAL, "PA %s has moved in this change set: it can't go in the same",
+                           text.s);
     path_set(change, row->family, row->address, ACT_NONE);
     return DP_OK;
 }
 
-/* ---- the end of a change set ------------------------------------------------------------------------------------- */
+/* ---- the end of a change set --------------------------------------------------------------------------- */
 
 /* A local record says that this PA is its own, but it no longer is. */
 static bool path_local_stale(const struct change *change, const struct rewrite *old)
@@ -461,7 +476,8 @@ static bool path_local_stale(const struct change *change, const struct rewrite *
     struct map_value value;
     if (!draft || draft->vsid != old->vsid)
         return false;
-    const struct port_source *source = policy_source_of(draft, old->family, old->ca, old->family == DP_IPV4 ? 32 : 128, false);
+    const struct port_source *source =
+        policy_source_of(draft, old->family, old->ca, old->family == DP_IPV4 ? 32 : 128, false);
     if (!source || !source->has_pa || memcmp(source->pa, old->pa, 16))
         return false;
     if (!path_find(change, old->family, old->pa, &value) || act_kind(value.act) != ACT_PA_REWRITE)
@@ -524,7 +540,10 @@ static int path_refresh_host(struct change *change, struct host *host)
     return DP_OK;
 }
 
-/* This host's first shared PAs. True: it has one of a family now, or no longer, which matters to every rewrite. */
+/*
+ * This host's first shared PAs. True: it has one of a family now, or no longer, which matters to every
+ * rewrite.
+ */
 static bool path_own_pas(struct change *change)
 {
     struct tables *t = change->next;
@@ -532,7 +551,8 @@ static bool path_own_pas(struct change *change)
     for (unsigned six = 0; six < 2; six++) {
         static const uint8_t none[16];
         uint8_t *own = six ? t->shared_pa6 : t->shared_pa4;
-        uint32_t index = path_shared(change->writer, t, change->dp->config.self_host, six ? DP_IPV6 : DP_IPV4);
+        uint32_t index =
+            path_shared(change->writer, t, change->dp->config.self_host, six ? DP_IPV6 : DP_IPV4);
         const uint8_t *now = index == INDEX_NONE ? none : t->next_hops[index].pa;
         change->own_pas |= memcmp(own, now, 16) != 0;
         memcpy(own, now, 16);
@@ -542,14 +562,18 @@ static bool path_own_pas(struct change *change)
     return other;
 }
 
-/* Rewrites look for new ways where something changed: at all hosts, if it was routes or whether this host has a PA. */
+/*
+ * Rewrites look for new ways where something changed: at all hosts, if it was routes or whether this host
+ * has a PA.
+ */
 int path_finish(struct change *change)
 {
     struct tables_writer *w = change->writer;
     struct tables *t = change->next;
     int code = DP_OK;
     size_t at = change->inverse_at;
-    for (struct inverse *back; change->moved && !change->restoring && !code && (back = change_inverse(change, &at));)
+    for (struct inverse *back;
+         change->moved && !change->restoring && !code && (back = change_inverse(change, &at));)
         code = back->moved ? path_check_moved(change, back) : DP_OK;
     if (code == DP_OK && change->provider_routes && path_resolve(change->dp, w, t))
         code = change_no_memory(change, DP_ENOMEM);

@@ -1,4 +1,7 @@
-/* policies.c: rows of ports and their sources. They draft; at the end of the change set each draft that was touched becomes a new policy. */
+/*
+ * policies.c: rows of ports and their sources. They draft; at the end of the change set each draft that
+ * was touched becomes a new policy.
+ */
 #include <stdlib.h>
 #include "changes.h"
 
@@ -15,7 +18,10 @@ void policy_free(struct draft *draft)
     free(draft);
 }
 
-static size_t policy_size(uint32_t sources) { return sizeof(struct port_policy) + sources * sizeof(struct port_source); }
+static size_t policy_size(uint32_t sources)
+{
+    return sizeof(struct port_policy) + sources * sizeof(struct port_source);
+}
 
 /* A draft that there is stays, if only as room for the next one; so does the room for its sources. */
 int policy_ready(struct change *change, uint32_t port)
@@ -35,7 +41,8 @@ int policy_ready(struct change *change, uint32_t port)
     return DP_OK;
 }
 
-struct port_source *policy_source_of(const struct draft *draft, unsigned family, const uint8_t *ca, unsigned prefix_len, bool extra)
+struct port_source *policy_source_of(const struct draft *draft, unsigned family, const uint8_t *ca,
+                                     unsigned prefix_len, bool extra)
 {
     for (uint32_t i = 0; i < draft->n; i++) {
         struct port_source *s = &draft->sources[i];
@@ -48,19 +55,21 @@ struct port_source *policy_source_of(const struct draft *draft, unsigned family,
 void policy_add(struct change *change, uint32_t port, const struct port_source *source)
 {
     struct draft *draft = change->writer->drafts[port];
-    struct port_source *there = policy_source_of(draft, source->family, source->ca, source->prefix_len, source->extra);
+    struct port_source *there =
+        policy_source_of(draft, source->family, source->ca, source->prefix_len, source->extra);
     *(there ? there : &draft->sources[draft->n++]) = *source;
 }
 
 void policy_remove(struct change *change, uint32_t port, const struct port_source *source)
 {
     struct draft *draft = change->writer->drafts[port];
-    struct port_source *there = policy_source_of(draft, source->family, source->ca, source->prefix_len, source->extra);
+    struct port_source *there =
+        policy_source_of(draft, source->family, source->ca, source->prefix_len, source->extra);
     if (there)
         *there = draft->sources[--draft->n];
 }
 
-/* ---- rows -------------------------------------------------------------------------------------------------------- */
+/* ---- rows ---------------------------------------------------------------------------------------------- */
 
 static int policy_port(struct change *change, uint32_t port)
 {
@@ -148,14 +157,15 @@ int source_del(struct change *change, const void *p)
         return code;
     struct port_source source = policy_source_row(row);
     if (!policy_source_of(draft, row->family, row->prefix, row->prefix_len, true))
-        return change_fail(change, DP_ENOENT, "port %u has no source %s/%u", row->port, change_address(row->family, row->prefix).s, row->prefix_len);
+        return change_fail(change, DP_ENOENT, "port %u has no source %s/%u", row->port,
+                           change_address(row->family, row->prefix).s, row->prefix_len);
     if ((code = policy_ready(change, row->port)))
         return code;
     policy_remove(change, row->port, &source);
     return DP_OK;
 }
 
-/* ---- policies ---------------------------------------------------------------------------------------------------- */
+/* ---- policies ------------------------------------------------------------------------------------------ */
 
 /* IPv4 before IPv6, own CAs before prefixes, then by address, so that equal drafts make equal policies. */
 static int policy_compare(const void *a, const void *b)
@@ -176,7 +186,8 @@ const struct port_source *policy_own(const struct port_policy *policy, unsigned 
     return bsearch(&key, policy->sources, (size_t)policy->n4 + policy->n6, sizeof key, policy_compare);
 }
 
-static void policy_build(struct change *change, uint32_t port, const struct draft *draft, struct port_policy *policy)
+static void policy_build(struct change *change, uint32_t port, const struct draft *draft,
+                         struct port_policy *policy)
 {
     memset(policy, 0, sizeof *policy);
     policy->port = port;

@@ -1,4 +1,7 @@
-/* tables.c: making and ending the tables, what readers ask of them beyond single entries, and what they hold. */
+/*
+ * tables.c: making and ending the tables, what readers ask of them beyond single entries, and what they
+ * hold.
+ */
 #include "tables.h"
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -18,7 +21,7 @@ static const struct {
     [HOSTS] = {sizeof(struct host), 0, 1 << 20},
 };
 
-static void writer_destroy(struct tables_writer *w)
+static void tables_writer_destroy(struct tables_writer *w)
 {
     change_free(w->last);
     map_destroy(w->prefix_map);
@@ -33,7 +36,7 @@ static void writer_destroy(struct tables_writer *w)
     free(w);
 }
 
-static struct tables_writer *writer_create(const uint64_t secret[2], size_t budget)
+static struct tables_writer *tables_writer_create(const uint64_t secret[2], size_t budget)
 {
     struct tables_writer *w = calloc(1, sizeof *w);
     if (!w)
@@ -45,22 +48,23 @@ static struct tables_writer *writer_create(const uint64_t secret[2], size_t budg
     w->hosts = map_create(1, 0, secret);
     int error = !w->prefix_map || !w->hosts;
     for (uint32_t i = 0; i < OBJECTS; i++)
-        error |= objects_create(&w->objects[i], tables_objects[i].size, tables_objects[i].side_size, tables_objects[i].limit,
-                                &w->budget);
-    error |= mem_reserve(&w->lengths, RDIDS * sizeof(struct rdid_lengths)) || mem_commit(&w->lengths, sizeof(struct rdid_lengths));
+        error |= objects_create(&w->objects[i], tables_objects[i].size, tables_objects[i].side_size,
+                                tables_objects[i].limit, &w->budget);
+    error |= mem_reserve(&w->lengths, RDIDS * sizeof(struct rdid_lengths)) ||
+             mem_commit(&w->lengths, sizeof(struct rdid_lengths));
     if (!error) {
         map_use_budget(w->prefix_map, &w->budget);
         map_use_budget(w->hosts, &w->budget);
         return w;
     }
-    writer_destroy(w);
+    tables_writer_destroy(w);
     return NULL;
 }
 
 struct tables *tables_create(const uint64_t secret[2], size_t budget)
 {
     struct tables *t = calloc(1, sizeof *t);
-    struct tables_writer *w = t ? writer_create(secret, budget) : NULL;
+    struct tables_writer *w = t ? tables_writer_create(secret, budget) : NULL;
     if (!w) {
         free(t);
         return NULL;
@@ -91,7 +95,7 @@ void tables_destroy(struct tables *t)
         map_destroy(change_map(t, table));
     for (uint32_t port = 0; port < DP_MAX_PORTS; port++)
         free(t->policies[port]);
-    writer_destroy(t->writer);
+    tables_writer_destroy(t->writer);
     free(t);
 }
 
@@ -104,7 +108,7 @@ uint32_t tables_subnet(const struct tables *tables, uint32_t vsid)
 
 /* ---- longest prefix match: the lengths that a routing domain has, longest first */
 
-static uint32_t route4(const struct tables *tables, uint32_t rdid, const uint8_t *ca)
+static uint32_t tables_route4(const struct tables *tables, uint32_t rdid, const uint8_t *ca)
 {
     const struct map_view *view = map_view(tables->routes4);
     uint64_t lengths = atomic_load_explicit(&tables->lengths[rdid].len4, memory_order_acquire);
@@ -121,12 +125,12 @@ static uint32_t route4(const struct tables *tables, uint32_t rdid, const uint8_t
 }
 
 /* The first `len` bits of 64, as they lie in memory. */
-static inline uint64_t mask64(unsigned len)
+static inline uint64_t tables_mask(unsigned len)
 {
     return len == 0 ? 0 : __builtin_bswap64(~0ull << (64 - len));
 }
 
-static uint32_t route6(const struct tables *tables, uint32_t rdid, const uint8_t *ca)
+static uint32_t tables_route6(const struct tables *tables, uint32_t rdid, const uint8_t *ca)
 {
     const struct map_view *view = map_view(tables->routes6);
     for (unsigned word = 3; word-- > 0;) {
@@ -135,8 +139,8 @@ static uint32_t route6(const struct tables *tables, uint32_t rdid, const uint8_t
             unsigned bit = 63 - (unsigned)__builtin_clzll(lengths), len = word * 64 + bit;
             uint64_t key[3];
             key_route6(key, rdid, len, ca);
-            key[1] &= mask64(len < 64 ? len : 64);
-            key[2] &= mask64(len < 64 ? 0 : len - 64);
+            key[1] &= tables_mask(len < 64 ? len : 64);
+            key[2] &= tables_mask(len < 64 ? 0 : len - 64);
             struct map_value value;
             if (map_find3(view, key, map_hash3(view, key), &value))
                 return value.act;
@@ -148,12 +152,12 @@ static uint32_t route6(const struct tables *tables, uint32_t rdid, const uint8_t
 
 uint32_t tables_route(const struct tables *tables, uint32_t rdid, unsigned family, const uint8_t *ca)
 {
-    return family == DP_IPV4 ? route4(tables, rdid, ca) : route6(tables, rdid, ca);
+    return family == DP_IPV4 ? tables_route4(tables, rdid, ca) : tables_route6(tables, rdid, ca);
 }
 
 /* ---- what there is */
 
-static size_t count(const struct map *map, struct dp_table_stats *out, bool records)
+static size_t tables_count(const struct map *map, struct dp_table_stats *out, bool records)
 {
     struct map_stats stats;
     map_stats(map, &stats);
@@ -167,14 +171,16 @@ int dp_table_stats(const struct dp *dp, struct dp_table_stats *out)
 {
     const struct tables *t = dp_tables(dp);
     const struct tables_writer *w = t->writer;
-    *out = (struct dp_table_stats){.rewrites = objects_live(&w->objects[REWRITES]), .next_hops = objects_live(&w->objects[NEXT_HOPS])};
-    out->records4 = count(t->records4, out, true) - w->gateways[0];
-    out->records6 = count(t->records6, out, true) - w->gateways[1];
-    out->pas = count(t->pas4, out, false) + count(t->pas6, out, false);
-    out->subnets = count(t->subnet_by_vsid, out, false);
-    out->routes = count(t->routes4, out, false) + count(t->routes6, out, false) - w->provider_routes;
-    count(w->prefix_map, out, false);
-    count(w->hosts, out, false);
+    *out = (struct dp_table_stats){.rewrites = objects_live(&w->objects[REWRITES]),
+                                   .next_hops = objects_live(&w->objects[NEXT_HOPS])};
+    out->records4 = tables_count(t->records4, out, true) - w->gateways[0];
+    out->records6 = tables_count(t->records6, out, true) - w->gateways[1];
+    out->pas = tables_count(t->pas4, out, false) + tables_count(t->pas6, out, false);
+    out->subnets = tables_count(t->subnet_by_vsid, out, false);
+    out->routes =
+        tables_count(t->routes4, out, false) + tables_count(t->routes6, out, false) - w->provider_routes;
+    tables_count(w->prefix_map, out, false);
+    tables_count(w->hosts, out, false);
     out->bytes += w->lengths.committed + sizeof *t + sizeof *w;
     for (uint32_t i = 0; i < OBJECTS; i++)
         out->bytes += objects_bytes(&w->objects[i]);

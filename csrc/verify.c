@@ -1,4 +1,7 @@
-/* verify.c: whether the tables hold what a change set says, row by row. Control thread; nothing here writes to a table. */
+/*
+ * verify.c: whether the tables hold what a change set says, row by row. Control thread; nothing here
+ * writes to a table.
+ */
 #include <stdlib.h>
 #include "changes.h"
 #include "forward.h"
@@ -51,7 +54,8 @@ static bool verify_row(const struct dp *dp, const struct dp_section *section, co
     return !memcmp(wanted, found, row_sizes[section->kind]);
 }
 
-static int verify_rows(const struct verify *v, const struct outline *outline, bool compare, struct dp_change_error *error)
+static int verify_rows(const struct verify *v, const struct outline *outline, bool compare,
+                       struct dp_change_error *error)
 {
     const struct dp_section *section = (const struct dp_section *)(outline->header + 1);
     for (uint32_t s = 0; s < outline->header->sections; s++, section = change_next_section(section))
@@ -61,7 +65,8 @@ static int verify_rows(const struct verify *v, const struct outline *outline, bo
             if (!compare)
                 *key = (struct verify_key){key->hash, s, r};
             else if (key->section == s && key->row == r && !verify_row(v->dp, section, row))
-                return change_tell(error, s, r, DP_ENOENT, "the tables don't hold this row as it was put, or still hold it");
+                return change_tell(error, s, r, DP_ENOENT,
+                                   "the tables don't hold this row as it was put, or still hold it");
         }
     return DP_OK;
 }
