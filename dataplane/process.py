@@ -31,8 +31,8 @@ from dataplane.tables import Address, PortRow, RowKind, unpack_address, unpack_r
 
 MAX_PORTS: int = lib.DP_MAX_PORTS
 MAX_PING_SECONDS = 60.0
-DIGEST_ROWS = 1 << 14
-"""Of one step: less than a millisecond."""
+DIGEST_ROWS = 1 << 12
+"""Of one step: a millisecond or two."""
 _POLL_SECONDS = 0.002
 
 
