@@ -2,13 +2,14 @@
 
 Each operation gets an engine of its own with the tables of bench/workload.py; a sample of packets goes
 through the same engine and through the naive twin before anything is timed. Operations take
-turns of a few rounds each.
+turns of a few rounds each, and so does the roof of each: the bare limit of bench/roof.h over the same frames,
+records and buffers.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 from bench import workload
@@ -29,18 +30,22 @@ from dataplane.core import (
     UNDERLAY,
     BenchConfig,
     BenchOp,
+    BenchResult,
     BenchRound,
     Config,
     Dataplane,
     Frame,
     PortConfig,
     PortKind,
+    Roof,
 )
 from dataplane.fake import FakeDataplane
 
 SAMPLE = 10_000
 ROUND = 1 << 13
-"""Packets of a round: under a millisecond, so that most end before the kernel takes the CPU away."""
+"""Packets of a round, at most."""
+ROUND_CLOCKS = 2_000_000
+"""Of a round, about, at most: under a millisecond, so that most end before the kernel takes the CPU away."""
 TURN = 16
 """Rounds of one operation before it is the next one's turn; the first fills the caches and is not kept."""
 MIN_ROUNDS = 5
@@ -56,14 +61,25 @@ class Operation:
     port_in: int
     port_out: int
     frames: FrameBuilder
+    bar: float | None = None
+    """What its clocks may be of its roof's, at most. None: it has no roof."""
+    reason: str | None = None
+    """Every packet is dropped for it."""
+    sourced: bool = False
+    """Its port has the other sources of the settings."""
 
 
 OPERATIONS = {
-    "push": Operation(BenchOp.PUSH, False, PORT, UNDERLAY, workload.frames_out),
-    "pop": Operation(BenchOp.POP, False, UNDERLAY, PORT, workload.frames_pop),
-    "rewrite-out": Operation(BenchOp.REWRITE_OUT, True, PORT, UNDERLAY, workload.frames_out),
-    "rewrite-in": Operation(BenchOp.REWRITE_IN, True, UNDERLAY, PORT, workload.frames_rewrite_in),
+    "push": Operation(BenchOp.PUSH, False, PORT, UNDERLAY, workload.frames_out, 1.25),
+    "pop": Operation(BenchOp.POP, False, UNDERLAY, PORT, workload.frames_pop, 1.25),
+    "rewrite-out": Operation(BenchOp.REWRITE_OUT, True, PORT, UNDERLAY, workload.frames_out, 1.35),
+    "rewrite-in": Operation(BenchOp.REWRITE_IN, True, UNDERLAY, PORT, workload.frames_rewrite_in, 1.35),
     "lookup": Operation(BenchOp.LOOKUP, False, PORT, UNDERLAY, workload.frames_out),
+    "push-miss": Operation(BenchOp.PUSH, False, PORT, UNDERLAY, workload.frames_miss, reason="no-record"),
+    "push-spoof": Operation(
+        BenchOp.PUSH, False, PORT, UNDERLAY, workload.frames_spoof, reason="src-address", sourced=True
+    ),
+    "push-allowed": Operation(BenchOp.PUSH, False, PORT, UNDERLAY, workload.frames_allowed, sourced=True),
 }
 
 
@@ -71,7 +87,8 @@ OPERATIONS = {
 class Settings:
     """records in the table, flows over them, hosts behind them.
 
-    frame: bytes of the tenant's frame without FCS; for pop the inner one.
+    frame: bytes of the tenant's frame without FCS; for pop the inner one. roof: time the roofs too (IPv4).
+    sources: prefixes that the port may send from besides its own CA.
     """
 
     records: int = 8192
@@ -81,6 +98,8 @@ class Settings:
     keys: str = "uniform"
     family: int = 4
     seconds: float = 1.0
+    roof: bool = False
+    sources: int = 0
 
 
 class WrongResult(Exception):
@@ -101,30 +120,50 @@ class Run:
     dataplane: Dataplane
     frames: bytes
     frame_len: int
+    sample: int
+    round: int = ROUND
+    roof: Roof | None = None
     rounds: list[BenchRound] = field(default_factory=list)
+    roof_rounds: list[BenchRound] = field(default_factory=list)
     digest: int = 0
+    timed: int = 0
     dropped: int = 0
     first: int = 0
 
-    def time(self) -> BenchRound:
-        """One round, which goes on in the pool of frames where the last one ended."""
+    def bench(self, packets: int, roof: Roof | None = None) -> BenchResult:
+        """One round from the frame where the last one ended."""
         config = BenchConfig(
-            self.operation.op, self.operation.port_in, self.frame_len, 1, ROUND - 1, self.first
+            self.operation.op, self.operation.port_in, self.frame_len, 1, packets - 1, self.first
         )
-        result = self.dataplane.bench(config, self.frames)
-        self.first = (self.first + ROUND) % (len(self.frames) // self.frame_len)
+        return self.dataplane.bench(config, self.frames, roof)
+
+    def time(self) -> BenchRound:
+        result = self.bench(self.round)
+        self.first = (self.first + self.round) % (len(self.frames) // self.frame_len)
         self.digest ^= result.digest
+        self.timed += self.round
         self.dropped += result.dropped
         return result.rounds[0]
 
+    def time_roof(self) -> BenchRound:
+        """A round over the frames of the path's next one."""
+        return self.bench(self.round, self.roof).rounds[0]
+
+    def shorten(self) -> None:
+        """The round, where a packet takes long."""
+        timed = self.time()
+        while self.round > 64 and timed.clocks / timed.packets * self.round > ROUND_CLOCKS:
+            self.round //= 2
+
     def take_turn(self) -> None:
         """A round in which the kernel gave the CPU to somebody else says nothing, and is not kept."""
-        self.time()
-        self.rounds += [timed for _ in range(TURN - 1) if not (timed := self.time()).preempted]
+        self.rounds += turn(self.time)
+        if self.roof:
+            self.roof_rounds += turn(self.time_roof)
 
     def result(self) -> dict[str, object]:
-        clocks = [r.clocks / r.packets for r in self.rounds]
-        return {
+        clocks = clocks_of(self.rounds)
+        document: dict[str, object] = {
             "op": self.name,
             "keys": self.settings.keys,
             "family": self.settings.family,
@@ -139,10 +178,36 @@ class Run:
             "digest": f"{self.digest:016x}",
             "drops": self.dropped,
         }
+        if self.operation.reason:
+            document["reason"] = self.operation.reason
+        if self.operation.sourced:
+            document["sources"] = self.settings.sources
+        if self.roof:
+            roof = clocks_of(self.roof_rounds)
+            document["roof"] = {"clocks": spread(roof)}
+            document["ratio"] = round(median(clocks) / median(roof), 3)
+            document["bar"] = self.operation.bar
+        return document
+
+    def check(self) -> None:
+        """Every packet went the way it is there for, as the counters have it. WrongResult: it did not."""
+        drops = self.dataplane.port_counters(self.operation.port_in).drops
+        expected = {self.operation.reason: self.sample + self.timed} if self.operation.reason else {}
+        if drops != expected:
+            raise WrongResult(f"{self.name}: packets were dropped: {drops}, expected: {expected}")
 
     def _records(self) -> int:
         stats = self.dataplane.table_stats()
         return stats.records4 if self.settings.family == 4 else stats.records6
+
+
+def turn(time: Callable[[], BenchRound]) -> list[BenchRound]:
+    time()
+    return [timed for _ in range(TURN - 1) if not (timed := time()).preempted]
+
+
+def clocks_of(rounds: Sequence[BenchRound]) -> list[float]:
+    return [r.clocks / r.packets for r in rounds]
 
 
 def tsc_mhz(rounds: Sequence[BenchRound]) -> float:
@@ -189,7 +254,7 @@ def verify(run: Run, plan: Plan, numbers: Numbers) -> None:
 
     WrongResult: they differ, or a packet did not come out.
     """
-    sample = min(SAMPLE, len(run.frames) // run.frame_len)
+    sample = run.sample
     frames = [run.frames[i * run.frame_len : (i + 1) * run.frame_len] for i in range(sample)]
     with FakeDataplane(_config()) as twin:
         _attach(twin, plan.family)
@@ -199,39 +264,83 @@ def verify(run: Run, plan: Plan, numbers: Numbers) -> None:
             _outputs(run.dataplane, run.operation, frames), _outputs(twin, run.operation, frames), strict=True
         )
         for at, (core, naive) in enumerate(pairs):
-            expected = len(frames[at * 64 : (at + 1) * 64])
+            count = len(frames[at * 64 : (at + 1) * 64])
+            expected = 0 if run.operation.reason else count
             if core != naive or len(core) != expected:
-                where = f"packets {at * 64}..{at * 64 + expected - 1}"
+                where = f"packets {at * 64}..{at * 64 + count - 1}"
                 raise WrongResult(f"{run.name}: core and twin differ in {where} of the sample")
+        port = run.operation.port_in
+        if run.dataplane.port_counters(port).drops != twin.port_counters(port).drops:
+            raise WrongResult(f"{run.name}: core and twin drop for different reasons")
+
+
+def verify_roof(run: Run) -> None:
+    """The roof makes the very packets that the path makes. WrongResult: it does not."""
+    path, roof = (run.bench(SAMPLE, roof) for roof in (None, run.roof))
+    if roof.dropped or path.digest != roof.digest:
+        raise WrongResult(f"{run.name}: the roof makes other packets than the path")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one operation has to do: over which tables, with which frames."""
+
+    plan: Plan
+    numbers: Numbers
+    frames: Bytes
+
+
+def work(name: str, settings: Settings, length: int) -> Work:
+    """length: frames in the pool."""
+    operation = OPERATIONS[name]
+    sources = settings.sources if operation.sourced else 0
+    plan = Plan(settings.records, settings.hosts, settings.family, operation.rewrite, sources)
+    numbers, flow = workload.sequence(settings.keys, settings.flows, settings.records, length, seed=1)
+    return Work(plan, numbers, operation.frames(plan, settings.frame, numbers, flow))
 
 
 def prepare(name: str, settings: Settings, stack: ExitStack) -> Run:
     operation = OPERATIONS[name]
-    plan = Plan(settings.records, settings.hosts, settings.family, operation.rewrite)
+    todo = work(name, settings, 1 << 20 if settings.records > 100_000 else 1 << 17)
     dataplane = stack.enter_context(Dataplane(_config()))
-    for change_set in workload.change_sets(plan):
+    for change_set in workload.change_sets(todo.plan):
         dataplane.apply(change_set)
     _attach(dataplane, settings.family)
-    length = 1 << 20 if settings.records > 100_000 else 1 << 17
-    numbers, flow = workload.sequence(settings.keys, settings.flows, settings.records, length, seed=1)
-    frames = operation.frames(plan, settings.frame, numbers, flow)
-    run = Run(name, operation, settings, dataplane, frames.tobytes(), frames.shape[1])
-    verify(run, plan, numbers)
+    sample = min(SAMPLE, len(todo.frames))
+    run = Run(name, operation, settings, dataplane, todo.frames.tobytes(), todo.frames.shape[1], sample)
+    verify(run, todo.plan, todo.numbers)
+    run.check()
+    if settings.roof and operation.bar:
+        run.roof = stack.enter_context(dataplane.roof(operation.op, operation.port_in))
+        verify_roof(run)
     return run
 
 
 def missing(runs: Sequence[Run]) -> bool:
-    return any(len(run.rounds) < MIN_ROUNDS for run in runs)
+    return any(
+        len(run.rounds) < MIN_ROUNDS or (run.roof and len(run.roof_rounds) < MIN_ROUNDS) for run in runs
+    )
 
 
-def run_all(names: Sequence[str], settings: Settings, progress: Callable[[str], None]) -> dict[str, object]:
-    """The document of `isolane bench core --json`. Each operation is timed for settings.seconds in all."""
+def variants(names: Sequence[str], settings: Settings, sources: Sequence[int]) -> list[tuple[str, Settings]]:
+    """Operations that depend on the number of sources come once for each."""
+    return [
+        (name, replace(settings, sources=n))
+        for name in names
+        for n in (sources if OPERATIONS[name].sourced else (0,))
+    ]
+
+
+def run_all(todo: Sequence[tuple[str, Settings]], progress: Callable[[str], None]) -> dict[str, object]:
+    """The document of `isolane bench core --json`. Each is timed for its settings' seconds in all."""
     with ExitStack() as stack:
         runs = []
-        for name in names:
+        for name, settings in todo:
             progress(f"{name}: {settings.records:,} records, sample of {SAMPLE:,} packets against the twin")
             runs.append(prepare(name, settings, stack))
-        end = time.monotonic() + settings.seconds * len(runs)
+        for run in runs:
+            run.shorten()
+        end = time.monotonic() + sum(settings.seconds for _, settings in todo)
         while time.monotonic() < end or (missing(runs) and time.monotonic() < end + PATIENCE):
             for run in runs:
                 run.take_turn()
@@ -239,5 +348,7 @@ def run_all(names: Sequence[str], settings: Settings, progress: Callable[[str], 
             raise Unmeasurable(
                 f"fewer than {MIN_ROUNDS} rounds ran without interruption: the machine is too busy"
             )
+        for run in runs:
+            run.check()
         progress(f"{min(len(run.rounds) for run in runs)} or more rounds without interruption")
         return {"machine": machine(runs[0].rounds), "results": [run.result() for run in runs]}

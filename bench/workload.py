@@ -26,6 +26,7 @@ from dataplane.tables import (
     RecordType,
     RowKind,
     Section,
+    SourceRow,
     SubnetRow,
     Translation,
     pack_address,
@@ -64,17 +65,25 @@ PA_DTYPE = np.dtype(
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured: `records` in the table, `hosts` behind them, CA and PA of one family."""
+    """What is measured: `records` in the table, `hosts` behind them, CA and PA of one family.
+
+    sources: prefixes that port 1 may send from besides its own CA.
+    """
 
     records: int
     hosts: int
     family: int
     rewrite: bool
+    sources: int = 0
 
 
 @dataclass(frozen=True)
 class Network:
-    """The address bases of one family. Numbers are added to their low 4 bytes."""
+    """The address bases of one family. Numbers are added to their low 4 bytes.
+
+    allowed: the first of port 1's other source prefixes, of 256 addresses each. missing: what has no record.
+    spoofed: what port 1 may not send from.
+    """
 
     ca: Address
     shared_pa: Address
@@ -84,6 +93,9 @@ class Network:
     own_rewrite_pa: Address
     gateway: Address
     any: Address
+    allowed: Address
+    missing: Address
+    spoofed: Address
 
     @property
     def width(self) -> int:
@@ -92,13 +104,30 @@ class Network:
 
 NETWORKS = {
     4: Network(
-        *map(
-            IPv4Address,
-            ("10.0.0.0", "172.16.0.0", "20.0.0.0", "11.0.0.1", "9.0.0.1", "9.0.0.2", "9.0.0.3", "0.0.0.0"),
-        )
+        ca=IPv4Address("10.0.0.0"),
+        shared_pa=IPv4Address("172.16.0.0"),
+        rewrite_pa=IPv4Address("20.0.0.0"),
+        own_ca=IPv4Address("11.0.0.1"),
+        own_pa=IPv4Address("9.0.0.1"),
+        own_rewrite_pa=IPv4Address("9.0.0.2"),
+        gateway=IPv4Address("9.0.0.3"),
+        any=IPv4Address("0.0.0.0"),
+        allowed=IPv4Address("14.0.0.0"),
+        missing=IPv4Address("12.0.0.0"),
+        spoofed=IPv4Address("13.0.0.0"),
     ),
     6: Network(
-        *map(IPv6Address, ("fd00::", "fd16::", "fd20::", "fd11::1", "fd09::1", "fd09::2", "fd09::3", "::"))
+        ca=IPv6Address("fd00::"),
+        shared_pa=IPv6Address("fd16::"),
+        rewrite_pa=IPv6Address("fd20::"),
+        own_ca=IPv6Address("fd11::1"),
+        own_pa=IPv6Address("fd09::1"),
+        own_rewrite_pa=IPv6Address("fd09::2"),
+        gateway=IPv6Address("fd09::3"),
+        any=IPv6Address("::"),
+        allowed=IPv6Address("fd14::"),
+        missing=IPv6Address("fd12::"),
+        spoofed=IPv6Address("fd13::"),
     ),
 }
 
@@ -149,8 +178,15 @@ def _base_sections(plan: Plan) -> list[Section]:
         put([SubnetRow(VSID, RDID)]),
         put([_prefix(net.ca), _prefix(_masked(net.own_ca))]),
         put([PortRow(PORT, VSID, PORT_MAC)]),
+        *([put(_source_rows(plan))] if plan.sources else []),
         put([_own_record(net, pa, translation)]),
     ]
+
+
+def _source_rows(plan: Plan) -> list[SourceRow]:
+    net = NETWORKS[plan.family]
+    prefixes = (pack_address(net.allowed + (i << 8)) for i in range(plan.sources))
+    return [SourceRow(prefix, PORT, plan.family, net.width * 8 - 8) for prefix in prefixes]
 
 
 def _prefix(prefix: Address) -> PrefixRow:
@@ -270,10 +306,37 @@ def _const(packed: bytes, count: int) -> Bytes:
 def frames_out(plan: Plan, length: int, numbers: Numbers, flow: Numbers) -> Bytes:
     """From port 1 to remote records: what push, rewrite-out and lookup take."""
     net = NETWORKS[plan.family]
+    source = _const(net.own_ca.packed, len(flow))
+    return _frames_between(plan, length, source, addresses(net.ca, numbers), numbers, flow)
+
+
+def frames_miss(plan: Plan, length: int, numbers: Numbers, flow: Numbers) -> Bytes:
+    """From port 1 to where no record is: a scan."""
+    net = NETWORKS[plan.family]
+    source = _const(net.own_ca.packed, len(flow))
+    return _frames_between(plan, length, source, addresses(net.missing, numbers), numbers, flow)
+
+
+def frames_spoof(plan: Plan, length: int, numbers: Numbers, flow: Numbers) -> Bytes:
+    """From addresses that port 1 may not use, to remote records."""
+    net = NETWORKS[plan.family]
+    source = addresses(net.spoofed, numbers)
+    return _frames_between(plan, length, source, addresses(net.ca, numbers), numbers, flow)
+
+
+def frames_allowed(plan: Plan, length: int, numbers: Numbers, flow: Numbers) -> Bytes:
+    """From the prefixes that port 1 may use besides its own CA, to remote records."""
+    net = NETWORKS[plan.family]
+    source = addresses(net.allowed, (numbers % plan.sources << 8 | 5).astype(np.uint32))
+    return _frames_between(plan, length, source, addresses(net.ca, numbers), numbers, flow)
+
+
+def _frames_between(
+    plan: Plan, length: int, source: Bytes, destination: Bytes, numbers: Numbers, flow: Numbers
+) -> Bytes:
+    """From port 1's MAC to those of the records."""
     ends = (macs(numbers), _const(PORT_MAC, len(flow)))
-    return _tenant_frame(
-        plan, length, _const(net.own_ca.packed, len(flow)), addresses(net.ca, numbers), ends, flow
-    )
+    return _tenant_frame(plan, length, source, destination, ends, flow)
 
 
 def frames_pop(plan: Plan, length: int, numbers: Numbers, flow: Numbers) -> Bytes:

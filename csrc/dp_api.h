@@ -28,7 +28,7 @@ enum dp_error {
     DP_ENOMEM = -2,
     DP_ENOENT = -3,        /* a row refers to what is not there */
     DP_EEXIST = -4,
-    DP_EFORMAT = -5,       /* a change set or capture file that can't be decoded */
+    DP_EFORMAT = -5,       /* a change set that can't be decoded */
     DP_ESYS = -6,          /* a system call failed; errno is kept, see dp_last_errno() */
     DP_ECPU = -7,          /* this CPU lacks what the core was built for */
     DP_EBUSY = -8,         /* not while workers run */
@@ -67,7 +67,6 @@ int dp_last_errno(const struct dp *dp);
 
 enum dp_port_kind {
     DP_PORT_MEM = 0,       /* dp_inject() and dp_collect() */
-    DP_PORT_PCAP = 1,      /* capture files: fds[0] is the output file, inputs by dp_replay_source() */
     DP_PORT_TAP = 2,       /* TAP queues, 10-byte virtio_net_hdr in host order, non-blocking */
     DP_PORT_PACKET = 3,    /* AF_PACKET sockets, PACKET_VNET_HDR (10 bytes) and PACKET_AUXDATA on, non-blocking */
 };
@@ -95,7 +94,7 @@ int dp_port_detach(struct dp *dp, uint32_t port);
 
 /* ---- running --------------------------------------------------------------------------------------------- */
 
-/* Worker threads. Between start and stop, dp_poll(), dp_inject(), dp_collect() and dp_replay() return DP_EBUSY. */
+/* Worker threads. Between start and stop, dp_poll(), dp_inject() and dp_collect() return DP_EBUSY. */
 int dp_start(struct dp *dp);
 int dp_stop(struct dp *dp);
 
@@ -104,11 +103,13 @@ int dp_stop(struct dp *dp);
  * everything that memory ports hold. Returns the number of packets received.
  */
 int dp_poll(struct dp *dp, uint64_t now);
+/* When dp_poll() next has a timer to run: ns of its epoch, 0 at once, UINT64_MAX never. Workers are at rest, else it is UINT64_MAX. */
+uint64_t dp_next_timer(const struct dp *dp);
 
 /* What a memory port's peer hands over or takes: the virtio-net view of a packet. */
 struct dp_frame {
     uint64_t time;         /* ns: of the packet (inject) or of the packet that caused it (collect) */
-    uint32_t len;          /* bytes of the frame, 0..65549 */
+    uint32_t len;          /* bytes of the frame, 0..262144; more than a port takes: bad-offload */
     uint16_t csum_start;   /* partial checksum when csum_partial: as in virtio_net_hdr, bytes from frame start */
     uint16_t csum_offset;
     uint16_t gso_size;
@@ -119,18 +120,13 @@ struct dp_frame {
 
 enum dp_gso { DP_GSO_NONE = 0, DP_GSO_TCP4 = 1, DP_GSO_TCP6 = 2 };
 
-int dp_inject(struct dp *dp, uint32_t port, const struct dp_frame *frame, const uint8_t *bytes);
-/* The oldest frame that left by the port: returns 1 and fills frame and bytes (capacity bytes), or 0 when there is none. */
-int dp_collect(struct dp *dp, uint32_t port, struct dp_frame *frame, uint8_t *bytes, uint32_t capacity);
-
+/* `n` frames; `bytes` has theirs one behind the other. DP_EINVAL: none was taken. DP_ENOMEM: the first of them were. */
+int dp_inject(struct dp *dp, uint32_t port, const struct dp_frame *frames, uint32_t n, const uint8_t *bytes);
 /*
- * Capture files. Sources are read in order of timestamp, ties by order of dp_replay_source() calls, then file order. The
- * core's clock is the packet's timestamp; it runs `linger` ns on after the last. The core duplicates `fd`.
- * dp_replay() returns the packets read, DP_EFORMAT (unreadable, not Ethernet, snapped; see dp_replay_error()).
+ * The oldest frames that left by the port, at most `n` and as many as fit into `capacity` bytes, one behind the other. Returns how
+ * many, 0 when there is none, or DP_EINVAL when the oldest doesn't fit.
  */
-int dp_replay_source(struct dp *dp, uint32_t port, int fd);
-int64_t dp_replay(struct dp *dp, uint32_t batch, uint64_t linger);
-const char *dp_replay_error(const struct dp *dp);
+int dp_collect(struct dp *dp, uint32_t port, struct dp_frame *frames, uint32_t n, uint8_t *bytes, uint32_t capacity);
 
 /* ---- neighbours of the underlay -------------------------------------------------------------------------- */
 
@@ -372,8 +368,8 @@ struct dp_bench_config {
     uint32_t port;         /* where the frames come in */
     uint32_t frames;       /* frames in the pool, a multiple of DP_BATCH */
     uint32_t frame_len;    /* bytes of each, without FCS */
-    uint32_t rounds;
-    uint32_t first;        /* the frame to begin with */
+    uint32_t rounds, first;  /* first: the frame to begin with */
+    uint32_t counter;      /* descriptor of a perf event that shall count in the timed region alone; 0: none */
     uint64_t packets;      /* to time, over all rounds */
 };
 
@@ -384,10 +380,18 @@ struct dp_bench_round {
 };
 
 /*
- * Runs `frames` (frames * frame_len bytes, cycled) through the path of the port; nothing is sent. What comes how often is the
- * caller's choice of frames. Fills rounds[]; *digest folds the output headers.
+ * The roof of an operation: the least that any program must do for the same frames and the same output bytes, IPv4 only; see
+ * bench/roof.h. Copies the engine's tables as they are now. 0, DP_EINVAL (an operation or port without one), DP_ENOMEM, DP_EFULL.
  */
-int dp_bench(struct dp *dp, const struct dp_bench_config *config, const uint8_t *frames, struct dp_bench_round *rounds,
-             uint64_t *digest, uint64_t *dropped);
+struct dp_roof;
+int dp_roof_create(const struct dp *dp, uint32_t op, uint32_t port, struct dp_roof **out);
+void dp_roof_destroy(struct dp_roof *roof);
+
+/*
+ * Runs `frames` (frames * frame_len bytes, cycled) through the path of the port, or through a roof made of this engine; nothing is
+ * sent. What comes how often is the caller's choice of frames. Fills rounds[]; *digest folds the first 64 bytes of what comes out.
+ */
+int dp_bench(struct dp *dp, const struct dp_roof *roof, const struct dp_bench_config *config, const uint8_t *frames,
+             struct dp_bench_round *rounds, uint64_t *digest, uint64_t *dropped);
 
 #endif

@@ -5,10 +5,13 @@ called from any other thread while the engine lives. Workers run beside them and
 released inside every call.
 """
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from enum import IntEnum, IntFlag
 from functools import reduce
+from itertools import accumulate
 from operator import add
 from typing import TYPE_CHECKING, Self
 
@@ -24,8 +27,16 @@ UNDERLAY: int = lib.DP_UNDERLAY
 ALL_ROWS = (1 << 64) - 1
 SLOT = 4096
 """Bytes of a packet slot."""
-MAX_FRAME = 65549
-"""Bytes of the longest frame a port takes or gives: a 65,535-byte packet and its Ethernet header."""
+NEVER = 2**64 - 1
+"""Of next_timer(): there is none."""
+
+Packet = tuple[int, bytes]
+"""A frame without offloads: (ns, bytes)."""
+
+_PACKET = struct.Struct("=QI12x")
+"""struct dp_frame with time and len alone."""
+_COLLECT_FRAMES, _COLLECT_BYTES = 256, 1 << 20
+"""What one call of the core hands over at most."""
 
 
 class Flags(IntFlag):
@@ -36,7 +47,6 @@ class Flags(IntFlag):
 
 class PortKind(IntEnum):
     MEM = lib.DP_PORT_MEM
-    PCAP = lib.DP_PORT_PCAP
     TAP = lib.DP_PORT_TAP
     PACKET = lib.DP_PORT_PACKET
 
@@ -173,6 +183,13 @@ class BenchResult:
     dropped: int
 
 
+@dataclass(frozen=True, slots=True)
+class Roof:
+    """The least work there is for the frames of an operation; see bench/roof.h."""
+
+    handle: "Handle"
+
+
 class Dataplane:
     """An engine. HostError: the CPU or the memory does not suffice."""
 
@@ -190,7 +207,8 @@ class Dataplane:
         check(lib.dp_create(c, out), "creating the packet core")
         self._handle: Handle | None = out[0]
         self._ports: set[int] = set()
-        self._frame_bytes = ffi.new("uint8_t[]", MAX_FRAME)
+        self._frames = ffi.new("struct dp_frame[]", _COLLECT_FRAMES)
+        self._bytes = ffi.new("uint8_t[]", _COLLECT_BYTES)
 
     def close(self) -> None:
         """Stops workers, frees everything; descriptors stay the caller's. No thread may be inside a call."""
@@ -234,7 +252,7 @@ class Dataplane:
     # ---- running
 
     def start(self) -> None:
-        """Starts the worker threads; until stop(), poll, inject, collect and replay raise CallError."""
+        """Starts the worker threads; until stop(), poll, inject and collect raise CallError."""
         self._check(lib.dp_start(self._engine), "starting workers")
 
     def stop(self) -> None:
@@ -244,6 +262,10 @@ class Dataplane:
         """Runs every worker's loop once on this thread at time `now` (ns, never falling): due timers, then
         all that memory ports hold. Returns the packets received."""
         return self._check(lib.dp_poll(self._engine, now), "polling")
+
+    def next_timer(self) -> int:
+        """When poll() next has a timer to run: ns, 0 at once, NEVER. NEVER too while workers run."""
+        return lib.dp_next_timer(self._engine)
 
     def inject(self, port: int, frame: Frame) -> None:
         """Hands a frame to a memory port; the next poll() receives it."""
@@ -257,42 +279,49 @@ class Dataplane:
         c.gso_size = frame.gso_size
         c.flow = frame.flow
         data = ffi.from_buffer("uint8_t[]", frame.data)
-        self._check(lib.dp_inject(self._engine, port, c, data), f"injecting into port {port}")
+        self._check(lib.dp_inject(self._engine, port, c, 1, data), f"injecting into port {port}")
+
+    def inject_packets(self, port: int, packets: Sequence[Packet]) -> None:
+        """Hands many frames to a memory port, in one call of the core."""
+        pack = _PACKET.pack
+        heads = b"".join([pack(time, len(data)) for time, data in packets])
+        frames = ffi.from_buffer("struct dp_frame[]", heads)
+        data = b"".join([data for _, data in packets])
+        code = lib.dp_inject(self._engine, port, frames, len(packets), data)
+        if code < 0:
+            self._check(code, f"injecting into port {port}")
 
     def collect(self, port: int) -> list[Frame]:
         """All frames that have left by a memory port since the last call, oldest first."""
-        c = ffi.new("struct dp_frame *")
-        frames = []
-        while self._check(
-            lib.dp_collect(self._engine, port, c, self._frame_bytes, MAX_FRAME),
-            f"collecting from port {port}",
-        ):
-            frames.append(
-                Frame(
-                    data=bytes(ffi.buffer(self._frame_bytes, c.len)),
-                    time=c.time,
-                    csum_partial=bool(c.csum_partial),
-                    csum_start=c.csum_start,
-                    csum_offset=c.csum_offset,
-                    gso=Gso(c.gso),
-                    gso_size=c.gso_size,
-                )
+        return [
+            Frame(
+                data=data,
+                time=time,
+                csum_partial=bool(c.csum_partial),
+                csum_start=c.csum_start,
+                csum_offset=c.csum_offset,
+                gso=Gso(c.gso),
+                gso_size=c.gso_size,
             )
-        return frames
+            for packets in self._collected(port)
+            for c, (time, data) in zip(self._frames, packets, strict=False)
+        ]
 
-    def replay_source(self, port: int, fd: int) -> None:
-        """Adds a capture file (pcap in us or ns, pcapng; Ethernet) as a port's input; fd is duplicated."""
-        self._check_capture(lib.dp_replay_source(self._engine, port, fd), f"capture for port {port}")
+    def collect_packets(self, port: int) -> list[Packet]:
+        """The same, without what they say of offloads."""
+        return [packet for packets in self._collected(port) for packet in packets]
 
-    def replay(self, batch: int, linger: int) -> int:
-        """Runs all sources by timestamp, in batches of up to `batch`, then timers for `linger` ns more.
-        Returns the packets read. CaptureError: a file is unreadable or holds snapped packets."""
-        return self._check_capture(lib.dp_replay(self._engine, batch, linger), "replay")
-
-    def _check_capture(self, code: int, what: str) -> int:
-        if code == lib.DP_EFORMAT:
-            what = f"{what}: {ffi.string(lib.dp_replay_error(self._engine)).decode()}"
-        return self._check(code, what)
+    def _collected(self, port: int) -> Iterator[list[Packet]]:
+        """Packets as often as there are more; meanwhile self._frames has what the core says of them."""
+        what = f"collecting from port {port}"
+        frames, data = self._frames, self._bytes
+        while count := self._check(
+            lib.dp_collect(self._engine, port, frames, _COLLECT_FRAMES, data, _COLLECT_BYTES), what
+        ):
+            heads = list(_PACKET.iter_unpack(ffi.buffer(frames, count * _PACKET.size)))
+            ends = list(accumulate(size for _, size in heads))
+            taken = bytes(ffi.buffer(data, ends[-1]))
+            yield [(time, taken[end - size : end]) for (time, size), end in zip(heads, ends, strict=True)]
 
     # ---- neighbours of the underlay
 
@@ -425,8 +454,18 @@ class Dataplane:
 
     # ---- bench
 
-    def bench(self, config: BenchConfig, frames: bytes) -> BenchResult:
-        """Times frames (of frame_len bytes each, cycled) through a port's path; nothing is sent."""
+    @contextmanager
+    def roof(self, op: BenchOp, port: int) -> Iterator[Roof]:
+        """The roof of an IPv4 operation, over the tables as they are now."""
+        out = ffi.new("struct dp_roof **")
+        self._check(lib.dp_roof_create(self._engine, op, port, out), f"making the roof of {op.name}")
+        try:
+            yield Roof(out[0])
+        finally:
+            lib.dp_roof_destroy(out[0])
+
+    def bench(self, config: BenchConfig, frames: bytes, roof: Roof | None = None) -> BenchResult:
+        """Times frames (of frame_len bytes each, cycled) through a port's path or a roof; nothing is sent."""
         c = ffi.new("struct dp_bench_config *")
         c.op = config.op
         c.port = config.port
@@ -439,6 +478,7 @@ class Dataplane:
         digest = ffi.new("uint64_t *")
         dropped = ffi.new("uint64_t *")
         pool = ffi.from_buffer("uint8_t[]", frames)
-        self._check(lib.dp_bench(self._engine, c, pool, rounds, digest, dropped), "bench")
+        handle = roof.handle if roof else ffi.NULL
+        self._check(lib.dp_bench(self._engine, handle, c, pool, rounds, digest, dropped), "bench")
         timed = tuple(BenchRound(*(getattr(r, name) for name in BenchRound.__slots__)) for r in rounds)
         return BenchResult(timed, digest[0], dropped[0])

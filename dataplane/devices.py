@@ -8,17 +8,23 @@ makes it a Device again, by a later process and without touching what packets fl
 process keeps, a TAP, a veth pair and the BPF drops stay when the process crashes and are taken over by the
 next open_…; until then nothing of the host answers.
 
+The kernel of the namespace that a TAP or a veth leads to is the VM, so it is never the host's. A device that
+others make, such as a hypervisor's TAP, is sealed: nothing of it reaches the host's stack, and that stays so
+after close(), for as long as the device exists.
+
 A namespace is a name under /run/netns, or None: the process's own, which is the host's. No function leaves
 the caller's thread in another one. Any thread may call, one at a time a device. Errors: DeviceError, in words
 for the host's operator.
 """
 
 import enum
+import errno
 import fcntl
 import hashlib
 import os
 import socket
 import struct
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, astuple, dataclass, field, replace
@@ -47,6 +53,7 @@ _ALL_OFFLOADS = Offload.CSUM | Offload.TSO4 | Offload.TSO6
 _SAID_BY_VNET_HDR = frozenset(
     ("tx-generic-segmentation", "tx-tcp-segmentation", "tx-tcp6-segmentation", "tx-tcp-ecn-segmentation")
 )
+_IS_HELD = "a process holds it already"
 _NOT_OURS = "its device was not handed over by this version of isolane"
 _ALL_NODES_MAC = bytes.fromhex("333300000001")
 _RECEIVE_MERGING = ("rx-gro", "rx-gro-hw", "rx-gro-list", "rx-lro", "rx-udp-gro-forwarding")
@@ -142,6 +149,14 @@ class Device:
                 case Opening.UNDERLAY:
                     netns.call(None, _check_named_underlay, self.name, self.mac, self.mtu)
 
+    def queues_of(self, queues: int) -> int:
+        """How many it would have if it was opened anew with so many: a TAP that was made with one keeps to
+        one, or the VM would lose its device.
+        """
+        ifreq = _tap_ifreq(self.fds[0]) if self.kind is PortKind.TAP else None
+        is_single = ifreq is not None and not int.from_bytes(ifreq[16:18], sys.byteorder) & _IFF_MULTI_QUEUE
+        return 1 if is_single else queues
+
     def resize(self, mac: str, mtu: int) -> Self:
         """Gives the VM's device another MAC and MTU; the core learns of it when it attaches the result, which
         takes this one's place. A device of the host stays as it is and so may take less; an underlay has to
@@ -180,6 +195,7 @@ class Device:
                 self.undo.steps.clear()  # what has its name now is another's
             elif read != _host_device(self.opening, self.name, self.place.namespace):
                 self.undo.keep("remove")  # renamed: other steps go by the name
+        self.undo.steps = _kept_sealed(self.opening, self.undo.steps)
         self.undo.close()
 
     def __enter__(self) -> Self:
@@ -195,11 +211,8 @@ class Device:
         """The name of the device that the queues are of; None: it has gone."""
         if self.kind is PortKind.PACKET:
             return packet_socket.device_of(self.fds[0])
-        try:
-            ifreq = fcntl.ioctl(self.fds[0], _TUNGETIFF, bytes(40))
-        except OSError:
-            return None
-        return ifreq[:16].rstrip(b"\0").decode()
+        ifreq = _tap_ifreq(self.fds[0])
+        return ifreq[:16].rstrip(b"\0").decode() if ifreq else None
 
     def _is_host_end_as_left(self) -> bool:
         name = self._read_device()
@@ -213,7 +226,7 @@ class Device:
             is_same = link.mac == self.mac and link.mtu >= self.mtu
             return is_kept and is_same and not ethtool.active(name) & set(_RECEIVE_MERGING)
         is_silent = all(links.read_sysctl(key) in (None, value) for key, value in links.silence(name).items())
-        return is_kept and is_silent and link.mtu >= self.mtu
+        return is_kept and is_silent and not link.master and link.mtu >= self.mtu
 
     def _repair_host_end(self) -> None:
         """What is changed is in `undo` already, or was before it was opened."""
@@ -227,6 +240,7 @@ class Device:
                 ethtool.switch(name, _RECEIVE_MERGING, False)
                 links.drop_at_ingress(scratch, ip, link, bpf_programs.DIVERT, self.pas)
                 return
+            _check_is_apart(link)
             _silence(scratch, ip, link)
         links.set_link(link.index, mtu=max(link.mtu, self.mtu), state="up")
 
@@ -264,10 +278,16 @@ def put_back(opening: Opening, name: str, place: Place, steps: Iterable[object])
     with links.errors(opening.words(name, place.namespace)), Undo() as left:
         try:
             left.steps = links.checked(steps, _host_device(opening, name, place.namespace))
+            left.steps = _kept_sealed(opening, left.steps)
         except ValueError as error:
             raise DeviceError(str(error)) from None
         if opening in (Opening.EXISTING, Opening.UNDERLAY) and links.find_at(place) is None:
             left.steps.clear()
+
+
+def _kept_sealed(opening: Opening, steps: list[links.Step]) -> list[links.Step]:
+    """A version before this one gave a VM's device back to the host's stack."""
+    return [step for step in steps if opening is not Opening.EXISTING or step[0] == "state"]
 
 
 def _host_device(opening: Opening, name: str, namespace: str | None) -> str | None:
@@ -328,21 +348,35 @@ def _adopt(config: PortConfig, held: Mapping[str, int], note: object, undo: Undo
 # ---- TAP ---------------------------------------------------------------------------------------------------
 
 
-def open_tap(name: str, *, namespace: str | None, mac: str, mtu: int, queues: int = 1) -> Device:
-    """A TAP in the VM's namespace: made, or taken over if it is persistent and nobody holds a queue of it."""
+def open_tap(name: str, *, namespace: str, mac: str, mtu: int, queues: int = 1) -> Device:
+    """A TAP in the VM's namespace: made, or taken over if it is persistent and nobody holds a queue of it.
+
+    One that is made with one queue can have no other: who opens it besides us gets EBUSY. One that is there
+    stays what it is, whatever `queues` says: see Device.queues_of().
+    """
     with links.errors(Opening.TAP.words(name, namespace)), Undo() as undo:
+        _check_is_not_hosts(namespace)
         place = netns.call(namespace, _open_tap, undo, namespace, name, mac, mtu, queues)
         fds = tuple(undo.fds)
         return Device(name, Opening.TAP, place, mac.lower(), mtu, fds, undo.pop_all())
 
 
-def _open_tap(undo: Undo, namespace: str | None, name: str, mac: str, mtu: int, queues: int) -> Place:
+def _check_is_not_hosts(namespace: str) -> None:
+    """Under whatever name: /run/netns may have one for it too."""
+    if not namespace or netns.identity(namespace) == netns.identity(None):
+        raise DeviceError("the namespace is the host's own, whose kernel would be the VM")
+
+
+def _open_tap(undo: Undo, namespace: str, name: str, mac: str, mtu: int, queues: int) -> Place:
     with IPRoute() as ip:
         present = links.find(ip, name)
-        if present is not None and present.tap_queues:
-            raise DeviceError("a process holds it already")
-        for queue in range(queues):
-            _open_tap_queue(undo, name, present is None and queue == 0)
+        if present is not None:
+            _check_no_loopback(present)
+            if present.tap_queues:
+                raise DeviceError(_IS_HELD)
+        is_multi_queue = queues > 1 if present is None else present.tap_is_multi_queue
+        for queue in range(queues if is_multi_queue else 1):
+            _open_tap_queue(undo, name, is_multi_queue, present is None and queue == 0)
         place = Place(namespace, netns.identity(None), links.get(ip, name).index)
         if present is None:
             ip.link("set", index=place.index, ifalias=ALIAS)
@@ -355,10 +389,24 @@ def _open_tap(undo: Undo, namespace: str | None, name: str, mac: str, mtu: int, 
     return place
 
 
-def _open_tap_queue(undo: Undo, name: str, new: bool) -> None:
+def _tap_ifreq(fd: int) -> bytes | None:
+    """The device's name and flags; None: it has gone."""
+    try:
+        return fcntl.ioctl(fd, _TUNGETIFF, bytes(40))
+    except OSError:
+        return None
+
+
+def _open_tap_queue(undo: Undo, name: str, multi_queue: bool, new: bool) -> None:
     (fd,) = undo.own(os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
-    flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR | _IFF_MULTI_QUEUE | (_IFF_TUN_EXCL if new else 0)
-    fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
+    flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR
+    flags |= (_IFF_MULTI_QUEUE if multi_queue else 0) | (_IFF_TUN_EXCL if new else 0)
+    try:
+        fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise DeviceError(_IS_HELD) from None
+        raise
     fcntl.ioctl(fd, _TUNSETVNETHDRSZ, struct.pack("=i", _VNET_HDR_SIZE))
     fcntl.ioctl(fd, _TUNSETOFFLOAD, _TUN_F_CSUM | _TUN_F_TSO4 | _TUN_F_TSO6 | _TUN_F_TSO_ECN)
 
@@ -372,6 +420,7 @@ def open_veth(name: str, *, namespace: str, mac: str, mtu: int, queues: int = 1)
     """
     host_end = host_end_name(name, namespace)
     with links.errors(Opening.VETH.words(name, namespace)), Undo() as undo:
+        _check_is_not_hosts(namespace)
         netns.call(None, _make_veth, undo, host_end, name, namespace)
         index = netns.call(namespace, _set_up_vm_end, name, mac, mtu)
         place = Place(namespace, netns.identity(namespace), index)
@@ -418,7 +467,7 @@ def _open_host_end(undo: Undo, host_end: str, mtu: int, queues: int) -> tuple[in
 
 
 def open_existing(name: str, *, mac: str, mtu: int, queues: int = 1, note: Note = _unnoted) -> Device:
-    """A device of the host that leads to a VM. It is silenced, and given back as it was on close()."""
+    """A device of the host that leads to a VM. It is sealed, and stays so after close()."""
     with links.errors(Opening.EXISTING.words(name, None)), Undo() as undo:
         link = netns.call(None, _open_existing, undo, name, queues, note)
         mtu, fds = min(mtu, link.mtu), tuple(undo.fds)
@@ -427,21 +476,50 @@ def open_existing(name: str, *, mac: str, mtu: int, queues: int = 1, note: Note 
 
 def _open_existing(undo: Undo, name: str, queues: int, note: Note) -> Link:
     with IPRoute() as ip:
-        link = links.get(ip, name)
-        if link.flags & links.IFF_LOOPBACK:
-            raise DeviceError("is the loopback")
-        if link.alias == ALIAS:
-            raise DeviceError("is another port's")
-        if addresses := links.addresses(ip, link.index):
-            raise DeviceError(f"the host has address {addresses[0]} on it; there must be none")
+        link = _seal(ip, name)
         undo.note = partial(note, _place(link))
-        _silence(undo, ip, link)
         if not link.up:
             undo.add("state", name, "down")
             ip.link("set", index=link.index, state="up")
     for fd in undo.own(*packet_socket.open_queues(name, queues, None)):
         packet_socket.take_every_mac(fd, link.index)
     return link
+
+
+def seal(name: str) -> None:
+    """Keep a device that leads to a VM from the host's stack for as long as it exists, before open_existing()
+    gets to it. DeviceError: as there.
+    """
+    with links.errors(Opening.EXISTING.words(name, None)):
+        netns.call(None, _seal_by_name, name)
+
+
+def _seal_by_name(name: str) -> None:
+    with IPRoute() as ip:
+        _seal(ip, name)
+
+
+def _seal(ip: IPRoute, name: str) -> Link:
+    link = links.get(ip, name)
+    _check_no_loopback(link)
+    if link.alias == ALIAS:
+        raise DeviceError("is another port's")
+    _check_is_apart(link)
+    if addresses := links.addresses(ip, link.index):
+        raise DeviceError(f"the host has address {addresses[0]} on it; there must be none")
+    _silence(Undo(), ip, link)
+    return link
+
+
+def _check_no_loopback(link: Link) -> None:
+    if link.flags & links.IFF_LOOPBACK:
+        raise DeviceError("is the loopback")
+
+
+def _check_is_apart(link: Link) -> None:
+    """A bridge would send into it what others say."""
+    if link.master:
+        raise DeviceError("is part of a bridge or the like; it must not be")
 
 
 def _set_mtu(name: str, mtu: int) -> None:
@@ -451,9 +529,9 @@ def _set_mtu(name: str, mtu: int) -> None:
 
 def _silence(undo: Undo, ip: IPRoute, link: Link) -> None:
     """Nothing of the host answers on this device: no IPv6, no ARP, every frame dropped before the stack."""
+    links.drop_at_ingress(undo, ip, link, bpf_programs.DROP)
     for name, value in links.silence(link.name).items():
         undo.set_sysctl(name, value)
-    links.drop_at_ingress(undo, ip, link, bpf_programs.DROP)
 
 
 def _place(link: Link) -> Place:
@@ -518,6 +596,7 @@ def _check_named_underlay(name: str, mac: str, mtu: int) -> None:
 
 
 def _check_underlay(link: Link, mac: str, mtu: int) -> None:
+    _check_no_loopback(link)
     if mac and link.mac != mac:
         raise DeviceError(f"the manifest says MAC {mac}, the device has {link.mac}")
     if link.mtu < mtu:

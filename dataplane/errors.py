@@ -26,10 +26,6 @@ class ChangeSetError(DataplaneError):
         self.row = row
 
 
-class CaptureError(DataplaneError):
-    """Whoever chose the capture file must act."""
-
-
 class HostError(DataplaneError):
     """The host's operator must act: memory, CPU, a limit, or a failed system call (then `errno` is set)."""
 
@@ -56,6 +52,4 @@ def check(code: int, what: str, *, errno: int = 0, row: tuple[int, int] | None =
         raise ChangeSetError(text, code, *row)
     if code in _HOST_CODES:
         raise HostError(text, code, errno if code == lib.DP_ESYS else 0)
-    if code == lib.DP_EFORMAT:
-        raise CaptureError(text, code)
     raise CallError(text, code)

@@ -4,6 +4,7 @@ What a packet meets between coming in and going out is `FakeDataplane` in fake.p
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import reduce
 from ipaddress import ip_address
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from dataplane.core import Config, Flags, Frame, Gso, Neighbour, NeighbourState, Offload, PortConfig, PortKind
+from dataplane.core import Packet as PlainPacket
 from dataplane.errors import CallError, ChangeSetError
 from dataplane.fake_neighbours import NO_MAC, Neighbours, State, request
 from dataplane.fake_neighbours import Neighbour as NeighbourEntry
@@ -35,12 +37,14 @@ from dataplane.tables import Address
 UNDERLAY = 0
 REASONS = [
     line.split('"')[1]
-    for line in (Path(__file__).parent.parent / "csrc" / "drop.def").read_text().splitlines()
+    for line in (Path(__file__).parent.parent / "csrc" / "base" / "drop.def").read_text().splitlines()
     if line.startswith("DROP(")
 ]
 EINVAL, ENOENT = -1, -3
 SLOTS = 8192
 """Of the arena, unless configured: as many for each worker, and once more."""
+MOST_SLOTS = 17
+"""Of one packet: what needs more is no IP packet."""
 
 
 @dataclass
@@ -253,9 +257,18 @@ class FakeEngine:
     def inject(self, port: int, frame: Frame) -> None:
         self.ports[port].inbox.append(frame)
 
+    def inject_packets(self, port: int, packets: Sequence[PlainPacket]) -> None:
+        self.ports[port].inbox.extend(Frame(data, time) for time, data in packets)
+
     def collect(self, port: int) -> list[Frame]:
         taken, self.ports[port].outbox = self.ports[port].outbox, []
         return taken
+
+    def collect_packets(self, port: int) -> list[PlainPacket]:
+        return [(frame.time, frame.data) for frame in self.collect(port)]
+
+    def next_timer(self) -> int:
+        return self.next_hops.next_timer()
 
     def poll(self, now: int) -> int:
         self.now = now
@@ -278,6 +291,8 @@ class FakeEngine:
         counts["rx_gso"] += p.gso != GSO_NONE
         counts["rx_csum_partial"] += p.partial
         try:
+            if p.slots > MOST_SLOTS:
+                raise Drop("bad-offload")
             if port == UNDERLAY:
                 self.from_underlay(p)
             else:

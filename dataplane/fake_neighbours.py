@@ -109,6 +109,10 @@ class Neighbours:
         neighbour.tries = 0
         self._ask_once(neighbour, time, now)
 
+    def next_timer(self) -> int:
+        """When run_timers() has something to do: ns, 2^64 - 1 for never."""
+        return min((n.due for n in self.asking + self.fresh), default=2**64 - 1)
+
     def run_timers(self, now: int) -> None:
         for neighbour in [n for n in self.asking if n.due <= now]:
             if neighbour.tries < TRIES:

@@ -52,7 +52,9 @@ class Link:
     mtu: int
     flags: int
     alias: str | None
-    tap_queues: int  # descriptors that processes hold
+    tap_queues: int  # of a multi-queue TAP: descriptors that processes hold
+    tap_is_multi_queue: bool
+    master: int  # index of the bridge or the like that it is part of; 0: none
 
     @property
     def up(self) -> bool:
@@ -102,6 +104,10 @@ def _find(ip: IPRoute, **which: object) -> Link | None:
         flags=message["flags"],
         alias=message.get_attr("IFLA_IFALIAS"),
         tap_queues=message.get_nested("IFLA_LINKINFO", "IFLA_INFO_DATA", "IFLA_TUN_NUM_QUEUES") or 0,
+        tap_is_multi_queue=bool(
+            message.get_nested("IFLA_LINKINFO", "IFLA_INFO_DATA", "IFLA_TUN_MULTI_QUEUE")
+        ),
+        master=message.get_attr("IFLA_MASTER") or 0,
     )
 
 

@@ -24,7 +24,7 @@ from dataplane.notify import notify, watchdog_seconds
 from dataplane.server import Kind
 from dataplane.tables import RowKind
 from policy import intent
-from policy.attachments import AT_ONCE, UNDERLAY_ID, Attachments, Wanted, doubtful, wanted_of
+from policy.attachments import AT_ONCE, UNDERLAY_ID, Attachments, Wanted, attaches_of, doubtful, wanted_of
 from policy.compiler import own_pas
 from policy.errors import PolicyError
 from policy.happenings import (
@@ -46,6 +46,7 @@ from policy.happenings import (
 )
 from policy.host_view import HostView, Step
 from policy.journal import Journal
+from policy.model import AttachKind
 from policy.pusher import Pushed, Pusher, PushError, known_ids
 from policy.store import Batch, Store
 from policy.tables import Ids
@@ -150,6 +151,7 @@ class Agent:
         self._ids: Ids | None = None  # of the rows and ports that the data plane had
         self._attachments = Attachments(Journal(options.instance))
         self._attached: object = None  # the policy that devices were last made by
+        self._followed: object = None  # the policy whose devices are listened for
         self._is_pushed = False  # the rows are those of the view
         self._applied = 0  # the revision that the data plane has
         self._unsettled: _Unsettled | None = None
@@ -273,6 +275,8 @@ class Agent:
 
     def _work(self) -> None:
         """What is due, if it can be done."""
+        if self._view is not None and self._view.policy is not self._followed:
+            self._follow(self._view)
         if self._client is None and not self._connect():
             if time.monotonic() > self._away + _AWAY_SECONDS:
                 text = f"the data plane of instance {self._options.instance} is not there"
@@ -465,6 +469,14 @@ class Agent:
     def _wanted(self, view: HostView) -> dict[str, Wanted]:
         return wanted_of(view.policy, view.host, view.ids.ports, self._options.netns_prefix)
 
+    def _follow(self, view: HostView) -> None:
+        """Also without a data plane: VMs' devices are kept from the host's stack all the same."""
+        attached = attaches_of(view.policy, view.host)
+        namespaces = {self._options.netns_prefix + each.netns for each in attached if each.netns}
+        tenants = {each.device for each in attached if each.kind is AttachKind.DEVICE}
+        self._watch.follow({None, *namespaces}, tenants)
+        self._followed = view.policy
+
     def _attach(self) -> None:
         """Devices as the view says; those that can't be are problems, to be tried again."""
         view = self._view
@@ -472,7 +484,7 @@ class Agent:
         self._attached = None
         pas = own_pas(view.policy, view.host) if view.is_managed else []
         wanted = self._wanted(view)
-        self._watch.follow({None, *(each.namespace for each in wanted.values())})
+        self._follow(view)
         is_new = self._attachments.sync(wanted, pas)
         if self._attachments.serve(view.policy, view.host, held=False) or is_new:
             self._client.announce()

@@ -68,6 +68,14 @@ class Wanted:
     def key(self) -> DeviceKey:
         return self.opening, self.device, self.namespace
 
+    @property
+    def fault(self) -> str:
+        """Why it can never have that device, which `check` refuses: of a document from before, or by another
+        writer.
+        """
+        text = self.attach.netns_fault if self.attach else ""
+        return text and f"{self.opening.words(self.device, self.namespace)}: attach.netns: {text}"
+
 
 @dataclass(slots=True)
 class _Attached:
@@ -114,6 +122,13 @@ def wanted_of(policy: Policy, host: str, ids: dict[str, int], netns_prefix: str 
                 ids[port.name], port.name, attach, attach.device, port.mac, mtu, owner=network
             )
     return found
+
+
+def attaches_of(policy: Policy, host: str) -> list[Attach]:
+    """Of its ports; none if isolane does not run there."""
+    owner = policy.host_by_name.get(host)
+    is_here = owner is not None and owner.managed
+    return [port.attach for port in policy.ports if is_here and port.host == host and port.attach]
 
 
 class Attachments:
@@ -188,13 +203,14 @@ class Attachments:
         pas: the host's, for a new underlay.
         """
         assert self._client is not None, "connect() comes first"
-        self.problems.clear()
+        self.problems = {name: each.fault for name, each in wanted.items() if each.fault}
+        wanted = {name: each for name, each in wanted.items() if not each.fault}
         self.part(wanted)
         gone, self._gone = self._gone, set()
         self._remove(name for name in self.names if name in gone)
         self._altered &= self._attached.keys()
         self._put_back_left(wanted)
-        resized = [name for name, each in self._attached.items() if len(each.device.fds) != self._queues]
+        resized = [name for name, each in self._attached.items() if not self._is_as_wide(each.device)]
         missing = [each for name, each in wanted.items() if name not in self._attached or name in resized]
         for name, there in self._attached.items():
             if name not in resized:
@@ -271,7 +287,7 @@ class Attachments:
             there = links.Place(namespace, entry.identity, entry.index)
             with suppress(DeviceError):
                 devices.put_back(opening, name, there, entry.undo)
-            if entry.opening and opening is not Opening.UNDERLAY:
+            if entry.opening and opening in (Opening.TAP, Opening.VETH):
                 with suppress(DeviceError):  # taken over, which is to have what to undo
                     _open_at((opening, name, namespace), entry.mac, entry.mtu, self._queues).close()
         self._note(dict.fromkeys(left))
@@ -307,6 +323,9 @@ class Attachments:
             self._note({attached.key: None})
         with _refusal_ignored():
             self._client.detach(attached.id)
+
+    def _is_as_wide(self, device: Device) -> bool:
+        return len(device.fds) == device.queues_of(self._queues)
 
     def _hand_over(self, client: Client, name: str) -> None:
         """A device that the data plane refuses, as its own has gone perhaps, is opened anew."""
@@ -400,7 +419,7 @@ def _side_by_side(function: Callable[[U], T], items: Collection[U]) -> list[T]:
 
 
 def _is_as(attached: _Attached, wanted: Wanted | None) -> bool:
-    if wanted is None:
+    if wanted is None or wanted.fault:
         return False
     return (wanted.id, wanted.key, wanted.owner) == (attached.id, attached.key, attached.owner)
 
@@ -498,7 +517,7 @@ def _open_at(key: DeviceKey, mac: str, mtu: int, queues: int) -> Device:
     opening, name, namespace = key
     match opening:
         case Opening.TAP:
-            return devices.open_tap(name, namespace=namespace, mac=mac, mtu=mtu, queues=queues)
+            return devices.open_tap(name, namespace=namespace or "", mac=mac, mtu=mtu, queues=queues)
         case Opening.VETH:
             return devices.open_veth(name, namespace=namespace or "", mac=mac, mtu=mtu, queues=queues)
     return devices.open_existing(name, mac=mac, mtu=mtu, queues=queues)

@@ -225,6 +225,23 @@ class Attach:
     device: str
     netns: str = ""
 
+    @property
+    def netns_fault(self) -> str:
+        """Why `netns` can't be as it is; "" if it can. Of a TAP and of a veth the kernel of the namespace is
+        the VM: the host's own would be the tenant.
+        """
+        match self.kind, bool(self.netns):
+            case AttachKind.TAP, False:
+                return (
+                    "missing: the VM of a tap is the kernel of its network namespace, which must not be the "
+                    "host's own; for a hypervisor's TAP use device: NAME instead"
+                )
+            case AttachKind.VETH, False:
+                return "missing: a veth needs a network namespace for its other end"
+            case AttachKind.DEVICE, True:
+                return "a device that exists is looked for in the host's own namespace"
+        return ""
+
 
 @dataclass(frozen=True, slots=True)
 class Port:

@@ -81,7 +81,13 @@ def _number(name: str, check: Callable[[int], int]) -> Scalar:
 
 
 NAME = _text("name", notation.parse_name)
-INTERFACE = _text("interface", notation.parse_interface)
+INTERFACE = Scalar(
+    "interface",
+    from_text(notation.parse_interface),
+    notation.parse_stored_interface,
+    str,
+    {"type": "string"},
+)
 ADDRESS = _text("address", notation.parse_address)
 RECORD_ADDRESS = _text("address", notation.parse_record_address)
 PREFIX = _text("prefix", notation.parse_prefix)
@@ -178,22 +184,15 @@ def _underlay(values: Values, _fields: Fields | None) -> Underlay:
 
 def _attach(values: Values, fields: Fields | None) -> Attach | None:
     """One of three; fields: where to report what is wrong, None if that has been done before."""
-    if fields is not None and not _check_attach(fields):
+    stated = [kind for kind in AttachKind if fields is not None and fields.has(kind)]
+    if fields is not None and len(stated) != 1:
+        fields.report("", f"expected one of {', '.join(AttachKind)}, not {' and '.join(stated) or 'none'}")
         return None
     device = next(((kind, values[kind]) for kind in AttachKind if values[kind]), None)
-    return Attach(*device, values["netns"]) if device else None
-
-
-def _check_attach(attach: Fields) -> bool:
-    stated = [kind for kind in AttachKind if attach.has(kind)]
-    if len(stated) != 1:
-        attach.report("", f"expected one of {', '.join(AttachKind)}, not {' and '.join(stated) or 'none'}")
-        return False
-    if stated[0] is AttachKind.VETH and not attach.has("netns"):
-        attach.report("netns", "missing: a veth needs a network namespace for its other end")
-    if stated[0] is AttachKind.DEVICE and attach.has("netns"):
-        attach.report("netns", "a device that exists is looked for in the host's own namespace")
-    return True
+    attach = Attach(*device, values["netns"]) if device else None
+    if fields is not None and attach is not None and attach.netns_fault and not fields.wrong("netns"):
+        fields.report("netns", attach.netns_fault)
+    return attach
 
 
 def _write_attach(attach: Attach) -> dict[str, Plain]:
@@ -269,14 +268,27 @@ UNDERLAY = Section(
 
 ATTACH = Section(
     (
-        Field("tap", INTERFACE, "A TAP device to make.", "eth0", "", "the port is no TAP"),
         Field(
-            "veth", INTERFACE, "A veth to make; its other end is the VM's.", "eth0", "", "the port is no veth"
+            "tap",
+            INTERFACE,
+            "A TAP to make in netns, whose kernel is the VM: for containers and tests, not for a hypervisor.",
+            "eth0",
+            "",
+            "the port is no TAP",
+        ),
+        Field(
+            "veth",
+            INTERFACE,
+            "A veth to make: the name of the end in netns, whose kernel is the VM; for containers.",
+            "eth0",
+            "",
+            "the port is no veth",
         ),
         Field(
             "device",
             INTERFACE,
-            "A device of the host that leads to the VM.",
+            "A device of the host that others make and that leads to a VM, such as a hypervisor's TAP. "
+            "It may come and go.",
             "vnet7",
             "",
             "no such device is used",
@@ -287,7 +299,7 @@ ATTACH = Section(
             "The network namespace of the VM, where the TAP or the veth's end is put.",
             "blue-web",
             "",
-            "the host's own",
+            "of a device: the host's own; tap and veth need it",
         ),
     ),
     _attach,

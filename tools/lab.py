@@ -303,8 +303,11 @@ def _is_configured(port: "Port", prefix: str) -> bool:
 
 
 def _vm_ports(policy: "Policy") -> list["Port"]:
-    """The ports that have a device: on an unmanaged host whatever runs there has to make it."""
-    return [port for port in policy.ports if port.attach and policy.host_by_name[port.host].managed]
+    """The ports whose VM is a namespace of the lab. Who is the VM behind a device of a host makes that too,
+    and whatever runs on an unmanaged host has to make all.
+    """
+    ports = [port for port in policy.ports if port.attach and port.attach.netns]
+    return [port for port in ports if policy.host_by_name[port.host].managed]
 
 
 def _namespace(port: "Port", prefix: str) -> str:

@@ -2,16 +2,20 @@
 
 import json
 import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from heapq import merge
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import click
 
+from tools import captures
 from tools.options import complete_host_of_files
 
 if TYPE_CHECKING:
+    from dataplane.core import Neighbour
     from dataplane.stats import Counters
     from policy.model import Address, Mac, Policy
     from policy.tables import Tables
@@ -23,7 +27,13 @@ HASH_KEY = (0x6973_6F6C_616E_6500, 0x7265_706C_6179_0000)
 """Fixed, so that every run of the same captures is the same run."""
 
 SLOTS = 4096
-"""Of the packet core: two batches of the longest packets."""
+"""Of the packet core: two batches of the longest packets, and what waits for a next hop."""
+
+COLLECT = 64
+"""Packets that go in before what came out is collected."""
+
+BUFFER = 1 << 20
+"""Bytes that are read of a capture file at a time."""
 
 COUNTERS_FILE = "counters.json"
 
@@ -110,6 +120,83 @@ def command(
         sys.exit(1)
 
 
+Output = Callable[[list[captures.Packet]], None]
+
+
+class Engine(Protocol):
+    """What is used of dataplane.core.Dataplane."""
+
+    def neighbours(self) -> "list[Neighbour]": ...
+    def next_timer(self) -> int: ...
+    def poll(self, now: int, /) -> int: ...
+    def inject_packets(self, port: int, packets: list[captures.Packet], /) -> None: ...
+    def collect_packets(self, port: int, /) -> list[captures.Packet]: ...
+
+
+class Player:
+    """Packets of many sources through an engine with memory ports, one worker and no threads.
+
+    The clock is the packets' timestamp. It never falls: a packet whose timestamp falls keeps it (what it
+    causes is written with it), the clock stays.
+
+    The batch size must not show. A batch ends before another port's packet, and where the timestamp changes:
+    the clock is then the time of each of its packets. Only when the MAC of every provider next hop is fixed,
+    so that no packet can start a timer, a batch goes on over different timestamps; what a packet causes
+    carries the packet's own time in any case.
+    """
+
+    def __init__(self, engine: Engine, outputs: Mapping[int, Output], batch: int) -> None:
+        """outputs: by port, who takes what leaves by it. batch: packets at most."""
+        self._engine, self._outputs, self._limit = engine, outputs, batch
+        self._now = 0
+        self._waiting = 0
+        """Packets that went in since what came out was collected, which has the core's slots till then."""
+
+    def play(self, sources: Iterable[tuple[int, Iterable[captures.Packet]]], linger: int) -> None:
+        """Sources: (port, packets). Merged by timestamp, ties by order of the sources, then of the packets;
+        then the clock runs `linger` ns on."""
+        from dataplane.core import NeighbourState
+
+        timeless = all(n.state == NeighbourState.FIXED for n in self._engine.neighbours())
+        tagged = [_tagged(order, port, packets) for order, (port, packets) in enumerate(sources)]
+        batch: list[captures.Packet] = []
+        at = start = -1
+        for time, _, port, packet in merge(*tagged):
+            if port != at or len(batch) == self._limit or (time != start and not timeless):
+                if batch:
+                    self._run(at, start, batch)
+                else:
+                    self._now = time  # the clock starts here: timers set before it were not due in between
+                batch, at, start = [], port, time
+            batch.append(packet)
+        if batch:
+            self._run(at, start, batch)
+        self._run_clock(self._now + linger)
+        self._collect()
+
+    def _run(self, port: int, time: int, batch: list[captures.Packet]) -> None:
+        self._run_clock(time)
+        self._engine.inject_packets(port, batch)
+        self._engine.poll(self._now)
+        self._waiting += len(batch)
+        if self._waiting >= COLLECT:
+            self._collect()
+
+    def _run_clock(self, time: int) -> None:
+        """Moves the clock to `time`, with what is due until then, each at its own time."""
+        while (due := self._engine.next_timer()) <= time:
+            self._now = max(self._now, due)
+            self._engine.poll(self._now)
+            self._collect()
+        self._now = max(self._now, time)
+
+    def _collect(self) -> None:
+        self._waiting = 0
+        for port, output in self._outputs.items():
+            if packets := self._engine.collect_packets(port):
+                output(packets)
+
+
 @dataclass(frozen=True)
 class Run:
     """A host's policy, ready to have captures run through it."""
@@ -142,7 +229,6 @@ class Run:
         self, inputs: tuple[tuple[str, Path], ...], outputs: dict[str, Path], batch: int
     ) -> dict[str, Any]:
         from dataplane import core
-        from dataplane.errors import CaptureError
         from policy.model import ROUTER_MAC
 
         config = core.Config(
@@ -153,22 +239,24 @@ class Run:
         )
         neighbours = self._neighbours()
         with ExitStack() as files:
-            outs = {name: files.enter_context(path.open("wb")) for name, path in outputs.items()}
-            ins = [(port, files.enter_context(path.open("rb"))) for port, path in inputs]
+            outs = {
+                self.ports[name]: captures.Writer(files.enter_context(path.open("wb"))).write
+                for name, path in outputs.items()
+            }
+            ins = [(port, files.enter_context(path.open("rb", BUFFER))) for port, path in inputs]
             dataplane = files.enter_context(core.Dataplane(config))
             for name, (mac, mtu) in self._links().items():
-                out = core.PortConfig(name, core.PortKind.PCAP, _mac(mac), mtu, fds=[outs[name].fileno()])
-                dataplane.attach(self.ports[name], out)
+                memory = core.PortConfig(name, core.PortKind.MEM, _mac(mac), mtu)
+                dataplane.attach(self.ports[name], memory)
             for address, mac in neighbours.items():
                 dataplane.set_neighbour(address, _mac(mac))
             dataplane.apply(self.tables.change_set().encode())
-            for name, source in ins:
-                try:
-                    dataplane.replay_source(self.ports[name], source.fileno())
-                except CaptureError as error:
-                    reason = str(error).partition(": ")[2]  # what is before it has the core's number
-                    raise click.ClickException(f"{source.name}: capture for port {name}: {reason}") from None
-            dataplane.replay(batch, LINGER)
+            sources = [(self.ports[name], _packets(name, file)) for name, file in ins]
+            try:
+                Player(dataplane, outs, batch).play(sources, LINGER)
+            except captures.CaptureError as error:
+                click.echo(f"replay: {error} (malformed)", err=True)
+                sys.exit(1)
             by_port = {name: dataplane.port_counters(port) for name, port in sorted(self.ports.items())}
             return {**_view(dataplane.counters()), "ports": {name: _view(c) for name, c in by_port.items()}}
 
@@ -199,3 +287,19 @@ def _view(counters: "Counters") -> dict[str, Any]:
 
 def _mac(mac: str) -> bytes:
     return bytes.fromhex(mac.replace(":", ""))
+
+
+def _packets(port: str, file: BinaryIO) -> Iterator[captures.Packet]:
+    """A port's input. ClickException: it is no capture file."""
+    try:
+        return captures.read(file, f"port {port}")
+    except captures.CaptureError as error:
+        text = f"{file.name}: capture for port {port}: {error} (malformed)"
+        raise click.ClickException(text) from None
+
+
+def _tagged(
+    order: int, port: int, packets: Iterable[captures.Packet]
+) -> Iterator[tuple[int, int, int, captures.Packet]]:
+    """So that they compare by time, then by order."""
+    return ((packet[0], order, port, packet) for packet in packets)

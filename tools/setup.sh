@@ -34,14 +34,13 @@ have() {
         gcc) command -v gcc ;;
         libc6-dev) [ -e /usr/include/stdio.h ] ;;
         pkg-config) command -v pkg-config ;;
-        libpcap-dev) [ -e /usr/include/pcap/pcap.h ] ;;
         python3-dev) "$python" -c 'import sys, sysconfig, os
 sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ;;
         python3-venv) "$python" -c 'import ensurepip, venv' ;;
         iproute2) command -v ip && command -v tc ;;
         iputils-ping) command -v ping ;;
         iputils-arping) arping -V 2>/dev/null | grep iputils ;;
-        ethtool | iperf3 | sqlite3 | tshark) command -v "$1" ;;
+        ethtool | iperf3 | sqlite3 | tshark | valgrind) command -v "$1" ;;
         procps) command -v sysctl ;;
         openvswitch-switch) command -v ovs-vswitchd && command -v ovsdb-server ;;
         clang-14) command -v clang-14 ;;
@@ -51,9 +50,9 @@ sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ;;
 }
 
 wanted_packages() {
-    echo gcc libc6-dev pkg-config libpcap-dev python3-dev python3-venv iproute2
+    echo gcc libc6-dev pkg-config python3-dev python3-venv iproute2
     [ "$goal" = run ] || echo clang-14 libclang-rt-14-dev libcmocka-dev openvswitch-switch tshark iperf3 \
-        iputils-ping iputils-arping ethtool procps sqlite3
+        iputils-ping iputils-arping ethtool procps sqlite3 valgrind
 }
 
 missing_packages() {

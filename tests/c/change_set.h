@@ -8,7 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <cmocka.h>
-#include "changes.h"
+#include "control/changes.h"
+#include "run/engine.h"
 
 enum { ROW_MAX = 64 };
 
@@ -58,7 +59,7 @@ static inline int apply_rows_of(struct dp *dp, uint16_t flags, const struct row 
     change_set_begin(&set, flags);
     for (uint32_t i = 0; i < n; i++)
         change_set_row(&set, &rows[i]);
-    int code = tables_apply(dp, set.bytes, set.len, error);
+    int code = tables_apply(&dp->control, set.bytes, set.len, error);
     free(set.bytes);
     return code;
 }

@@ -13,7 +13,7 @@
 
 #define hash_1 good_hash_1
 #define hash_3 good_hash_3
-#include "hash.h"
+#include "base/hash.h"
 #undef hash_1
 #undef hash_3
 
@@ -46,8 +46,8 @@ static inline uint64_t hash_degrade(uint64_t hash)
 static inline uint64_t hash_1(uint64_t word, const uint64_t secret[2]) { return hash_degrade(good_hash_1(word, secret)); }
 static inline uint64_t hash_3(const uint64_t words[3], const uint64_t secret[2]) { return hash_degrade(good_hash_3(words, secret)); }
 
-#include "map_search.c"
-#include "map.c"
+#include "table/map_search.c"
+#include "table/map.c"
 
 /* ---- what must always hold: every entry is where a search comes by, and all counts are right */
 

@@ -10,8 +10,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <cmocka.h>
-#include "parse.h"
-#include "pool.h"
+#include "pkt/parse.h"
+#include "pkt/pool.h"
 
 enum { FRAME_MAX = 66000 };
 

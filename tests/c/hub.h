@@ -1,11 +1,13 @@
 /*
- * hub.h: the engine without policy, for tests of what moves packets in and out. forward, tables and neigh are replaced: the last two
+ * hub.h: the engine without policy, for tests of what moves packets in and out. Paths, tables and neighbours are replaced: the last two
  * bytes of a frame's destination MAC say what becomes of it, {enum hub_action, port}.
  */
 #ifndef HUB_H
 #define HUB_H
-#include "engine.h"
-#include "forward.h"
+#include "host/neigh.h"
+#include "host/provider.h"
+#include "path/path.h"
+#include "run/engine.h"
 #include "frames.h"
 
 enum hub_action {
@@ -21,16 +23,14 @@ enum hub_action {
 enum { HUB_HELD = 256 };
 static struct pkt hub_held[HUB_HELD];
 static uint32_t hub_held_n;
-static uint64_t hub_clock[1024];                    /* worker->now whenever a held packet was let go */
-static uint32_t hub_clock_n;
 
-static inline void hub_hold(struct worker *worker, struct pkt *pkt)
+static inline void hub_hold(struct io *io, struct pkt *pkt)
 {
     if (hub_held_n == HUB_HELD) {
-        worker_drop(worker, pkt, DROP_NEIGH_FULL);
+        io_drop(io, pkt, DROP_NEIGH_FULL);
         return;
     }
-    __atomic_fetch_add(&worker->stats[pkt->in_port]->held, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&io->stats[pkt->in_port]->held, 1, __ATOMIC_RELAXED);
     hub_held[hub_held_n++] = *pkt;
 }
 
@@ -43,40 +43,41 @@ static inline struct pkt *hub_first(void)
     return first;
 }
 
-static inline void hub_let_go(struct worker *worker, struct pkt *held, struct pkt *to)
+static inline void hub_let_go(struct io *io, struct pkt *held, struct pkt *to)
 {
     *to = *held;
     *held = hub_held[--hub_held_n];
-    __atomic_fetch_sub(&worker->stats[to->in_port]->held, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_sub(&io->stats[to->in_port]->held, 1, __ATOMIC_RELAXED);
 }
 
-/* ---- instead of forward.c ----------------------------------------------------------------------------------------- */
+/* ---- instead of the paths ------------------------------------------------------------------------------------------ */
 
-static inline void hub_send(struct worker *worker, struct pkt *pkt, uint32_t id)
+static inline void hub_send(const struct host *host, struct pkt *pkt, uint32_t id)
 {
-    struct port *port = dp_port(worker->dp, id);
+    struct port *port = port_at(host->ports, id);
     if (port)
-        worker_send(worker, port, pkt);
+        io_send(host->io, port, pkt);
     else
-        worker_drop(worker, pkt, DROP_PORT_DOWN);
+        io_drop(host->io, pkt, DROP_PORT_DOWN);
 }
 
-static inline void hub_copy(struct worker *worker, struct pkt *pkt, uint32_t id)
+static inline void hub_copy(const struct host *host, struct pkt *pkt, uint32_t id)
 {
     static _Thread_local uint8_t bytes[FRAME_MAX];
-    struct pkt *made = worker_make(worker);
-    if (pool_pkt_new_len(&worker->pool, made, pkt->len)) {
-        pkt_read(worker->pool.arena, pkt, 0, bytes, pkt->len);
-        pkt_write(worker->pool.arena, made, 0, bytes, pkt->len);
+    struct io *io = host->io;
+    struct pkt *made = io_make(io);
+    if (pool_pkt_new_len(&io->pool, made, pkt->len)) {
+        pkt_read(io->pool.arena, pkt, 0, bytes, pkt->len);
+        pkt_write(io->pool.arena, made, 0, bytes, pkt->len);
         made->time = pkt->time;
         made->in_port = pkt->in_port;
-        worker_originated(worker, made->in_port, 1);
-        hub_send(worker, made, id);
+        io_originated(io, made->in_port, 1);
+        hub_send(host, made, id);
     }
-    hub_send(worker, pkt, id);
+    hub_send(host, pkt, id);
 }
 
-void from_tenant(struct worker *worker, struct port *in, struct batch *batch)
+void from_tenant(const struct host *host, struct port *in, struct batch *batch)
 {
     (void)in;
     for (uint32_t i = 0; i < batch->n; i++) {
@@ -84,70 +85,79 @@ void from_tenant(struct worker *worker, struct port *in, struct batch *batch)
         uint8_t action = pkt_has(pkt, ETH_LEN) ? pkt->data[4] : HUB_DROP;
         pkt->l3_end = pkt->len;         /* as the parser would */
         if (action == HUB_SEND)
-            hub_send(worker, pkt, pkt->data[5]);
+            hub_send(host, pkt, pkt->data[5]);
         else if (action == HUB_COPY)
-            hub_copy(worker, pkt, pkt->data[5]);
+            hub_copy(host, pkt, pkt->data[5]);
         else if (action == HUB_HOLD)
-            hub_hold(worker, pkt);
+            hub_hold(host->io, pkt);
         else if (action == HUB_CONSUME)
-            worker_consume(worker, pkt);
+            io_consume(host->io, pkt);
         else
-            worker_drop(worker, pkt, DROP_MULTICAST);
+            io_drop(host->io, pkt, DROP_MULTICAST);
     }
 }
 
-void from_provider(struct worker *worker, struct port *in, struct batch *batch)
+void from_provider(const struct host *host, struct port *in, struct batch *batch)
 {
-    from_tenant(worker, in, batch);
+    from_tenant(host, in, batch);
 }
 
-/* ---- instead of tables.c and neigh.c ------------------------------------------------------------------------------ */
+/* ---- instead of tables and neighbours ------------------------------------------------------------------------------- */
 
 static struct tables hub_tables;
 
-struct tables *tables_create(const uint64_t secret[2], size_t budget) { (void)secret, (void)budget; return &hub_tables; }
+struct tables *tables_create(const struct dp_config *config) { (void)config; return &hub_tables; }
 void tables_destroy(struct tables *tables) { (void)tables; }
-void tables_underlay(struct dp *dp, const uint8_t *mac) { (void)dp, (void)mac; }
-int tables_apply(struct dp *dp, const uint8_t *set, size_t len, struct dp_change_error *error) { (void)dp, (void)set, (void)len, (void)error; return DP_OK; }
+void tables_underlay(struct control *control, const uint8_t *mac) { (void)control, (void)mac; }
+int tables_apply(struct control *control, const uint8_t *set, size_t len, struct dp_change_error *error) { (void)control, (void)set, (void)len, (void)error; return DP_OK; }
+void tables_stats(const struct tables *tables, struct dp_table_stats *out) { (void)tables; *out = (struct dp_table_stats){0}; }
+int64_t tables_rows(const struct tables *tables, uint32_t kind, uint8_t *out, size_t room) { (void)tables, (void)kind, (void)out, (void)room; return 0; }
+int tables_check(const struct tables *tables, const uint8_t *set, size_t len, struct dp_change_error *error) { (void)tables, (void)set, (void)len, (void)error; return DP_OK; }
+void tables_digest_begin(const struct tables *tables) { (void)tables; }
+int tables_digest_step(const struct tables *tables, uint64_t rows, uint64_t *out) { (void)tables, (void)rows, (void)out; return 1; }
+int tables_rollback(struct control *control) { (void)control; return DP_OK; }
+int tables_verified(struct control *control) { (void)control; return DP_OK; }
 
-struct neigh_table *neigh_create(struct dp *dp) { return (struct neigh_table *)(void *)dp; }
-void neigh_destroy(struct neigh_table *table) { (void)table; }
-void neigh_underlay(struct dp *dp, const uint8_t *mac) { (void)dp, (void)mac; }
-
-uint64_t neigh_next_timer(const struct dp *dp)
+struct neigh_table *neigh_create(uint32_t workers, struct next_hop *next_hops, struct qsbr *qsbr, int wake_fd)
 {
-    (void)dp;
+    (void)workers, (void)next_hops, (void)wake_fd;
+    return (struct neigh_table *)(void *)qsbr;
+}
+void neigh_destroy(struct neigh_table *table) { (void)table; }
+void neigh_announce(struct neigh_table *table, const struct host *at_rest, unsigned family, const uint8_t *address) { (void)table, (void)at_rest, (void)family, (void)address; }
+void neigh_ask_all(struct neigh_table *table, const struct host *at_rest) { (void)table, (void)at_rest; }
+int neigh_fix(struct neigh_table *table, const struct host *at_rest, unsigned family, const uint8_t *address, const uint8_t *mac) { (void)table, (void)at_rest, (void)family, (void)address, (void)mac; return DP_OK; }
+int neigh_probe(struct neigh_table *table, const struct host *at_rest, unsigned family, const uint8_t *address) { (void)table, (void)at_rest, (void)family, (void)address; return DP_OK; }
+
+uint64_t neigh_next_timer(const struct neigh_table *table)
+{
+    (void)table;
     const struct pkt *first = hub_first();
     return first ? first->time + NEIGH_RETRY_NS : UINT64_MAX;
 }
 
-static bool hub_fixed = true;                       /* what dp_neigh_read() says of its one neighbour */
-
-int dp_neigh_read(const struct dp *dp, struct dp_neigh *out, uint32_t capacity)
+uint32_t neigh_read(const struct neigh_table *table, struct dp_neigh *out, uint32_t capacity)
 {
-    (void)dp;
-    if (capacity)
-        *out = (struct dp_neigh){.state = hub_fixed ? DP_NEIGH_FIXED : DP_NEIGH_KNOWN};
-    return 1;
+    (void)table, (void)out, (void)capacity;
+    return 0;
 }
 
-void neigh_timers(struct worker *worker)
+void provider_timers(const struct host *host)
 {
-    while (worker->id == 0 && neigh_next_timer(worker->dp) <= worker->now) {
-        struct pkt *pkt = worker_make(worker);
-        hub_let_go(worker, hub_first(), pkt);
-        if (hub_clock_n < sizeof hub_clock / sizeof *hub_clock)
-            hub_clock[hub_clock_n++] = worker->now;
-        hub_send(worker, pkt, pkt->data[5]);
+    struct io *io = host->io;
+    while (io->id == 0 && neigh_next_timer(host->neigh) <= io->now) {
+        struct pkt *pkt = io_make(io);
+        hub_let_go(io, hub_first(), pkt);
+        hub_send(host, pkt, pkt->data[5]);
     }
 }
 
-void neigh_drop_held(struct dp *dp)
+void neigh_drop_held(const struct host *host)
 {
     while (hub_held_n) {
         struct pkt pkt;
-        hub_let_go(&dp->workers[0], &hub_held[0], &pkt);
-        worker_drop(&dp->workers[0], &pkt, DROP_STOPPED);
+        hub_let_go(host->io, &hub_held[0], &pkt);
+        io_drop(host->io, &pkt, DROP_STOPPED);
     }
 }
 
@@ -159,7 +169,7 @@ static inline void hub_start(uint32_t workers, uint32_t slots)
 {
     const struct dp_config config = {.workers = workers, .slots = slots, .router_mac = {2, 0, 0, 0, 0, 1}, .hash_key = {1, 2}};
     assert_int_equal(dp_create(&config, &hub), DP_OK);
-    hub_held_n = hub_clock_n = 0;
+    hub_held_n = 0;
 }
 
 static inline int hub_attach(uint32_t id, enum dp_port_kind kind, uint32_t offloads, uint32_t queues, const int *fds)
@@ -205,12 +215,13 @@ static inline void hub_end(void)
 {
     static struct pool pools[DP_MAX_WORKERS];
     dp_stop(hub);
-    neigh_drop_held(hub);
+    struct host host = worker_host(&hub->workers[0]);
+    neigh_drop_held(&host);
     for (uint32_t id = 0; id < DP_MAX_PORTS; id++)
         dp_port_detach(hub, id);
     hub_balance();
     for (uint32_t i = 0; i < hub->config.workers; i++)
-        pools[i] = hub->workers[i].pool;
+        pools[i] = hub->workers[i].io.pool;
     assert_int_equal(arena_free_slots(&hub->arena, pools, hub->config.workers), hub->arena.slots);
     dp_destroy(hub);
     hub = NULL;

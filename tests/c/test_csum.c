@@ -1,5 +1,6 @@
 /* Checksums beside a byte-wise reference. */
-#include "csum.h"
+#include "base/csum.h"
+#include "pkt/offload.h"
 #include "frames.h"
 
 static struct arena arena;
@@ -88,7 +89,7 @@ static void sum_of_a_frame_in_slots(void **state)
         frame_to_pkt(&pool, &frame, &pkt, 1 + rnd(POOL_HEAD_MAX));
         for (int j = 0; j < 4; j++) {
             uint32_t at = rnd(frame.len + 1), len = rnd(frame.len - at + 1);
-            uint16_t sum = csum_fold(csum_frame(&arena, &pkt, at, len));
+            uint16_t sum = csum_fold(offload_sum(&arena, &pkt, at, len));
             assert_int_equal(__builtin_bswap16(sum), naive_sum(frame.bytes + at, len, 0));
         }
         pool_pkt_free(&pool, &pkt);
@@ -107,7 +108,7 @@ static void pseudo_headers_and_ip4_headers(void **state)
         frame_to_pkt(&pool, &frame, &pkt, POOL_HEAD_MAX);
         assert_int_equal(parse_frame(&pkt), DROP_NONE);
         uint32_t l4len = rnd(65536);
-        assert_int_equal(__builtin_bswap16(csum_fold(csum_pseudo(&pkt, l4len))),
+        assert_int_equal(__builtin_bswap16(csum_fold(offload_pseudo(&pkt, l4len))),
                          naive_pseudo(frame.bytes + ETH_LEN, proto, l4len));
         if (family == 4) {
             unsigned hlen = pkt.l4 - pkt.l3;
@@ -119,6 +120,7 @@ static void pseudo_headers_and_ip4_headers(void **state)
     }
 }
 
+/* 4.2.2 */
 static void finish_makes_partial_sums_whole(void **state)
 {
     (void)state;
@@ -135,7 +137,7 @@ static void finish_makes_partial_sums_whole(void **state)
         pkt.csum_start = (uint16_t)l4;
         pkt.csum_offset = (uint16_t)checksum_offset(family, proto);
         assert_int_equal(parse_frame(&pkt), DROP_NONE);
-        assert_true(csum_finish(&arena, &pkt));
+        assert_true(offload_finish(&arena, &pkt));
         assert_int_equal(pkt.flags & PKT_PARTIAL, 0);
         frame_of_pkt(&arena, &pkt, &frame);
         assert_int_equal(naive_residue(frame.bytes + ETH_LEN, proto, frame.bytes + l4, end - l4), 0xffff);
@@ -160,11 +162,12 @@ static void finish_never_computes_zero(void **state)
     pkt.csum_start = (uint16_t)l4;
     pkt.csum_offset = 6;
     assert_int_equal(parse_frame(&pkt), DROP_NONE);
-    assert_true(csum_finish(&arena, &pkt));
+    assert_true(offload_finish(&arena, &pkt));
     assert_int_equal(field_at(&pkt, l4 + 6), 0xffff);
     pool_pkt_free(&pool, &pkt);
 }
 
+/* 4.2.3 */
 static void finish_of_sctp_is_crc32c(void **state)
 {
     (void)state;
@@ -178,7 +181,7 @@ static void finish_of_sctp_is_crc32c(void **state)
         pkt.csum_start = (uint16_t)l4;
         pkt.csum_offset = 8;
         assert_int_equal(parse_frame(&pkt), DROP_NONE);
-        assert_true(csum_finish(&arena, &pkt));
+        assert_true(offload_finish(&arena, &pkt));
         memset(frame.bytes + l4 + 8, 0, 4);
         uint32_t expected = ~crc32c_bitwise(0xffffffff, frame.bytes + l4, l4len);
         for (int b = 0; b < 4; b++)
@@ -207,7 +210,7 @@ static void finish_refuses_what_lies_outside(void **state)
         assert_int_equal(parse_frame(&pkt), DROP_NONE);
         pkt.csum_start = (uint16_t)(l4 + cases[i].start);
         pkt.csum_offset = cases[i].offset;
-        assert_false(csum_finish(&arena, &pkt));
+        assert_false(offload_finish(&arena, &pkt));
         assert_true(pkt.flags & PKT_PARTIAL);
         struct frame *after = malloc(sizeof *after);
         frame_of_pkt(&arena, &pkt, after);

@@ -1,6 +1,7 @@
 /* Segmentation beside a naive segmenter that works on flat bytes. */
-#include "gso.h"
-#include "fake_worker.h"
+#include "path/segments.h"
+#include "pkt/parse.h"
+#include "fake_io.h"
 
 static struct frame frame, got, expected;
 
@@ -48,7 +49,7 @@ static void make_super(unsigned family, uint32_t payload, uint32_t size, uint32_
     uint32_t padding = rnd(4) ? 0 : rnd(30);
     rnd_fill(frame.bytes + frame.len, padding);
     frame.len += padding;
-    frame_to_pkt(&fake_worker.pool, &frame, pkt, head);
+    frame_to_pkt(&fake_io.pool, &frame, pkt, head);
     pkt->in_port = 1;
     pkt->time = 77;
     pkt->flags = PKT_PARTIAL;
@@ -77,13 +78,13 @@ static void assert_same_frame(const struct frame *a, const struct frame *b)
     }
 }
 
-static void check_segment(void *ctx, struct worker *worker, struct pkt *segment)
+static void check_segment(void *ctx, struct pkt *segment)
 {
     struct check *check = ctx;
     assert_false(check->ended);
     check->ended = naive_segment(&frame, check->l4, check->l3_end, check->size, check->n++, check->error,
                                  &expected);
-    frame_of_pkt(&worker->dp->arena, segment, &got);
+    frame_of_pkt(&fake_arena, segment, &got);
     assert_same_frame(&got, &expected);
     assert_int_equal(segment->gso, DP_GSO_NONE);
     assert_int_equal(segment->time, 77);
@@ -91,8 +92,16 @@ static void check_segment(void *ctx, struct worker *worker, struct pkt *segment)
     struct pkt again = *segment;
     assert_int_equal(parse_frame(&again), DROP_NONE);
     assert_memory_equal(&again, segment, sizeof again);
-    pool_pkt_free(&worker->pool, segment);
-    stats_add(&worker->stats[1]->sent, 1);
+    pool_pkt_free(&fake_io.pool, segment);
+    stats_add(&fake_io.stats[1]->sent, 1);
+}
+
+/* Every segment is given to fn, which takes it. */
+static void each_segment(struct pkt *pkt, void (*fn)(void *ctx, struct pkt *segment), void *ctx)
+{
+    struct gso_cut cut = gso_begin(&fake_arena, pkt);
+    for (struct pkt *segment; (segment = path_segment(&fake_io, &cut, pkt));)
+        fn(ctx, segment);
 }
 
 static uint32_t cut_and_check(struct pkt *pkt, uint32_t error)
@@ -102,13 +111,14 @@ static uint32_t cut_and_check(struct pkt *pkt, uint32_t error)
     uint32_t payload = pkt->l3_end - header;
     assert_int_equal(largest, header - ETH_LEN + (payload < pkt->gso_size ? payload : pkt->gso_size));
     fake_stats = (struct port_stats){.received = 1};
-    gso_segment(&fake_worker, pkt, check_segment, &check);
+    each_segment(pkt, check_segment, &check);
     assert_true(check.ended);
     assert_int_equal(check.n, payload ? (payload + check.size - 1) / check.size : 1);
     assert_int_equal(fake_stats.received + fake_stats.originated, fake_stats.sent);
     return check.n;
 }
 
+/* 4.3.1, 4.3.2, 4.3.3, 4.3.5 */
 static void segments_are_those_of_the_naive_twin(void **state)
 {
     (void)state;
@@ -163,13 +173,14 @@ struct flags {
     uint32_t n, at;
 };
 
-static void check_flags(void *ctx, struct worker *worker, struct pkt *segment)
+static void check_flags(void *ctx, struct pkt *segment)
 {
     struct flags *flags = ctx;
     assert_int_equal(segment->data[flags->at], flags->of[flags->n++]);
-    pool_pkt_free(&worker->pool, segment);
+    pool_pkt_free(&fake_io.pool, segment);
 }
 
+/* 4.3.4 */
 static void flags_of_first_and_last(void **state)
 {
     (void)state;
@@ -186,7 +197,7 @@ static void flags_of_first_and_last(void **state)
         make_super(4, 300, 100, POOL_HEAD_MAX, &pkt);
         struct flags flags = {.of = cases[i].segments, .at = pkt.l4 + 13u};
         pkt.data[pkt.l4 + 13] = cases[i].flags;
-        gso_segment(&fake_worker, &pkt, check_flags, &flags);
+        each_segment(&pkt, check_flags, &flags);
         assert_int_equal(flags.n, 3);
     }
 }
@@ -196,10 +207,9 @@ struct kept {
     uint32_t n;
 };
 
-static void keep(void *ctx, struct worker *worker, struct pkt *segment)
+static void keep(void *ctx, struct pkt *segment)
 {
     struct kept *kept = ctx;
-    (void)worker;
     kept->pkts[kept->n++] = segment;
 }
 
@@ -209,31 +219,31 @@ static void without_slots_the_rest_is_one_drop(void **state)
     (void)state;
     struct pkt pkt;
     struct kept kept = {.n = 0};
-    fake_worker_end();
-    fake_worker_init(16);
+    fake_io_end();
+    fake_io_init(16);
     make_super(4, 39000, 4000, POOL_HEAD_MAX, &pkt);
     assert_int_equal(pkt.slots, 10);
     fake_stats = (struct port_stats){.received = 1};
-    gso_segment(&fake_worker, &pkt, keep, &kept);
+    each_segment(&pkt, keep, &kept);
     assert_int_equal(kept.n, 3);                    /* two slots each */
-    assert_int_equal(fake_last_drop, DROP_NO_SLOT);
+    assert_int_equal(fake_stats.drops[DROP_NO_SLOT], 1);
     assert_int_equal(fake_stats.dropped, 1);
     assert_int_equal(fake_stats.received + fake_stats.originated, kept.n + fake_stats.dropped);
     while (kept.n)
-        pool_pkt_free(&fake_worker.pool, kept.pkts[--kept.n]);
+        pool_pkt_free(&fake_io.pool, kept.pkts[--kept.n]);
 }
 
 static int setup(void **state)
 {
     (void)state;
-    fake_worker_init(1024);
+    fake_io_init(1024);
     return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    fake_worker_end();
+    fake_io_end();
     return 0;
 }
 

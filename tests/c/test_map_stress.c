@@ -6,15 +6,13 @@
 #include "degenerate_map.h"
 #include <pthread.h>
 #include <sched.h>
-#include "qsbr.h"
+#include "base/qsbr.h"
 
 enum { STEADY = 400, VOLATILE = 4000, READERS = 2, BATCH = 32, ROUNDS = 12, STEPS = 2500 };
 
 static const uint64_t secret[2] = {1, 2};
 
-/* An engine of which only qsbr is asked. */
-static struct dp dp;
-static struct worker workers[READERS];
+static struct qsbr qsbr = {.n = READERS};
 static struct map *map;
 static bool stop;
 static uint64_t looked[READERS], missed[READERS];
@@ -70,20 +68,20 @@ static void read_batch(unsigned words, uint32_t id, uint32_t first, uint32_t *se
 
 static void *reader(void *arg)
 {
-    struct worker *worker = arg;
-    uint32_t seen[STEADY] = {0}, at = worker->id * 13;
+    struct qsbr_reader *self = arg;
+    uint32_t id = (uint32_t)(self - qsbr.readers), seen[STEADY] = {0}, at = id * 13;
     const unsigned words = map->words;
-    qsbr_online(worker);
+    qsbr_online(self);
     while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
         for (uint32_t n = 0; n < 16; n++, at += 31)
-            read_batch(words, worker->id, n & 1 ? at % STEADY : at, seen);
-        qsbr_quiescent(worker);
+            read_batch(words, id, n & 1 ? at % STEADY : at, seen);
+        qsbr_quiescent(self);
         if (at % 97 == 0) {
-            qsbr_offline(worker);
-            qsbr_online(worker);
+            qsbr_offline(self);
+            qsbr_online(self);
         }
     }
-    qsbr_offline(worker);
+    qsbr_offline(self);
     return NULL;
 }
 
@@ -118,7 +116,7 @@ static void writer(uint32_t volatiles)
                 delete_key(i);
         }
         struct map_view *retired = map_retired(map);
-        qsbr_wait(&dp);
+        qsbr_wait(&qsbr);
         map_free_retired(retired);
     }
 }
@@ -128,14 +126,12 @@ static void run(enum hash_mode mode, unsigned words)
     pthread_t threads[READERS];
     hash_mode = mode;
     map = map_create(words, 0, secret);
-    dp = (struct dp){.workers = workers, .running = true, .config = {.workers = READERS}};
     for (uint32_t i = 0; i < STEADY; i++)
         write_key(i, 1);
     __atomic_store_n(&stop, false, __ATOMIC_RELEASE);
     for (uint32_t i = 0; i < READERS; i++) {
-        workers[i] = (struct worker){.dp = &dp, .id = i};
         looked[i] = missed[i] = 0;
-        assert_int_equal(pthread_create(&threads[i], NULL, reader, &workers[i]), 0);
+        assert_int_equal(pthread_create(&threads[i], NULL, reader, &qsbr.readers[i]), 0);
     }
     for (uint32_t i = 0; i < READERS; i++)
         while (__atomic_load_n(&looked[i], __ATOMIC_ACQUIRE) < STEADY)

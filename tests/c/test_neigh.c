@@ -40,6 +40,7 @@ static int state_of(const uint8_t *address, unsigned family)
     return -1;
 }
 
+/* 2.12.6, 2.12.7, 2.12.9, 2.12.10 */
 static void held_until_it_answers(void **state)
 {
     (void)state;
@@ -65,6 +66,7 @@ static void held_until_it_answers(void **state)
     world_expect_nothing(w);
 }
 
+/* 2.12.5, 2.12.8 */
 static void asked_three_times_then_dropped(void **state)
 {
     (void)state;
@@ -119,7 +121,7 @@ static void over_ipv6_by_neighbour_discovery(void **state)
     world_expect_nothing(w);
 }
 
-/* Hosts 3 and 4 are behind one gateway; host 4 comes later. */
+/* 2.12.3: hosts 3 and 4 are behind one gateway; host 4 comes later. */
 static void one_answer_serves_all_behind_a_gateway(void **state)
 {
     (void)state;
@@ -143,6 +145,7 @@ static void one_answer_serves_all_behind_a_gateway(void **state)
     world_expect_nothing(w);
 }
 
+/* 2.12.11, 2.12.13 */
 static void known_ones_are_asked_again_by_unicast(void **state)
 {
     (void)state;
@@ -174,6 +177,7 @@ static void known_ones_are_asked_again_by_unicast(void **state)
     expect_pushed(mac_host2, pa2, 3);
 }
 
+/* 3.2.2 */
 static void fixed_ones_never_change(void **state)
 {
     (void)state;
@@ -196,7 +200,7 @@ static void fixed_ones_never_change(void **state)
     assert_int_equal(state_of(pa2, 4), DP_NEIGH_FIXED);
 }
 
-/* Nobody's packets wait for it, and policy does not know it. */
+/* 2.12.12, 3.2.1: nobody's packets wait for it, and policy does not know it. */
 static void probe_asks_and_learns(void **state)
 {
     (void)state;
@@ -220,6 +224,7 @@ static void probe_asks_and_learns(void **state)
     assert_int_equal(dp_neigh_probe(w->dp, 4, any4), DP_EINVAL);
 }
 
+/* 3.2.3 */
 static void macs_that_no_host_has_are_not_learned(void **state)
 {
     (void)state;
@@ -234,6 +239,7 @@ static void macs_that_no_host_has_are_not_learned(void **state)
     assert_int_equal(world_counters(w, PORT_A).held, 1);
 }
 
+/* 2.12.14 */
 static void one_that_policy_drops_is_no_neighbour(void **state)
 {
     (void)state;
@@ -280,6 +286,7 @@ static void without_underlay_nobody_is_asked(void **state)
     assert_int_equal(dp_announce(w->dp), DP_ENOENT);
 }
 
+/* 4.5.6 */
 static void what_is_held_when_the_engine_stops_is_accounted_for(void **state)
 {
     (void)state;
@@ -317,7 +324,7 @@ static void other_workers_hand_over(void **state)
     world_expect_nothing(w);
 }
 
-/* More than the ring holds, in one round. */
+/* 4.5.5: more than the ring holds, in one round. */
 static void a_full_ring_drops(void **state)
 {
     (void)state;

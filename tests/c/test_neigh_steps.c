@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <ucontext.h>
 #include <cmocka.h>
-#include "neigh_table.h"
+#include "host/neigh_table.h"
 
 /* The sanitizers put several instructions of theirs behind each of ours. */
 #ifdef __SANITIZE_ADDRESS__
@@ -20,13 +20,12 @@ enum { STRIDE = 1 };
 #endif
 enum { TRAP_FLAG = 0x100, HOPS = 4, STEPS_MAX = 5000 };
 
-static struct dp dp;
-static struct worker worker;
-static struct tables tables;
+static struct neigh_table *table;
+static struct qsbr qsbr;
 static struct next_hop hops[HOPS];
 static struct neigh *neighbour;
 static const uint8_t address[4] = {192, 0, 2, 1};
-static uint32_t used = POOL_NONE;
+static uint32_t used = INDEX_NONE;
 
 /* ---- one step at a time ---------------------------------------------------------------------- */
 
@@ -67,17 +66,17 @@ static bool run_interrupted(void (*outer)(void), void (*inner)(void), uint32_t n
 
 /* ---- the two sides --------------------------------------------------------------------------- */
 
-static void join(void) { used = neigh_use(&dp, DP_IPV4, address, 0); }
-static void resolve(void) { neigh_table_set_mac(dp.neigh, neighbour, 0x222222222202); }
+static void join(void) { used = neigh_use(table, DP_IPV4, address, 0); }
+static void resolve(void) { neigh_table_set_mac(table, neighbour, 0x222222222202); }
 static void resolve_twice(void)
 {
-    neigh_table_set_mac(dp.neigh, neighbour, 0x333333333302);
+    neigh_table_set_mac(table, neighbour, 0x333333333302);
     resolve();
 }
-static void lose(void) { neigh_table_set_mac(dp.neigh, neighbour, 0); }
+static void lose(void) { neigh_table_set_mac(table, neighbour, 0); }
 
 static void begin_unknown(void) { lose(); }
-static void begin_known(void) { neigh_table_set_mac(dp.neigh, neighbour, 0x111111111102); }
+static void begin_known(void) { neigh_table_set_mac(table, neighbour, 0x111111111102); }
 
 static void every_interleaving(void (*begin)(void), void (*outer)(void), void (*inner)(void))
 {
@@ -86,16 +85,16 @@ static void every_interleaving(void (*begin)(void), void (*outer)(void), void (*
     for (; inside; n += STRIDE) {
         assert_true(n < STEPS_MAX);
         begin();
-        hops[0].sibling = POOL_NONE;    /* a link from an earlier life, which must not be followed */
+        hops[0].sibling = INDEX_NONE;    /* a link from an earlier life, which must not be followed */
         inside = run_interrupted(outer, inner, n);
         if (!inside)
             inner();
-        uint64_t word = neigh_table_eth(dp.neigh, neighbour->mac);
-        assert_int_not_equal(used, POOL_NONE);
+        uint64_t word = neigh_table_eth(table, neighbour->mac);
+        assert_int_not_equal(used, INDEX_NONE);
         assert_int_equal(hops[0].eth, word);
         assert_int_equal(hops[1].eth, word);
-        neigh_release(&dp, used, 0);
-        used = POOL_NONE;
+        neigh_release(table, used, 0);
+        used = INDEX_NONE;
     }
     assert_true(n > 20);        /* instructions that were stopped behind */
 }
@@ -119,7 +118,7 @@ static void resolving_is_interrupted(void **state)
 }
 
 /* Worker 0 walks the chain while the next hop that it stands on leaves. */
-static void leave(void) { neigh_release(&dp, used, 0); }
+static void leave(void) { neigh_release(table, used, 0); }
 
 static void walking_over_one_that_leaves(void **state)
 {
@@ -131,11 +130,11 @@ static void walking_over_one_that_leaves(void **state)
         inside = run_interrupted(resolve, leave, n);
         if (!inside)
             leave();
-        assert_int_equal(hops[1].eth, neigh_table_eth(dp.neigh, neighbour->mac));
+        assert_int_equal(hops[1].eth, neigh_table_eth(table, neighbour->mac));
         assert_int_equal(neighbour->users, 1);
         assert_int_equal(neighbour->first, 1);
     }
-    used = POOL_NONE;
+    used = INDEX_NONE;
 }
 
 static int setup(void **state)
@@ -144,24 +143,19 @@ static int setup(void **state)
     static const uint8_t mac[6] = {2, 3, 4, 5, 6, 7};
     (void)state;
     memset(hops, 0, sizeof hops);
-    used = POOL_NONE;
-    dp.config.workers = 1;
-    dp.workers = &worker;
-    worker.dp = &dp;
-    dp.tables = &tables;
-    tables.next_hops = hops;
-    dp.neigh = neigh_create(&dp);
-    if (!dp.neigh || sigaction(SIGTRAP, &action, NULL))
+    used = INDEX_NONE;
+    table = neigh_create(1, hops, &qsbr, -1);
+    if (!table || sigaction(SIGTRAP, &action, NULL))
         return -1;
-    neigh_underlay(&dp, mac);
-    neighbour = neigh_table_make(dp.neigh, DP_IPV4, address);
-    return neigh_use(&dp, DP_IPV4, address, 1) == POOL_NONE;     /* one that is there all the time */
+    neigh_underlay(table, mac);
+    neighbour = neigh_table_make(table, DP_IPV4, address);
+    return neigh_use(table, DP_IPV4, address, 1) == INDEX_NONE;     /* one that is there all the time */
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    neigh_destroy(dp.neigh);
+    neigh_destroy(table);
     return 0;
 }
 

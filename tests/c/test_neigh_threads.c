@@ -7,15 +7,14 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include <cmocka.h>
-#include "neigh_table.h"
-#include "qsbr.h"
+#include "host/neigh_table.h"
+#include "base/qsbr.h"
 #include <sys/eventfd.h>
 
 enum { MESSAGES = 100000, HOPS = 16, ROUNDS = 30000 };
 
-static struct dp dp;
-static struct worker worker;
-static struct tables tables;
+static struct neigh_table *table;
+static struct qsbr qsbr = {.n = 1};
 static struct next_hop hops[HOPS];
 
 /* ---- the ring -------------------------------------------------------------------------------- */
@@ -133,19 +132,19 @@ static void *resolve(void *arg)
     uint64_t random = 88172645463325252ull;
     uint32_t meetings = 0;
     (void)arg;
-    qsbr_online(&worker);
+    qsbr_online(&qsbr.readers[0]);
     for (int round = 0; round < ROUNDS; round++) {
         meet(&meetings);
         linger(next_random(&random));
         for (uint64_t n = next_random(&random) % 3; n; n--) {
             uint64_t mac = next_random(&random) & 0xfffffffffffe;
-            neigh_table_set_mac(dp.neigh, neighbours[mac >> 1 & 1], mac % 7 ? mac : 0);
+            neigh_table_set_mac(table, neighbours[mac >> 1 & 1], mac % 7 ? mac : 0);
         }
-        qsbr_offline(&worker);
+        qsbr_offline(&qsbr.readers[0]);
         meet(&meetings);
-        qsbr_online(&worker);
+        qsbr_online(&qsbr.readers[0]);
     }
-    qsbr_offline(&worker);
+    qsbr_offline(&qsbr.readers[0]);
     return NULL;
 }
 
@@ -153,8 +152,8 @@ static void assert_caught_up(void)
 {
     uint32_t seen = 0;
     for (int i = 0; i < 2; i++)
-        for (uint32_t nh = neighbours[i]->first; nh != POOL_NONE; nh = hops[nh].sibling, seen++)
-            assert_int_equal(hops[nh].eth, neigh_table_eth(dp.neigh, neighbours[i]->mac));
+        for (uint32_t nh = neighbours[i]->first; nh != INDEX_NONE; nh = hops[nh].sibling, seen++)
+            assert_int_equal(hops[nh].eth, neigh_table_eth(table, neighbours[i]->mac));
     assert_int_equal(seen, neighbours[0]->users + neighbours[1]->users);
 }
 
@@ -162,36 +161,31 @@ static void assert_caught_up(void)
 static void change(uint32_t *of, uint64_t random)
 {
     uint32_t nh = (uint32_t)random % HOPS;
-    if (of[nh] == POOL_NONE) {
-        of[nh] = neigh_use(&dp, DP_IPV4, addresses[random >> 40 & 1], nh);
-        assert_int_not_equal(of[nh], POOL_NONE);
+    if (of[nh] == INDEX_NONE) {
+        of[nh] = neigh_use(table, DP_IPV4, addresses[random >> 40 & 1], nh);
+        assert_int_not_equal(of[nh], INDEX_NONE);
     } else {
-        neigh_release(&dp, of[nh], nh);
-        of[nh] = POOL_NONE;
-        qsbr_wait(&dp);
+        neigh_release(table, of[nh], nh);
+        of[nh] = INDEX_NONE;
+        qsbr_wait(&qsbr);
     }
 }
 
 static int make_neighbours(void **state)
 {
     (void)state;
-    dp.config.workers = 1;
-    dp.workers = &worker;
-    worker.dp = &dp;
-    dp.tables = &tables;
-    tables.next_hops = hops;
-    dp.neigh = neigh_create(&dp);
-    if (!dp.neigh)
+    table = neigh_create(1, hops, &qsbr, -1);
+    if (!table)
         return -1;
     for (int i = 0; i < 2; i++)
-        neighbours[i] = neigh_table_make(dp.neigh, DP_IPV4, addresses[i]);
+        neighbours[i] = neigh_table_make(table, DP_IPV4, addresses[i]);
     return 0;
 }
 
 static int destroy_neighbours(void **state)
 {
     (void)state;
-    neigh_destroy(dp.neigh);
+    neigh_destroy(table);
     return 0;
 }
 
@@ -203,28 +197,26 @@ static void no_next_hop_keeps_an_older_mac(void **state)
     uint64_t random = 362436069362436069ull;
     uint32_t meetings = 0;
     for (uint32_t nh = 0; nh < HOPS; nh++)
-        of[nh] = POOL_NONE;
-    dp.running = true;
+        of[nh] = INDEX_NONE;
     assert_int_equal(pthread_create(&thread, NULL, resolve, NULL), 0);
     for (int round = 0; round < ROUNDS; round++) {
         const uint8_t mac[6] = {2, (uint8_t)round};
         meet(&meetings);
         linger(next_random(&random));
         if (round % 16 == 0)
-            neigh_underlay(&dp, mac);
+            neigh_underlay(table, mac);
         else
             change(of, next_random(&random));
         meet(&meetings);
         assert_caught_up();
     }
     pthread_join(thread, NULL);
-    dp.running = false;
     for (uint32_t nh = 0; nh < HOPS; nh++)
-        if (of[nh] != POOL_NONE)
-            neigh_release(&dp, of[nh], nh);
+        if (of[nh] != INDEX_NONE)
+            neigh_release(table, of[nh], nh);
     assert_int_equal(neighbours[0]->users + neighbours[1]->users, 0);
-    assert_int_equal(neighbours[0]->first, POOL_NONE);
-    assert_int_equal(neighbours[1]->first, POOL_NONE);
+    assert_int_equal(neighbours[0]->first, INDEX_NONE);
+    assert_int_equal(neighbours[1]->first, INDEX_NONE);
 }
 
 int main(void)

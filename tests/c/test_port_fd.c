@@ -118,6 +118,7 @@ static void runts(enum dp_port_kind kind)
     end();
 }
 
+/* 4.5.2 */
 static void too_long(enum dp_port_kind kind)
 {
     const struct vnet_hdr plain = {0};
@@ -134,6 +135,7 @@ static void too_long(enum dp_port_kind kind)
     end();
 }
 
+/* 4.5.1 */
 static void short_of_slots(enum dp_port_kind kind)
 {
     const struct vnet_hdr plain = {0};
@@ -227,6 +229,7 @@ static void no_offloads(enum dp_port_kind kind)
     end();
 }
 
+/* 4.5.2 */
 static void segmentation_types(enum dp_port_kind kind)
 {
     start(kind, 0, ALL);
@@ -246,6 +249,7 @@ static void segmentation_types(enum dp_port_kind kind)
 
 /* ---- peers ---------------------------------------------------------------------------------------------------------- */
 
+/* 4.5.3 */
 static void full_peer(enum dp_port_kind kind)
 {
     const struct vnet_hdr plain = {0};
@@ -268,6 +272,7 @@ static void full_peer(enum dp_port_kind kind)
     end();
 }
 
+/* 4.5.4 */
 static void closed_peer(enum dp_port_kind kind)
 {
     const struct vnet_hdr plain = {0};

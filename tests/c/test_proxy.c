@@ -412,7 +412,7 @@ static void pas_are_answered_for_by_na(void **state)
     world_expect_drop(w, DP_UNDERLAY, &f, "nd-malformed");
 }
 
-/* Who asks us is known to us, if we send to it: no request is needed any more. */
+/* 3.2.1: who asks us is known to us, if we send to it: no request is needed any more. */
 static void who_asks_is_learned(void **state)
 {
     (void)state;

@@ -1,8 +1,9 @@
 /*
  * IP rewrite: right checksums stay right, wrong ones stay wrong by the same difference, whatever the packet.
  */
-#include "rewrite.h"
-#include "csum.h"
+#include "step/rewrite.h"
+#include "base/csum.h"
+#include "pkt/offload.h"
 #include "frames.h"
 
 static struct arena arena;
@@ -107,6 +108,7 @@ static void udp_never_becomes_zero(void **state)
     pool_pkt_free(&pool, &pkt);
 }
 
+/* 4.2.1 */
 static void partial_checksums_come_out_right(void **state)
 {
     (void)state;
@@ -125,7 +127,7 @@ static void partial_checksums_come_out_right(void **state)
         rewrite_addresses(&pkt, source, destination);
         uint32_t field = get16(pkt.data + l4 + pkt.csum_offset);
         assert_true(same_sum(field, naive_pseudo(pkt.data + ETH_LEN, proto, frame.len - l4)));
-        assert_true(csum_finish(&arena, &pkt));
+        assert_true(offload_finish(&arena, &pkt));
         assert_int_equal(naive_residue(pkt.data + ETH_LEN, proto, pkt.data + l4, frame.len - l4), 0xffff);
         pool_pkt_free(&pool, &pkt);
     }

@@ -2,9 +2,11 @@
 #include <pthread.h>
 #include <sched.h>
 #include "change_set.h"
-#include "forward.h"
-#include "nvgre.h"
-#include "qsbr.h"
+#include "run/engine.h"
+#include "step/source.h"
+#include "table/lookup.h"
+#include "step/nvgre.h"
+#include "base/qsbr.h"
 
 enum { SELF = 1, PEER = 2, OTHER = 3, BLUE = 5001, BLUE2 = 5002, RED = 6001, SHARED = DP_PA_SHARED, REWRITING = DP_PA_REWRITE };
 
@@ -102,7 +104,7 @@ static void assert_hop(const struct dp *dp, const char *pa, const char *hop)
 static void refuse_bytes(struct dp *dp, const void *bytes, size_t len, int code, uint32_t section, const char *text)
 {
     struct dp_change_error error;
-    assert_int_equal(tables_apply(dp, bytes, len, &error), code);
+    assert_int_equal(tables_apply(&dp->control, bytes, len, &error), code);
     assert_int_equal(error.section, section);
     if (!strstr(error.text, text))
         fail_msg("\"%s\" does not say \"%s\"", error.text, text);
@@ -420,7 +422,7 @@ static void headers_follow_own_pa_and_mac(void **state)
     static const uint8_t none[6], mac[6] = {2, 0, 0, 0, 0x77, 1};
     struct dp *dp = make_base();
     assert_header(dp, "192.168.77.2", "192.168.77.1", none);
-    tables_underlay(dp, mac);
+    tables_underlay(&dp->control, mac);
     assert_header(dp, "192.168.77.2", "192.168.77.1", mac);
     assert_header(dp, "fd77::2", "fd77::1", mac);
     APPLY(dp, pa_row("192.168.77.5", SELF, SHARED));        /* the first one stays the source */
@@ -558,7 +560,7 @@ static void load_records(struct dp *dp, uint32_t from, uint32_t n, uint8_t mac, 
     }
     if (fail)
         rows[(n - 1) * sizeof(struct dp_row_record) + AT(record, type)] = 99;
-    assert_int_equal(tables_apply(dp, set.bytes, set.len, &error), fail ? DP_EINVAL : DP_OK);
+    assert_int_equal(tables_apply(&dp->control, set.bytes, set.len, &error), fail ? DP_EINVAL : DP_OK);
     if (fail)
         assert_int_equal(error.row, n - 1);
     free(set.bytes);
@@ -710,7 +712,7 @@ static void the_last_change_set_is_rolled_back(void **state)
         ((struct dp_change_header *)set.bytes)->generation = 7;
         for (uint32_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
             change_set_row(&set, &rows[i]);
-        assert_int_equal(tables_apply(dp, set.bytes, set.len, &error), DP_OK);
+        assert_int_equal(tables_apply(&dp->control, set.bytes, set.len, &error), DP_OK);
         assert_int_equal(dp_generation(dp), 7);
         assert_null(source_at(dp, 1, "10.1.1.10"));
         assert_int_equal(dp_rollback(dp), DP_OK);
@@ -719,8 +721,8 @@ static void the_last_change_set_is_rolled_back(void **state)
         assert_same_dump(&before, &after);
         assert_int_equal(dp_rollback(dp), DP_ENOENT);
         assert_int_equal(dp_verified(dp), DP_ENOENT);
-        assert_int_equal(tables_apply(dp, set.bytes, set.len, &error), DP_OK);
-        assert_int_equal(tables_apply(dp, set.bytes, 3, &error), DP_EFORMAT);
+        assert_int_equal(tables_apply(&dp->control, set.bytes, set.len, &error), DP_OK);
+        assert_int_equal(tables_apply(&dp->control, set.bytes, 3, &error), DP_EFORMAT);
         assert_int_equal(dp_rollback(dp), DP_ENOENT);
         free(after.lines);
         free(set.bytes);
@@ -750,7 +752,7 @@ static void tables_keep_to_their_budget(void **state)
             put32(row.bytes, 0x0b000000 + n + i);
             memcpy(rows + i * sizeof(struct dp_row_record), row.bytes, sizeof(struct dp_row_record));
         }
-        int code = tables_apply(dp, set.bytes, set.len, &error);
+        int code = tables_apply(&dp->control, set.bytes, set.len, &error);
         if (code == DP_OK)
             n += count;
         else
@@ -798,9 +800,8 @@ static void nothing_is_freed_under_a_worker(void **state)
     for (int keep = 0; keep < 2; keep++) {
         struct dp *dp = make_base();
         struct writer writer = {dp, keep ? kept : undone, 3, false};
-        struct worker *worker = &dp->workers[0];
+        struct qsbr_reader *worker = &dp->qsbr.readers[0];
         pthread_t thread;
-        dp->running = true;
         qsbr_online(worker);
         uint32_t index = act_index(record_at(dp, RED, "10.1.1.20").act);
         struct next_hop *hops = dp_tables(dp)->next_hops;
@@ -818,7 +819,6 @@ static void nothing_is_freed_under_a_worker(void **state)
         qsbr_offline(worker);
         pthread_join(thread, NULL);
         assert_int_equal(hops[watched].host, 0);
-        dp->running = false;
         dp_destroy(dp);
     }
 }

@@ -4,7 +4,8 @@
  * writer counts must be what counting anew finds. Some that were accepted are rolled back, and leave as little behind.
  */
 #include "change_set.h"
-#include "neigh_table.h"
+#include "host/neigh_table.h"
+#include "run/engine.h"
 
 enum { SELF = 1, ROWS_MAX = 8, MODEL_MAX = 1000 };
 

@@ -7,8 +7,10 @@
 #include <pthread.h>
 #include <sched.h>
 #include "change_set.h"
-#include "forward.h"
-#include "qsbr.h"
+#include "run/engine.h"
+#include "step/source.h"
+#include "table/lookup.h"
+#include "base/qsbr.h"
 
 enum { SELF = 1, WORKERS = 2, TENANTS = 3, CAS = 24, VSID = 5001, LOCAL_CA = 200, STEPS = 120 };
 
@@ -82,14 +84,14 @@ static void check_tenant(const struct tables *t, uint32_t tenant)
 
 static void *worker_of_ours(void *arg)
 {
-    struct worker *worker = arg;
+    struct qsbr_reader *worker = arg;
     qsbr_online(worker);
     for (uint32_t n = 0; !__atomic_load_n(&stop, __ATOMIC_ACQUIRE); n++) {
         const struct tables *t = dp_tables(dp);
         check_tenant(t, 1 + n % TENANTS);
         check_tenant(t, 1 + (n + 1) % TENANTS);
         qsbr_quiescent(worker);
-        __atomic_fetch_add(&rounds[worker->id], 1, __ATOMIC_RELEASE);
+        __atomic_fetch_add(&rounds[worker - dp->qsbr.readers], 1, __ATOMIC_RELEASE);
         if (n % 7 == 0) {
             qsbr_offline(worker);
             qsbr_online(worker);
@@ -204,9 +206,8 @@ static void no_tenant_sees_another(void **state)
     struct dp_config config = {.workers = WORKERS, .slots = 512, .self_host = SELF, .hash_key = {5, 6}};
     assert_int_equal(dp_create(&config, &dp), DP_OK);
     populate();
-    dp->running = true;
     for (uint32_t i = 0; i < WORKERS; i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, worker_of_ours, &dp->workers[i]), 0);
+        assert_int_equal(pthread_create(&threads[i], NULL, worker_of_ours, &dp->qsbr.readers[i]), 0);
     for (uint32_t i = 0; i < WORKERS; i++)
         while (__atomic_load_n(&rounds[i], __ATOMIC_ACQUIRE) < 10)
             sched_yield();
@@ -218,7 +219,6 @@ static void no_tenant_sees_another(void **state)
     __atomic_store_n(&stop, true, __ATOMIC_RELEASE);
     for (uint32_t i = 0; i < WORKERS; i++)
         pthread_join(threads[i], NULL);
-    dp->running = false;
     /* Everything that was given up has been used again. */
     assert_true(dp_tables(dp)->writer->objects[NEXT_HOPS].used < 20);
     assert_true(dp_tables(dp)->writer->objects[REWRITES].used < 6 * CAS * TENANTS);
@@ -232,7 +232,7 @@ enum { GOOD = 1000, REFUSALS = 300, ONCE_MORE = 30 };
 /* The gateway's CA is the router's, a VM's CA the VM's or, for a moment, nobody's; never is one the other. */
 static void *worker_of_gateways(void *arg)
 {
-    struct worker *worker = arg;
+    struct qsbr_reader *worker = arg;
     uint8_t gateway[16], local[16];
     ca_of(gateway, 1);
     ca_of(local, LOCAL_CA);
@@ -246,7 +246,7 @@ static void *worker_of_gateways(void *arg)
             require(act_kind(value.act) == ACT_LOCAL && value.mac[5] == LOCAL_CA);
         }
         qsbr_quiescent(worker);
-        __atomic_fetch_add(&rounds[worker->id], 1, __ATOMIC_RELEASE);
+        __atomic_fetch_add(&rounds[worker - dp->qsbr.readers], 1, __ATOMIC_RELEASE);
     }
     qsbr_offline(worker);
     return NULL;
@@ -301,7 +301,7 @@ static void a_refused_row_is_never_seen(void **state)
     stop = false;
     rounds[0] = 0;
     dp->running = true;
-    assert_int_equal(pthread_create(&thread, NULL, worker_of_gateways, &dp->workers[0]), 0);
+    assert_int_equal(pthread_create(&thread, NULL, worker_of_gateways, &dp->qsbr.readers[0]), 0);
     while (__atomic_load_n(&rounds[0], __ATOMIC_ACQUIRE) < 10)
         sched_yield();
     refuse_all();

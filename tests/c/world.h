@@ -235,7 +235,7 @@ static inline void world_run(struct world *w, uint64_t ns)
 static inline void world_inject(struct world *w, uint32_t port, const struct frame *f, uint32_t flow)
 {
     struct dp_frame frame = {.time = w->now, .len = f->len, .flow = flow};
-    assert_int_equal(dp_inject(w->dp, port, &frame, f->bytes), DP_OK);
+    assert_int_equal(dp_inject(w->dp, port, &frame, 1, f->bytes), DP_OK);
 }
 
 /* Hands a frame to a port and runs the engine, the clock standing still. */
@@ -248,7 +248,7 @@ static inline void world_send(struct world *w, uint32_t port, const struct frame
 /* The oldest frame that left by the port into w->frame and w->bytes; false: none. */
 static inline bool world_take(struct world *w, uint32_t port)
 {
-    int n = dp_collect(w->dp, port, &w->frame, w->bytes, sizeof w->bytes);
+    int n = dp_collect(w->dp, port, &w->frame, 1, w->bytes, sizeof w->bytes);
     assert_true(n >= 0);
     return n == 1;
 }

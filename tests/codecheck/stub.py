@@ -16,7 +16,7 @@ from typing import Final, Generic, Literal, TypeVar, overload
 _T = TypeVar("_T")
 
 class Handle:
-    """struct dp *"""
+    """struct dp * or struct dp_roof *"""
 
 class CString:
     """const char *, for ffi.string()"""
@@ -39,7 +39,7 @@ FFI_HEAD = """
 class _FFI:
     NULL: Handle
     @overload
-    def new(self, cdecl: Literal["struct dp **"]) -> Array[Handle]: ...
+    def new(self, cdecl: Literal["struct dp **", "struct dp_roof **"]) -> Array[Handle]: ...
     @overload
     def new(
         self,
@@ -51,15 +51,21 @@ class _FFI:
 FFI_TAIL = """\
     def string(self, cdata: CString | Array[int]) -> bytes: ...
     def buffer(self, cdata: object, size: int = -1) -> bytes: ...
+    @overload
     def from_buffer(self, cdecl: Literal["uint8_t[]"], data: bytes) -> Array[int]: ...
+    @overload
+    def from_buffer(self, cdecl: Literal["struct dp_frame[]"], data: bytes) -> Array[dp_frame]: ...
     def sizeof(self, cdecl: str) -> int: ...
     def offsetof(self, cdecl: str, field: str) -> int: ...
 """
 
 
+OPAQUE = {"dp", "dp_roof"}
+
+
 def _structs() -> list[str]:
     _, structs, _ = ffi.list_types()
-    return sorted(name for name in structs if name != "dp")  # struct dp is opaque
+    return sorted(set(structs) - OPAQUE)
 
 
 def _field(ctype: Any) -> str:
@@ -70,10 +76,10 @@ def _parameter(ctype: Any) -> str:
     if ctype.kind != "pointer":
         return "int"
     target = ctype.item
-    if target.cname == "struct dp":
-        return "Handle"
     if target.kind == "struct":
         name = target.cname.removeprefix("struct ")
+        if name in OPAQUE:
+            return "Handle"
         return f"{name} | Array[{name}]"
     if target.cname == "uint8_t":
         return "bytes | Array[int]"

@@ -4,7 +4,7 @@
  */
 #include <stdbool.h>
 #include "policy.h"
-#include "wire.h"
+#include "base/wire.h"
 
 /* What dp_table_stats() counts: it may change only with the generation. */
 static bool same(const struct dp_table_stats *a, const struct dp_table_stats *b)
@@ -27,7 +27,7 @@ static void send_one(struct dp *dp, uint64_t now)
     put32(frame + 30, 0x0a010214);
     put16(frame + 38, 30);
     struct dp_frame header = {.time = now, .len = sizeof frame};
-    require(dp_inject(dp, 1, &header, frame) == DP_OK);
+    require(dp_inject(dp, 1, &header, 1, frame) == DP_OK);
     dp_poll(dp, now);
 }
 

@@ -1,7 +1,7 @@
 /* Any bytes as a frame: the parser reads nothing outside them, and what it says of them lies inside. */
 #include <stdlib.h>
-#include "csum.h"
-#include "parse.h"
+#include "base/csum.h"
+#include "pkt/parse.h"
 
 #define require(what) do { if (!(what)) abort(); } while (0)
 
@@ -36,7 +36,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
             require_inside(&pkt);
         }
         struct arena arena = {0};
-        if (parse_offload(&arena, &pkt) == DROP_NONE && pkt.flags & PKT_PARTIAL)
+        if (offload_check(&arena, &pkt) == DROP_NONE && pkt.flags & PKT_PARTIAL)
             require(pkt.csum_start + pkt.csum_offset + 2u <= pkt.l3_end);
     }
     free(frame);

@@ -3,8 +3,8 @@
  * packet is accounted for and what leaves is no longer than what came in, with its outer header.
  */
 #include "policy.h"
-#include "stats.h"
-#include "wire.h"
+#include "base/stats.h"
+#include "base/wire.h"
 
 enum { FRAME_MAX = 8192 };
 
@@ -43,7 +43,7 @@ static size_t inject_one(struct dp *dp, const uint8_t *input, size_t size)
                              .gso_size = load16(input + 6), .csum_partial = input[1] & 1};
     if (input[1] & 2)
         frame.gso = input[1] & 4 ? DP_GSO_TCP6 : DP_GSO_TCP4;
-    int result = dp_inject(dp, input[0] % PORTS, &frame, input + HEADER);
+    int result = dp_inject(dp, input[0] % PORTS, &frame, 1, input + HEADER);
     require(result == DP_OK || result == DP_EINVAL || result == DP_EFULL);
     return HEADER + len;
 }
@@ -62,7 +62,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
     dp_poll(dp, now += 1000000);
     for (uint32_t port = 0; port < PORTS; port++) {
         struct dp_frame frame;
-        while (dp_collect(dp, port, &frame, out, sizeof out) == 1)
+        while (dp_collect(dp, port, &frame, 1, out, sizeof out) == 1)
             require(frame.len <= FRAME_MAX + NVGRE6_LEN);
     }
     require_balance(dp);

@@ -3,10 +3,11 @@
  * changes; what a receiver sums does not; there and back is where it was; segments put together are the packet.
  */
 #include <stdlib.h>
-#include "csum.h"
-#include "gso.h"
-#include "parse.h"
-#include "rewrite.h"
+#include "base/csum.h"
+#include "step/gso.h"
+#include "pkt/offload.h"
+#include "pkt/parse.h"
+#include "step/rewrite.h"
 
 #define require(what) do { if (!(what)) abort(); } while (0)
 
@@ -14,21 +15,7 @@
 enum { FLAG_PARTIAL = 1, FLAG_GSO = 2, HEADER = 10 + 32, SLOTS = 64, LEN_MAX = 16384 };
 
 static struct arena arena;
-static struct worker worker;
-static struct port_stats stats;
-
-/* ---- a worker, as far as gso.c needs one --------------------------------------------------- */
-
-void worker_drop(struct worker *w, struct pkt *pkt, enum drop reason)
-{
-    (void)reason;
-    pool_pkt_free(&w->pool, pkt);
-}
-
-struct pkt *worker_make(struct worker *w)
-{
-    return &w->made[0];
-}
+static struct pool pool;
 
 /* ---- checks -------------------------------------------------------------------------------- */
 
@@ -51,10 +38,10 @@ static uint32_t error_of(const struct pkt *pkt)
     if (!field)
         return 0;
     if (pkt->flags & PKT_PARTIAL)
-        return (load16(pkt->data + field) + 0xffffu - csum_fold(csum_pseudo(pkt, len))) % 0xffff;
+        return (load16(pkt->data + field) + 0xffffu - csum_fold(offload_pseudo(pkt, len))) % 0xffff;
     if (pkt->l4_proto == PROTO_UDP && load16(pkt->data + field) == 0)
         return 0;
-    uint32_t sum = csum_fold(csum_pseudo(pkt, len) + csum_frame(&arena, pkt, pkt->l4, len));
+    uint32_t sum = csum_fold(offload_pseudo(pkt, len) + offload_sum(&arena, pkt, pkt->l4, len));
     return (0xffffu - sum) % 0xffff;
 }
 
@@ -96,10 +83,9 @@ struct check {
     uint32_t headers, end, done, error;
 };
 
-static void check_segment(void *ctx, struct worker *w, struct pkt *segment)
+static void check_segment(struct check *check, struct pkt *segment)
 {
     static uint8_t bytes[LEN_MAX];
-    struct check *check = ctx;
     require(parses(segment));
     require(pkt_read(&arena, segment, 0, bytes, segment->len));
     uint32_t payload = segment->len - check->headers;
@@ -107,7 +93,7 @@ static void check_segment(void *ctx, struct worker *w, struct pkt *segment)
     require(!memcmp(bytes + check->headers, check->before + check->headers + check->done, payload));
     require(error_of(segment) == check->error);
     check->done += payload;
-    pool_pkt_free(&w->pool, segment);
+    pool_pkt_free(&pool, segment);
 }
 
 static void segment(struct pkt *pkt, const uint8_t *before)
@@ -115,7 +101,16 @@ static void segment(struct pkt *pkt, const uint8_t *before)
     uint32_t headers = pkt->l4 + (pkt->data[pkt->l4 + 12] >> 4) * 4u;
     struct check check = {.before = before, .headers = headers, .end = pkt->l3_end, .error = error_of(pkt)};
     require(gso_l3_len(pkt) <= pkt->l3_end - pkt->l3);
-    gso_segment(&worker, pkt, check_segment, &check);
+    struct gso_cut cut = gso_begin(&arena, pkt);
+    do {
+        struct pkt made;
+        if (!gso_next(&pool, &cut, &made)) {        /* out of slots */
+            pool_pkt_free(&pool, pkt);
+            return;
+        }
+        check_segment(&check, &made);
+    } while (cut.left);
+    pool_pkt_free(&pool, pkt);
     require(headers + check.done == check.end);
 }
 
@@ -143,13 +138,13 @@ static void rewrite(struct pkt *pkt, const uint8_t *source, const uint8_t *desti
     if (pkt->gso)
         segment(pkt, before);
     else
-        pool_pkt_free(&worker.pool, pkt);
+        pool_pkt_free(&pool, pkt);
 }
 
 /* The frame in slots, `head` bytes of it in the first. */
 static bool make(struct pkt *pkt, const uint8_t *frame, uint32_t len, uint32_t head)
 {
-    if (!pool_pkt_new_len(&worker.pool, pkt, len + POOL_HEAD_MAX))      /* one slot more than is needed at most */
+    if (!pool_pkt_new_len(&pool, pkt, len + POOL_HEAD_MAX))      /* one slot more than is needed at most */
         return false;
     pkt->len = len;
     pkt->head = (uint16_t)(head < len ? head : len);
@@ -160,8 +155,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 {
     if (!arena.base) {
         require(arena_create(&arena, SLOTS) == DP_OK);
-        pool_init(&worker.pool, &arena);
-        worker.stats[0] = &stats;
+        pool_init(&pool, &arena);
     }
     struct pkt pkt;
     if (size < HEADER || size > LEN_MAX)
@@ -176,10 +170,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
         pkt.gso = input[1] & 1 ? DP_GSO_TCP6 : DP_GSO_TCP4;
     bool ip = parse_frame(&pkt) == DROP_NONE && !(pkt.flags & PKT_VLAN) && pkt.l3_type != PKT_L3_ARP;
     /* A partial checksum of something else may have been completed into the UDP length: not of interest here. */
-    if (ip && parse_offload(&arena, &pkt) == DROP_NONE && parses(&pkt))
+    if (ip && offload_check(&arena, &pkt) == DROP_NONE && parses(&pkt))
         rewrite(&pkt, input + 10, input + 26);
     else
-        pool_pkt_free(&worker.pool, &pkt);
-    require(arena_free_slots(&arena, &worker.pool, 1) == SLOTS);
+        pool_pkt_free(&pool, &pkt);
+    require(arena_free_slots(&arena, &pool, 1) == SLOTS);
     return 0;
 }

@@ -1,4 +1,4 @@
-"""The golden cases: all is seen from h1 of manifest.yaml; csrc/README.md has the rules that the rows name."""
+"""The golden cases: all is seen from h1 of manifest.yaml; csrc/README.md has the rules they cite."""
 
 from tests.golden import cases_example, cases_proxy, cases_rewrite, cases_tenant, cases_tunnel, cases_underlay
 from tests.golden.table import Case

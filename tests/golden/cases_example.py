@@ -19,7 +19,8 @@ OUT6 = frame(WEB.mac, APP.mac, WEB.v6, APP.v6)
 CASES = (
     case(
         "example-blue-red",
-        "DESIGN 5: the same frames of two tenants, Blue by IP rewrite, Red by NVGRE",
+        "2.10.1 2.10.7 2.11.1 2.11.9 3.5.10 3.13.7",
+        "the same frames of two tenants, Blue by IP rewrite, Red by NVGRE",
         passes("blue-web", OUT4, "underlay", frame(H1.mac, H2.mac, BLUE_WEB.v4, BLUE_APP.v4)),
         passes("red-web", OUT4, "underlay", tunnel(H1, H2, RED, OUT4)),
         passes("blue-web", OUT6, "underlay", frame(H1.mac, H2.mac, BLUE_WEB.v6, BLUE_APP.v6)),

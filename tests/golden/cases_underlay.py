@@ -63,7 +63,8 @@ def altered(given: Packet, at: int, octets: bytes) -> bytes:
 CASES = (
     case(
         "pa-ping",
-        "3.7 a PA answers, shared or rewrite, whoever asks, to the MAC it came from",
+        "3.5.1 3.6.4 3.7.4",
+        "a PA answers, shared or rewrite, whoever asks, to the MAC it came from",
         answers("underlay", to_us(H2, H1.v4, ECHO), back(H2, H1.v4, ECHO_REPLY)),
         answers("underlay", to_us(H2, H1.v6, ECHO6), back(H2, H1.v6, ECHO6_REPLY)),
         answers("underlay", to_us(STRANGER, H1.v4, ECHO, ttl=1), back(STRANGER, H1.v4, ECHO_REPLY)),
@@ -73,7 +74,8 @@ CASES = (
     ),
     case(
         "pa-protocol",
-        "3.6 a shared PA takes GRE and ping only",
+        "3.6.5",
+        "a shared PA takes GRE and ping only",
         *(
             drops("underlay", to_us(H2, H1.v4, body), "pa-protocol")
             for body in (TCP_BODY, UDP_BODY, ECHO_REPLY, ICMP(type=3))
@@ -82,7 +84,8 @@ CASES = (
     ),
     case(
         "pa-ping-forged",
-        "3.7 no ping is answered whose source is no other host's, nor one for a group's MAC",
+        "3.1.3 3.7.1 3.7.2",
+        "no ping is answered whose source is no other host's, nor one for a group's MAC",
         *(
             drops("underlay", frame(STRANGER.mac, H1.mac, source, pa, ECHO), "pa-protocol")
             for pa in (H1.v4, BLUE_A.v4)
@@ -98,14 +101,16 @@ CASES = (
     ),
     case(
         "outer-checksum",
-        "3.6 the outer IPv4 header checksum is verified",
+        "3.6.1",
+        "the outer IPv4 header checksum is verified",
         drops("underlay", altered(TUNNEL, 24, b"\xba\xad"), "outer-checksum"),
         drops("underlay", altered(TUNNEL, 22, b"\x3f"), "outer-checksum"),
         drops("underlay", altered(to_us(H2, H1.v4, ECHO), 24, b"\0\0"), "outer-checksum"),
     ),
     case(
         "outer-fragment",
-        "3.6 no fragment is accepted, first, last or atomic",
+        "3.6.2",
+        "no fragment is accepted, first, last or atomic",
         *(drops("underlay", given, "outer-fragment") for given in cut(TUNNEL, 40)),
         *(drops("underlay", given, "outer-fragment") for given in cut(to_us(H2, H1.v6, UDP_BODY), 16)),
         drops(
@@ -114,14 +119,16 @@ CASES = (
     ),
     case(
         "underlay-not-ours",
-        "3.4 what is not for one of our PAs is not answered",
+        "3.4.1",
+        "what is not for one of our PAs is not answered",
         drops("underlay", to_us(H2, H2.v4, ECHO), "underlay-not-ours"),
         drops("underlay", to_us(H2, "192.168.77.200", TCP_BODY), "underlay-not-ours"),
         drops("underlay", to_us(H2, H2.v6, ECHO6), "underlay-not-ours"),
     ),
     case(
         "underlay-dst-mac",
-        "3.1 to somebody else's MAC, and by a group's what is neither ARP nor ND",
+        "3.1.3",
+        "to somebody else's MAC, and by a group's what is neither ARP nor ND",
         drops("underlay", frame(H2.mac, STRANGER.mac, H2.v4, H1.v4, ECHO), "underlay-dst-mac"),
         drops("underlay", arp(1, (H2.mac, H2.v4), (NOBODY, H1.v4), STRANGER.mac), "underlay-dst-mac"),
         drops("underlay", frame(H2.mac, BROADCAST, H2.v4, "192.168.77.255"), "underlay-dst-mac"),
@@ -132,7 +139,8 @@ CASES = (
     ),
     case(
         "underlay-src-mac",
-        "3.1 nothing comes from a group's MAC, and nothing is answered to one",
+        "3.1.4",
+        "nothing comes from a group's MAC, and nothing is answered to one",
         drops("underlay", arp(1, (BROADCAST, H2.v4), (NOBODY, H1.v4)), "underlay-src-mac"),
         drops("underlay", frame(BROADCAST, H1.mac, H2.v4, H1.v4, ECHO), "underlay-src-mac"),
         drops("underlay", frame(ALL_NODES[0], H1.mac, H2.v6, H1.v6, ECHO6), "underlay-src-mac"),
@@ -142,12 +150,14 @@ CASES = (
     ),
     case(
         "underlay-vlan",
-        "3.1 no tags on the underlay",
+        "3.1.2",
+        "no tags on the underlay",
         drops("underlay", Ether(src=H2.mac, dst=H1.mac) / Dot1Q(vlan=1) / TUNNEL.payload, "underlay-vlan"),
     ),
     case(
         "underlay-arp",
-        "3.2 requests for our PAs are answered with the underlay's MAC",
+        "3.2.6",
+        "requests for our PAs are answered with the underlay's MAC",
         *(
             answers(
                 "underlay",
@@ -164,7 +174,8 @@ CASES = (
     ),
     case(
         "underlay-arp-other",
-        "3.2 ARP that is none of our business, unless a next hop speaks",
+        "3.2.4 3.2.5 3.2.7",
+        "ARP that is none of our business, unless a next hop speaks",
         drops("underlay", arp(1, (STRANGER.mac, STRANGER.v4), (NOBODY, H2.v4)), "underlay-not-ours"),
         drops("underlay", arp(2, (STRANGER.mac, STRANGER.v4), (BROADCAST, STRANGER.v4)), "underlay-not-ours"),
         ends("underlay", arp(1, (H2.mac, H2.v4), (NOBODY, "192.168.77.1"))),
@@ -172,7 +183,8 @@ CASES = (
     ),
     case(
         "underlay-nd",
-        "3.3 solicitations for our PAs are answered, we are no router",
+        "3.3.3",
+        "solicitations for our PAs are answered, we are no router",
         answers("underlay", ns(H2.mac, H2.v6, H1.v6), na(H1.mac, H1.v6, H2.mac, H2.v6)),
         answers(
             "underlay",
@@ -187,7 +199,8 @@ CASES = (
     ),
     case(
         "underlay-nd-other",
-        "3.3 other neighbour discovery",
+        "3.3.1 3.3.2 3.3.5",
+        "other neighbour discovery",
         drops("underlay", ns(H2.mac, H2.v6, STRANGER.v6), "underlay-not-ours"),
         drops("underlay", ns(H2.mac, H2.v6, H1.v6, hlim=64), "nd-malformed"),
         drops("underlay", na(STRANGER.mac, STRANGER.v6, *ALL_NODES, solicited=0), "underlay-not-ours"),

@@ -30,10 +30,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Case:
-    """A described row. rule: the section of csrc/README.md, and what it says."""
+    """A described row. rules: numbers of csrc/README.md; by one that drops, a step dies here."""
 
     name: str
-    rule: str
+    rules: tuple[str, ...]
+    text: str
     steps: tuple[Step, ...]
     manifest: Path | None = None
     """None: tests/golden/manifest.yaml."""
@@ -74,8 +75,9 @@ class Case:
         }
 
 
-def case(name: str, rule: str, *steps: Step, manifest: Path | None = None) -> Case:
-    return Case(name, rule, steps, manifest)
+def case(name: str, rules: str, text: str, *steps: Step, manifest: Path | None = None) -> Case:
+    """rules: numbers with a blank between."""
+    return Case(name, tuple(rules.split()), text, steps, manifest)
 
 
 def passes(port: str, given: Frame, to: str, out: Frame) -> Step:

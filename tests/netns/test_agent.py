@@ -371,6 +371,35 @@ def test_a_port_of_a_later_version(site: Site) -> None:
         assert traffic.lost() == {}
 
 
+def test_a_port_whose_vm_would_be_the_host(site: Site) -> None:
+    """Of a document from before it was refused, or by another writer: its own problem, and others go on."""
+    site.up()
+    host = site.nodes["h1"].namespace
+    before = site._links(host)
+    for attach, problem in (
+        (
+            {"tap": "vm0"},
+            "TAP vm0: attach.netns: missing: the VM of a tap is the kernel of its",
+        ),
+        ({"tap": "lo"}, "TAP lo: attach.netns: missing"),
+        ({"tap": "lo", "netns": NEW.name}, "is the loopback"),
+    ):
+        stored = {"host": "h1", "vmSubnet": "sub", "addresses": ["10.1.0.77"], "mac": "02:bb:00:00:00:77"}
+        key = "intent/Port/red/from-before"
+        with Traffic(site, PAIRS) as traffic:
+            traffic.wait()
+            site.store.commit({key: json.dumps({"spec": {**stored, "attach": attach}}).encode()}, [])
+            wait_until(lambda: site.states()["h1"]["state"] == "failed", "not noticed", seconds=10)
+            (found,) = site.states()["h1"]["problems"]
+            assert problem in found
+            assert apply(site, NEW.manifest).returncode == 0
+            assert site.device(NEW) is not None
+            assert traffic.lost() == {}
+        assert site._links(host) == before
+        site.store.commit({}, [key, f"intent/Port/blue/{NEW.name}"])
+        site.settle()
+
+
 def test_a_data_plane_that_stays_away_is_told(site: Site) -> None:
     site.up()
     site.kill_dataplane("h1")

@@ -11,9 +11,10 @@ from typing import Any, cast
 import pytest
 from pyroute2 import IPRoute
 
-from dataplane import devices, links, netns, packet_socket, server
+from dataplane import bpf_programs, devices, links, netns, packet_socket, server
 from dataplane.client import Client, ClientError, GoneError
 from dataplane.devices import Device
+from dataplane.handover import Handover
 from dataplane.links import DeviceError
 from dataplane.server import Kind
 from policy import attachments
@@ -27,18 +28,26 @@ MAC = Mac("02:00:00:00:00:31")
 class Dataplane:
     """Of the calls to one, those that attachments make. fail: what attach() raises."""
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int = 1) -> None:
         self.fail: ClientError | None = None
+        self.workers = workers
+        self.attached = 0
+        self.left: list[Handover] = []  # of an agent before
 
     def hello(self) -> dict[str, Any]:
-        return {"workers": 1, "ports": []}
+        ports = [{"name": each.config.name, "id": number} for number, each in enumerate(self.left)]
+        return {"workers": self.workers, "ports": ports}
+
+    def take(self, number: int) -> Handover:
+        return self.left[number]
 
     def attach(self, *_: object, **__: object) -> None:
         if self.fail is not None:
             raise self.fail
+        self.attached += 1
 
     def detach(self, _: int) -> None:
-        pass
+        self.left.clear()
 
 
 @pytest.fixture
@@ -90,6 +99,74 @@ def test_a_data_plane_that_can_not_now_costs_no_device(made: Attachments, vm: st
     dataplane.fail = None
     made.connect(cast(Client, dataplane))
     assert made.names == ["web"]
+
+
+@pytest.mark.parametrize(("workers", "queues"), [((1, 3, 1), (1, 1, 1)), ((3, 1, 2), (3, 1, 2))])
+def test_a_data_plane_with_other_threads_gets_the_same_tap(
+    made: Attachments, vm: str, workers: tuple[int, ...], queues: tuple[int, ...]
+) -> None:
+    indices = set()
+    for number, width in zip(workers, queues, strict=True):
+        dataplane = Dataplane(number)
+        made.connect(cast(Client, dataplane))
+        made.sync({"web": wanted(vm)}, [])
+        attached = dataplane.attached
+        made.sync({"web": wanted(vm)}, [])
+        assert dataplane.attached == attached, "it has what it can have"
+        device = made.devices_of(["web"])["web"]
+        assert (len(device.fds), made.problems) == (width, {})
+        indices.add(device.place.index)
+    assert len(indices) == 1
+
+
+FAULTS = {
+    AttachKind.TAP: "TAP vm0: attach.netns: missing: the VM of a tap is the kernel of its network namespace, "
+    "which must not be the host's own; for a hypervisor's TAP use device: NAME instead",
+    AttachKind.VETH: "veth vm0: attach.netns: missing: a veth needs a network namespace for its other end",
+}
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_port_whose_vm_would_be_the_host_is_never_opened(
+    made: Attachments, vm: str, prefix: str, cleanup: ExitStack, kind: AttachKind
+) -> None:
+    """As a store may have it from before `check` refused it."""
+    host = f"{prefix}host"
+    netns.create(host)
+    cleanup.callback(netns.remove, host)
+    ports = {
+        "bad": Wanted(2, "bad", Attach(kind, "vm0"), "vm0", MAC, 1500, owner="net"),
+        "web": wanted(vm),
+    }
+    connected(made)
+    netns.call(host, made.sync, ports, [])
+    assert made.problems == {"bad": FAULTS[kind]}
+    assert made.names == ["web"]
+    assert netns.call(host, names) == {"lo"}
+
+
+def names() -> set[str]:
+    with IPRoute() as ip:
+        return {message.get_attr("IFLA_IFNAME") for message in ip.get_links()}
+
+
+def test_a_tap_in_the_hosts_namespace_goes(made: Attachments, prefix: str, cleanup: ExitStack) -> None:
+    """One that an agent of a version before this one attached."""
+    host = f"{prefix}host"
+    netns.create(host)
+    cleanup.callback(netns.remove, host)
+    undo = links.Undo()
+    there = netns.call(host, devices._open_tap, undo, cast(str, None), "vm0", MAC, 1500, 1)
+    before = Device("vm0", devices.Opening.TAP, there, MAC, 1500, tuple(undo.fds), undo)
+    note = {**cast(dict[str, Any], before.handover("web").note), "owner": "net"}
+    dataplane = Dataplane()
+    dataplane.left = [before.handover("web")._replace(note=note)]
+    ports = {"web": Wanted(0, "web", Attach(AttachKind.TAP, "vm0"), "vm0", MAC, 1500, owner="net")}
+    netns.call(host, made.connect, cast(Client, dataplane))
+    assert netns.call(host, names) == {"lo", "vm0"}
+    netns.call(host, made.sync, ports, [])
+    assert made.problems == {"web": FAULTS[AttachKind.TAP]}
+    assert netns.call(host, names) == {"lo"}
 
 
 def test_a_device_that_can_not_be_looked_at_stays(
@@ -213,17 +290,19 @@ def test_a_descriptor_that_is_another_by_now_is_only_doubtful(
 def test_killed_while_it_opens_a_device_of_the_host(
     made: Attachments, prefix: str, cleanup: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A successor gives the device back as it was, whether the port is still wanted or not."""
+    """A successor leaves the device as it was but for its seal, whether the port is still wanted or not."""
     host = f"{prefix}host"
     netns.create(host)
     cleanup.callback(netns.remove, host)
     port = Wanted(1, "web", Attach(AttachKind.DEVICE, "v0"), "v0", MAC, 1500, owner="net")
 
-    def state() -> tuple[dict[str, str | None], bool, bool]:
+    def state() -> tuple[bool, bool]:
+        """Whether it is up, and sealed."""
         with IPRoute() as ip:
             there = links.get(ip, "v0")
-            found = [message.get_attr("TCA_KIND") for message in ip.get_qdiscs(index=there.index)]
-        return {name: links.read_sysctl(name) for name in links.silence("v0")}, there.up, "clsact" in found
+            drops = links.drops_at_ingress(ip, there, bpf_programs.DROP)
+        silence = links.silence("v0")
+        return there.up, drops and {name: links.read_sysctl(name) for name in silence} == silence
 
     def add() -> None:
         with IPRoute() as ip:
@@ -237,7 +316,7 @@ def test_killed_while_it_opens_a_device_of_the_host(
         of.sync(ports, [])
 
     netns.call(host, add)
-    before = netns.call(host, state)
+    assert netns.call(host, state) == (False, False)
     for still_wanted in (False, True):
         pid = os.fork()
         if pid == 0:
@@ -245,10 +324,10 @@ def test_killed_while_it_opens_a_device_of_the_host(
             netns.call(host, sync, Attachments(Journal("h1")), {"web": port})
             os._exit(1)
         assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
-        assert netns.call(host, state) != before
+        assert netns.call(host, state) == (True, True)
         successor = Attachments(Journal("h1"))
         netns.call(host, sync, successor, {"web": port} if still_wanted else {})
         if still_wanted:
             assert successor.names == ["web"]
             netns.call(host, sync, successor, {})
-        assert netns.call(host, state) == before
+        assert netns.call(host, state) == (False, True)

@@ -1,5 +1,7 @@
 """Devices opened for the core, tested with a plain relay in place of it."""
 
+import errno
+import fcntl
 import os
 import selectors
 import signal
@@ -21,6 +23,7 @@ from dataplane.core import PortKind
 from dataplane.devices import Device
 from dataplane.groups import solicited_node
 from dataplane.links import DeviceError, Link
+from tests.native import ROOT
 from tests.netns.labs import wait_until
 from tests.netns.wires import one_cpu, wait_for_carrier
 
@@ -277,6 +280,69 @@ def test_tap_goes_with_a_clean_stop_and_outlives_a_crash(make_namespace: MakeNam
     assert link_of(vm, "eth0") is None
 
 
+@pytest.mark.parametrize(("queues", "alone"), [(1, True), (2, False)])
+def test_who_opens_a_tap_besides(make_namespace: MakeNamespace, queues: int, alone: bool) -> None:
+    """As a hypervisor does, with one queue and with two: of a TAP with one it is told, and does not get onto
+    the stack of its namespace unseen.
+    """
+    vm = make_namespace("vm")
+    with devices.open_tap("eth0", namespace=vm, mac=MACS[0], mtu=1500, queues=queues) as device:
+        one, many = (second_opener(vm, flags) for flags in (0, IFF_MULTI_QUEUE))
+        assert (one, many) == ((errno.EBUSY, errno.EINVAL) if alone else (errno.EINVAL, 0))
+        link = link_of(vm, "eth0")
+        assert link is not None
+        assert (link.tap_is_multi_queue, len(device.fds)) == (not alone, queues)
+        with pytest.raises(DeviceError, match=r"^TAP eth0 in namespace .*: a process holds it already$"):
+            devices.open_tap("eth0", namespace=vm, mac=MACS[0], mtu=1500, queues=queues)
+
+
+IFF_MULTI_QUEUE = 0x0100
+
+
+def second_opener(namespace: str, flags: int) -> int:
+    """What the kernel tells it; 0: it has a queue."""
+
+    def attempt() -> int:
+        with open("/dev/net/tun", "r+b", buffering=0) as tun:  # noqa: PTH123  # no file to seek in
+            try:
+                fcntl.ioctl(tun, 0x400454CA, struct.pack("16sH22x", b"eth0", 0x1002 | flags))
+            except OSError as error:
+                return error.errno or -1
+            return 0
+
+    return netns.call(namespace, attempt)
+
+
+@pytest.mark.parametrize(("made_with", "opened_with", "has"), [(1, 3, 1), (3, 1, 1), (2, 3, 3), (1, 1, 1)])
+def test_a_tap_is_taken_over_by_a_data_plane_of_other_width(
+    make_namespace: MakeNamespace, made_with: int, opened_with: int, has: int
+) -> None:
+    """The kernel lets nobody open a TAP with one queue for several, nor the other way round (EINVAL), and the
+    VM is to keep it.
+    """
+    vm = make_namespace("vm")
+    crash(lambda: devices.open_tap("eth0", namespace=vm, mac=MACS[0], mtu=1500, queues=made_with))
+    left = link_of(vm, "eth0")
+    with devices.open_tap("eth0", namespace=vm, mac=MACS[0], mtu=1500, queues=opened_with) as device:
+        again = link_of(vm, "eth0")
+        assert left is not None and again is not None
+        assert again.index == left.index
+        assert (len(device.fds), device.queues_of(opened_with)) == (has, has), "nothing to open anew"
+    assert link_of(vm, "eth0") is None
+
+
+@pytest.mark.parametrize("opener", [devices.open_tap, devices.open_veth], ids=["tap", "veth"])
+def test_the_hosts_own_namespace_is_no_vm(make_namespace: MakeNamespace, opener: Opener) -> None:
+    """By any of its names."""
+    host = make_namespace("host")
+    for namespace in (host, ""):
+        with pytest.raises(
+            DeviceError, match="the namespace is the host's own, whose kernel would be the VM"
+        ):
+            netns.call(host, opener, "eth0", namespace=namespace, mac=MACS[0], mtu=1500)
+    assert link_of(host, "eth0") is None
+
+
 def test_operators_tap_stays(make_namespace: MakeNamespace) -> None:
     vm = make_namespace("vm")
     run(vm, "ip", "tuntap", "add", "eth0", "mode", "tap", "multi_queue", "vnet_hdr")
@@ -351,7 +417,8 @@ def qdiscs(namespace: str, name: str) -> list[str]:
     return netns.call(namespace, read)
 
 
-def test_existing_device_is_given_back(make_namespace: MakeNamespace) -> None:
+def test_a_device_of_a_vm_stays_sealed(make_namespace: MakeNamespace) -> None:
+    """Until it goes, or the host's operator gives it to the host: docs/operations.md."""
     host = make_namespace("host")
     run(host, "ip", "link", "add", "vnet0", "type", "veth", "peer", "name", "guest0")
     ipv6 = ("cat", "/proc/sys/net/ipv6/conf/vnet0/disable_ipv6", "/proc/sys/net/ipv4/conf/vnet0/arp_ignore")
@@ -360,11 +427,22 @@ def test_existing_device_is_given_back(make_namespace: MakeNamespace) -> None:
     assert run(host, *ipv6).stdout.split() == ["1", "8"]
     assert drops(host, "vnet0") == ["isolane_drop"]
     netns.call(host, device.close)
-    assert run(host, *ipv6).stdout.split() == ["0", "0"]
-    assert "clsact" not in qdiscs(host, "vnet0")
+    assert run(host, *ipv6).stdout.split() == ["1", "8"]
+    assert drops(host, "vnet0") == ["isolane_drop"]
     link = link_of(host, "vnet0")
     assert link is not None
-    assert not link.up
+    assert not link.up, "as it was found"
+    given = run(host, "sh", "-ec", given_to_the_host("vnet0"))
+    assert given.returncode == 0, given.stderr
+    assert run(host, *ipv6).stdout.split() == ["0", "0"]
+    assert drops(host, "vnet0") == []
+
+
+def given_to_the_host(name: str) -> str:
+    """As the handbook has it."""
+    text = (ROOT / "docs" / "operations.md").read_text()
+    commands = text[text.index("tc filter del dev vnet7") :].partition("```")[0]
+    return commands.replace("vnet7", name)
 
 
 def test_a_tap_has_no_queue_but_the_cores(make_namespace: MakeNamespace) -> None:
@@ -396,7 +474,7 @@ def test_operators_filters_stay(make_namespace: MakeNamespace) -> None:
     run(host, "tc", "qdisc", "add", "dev", "vnet0", "clsact")
     run(host, "tc", "filter", "add", "dev", "vnet0", "egress", "prio", "5", "u32", "match", "u8", "0", "0")
     netns.call(host, netns.call(host, devices.open_existing, "vnet0", mac=MACS[0], mtu=1500).close)
-    assert drops(host, "vnet0") == []
+    assert drops(host, "vnet0") == ["isolane_drop"]
     assert "u32" in run(host, "tc", "filter", "show", "dev", "vnet0", "egress").stdout
 
 
@@ -418,6 +496,9 @@ def test_operators_filters_stay(make_namespace: MakeNamespace) -> None:
          lambda: devices.open_underlay("v0", mac="", mtu=1600)),
         ("underlay v0: provider address 10.9.9.9 is an address of this host already",
          lambda: devices.open_underlay("v0", mac="", mtu=1500, pas=[IPv4Address("10.9.9.9")])),
+        ("underlay lo: is the loopback", lambda: devices.open_underlay("lo", mac="", mtu=1500)),
+        ("device v1: is part of a bridge or the like; it must not be",
+         lambda: devices.open_existing("v1", mac=MACS[0], mtu=1500)),
         ("underlay v1: is down", lambda: devices.open_underlay("v1", mac="", mtu=1500)),
     ],
     ids=lambda value: value.partition(":")[0].replace(" ", "-") if isinstance(value, str) else "",
@@ -442,12 +523,15 @@ def test_errors_say_what_to_do(
         "v1",
     )
     add_addresses(host, "v0", "10.9.9.9/24")
+    run(host, "ip", "link", "add", "b0", "type", "bridge")
+    run(host, "ip", "link", "set", "v1", "master", "b0")
     before = open_files()
     with pytest.raises(DeviceError) as error:
         netns.call(host, action)
     assert str(error.value) == text
     assert open_files() == before
     assert qdiscs(host, "v0") == ["noqueue"], "nothing is left behind"
+    assert "clsact" not in qdiscs(host, "v1")
 
 
 def open_files() -> int:
@@ -475,7 +559,7 @@ def probes() -> list[bytes]:
         ip = struct.pack("!BBHHHBBH", 0x45, 0, 28, 0, 0, 64, 1, 0) + own4 + socket.inet_aton(target)
         ip = ip[:10] + checksum(ip) + ip[12:]
         found.append(host + vm + b"\x08\x00" + ip + bytes.fromhex("0800f7fe00010000"))
-    for text in ("fd50::1", "fe80::fe", "ff02::1"):
+    for text in ("fd50::1", "fe80::fe", "ff02::1", "fd50::9"):
         target6 = socket.inet_pton(socket.AF_INET6, text)
         echo = icmp6(own6, target6, bytes.fromhex("8000000000010001"))
         found.append((b"\x33\x33\x00\x00\x00\x01" if text == "ff02::1" else host) + vm + b"\x86\xdd" + echo)
@@ -499,8 +583,13 @@ def icmp6(source: bytes, target: bytes, message: bytes) -> bytes:
 
 @pytest.fixture
 def router(make_namespace: MakeNamespace) -> str:
-    """A host that forwards, answers ARP for others, and has addresses on another device."""
     host = make_namespace("host")
+    make_router(host)
+    return host
+
+
+def make_router(host: str) -> None:
+    """A host that forwards, answers ARP for others, and has addresses on another device."""
     settings = (
         "ipv4.ip_forward=1 ipv4.conf.all.proxy_arp=1 ipv4.conf.default.proxy_arp=1 "
         "ipv4.neigh.default.proxy_delay=0 ipv4.conf.all.rp_filter=0 ipv4.conf.default.rp_filter=0 "
@@ -510,7 +599,6 @@ def router(make_namespace: MakeNamespace) -> str:
     run(host, "ip", "link", "add", "out0", "up", "type", "veth", "peer", "name", "out1")
     run(host, "ip", "link", "set", "out1", "up")
     add_addresses(host, "out0", "192.168.50.1/24", "fd50::1/64", "fe80::fe/64", "10.1.1.1/24", "fd01::1/64")
-    return host
 
 
 def answers(host: str, vm: str, host_end: str) -> int:

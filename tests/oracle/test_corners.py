@@ -14,6 +14,7 @@ Engine = type[Dataplane] | type[FakeDataplane]
 both = pytest.mark.parametrize("engine", [Dataplane, FakeDataplane])
 
 
+# 2.12.1
 @both
 @pytest.mark.parametrize("gso_size", [0, 1400])
 def test_rewrite_without_an_underlay(engine: Engine, gso_size: int) -> None:
@@ -64,6 +65,7 @@ def test_routing_domain_without_a_prefix(engine: Engine) -> None:
         assert rig.counters().drops == {"no-route": 1}
 
 
+# 1.6.3
 @both
 @pytest.mark.parametrize(("gso_size", "accepted"), [(48, True), (47, False), (1, False), (0, False)])
 def test_super_packet_of_very_many_segments(engine: Engine, gso_size: int, accepted: bool) -> None:
@@ -81,6 +83,7 @@ def test_super_packet_of_very_many_segments(engine: Engine, gso_size: int, accep
         assert len(rig.engine.collect(neighbour.port)) == accepted
 
 
+# 2.5.3
 @both
 @pytest.mark.parametrize("world", [World(default_route=True), World(wildcard=20, routes=False)])
 @pytest.mark.parametrize(

@@ -273,7 +273,7 @@ ON_THE_UNDERLAY = [
         "rewrite-source",
     ),
     ("a rewrite PA of no CA as source", pa_pair(UNBOUND[2][0], REWRITTEN[1]), "rewrite-source"),
-    ("a rewrite PA of no CA", pa_pair(REWRITTEN[0], UNBOUND[1][0]), "rewrite-unbound"),
+    ("a rewrite PA of no CA", pa_pair(REWRITTEN[0], UNBOUND[1][0]), "rewrite-unbound"),  # 3.5.3
     (
         "an ICMP error between rewrite PAs",
         pa_pair(*REWRITTEN, ICMP(type=3, code=1) / Raw(bytes(28))),

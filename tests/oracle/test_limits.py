@@ -13,11 +13,24 @@ FROM, TO = WORLD.vm(0, 0, LOCAL), WORLD.vm(0, 0, LOCAL_APPLIANCE)
 FRAME = bytes(between(FROM, TO, 4, udp(b"x")))
 
 
+@pytest.mark.parametrize("engine", [Dataplane, FakeDataplane])
+def test_a_frame_longer_than_any_packet(engine: type[Dataplane] | type[FakeDataplane]) -> None:
+    """17 slots are the most that a packet may have; trailing bytes are padding until then."""
+    most = 3392 + 16 * 4096
+    with Rig(engine, WORLD) as rig:
+        for length, sent in ((most, 1), (most + 1, 0), (262_144, 0)):
+            left = rig.send(FROM.port, FRAME + bytes(length - len(FRAME)))
+            assert [len(frame.data) for frame in left.get(TO.port, [])] == [length] * sent
+        counters = rig.counters()
+        assert (counters.received, counters.sent, counters.drops) == (3, 1, {"bad-offload": 2})
+
+
 class FewSlots(World):
     def config(self, workers: int = 1) -> Config:
         return Config(1, super().config().router_mac, (1, 2), slots=64)
 
 
+# 4.5.3
 def test_a_port_that_nobody_collects_from() -> None:
     with Rig(Dataplane, WORLD) as rig:
         for _ in range(5):
@@ -30,6 +43,7 @@ def test_a_port_that_nobody_collects_from() -> None:
         assert len(rig.step()[TO.port]) == counters.sent
 
 
+# 4.5.1
 def test_out_of_slots() -> None:
     with Rig(Dataplane, FewSlots()) as rig:
         for _ in range(200):
@@ -42,6 +56,7 @@ def test_out_of_slots() -> None:
         assert len(rig.send(FROM.port, FRAME)[TO.port]) == 1
 
 
+# 2.12.5
 @pytest.mark.parametrize(("engine", "workers"), [(Dataplane, 1), (Dataplane, 2), (FakeDataplane, 1)])
 def test_what_waits_leaves_slots_to_others(
     engine: type[Dataplane] | type[FakeDataplane], workers: int

@@ -407,6 +407,7 @@ def destination_options(next_header: int, size: int) -> bytes:
     return bytes((next_header, size // 8 - 1)) + bytes(size - 2)
 
 
+# 1.5.6
 @pytest.mark.parametrize("proto", (6, 17, 58, 132), ids=("tcp", "udp", "echo", "sctp"))
 def test_headers_at_the_end_of_the_first_slot(proto: int) -> None:
     """Behind two extension headers, in the packet itself or in the outer one around it."""
@@ -426,6 +427,7 @@ def test_headers_at_the_end_of_the_first_slot(proto: int) -> None:
     check(world, UNDERLAY, outside)
 
 
+# 2.3.4
 def test_solicitations_at_the_end_of_the_first_slot() -> None:
     """With options enough; what lies beyond is not read, so they are not valid."""
     frames = []

@@ -510,7 +510,7 @@ def test_operations(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_documents_speak_of_what_there_is() -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
     reasons = set(
-        re.findall(r'^DROP\(\w+, "([^"]+)"', (ROOT / "csrc" / "drop.def").read_text(), re.MULTILINE)
+        re.findall(r'^DROP\(\w+, "([^"]+)"', (ROOT / "csrc" / "base" / "drop.def").read_text(), re.MULTILINE)
     )
     table = text.partition("| drop | means")[2].partition("\n\n")[0]
     named = {

@@ -1,10 +1,9 @@
-"""The binding against the real core, on memory ports and capture files."""
+"""The binding against the real core, on memory ports."""
 
 import errno
 import os
 import resource
 import socket
-import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -14,10 +13,10 @@ from pathlib import Path
 import pytest
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.l2 import ARP, Ether
-from scapy.utils import wrpcap
 
 from dataplane import tables
 from dataplane.core import (
+    NEVER,
     UNDERLAY,
     BenchConfig,
     BenchOp,
@@ -30,7 +29,7 @@ from dataplane.core import (
     PortConfig,
     PortKind,
 )
-from dataplane.errors import CallError, CaptureError, ChangeSetError, HostError
+from dataplane.errors import CallError, ChangeSetError, HostError
 from dataplane.stats import Counters
 from dataplane.tables import NO_ADDRESS, ChangeSet, PaKind, RecordType, Section, Translation, pack_address
 
@@ -292,31 +291,44 @@ def test_announce_sends_gratuitous_arp_for_local_pas(engine: Dataplane) -> None:
     assert engine.counters().balance() == 0
 
 
-# ---- captures
+# ---- many frames in one call
 
 
-def test_replay_reads_and_writes_captures(engine: Dataplane, tmp_path: Path) -> None:
-    frame = Ether(datagram(1, 2))
-    frame.time = 5.25
-    wrpcap(str(tmp_path / "in.pcap"), [frame])
-    engine.detach(2)
-    with (tmp_path / "in.pcap").open("rb") as source, (tmp_path / "out.pcap").open("w+b") as out:
-        engine.attach(2, PortConfig("vm2", PortKind.PCAP, MACS[2], fds=[out.fileno()]))
-        engine.replay_source(1, source.fileno())
-        assert engine.replay(64, 10**10) == 1
-        engine.detach(2)
-    written = (tmp_path / "out.pcap").read_bytes()
-    assert written[24 + 16 :] == bytes(frame)
+def test_packets_cross_in_one_call(engine: Dataplane) -> None:
+    """More than one call of the core hands over, and of several sizes."""
+    sent = [(1000 + n, datagram(1, 2) + bytes(n % 700)) for n in range(2000)]
+    engine.inject_packets(1, sent)
+    engine.poll(3000)
+    assert engine.collect_packets(2) == sent
+    assert engine.collect_packets(2) == []
+    engine.inject_packets(1, [])
+    assert engine.poll(3000) == 0
     assert engine.counters().balance() == 0
 
 
-def test_snapped_capture_is_refused(engine: Dataplane, tmp_path: Path) -> None:
-    header = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
-    packet = struct.pack("<IIII", 0, 0, 20, 60) + bytes(20)
-    (tmp_path / "in.pcap").write_bytes(header + packet)
-    with (tmp_path / "in.pcap").open("rb") as source, pytest.raises(CaptureError, match="20"):
-        engine.replay_source(1, source.fileno())
-        engine.replay(1, 0)
+def test_the_longest_packets_cross_in_one_call(engine: Dataplane) -> None:
+    engine.detach(2)
+    engine.attach(2, PortConfig("vm2", PortKind.MEM, MACS[2], mtu=65535))
+    ip = IP(src=str(CAS[1]), dst=str(CAS[2])) / UDP(sport=1, dport=2) / bytes(65507)
+    frame = bytes(Ether(src=text(MACS[1]), dst=text(MACS[2])) / ip)
+    sent = [(n, frame) for n in range(40)]
+    engine.inject_packets(1, sent)
+    engine.poll(40)
+    assert engine.collect_packets(2) == sent
+
+
+def test_next_timer(engine: Dataplane) -> None:
+    """Of a neighbour that is asked: three times, a second apart, then no more."""
+    assert engine.next_timer() == NEVER
+    engine.poll(5)
+    engine.probe_neighbour(ip_address("192.168.77.9"))
+    for second in (1, 2, 3):
+        assert engine.next_timer() == 5 + second * 10**9
+        engine.poll(engine.next_timer() - 1)
+        assert len(engine.collect_packets(UNDERLAY)) == 1
+        engine.poll(engine.next_timer())
+    assert engine.next_timer() == NEVER
+    assert engine.collect_packets(UNDERLAY) == []
 
 
 # ---- threads and bench

@@ -1,5 +1,6 @@
 """Objects as documents and back: through the store's form, and through a manifest."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +23,6 @@ labels = st.dictionaries(label_keys, st.sampled_from(["", "web", "1.2-3"])).map(
 attachments = st.sampled_from(
     [
         None,
-        Attach(AttachKind.TAP, "eth0"),
         Attach(AttachKind.TAP, "eth0", "vm"),
         Attach(AttachKind.VETH, "eth0", "vm"),
         Attach(AttachKind.DEVICE, "vnet7"),
@@ -95,6 +95,14 @@ def test_what_the_store_should_not_hold(value: bytes, words: str) -> None:
         documents.load("intent/Port/blue/web", value)
     assert str(caught.value).startswith("store: Port blue/web: not what isolane stores: ")
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("attach", ["{tap: vm0}", "{tap: lo, netns: vm}", "{device: all}"])
+def test_what_is_refused_by_now_is_read_from_the_store(attach: str) -> None:
+    """It is a problem of that port then, and not of all intent."""
+    spec = {"vmSubnet": "sub", "host": "h1", "attach": yaml.safe_load(attach)}
+    port = documents.load("intent/Port/blue/web", json.dumps({"spec": spec}).encode())
+    assert json.loads(documents.dump(port)) == {"spec": spec}
 
 
 # ---- the schema itself ---------------------------------------------------------------------------

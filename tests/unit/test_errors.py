@@ -3,7 +3,7 @@ import errno
 import pytest
 
 from dataplane._ffi import ffi, lib
-from dataplane.errors import CallError, CaptureError, ChangeSetError, DataplaneError, HostError, check
+from dataplane.errors import CallError, ChangeSetError, DataplaneError, HostError, check
 
 CODES = {name: getattr(lib, name) for name in dir(lib) if name.startswith("DP_E")}
 ROW = (2, 5)
@@ -21,7 +21,7 @@ def test_counts_pass(count: int) -> None:
         ("DP_ENOMEM", HostError, HostError),
         ("DP_ENOENT", CallError, ChangeSetError),
         ("DP_EEXIST", CallError, ChangeSetError),
-        ("DP_EFORMAT", CaptureError, ChangeSetError),
+        ("DP_EFORMAT", CallError, ChangeSetError),
         ("DP_ESYS", HostError, HostError),
         ("DP_ECPU", HostError, HostError),
         ("DP_EBUSY", CallError, CallError),

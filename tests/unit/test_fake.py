@@ -131,6 +131,7 @@ def test_push_strips_the_tag_and_keeps_padding(rig: Make) -> None:
     assert data(rig().send(LOCAL_VM.port, tagged)[UNDERLAY]) == [carried(inner, REMOTE, 4)]
 
 
+# 2.13.1
 def test_flowid_switched_off(rig: Make) -> None:
     (frame,) = rig(flowid=False).send(LOCAL_VM.port, between(LOCAL_VM, REMOTE, 4, tcp()))[UNDERLAY]
     assert frame.data[38:42] == bytes.fromhex(f"{REMOTE.vsid:06x}00")
@@ -144,6 +145,7 @@ def test_first_and_later_fragments_share_a_flowid(rig: Make) -> None:
     assert frames[0][41] == frames[1][41] == flowid(between(LOCAL_VM, REMOTE, 4, Raw(), proto=6))
 
 
+# 2.6.2, 2.6.7
 def test_routes_lead_to_next_hop_and_wildcard(rig: Make) -> None:
     r = rig(wildcard=20)
     behind = ether(ROUTER_MAC, LOCAL_VM.mac) / ip(LOCAL_VM.ca(4), "10.9.1.1", ttl=3) / udp()
@@ -191,6 +193,7 @@ def test_other_subnet_is_routed(rig: Make, family: int) -> None:
     assert r.counters().drops == {"ttl-exceeded": 1}
 
 
+# 2.9.2
 def test_own_port_and_missing_device(rig: Make) -> None:
     r = rig()
     down = VM(0, 0, LOCAL_DOWN)
@@ -262,6 +265,7 @@ def test_udp_without_checksum_stays_without(rig: Make) -> None:
     assert out[40:42] == b"\0\0"
 
 
+# 4.1.7
 def test_a_udp_sum_that_comes_to_zero_is_sent_as_ones(rig: Make) -> None:
     r = rig(rewrite=BOTH_REWRITTEN)
     pas = [address.packed for address in (LOCAL_VM.rewrite_pa(4), REMOTE.rewrite_pa(4))]
@@ -280,6 +284,7 @@ def test_rfc_1624_example() -> None:
     assert updated(0xDD2F, bytes.fromhex("5555"), bytes.fromhex("3285")) == 0x0000
 
 
+# 2.11.2
 def test_rewrite_falls_back_to_nvgre_when_one_side_has_no_pa(rig: Make) -> None:
     r = rig(rewrite=frozenset(((0, 1),)))
     sent = between(LOCAL_VM, REMOTE_OTHER_SUBNET, 4, udp(), ttl=9)
@@ -326,6 +331,7 @@ def test_ecn(rig: Make, family: int, inner: int, outer_ecn: int) -> None:
         ]
 
 
+# 3.12.4, 3.12.5
 def test_pop_to_wildcard_and_route(rig: Make) -> None:
     r = rig(wildcard=GATEWAY_VM)
     local_gateway = VM(0, 0, GATEWAY_VM)
@@ -463,6 +469,7 @@ def expected_segments(make: Callable[[Packet, int], Packet], payload: bytes, siz
     return found
 
 
+# 2.11.5, 4.3.1, 4.3.2, 4.3.3, 4.3.4, 4.3.5
 @FAMILIES
 def test_segments(rig: Make, family: int) -> None:
     payload = bytes(range(256)) * 39
@@ -480,6 +487,7 @@ def test_segments(rig: Make, family: int) -> None:
     assert (r.counters().originated, r.counters().sent, r.counters().rx_gso) == (9, 10, 1)
 
 
+# 2.9.6
 @FAMILIES
 @pytest.mark.parametrize("gso_size", (0, 500))
 def test_super_packets_go_whole_where_they_are_taken(rig: Make, family: int, gso_size: int) -> None:
@@ -489,6 +497,7 @@ def test_super_packets_go_whole_where_they_are_taken(rig: Make, family: int, gso
     assert r.counters().tx_csum_partial == 1
 
 
+# 2.10.9, 4.2.1
 @FAMILIES
 def test_rewrite_of_a_super_packet(rig: Make, family: int) -> None:
     r = rig(rewrite=BOTH_REWRITTEN, underlay_offloads=Offload.CSUM | Offload.TSO4 | Offload.TSO6)
@@ -501,6 +510,7 @@ def test_rewrite_of_a_super_packet(rig: Make, family: int) -> None:
 # ---- next hops -------------------------------------------------------------------------
 
 
+# 2.12.5, 2.12.6, 2.12.7, 2.12.9
 def test_packets_wait_for_their_next_hop(rig: Make) -> None:
     r = rig(resolved=False)
     frames = [between(LOCAL_VM, REMOTE, 4, udp(bytes((i,)))) for i in range(18)]
@@ -519,6 +529,7 @@ def test_packets_wait_for_their_next_hop(rig: Make) -> None:
     assert (r.counters().held, r.counters().consumed) == (0, 1)
 
 
+# 2.12.9
 def test_next_hops_over_ipv6(rig: Make) -> None:
     r = rig(resolved=False, outer={2: 6, 3: 6, 4: 6})
     frame = between(LOCAL_VM, REMOTE, 4, udp())
@@ -531,6 +542,7 @@ def test_next_hops_over_ipv6(rig: Make) -> None:
     assert data(r.send(UNDERLAY, answer)[UNDERLAY]) == [carried(frame, REMOTE, 6)]
 
 
+# 2.12.4
 def test_one_mac_for_all_pas_of_a_host_on_link(rig: Make) -> None:
     r = rig(resolved=False, rewrite=BOTH_REWRITTEN)
     (request,) = data(r.send(LOCAL_VM.port, between(LOCAL_VM, REMOTE, 4, udp()))[UNDERLAY])
@@ -541,6 +553,7 @@ def test_one_mac_for_all_pas_of_a_host_on_link(rig: Make) -> None:
     assert (sent[:6], sent[30:34]) == (PEER_MAC, REMOTE.rewrite_pa(4).packed)
 
 
+# 2.12.8
 def test_a_silent_next_hop_fails_after_three_requests(rig: Make) -> None:
     r = rig(resolved=False)
     assert len(r.send(LOCAL_VM.port, between(LOCAL_VM, REMOTE, 4, udp()))[UNDERLAY]) == 1
@@ -553,6 +566,7 @@ def test_a_silent_next_hop_fails_after_three_requests(rig: Make) -> None:
     assert states["192.168.77.102"] == NeighbourState.FAILED
 
 
+# 2.12.11, 2.12.13
 def test_a_known_next_hop_is_asked_again(rig: Make) -> None:
     r = rig(resolved=False)
     frame = between(LOCAL_VM, REMOTE, 4, udp())
@@ -570,6 +584,7 @@ def test_a_known_next_hop_is_asked_again(rig: Make) -> None:
     assert r.counters().held == 1
 
 
+# 4.5.6
 def test_what_waits_when_the_engine_stops(rig: Make) -> None:
     r = rig(resolved=False)
     r.send(LOCAL_VM.port, *[between(LOCAL_VM, REMOTE, 4, udp())] * 3)

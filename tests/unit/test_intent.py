@@ -215,7 +215,7 @@ def test_what_clashes_with_the_store_is_told_of_the_file(
 
 def test_a_port_name_that_another_tenant_has(store: MemoryStore, tmp_path: Path) -> None:
     path = tmp_path / "net.yaml"
-    path.write_text(RED_PORT.replace("NAME", "blue-web").replace("red}", "amber}") % "attach: {tap: t9}")
+    path.write_text(RED_PORT.replace("NAME", "blue-web").replace("red}", "amber}") % "attach: {device: t9}")
     with pytest.raises(ManifestError) as caught:
         intent.commit(store, intent.apply(*manifest.read([path])))
     assert f"{path}:2: Port amber/blue-web: metadata.name: Port blue/blue-web at store has this name" in str(
@@ -228,7 +228,7 @@ def test_a_full_host_is_told_of_the_file(
 ) -> None:
     monkeypatch.setattr(validate, "MAX_LOCAL_PORTS", 5)
     path = tmp_path / "net.yaml"
-    path.write_text(RED_PORT.replace("NAME", "aaa") % "attach: {tap: t9}")
+    path.write_text(RED_PORT.replace("NAME", "aaa") % "attach: {device: t9}")
     with pytest.raises(ManifestError) as caught:
         intent.commit(store, intent.apply(*manifest.read([path])))
     assert str(caught.value) == f"{path}:3: Port red/aaa: spec.host: Host h1 has 5 ports already, the limit"

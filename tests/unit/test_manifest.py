@@ -149,7 +149,7 @@ MALFORMED = [
         "Port blue/web: spec.host: stated twice, first on line 62",
     ),
     (
-        (WEB_ATTACH, "attach: {tap: eth0, tap: eth1}"),
+        (WEB_ATTACH, "attach: {tap: eth0, tap: eth1, netns: blue-web}"),
         "eth1",
         "Port blue/web: spec.attach.tap: stated twice, first on line 66",
     ),
@@ -354,6 +354,26 @@ MALFORMED = [
         (WEB_ATTACH, "attach: {veth: eth0}"),
         "{veth: eth0}",
         "Port blue/web: spec.attach.netns: missing: a veth needs a network namespace for its other end",
+    ),
+    (
+        (WEB_ATTACH, "attach: {tap: vnet7}"),
+        "{tap: vnet7}",
+        "Port blue/web: spec.attach.netns: missing: the VM of a tap is the kernel of its network namespace, "
+        "which must not be the host's own; for a hypervisor's TAP use device: NAME instead",
+    ),
+    *(
+        (
+            (WEB_ATTACH, f"attach: {{{kind}: {name}{netns}}}"),
+            f"{kind}: {name}",
+            f"Port blue/web: spec.attach.{kind}: {name!r} is reserved by the kernel",
+        )
+        for kind, netns in (("tap", ", netns: blue-web"), ("veth", ", netns: blue-web"), ("device", ""))
+        for name in ("lo", "all", "default")
+    ),
+    (
+        ("interface: u1", "interface: lo"),
+        "interface: lo",
+        "Host h1: spec.underlay.interface: 'lo' is reserved by the kernel",
     ),
     (
         (WEB_ATTACH, "attach: {device: eth0, netns: blue-web}"),

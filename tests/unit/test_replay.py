@@ -1,6 +1,7 @@
 """The command `isolane replay`: what it writes, and what it refuses; for what the core does see golden/."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,49 @@ def test_file_that_is_no_capture(tmp_path: Path) -> None:
     assert result.exit_code == 1
     expected = f"Error: {text}: capture for port red-a: unknown file format (malformed)\n"
     assert result.output == expected
+
+
+def test_pcapng_and_microseconds_go_in(tmp_path: Path, capture: Path) -> None:
+    for kind in ("pcapng", "pcap"):
+        subprocess.run(["editcap", "-F", kind, capture, tmp_path / kind], check=True)
+        assert run("--in", f"red-a={tmp_path / kind}", "--out-dir", tmp_path / f"out-{kind}").exit_code == 0
+        assert captures.directory(tmp_path / f"out-{kind}") == {"red-b": [(START, FRAME)]}
+
+
+def test_capture_that_is_not_of_ethernet(tmp_path: Path, capture: Path) -> None:
+    subprocess.run(["editcap", "-T", "linux-sll", capture, tmp_path / "cooked"], check=True)
+    result = run("--in", f"red-a={tmp_path / 'cooked'}", "--out-dir", tmp_path / "out")
+    assert result.exit_code == 1
+    text = "capture for port red-a: link type LINUX_SLL, not Ethernet (malformed)\n"
+    assert result.output == f"Error: {tmp_path / 'cooked'}: {text}"
+
+
+def test_truncated_capture_leaves_nothing(tmp_path: Path, capture: Path) -> None:
+    capture.write_bytes(capture.read_bytes()[:-1])
+    result = run("--in", f"red-a={capture}", "--out-dir", tmp_path / "out")
+    assert result.exit_code == 1
+    sizes = f"tried to read {len(FRAME)} captured bytes, only got {len(FRAME) - 1}"
+    expected = f"replay: port red-a, packet 1: truncated dump file; {sizes} (malformed)\n"
+    assert result.output == expected
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_frame_longer_than_any_packet_is_a_counted_drop(tmp_path: Path, capture: Path) -> None:
+    capture.write_bytes(captures.encode([(START, bytes(100_000)), (START, FRAME)]))
+    assert run("--in", f"red-a={capture}", "--out-dir", tmp_path / "out").exit_code == 0
+    counters = json.loads((tmp_path / "out" / "counters.json").read_text())
+    assert counters["ports"]["red-a"]["drops"] == {"bad-offload": 1}
+    assert counters["received"] == 2
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path, capture: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "red-b.pcap").symlink_to("/dev/full")
+    result = run("--in", f"red-a={capture}", "--out-dir", out, "--force")
+    assert result.exit_code == 1
+    assert "No space left" in result.output
+    assert list(out.iterdir()) == []
 
 
 def without(tmp_path: Path, text: str) -> Path:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from dataplane.stats import Counters, drop_reasons
 
-DROP_DEF = Path(__file__).parents[2] / "csrc" / "drop.def"
+DROP_DEF = Path(__file__).parents[2] / "csrc" / "base" / "drop.def"
 
 
 def test_drop_reasons_are_those_of_drop_def() -> None:

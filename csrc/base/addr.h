@@ -1,0 +1,62 @@
+/*
+ * addr.h: what addresses are. Takes bytes in network order: IPv4 4, IPv6 16, or the family. Used by every floor.
+ */
+#ifndef ADDR_H
+#define ADDR_H
+#include <stdbool.h>
+#include "base/wire.h"
+#include "dp_api.h"
+
+/* No index: of a slot, a neighbour, a subnet, a next hop. */
+enum { INDEX_NONE = 0xffffffff };
+
+static inline bool is_any(unsigned family, const uint8_t *address)
+{
+    return family == DP_IPV4 ? load32(address) == 0 : (load64(address) | load64(address + 8)) == 0;
+}
+
+static inline bool is_loopback6(const uint8_t *address)
+{
+    return (load64(address) | (load64(address + 8) ^ __builtin_bswap64(1))) == 0;
+}
+
+/*
+ * A destination that may lie beyond the link: not 0 (the wildcards' key), loopback, multicast or broadcast
+ * (RFC 1812 section 5.3.7, RFC 4291 sections 2.5.3 and 2.7).
+ */
+static inline bool is_host(unsigned family, const uint8_t *address)
+{
+    if (family == DP_IPV4)
+        return load32(address) != 0 && address[0] != 127 && address[0] < 224;
+    return address[0] != 0xff && !is_any(family, address) && !is_loopback6(address);
+}
+
+static inline bool is_link_local(const uint8_t *address6)
+{
+    return address6[0] == 0xfe && (address6[1] & 0xc0) == 0x80;
+}
+
+/* The prefix's first `len` bits are those of the address. */
+static inline bool prefix_holds(const uint8_t *prefix, unsigned len, const uint8_t *address)
+{
+    unsigned bytes = len / 8, bits = len % 8;
+    if (memcmp(prefix, address, bytes))
+        return false;
+    return bits == 0 || ((prefix[bytes] ^ address[bytes]) >> (8 - bits)) == 0;
+}
+
+static inline int mac_equal(const uint8_t *a, const uint8_t *b)
+{
+    return load32(a) == load32(b) && load16(a + 4) == load16(b + 4);
+}
+
+static inline int mac_is_group(const uint8_t *mac) { return mac[0] & 1; }
+
+/* The link-local address fe80:: with the modified EUI-64 of the MAC (RFC 4291 appendix A). */
+static inline void mac_link_local(uint8_t address[16], const uint8_t *mac)
+{
+    const uint8_t eui64[16] = {0xfe, 0x80, 0, 0, 0, 0, 0, 0, mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]};
+    memcpy(address, eui64, sizeof eui64);
+}
+
+#endif

@@ -1,0 +1,128 @@
+/* writer.c: making and ending the tables and what only their writer needs, and what they hold. Called by the engine. */
+#include <stdatomic.h>
+#include <stdlib.h>
+#include "control/changes.h"
+
+/* Of each kind of object: its size, its side's, and how many there may be. */
+static const struct {
+    size_t size, side_size;
+    uint32_t limit;
+} writer_objects[OBJECTS] = {
+    [NEXT_HOPS] = {sizeof(struct next_hop), sizeof(struct way), NEXT_HOPS_MAX},
+    [REWRITES] = {sizeof(struct rewrite), sizeof(struct bond), REWRITES_MAX},
+    [SUBNETS] = {sizeof(struct subnet), sizeof(uint32_t), 1 << 20},
+    [VIAS] = {sizeof(struct via), 0, 1 << 20},
+    [PREFIXES] = {sizeof(struct prefix), 0, 1 << 20},
+    [HOSTS] = {sizeof(struct hosted), 0, 1 << 20},
+};
+
+static void writer_destroy(struct tables_writer *w)
+{
+    change_free(w->last);
+    map_destroy(w->prefix_map);
+    map_destroy(w->hosts);
+    for (uint32_t i = 0; i < OBJECTS; i++)
+        objects_destroy(&w->objects[i]);
+    mem_unmap(&w->lengths);
+    for (uint32_t rdid = 0; rdid < RDIDS; rdid++)
+        free(w->route_counts[rdid]);
+    for (uint32_t port = 0; port < DP_MAX_PORTS; port++)
+        policy_free(w->drafts[port]);
+    free(w);
+}
+
+static struct tables_writer *writer_create(const uint64_t secret[2], size_t budget)
+{
+    struct tables_writer *w = calloc(1, sizeof *w);
+    if (!w)
+        return NULL;
+    w->touched = INDEX_NONE;
+    w->budget.limit = budget;
+    w->lengths.budget = &w->budget;
+    w->prefix_map = map_create(3, 0, secret);
+    w->hosts = map_create(1, 0, secret);
+    int error = !w->prefix_map || !w->hosts;
+    for (uint32_t i = 0; i < OBJECTS; i++)
+        error |= objects_create(&w->objects[i], writer_objects[i].size, writer_objects[i].side_size,
+                                writer_objects[i].limit, &w->budget);
+    error |= mem_reserve(&w->lengths, RDIDS * sizeof(struct rdid_lengths)) ||
+             mem_commit(&w->lengths, sizeof(struct rdid_lengths));
+    if (!error) {
+        map_use_budget(w->prefix_map, &w->budget);
+        map_use_budget(w->hosts, &w->budget);
+        return w;
+    }
+    writer_destroy(w);
+    return NULL;
+}
+
+struct tables *tables_create(const struct dp_config *config)
+{
+    struct tables *t = calloc(1, sizeof *t);
+    struct tables_writer *w = t ? writer_create(config->hash_key, config->table_budget) : NULL;
+    if (!w) {
+        free(t);
+        return NULL;
+    }
+    t->writer = w;
+    t->self_host = config->self_host;
+    memcpy(t->router_mac, config->router_mac, sizeof t->router_mac);
+    t->flowid_off = config->flags & DP_FLOWID_OFF;
+    bool whole = true;
+    for (enum table table = 0; table < TABLE_PREFIXES; table++) {
+        struct map *map = *change_map_at(t, table) = map_create(change_words(table), 0, config->hash_key);
+        if (map)
+            map_use_budget(map, &w->budget);
+        whole &= map != NULL;
+    }
+    t->lengths = (struct rdid_lengths *)w->lengths.base;
+    t->next_hops = (struct next_hop *)w->objects[NEXT_HOPS].objects.base;
+    t->rewrites = (struct rewrite *)w->objects[REWRITES].objects.base;
+    t->subnets = (struct subnet *)w->objects[SUBNETS].objects.base;
+    t->vias = (struct via *)w->objects[VIAS].objects.base;
+    if (!whole) {
+        tables_destroy(t);
+        return NULL;
+    }
+    return t;
+}
+
+void tables_destroy(struct tables *t)
+{
+    for (enum table table = 0; table < TABLE_PREFIXES; table++)
+        map_destroy(change_map(t, table));
+    for (uint32_t port = 0; port < DP_MAX_PORTS; port++)
+        free(t->policies[port]);
+    writer_destroy(t->writer);
+    free(t);
+}
+
+static size_t writer_count(const struct map *map, struct dp_table_stats *out, bool records)
+{
+    struct map_stats stats;
+    map_stats(map, &stats);
+    out->bytes += stats.bytes;
+    out->displaced += records ? stats.displaced : 0;
+    out->overflow += records ? stats.overflow : 0;
+    return stats.entries;
+}
+
+void tables_stats(const struct tables *t, struct dp_table_stats *out)
+{
+    const struct tables_writer *w = t->writer;
+    *out = (struct dp_table_stats){.rewrites = objects_live(&w->objects[REWRITES]),
+                                   .next_hops = objects_live(&w->objects[NEXT_HOPS])};
+    out->records4 = writer_count(t->records4, out, true) - w->gateways[0];
+    out->records6 = writer_count(t->records6, out, true) - w->gateways[1];
+    out->pas = writer_count(t->pas4, out, false) + writer_count(t->pas6, out, false);
+    out->subnets = writer_count(t->subnet_by_vsid, out, false);
+    out->routes = writer_count(t->routes4, out, false) + writer_count(t->routes6, out, false) - w->provider_routes;
+    writer_count(w->prefix_map, out, false);
+    writer_count(w->hosts, out, false);
+    out->bytes += w->lengths.committed + sizeof *t + sizeof *w;
+    for (uint32_t i = 0; i < OBJECTS; i++)
+        out->bytes += objects_bytes(&w->objects[i]);
+    for (uint32_t port = 0; port < DP_MAX_PORTS; port++)
+        if (w->drafts[port])
+            out->bytes += 2 * w->drafts[port]->n * sizeof(struct port_source);
+}

@@ -1,0 +1,315 @@
+/*
+ * from_provider.c: provider to tenant (README.md section 3). Passes over the batch: compare with what our tunnels look like, or parse;
+ * pop, check, and begin the lookup of two CAs or two PAs; answer all lookups; carry out, in order. A packet that fails a check
+ * leaves the batch. Only the last pass has effects that other packets can see. What is rare is in from_provider_rest.c.
+ */
+#include "base/csum.h"
+#include "path/from_provider.h"
+#include "path/local.h"
+#include "path/path.h"
+#include "pkt/offload.h"
+#include "pkt/parse.h"
+#include "step/arpnd.h"
+#include "step/rewrite.h"
+#include "table/lookup_batch.h"
+
+/* ---- what a tunnel's outer header looks like: 42 or 62 bytes, in two vectors that may overlap */
+
+/*
+ * From a unicast MAC to ours, to our first shared PA, no options, no fragment, GRE as RFC 7637 section 3.2 has it: flags and version
+ * but for the bits that are ignored. README.md 3.1, 3.4, 3.6, 3.8. The header's first 32 bytes, then its last 32.
+ */
+enum { PROVIDER_LAST4 = 32 - (NVGRE4_LEN - 32), PROVIDER_LAST6 = 32 - (NVGRE6_LEN - 32) };     /* a byte's place among the last */
+
+struct provider_image {
+    uint8_t bytes[64];
+};
+
+static const struct provider_image provider_mask4 = {{
+    [0] = 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, [6] = 1, [12] = 0xff, 0xff, 0xff, [20] = 0xbf, 0xff, [23] = 0xff,
+    [PROVIDER_LAST4 + 30] = 0xff, 0xff, 0xff, 0xff, [PROVIDER_LAST4 + 34] = 0xfc, 0x07, 0xff, 0xff,
+}};
+static const struct provider_image provider_want4 = {{
+    [12] = 8, 0, 0x45, [23] = PROTO_GRE, [PROVIDER_LAST4 + 34] = GRE_K >> 8, 0, 0x65, 0x58,
+}};
+static const struct provider_image provider_mask6 = {{
+    [0] = 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, [6] = 1, [12] = 0xff, 0xff, 0xf0, [20] = 0xff,
+    [PROVIDER_LAST6 + 38] = 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+    [PROVIDER_LAST6 + 54] = 0xfc, 0x07, 0xff, 0xff,
+}};
+static const struct provider_image provider_want6 = {{
+    [12] = 0x86, 0xdd, 0x60, [20] = PROTO_GRE, [PROVIDER_LAST6 + 54] = GRE_K >> 8, 0, 0x65, 0x58,
+}};
+
+struct provider_batch {
+    struct provider p;
+    struct provider_image want4, want6;
+    const struct map_view *pas4, *pas6, *records4, *records6;
+};
+
+/* To this MAC and PA, which is `len` bytes long. Without a PA nothing looks like it. */
+static inline void provider_expect(struct provider_image *want, const struct provider_image *like, const uint8_t *mac,
+                                   const uint8_t *pa, unsigned at, unsigned len)
+{
+    *want = *like;
+    memcpy(want->bytes, mac, 6);
+    memcpy(want->bytes + at, pa, len);
+    if (is_any(len == 4 ? DP_IPV4 : DP_IPV6, pa))
+        want->bytes[11] = 1;            /* where the mask has no bit */
+}
+
+static inline __attribute__((always_inline)) bool provider_looks(const struct provider_image *image,
+                                                                 const struct provider_image *masks, const uint8_t *data,
+                                                                 unsigned len)
+{
+    const __m256i *want = (const __m256i *)(const void *)image, *mask = (const __m256i *)(const void *)masks;
+    __m256i a = _mm256_loadu_si256((const __m256i *)(const void *)data);
+    __m256i b = _mm256_loadu_si256((const __m256i *)(const void *)(data + len - 32));
+    a = _mm256_xor_si256(_mm256_and_si256(a, _mm256_loadu_si256(mask)), _mm256_loadu_si256(want));
+    b = _mm256_xor_si256(_mm256_and_si256(b, _mm256_loadu_si256(mask + 1)), _mm256_loadu_si256(want + 1));
+    __m256i wrong = _mm256_or_si256(a, b);
+    return _mm256_testz_si256(wrong, wrong);
+}
+
+/* ---- pass 1 */
+
+/* Both ends of a packet, in PA space (vsid 0) or in a subnet. */
+static inline __attribute__((always_inline)) void provider_look(struct provider_pkt *d, const struct map_view *view4,
+                                                                const struct map_view *view6, uint32_t vsid)
+{
+    const uint8_t *source = pkt_source(d->pkt), *destination = pkt_destination(d->pkt);
+    d->wide = d->pkt->l3_type == PKT_L3_IP6;
+    if (__builtin_expect(!d->wide, 1)) {
+        d->look_from.key[0] = vsid ? key_ca4(vsid, source) : key_pa4(source);
+        d->look_to.key[0] = vsid ? key_ca4(vsid, destination) : key_pa4(destination);
+        lookup_begin(&d->look_from, view4, 1);
+        lookup_begin(&d->look_to, view4, 1);
+    } else {
+        key_ca6(d->look_from.key, vsid, source);
+        key_ca6(d->look_to.key, vsid, destination);
+        lookup_begin(&d->look_from, view6, 3);
+        lookup_begin(&d->look_to, view6, 3);
+    }
+}
+
+/* The inner frame begins. What it is, or why it can't be that; nobody has looked at who sent it. */
+static inline __attribute__((always_inline)) enum drop provider_inner(struct pkt *pkt, struct provider_pkt *d)
+{
+    enum drop drop;
+    d->step = PROVIDER_POPPED;
+    if (__builtin_expect(!parse_plain(pkt, DP_IPV4), 0) && !parse_plain(pkt, DP_IPV6)) {
+        if ((drop = parse_frame(pkt)))
+            return drop;
+        if (pkt->flags & PKT_VLAN)
+            return DROP_INNER_VLAN;
+        if (pkt->l3_type == PKT_L3_ARP)
+            d->step = PROVIDER_POPPED_ARP;
+        else if (arpnd_is_nd(pkt))
+            d->step = PROVIDER_POPPED_ND;
+    }
+    return DROP_NONE;
+}
+
+/*
+ * Pops what looks like a tunnel of ours, if it is, and whole in its first slot: false, and nothing has happened, if it takes a closer look.
+ * `len` bytes of outer header; `end`: where the outer packet ends. The packet may have been dropped then: pkt is NULL.
+ */
+static inline __attribute__((always_inline)) bool provider_pop(struct provider_batch *b, struct pkt **pkt, struct provider_pkt *d,
+                                                               unsigned len, uint32_t end)
+{
+    struct pkt *p = *pkt;
+    uint32_t vsid = get32(p->data + len - 4) >> 8, subnet = provider_subnet(&b->p, vsid);
+    if (end > p->head || end < len || subnet == INDEX_NONE || pkt_offloaded(p))
+        return false;
+    d->outer = p->data;
+    d->outer_len = (uint8_t)len;
+    d->outer_tos = len == NVGRE4_LEN ? p->data[15] : (uint8_t)(p->data[14] << 4 | p->data[15] >> 4);
+    d->sender = 0;
+    d->subnet = subnet;
+    p->data += len;
+    p->len = p->head = (uint16_t)(end - len);
+    enum drop drop = provider_inner(p, d);
+    if (__builtin_expect(drop, 0)) {
+        provider_drop_inner(&b->p, p, d, drop);
+        *pkt = NULL;
+    } else if (__builtin_expect(d->step == PROVIDER_POPPED, 1)) {
+        provider_look(d, b->records4, b->records6, vsid);
+    }
+    return true;
+}
+
+/* Any other packet. */
+static __attribute__((noinline)) enum drop provider_check(struct provider_batch *b, struct pkt *pkt, struct provider_pkt *d)
+{
+    enum drop drop = parse_plain(pkt, DP_IPV4) || parse_plain(pkt, DP_IPV6) ? DROP_NONE : parse_frame(pkt);
+    if (drop)
+        return drop;
+    if (pkt->flags & PKT_VLAN)
+        return DROP_UNDERLAY_VLAN;
+    bool arp = pkt->l3_type == PKT_L3_ARP, nd = arpnd_is_nd(pkt);
+    if (!mac_equal(pkt->data, b->p.in->mac) && !(mac_is_group(pkt->data) && (arp || nd)))
+        return DROP_UNDERLAY_DST_MAC;
+    if (mac_is_group(pkt->data + 6))
+        return DROP_UNDERLAY_SRC_MAC;
+    d->step = arp ? PROVIDER_ARP : nd ? PROVIDER_ND : PROVIDER_PA;
+    if (d->step == PROVIDER_PA)
+        provider_look(d, b->pas4, b->pas6, 0);
+    return DROP_NONE;
+}
+
+/* False: the packet has left the batch. */
+static inline __attribute__((always_inline)) bool provider_start(struct provider_batch *b, struct pkt *pkt,
+                                                                 struct provider_pkt *d)
+{
+    const uint8_t *p = pkt->data;
+    d->pkt = pkt;
+    if (__builtin_expect(provider_looks(&b->want4, &provider_mask4, p, NVGRE4_LEN) && csum_ip4_plain_ok(p + ETH_LEN), 1)) {
+        if (provider_pop(b, &pkt, d, NVGRE4_LEN, ETH_LEN + get16(p + ETH_LEN + 2)))
+            return pkt;
+    } else if (provider_looks(&b->want6, &provider_mask6, p, NVGRE6_LEN)) {
+        if (provider_pop(b, &pkt, d, NVGRE6_LEN, ETH_LEN + IP6_LEN + get16(p + ETH_LEN + 4)))
+            return pkt;
+    }
+    return !io_dropped(b->p.host->io, pkt, provider_check(b, pkt, d));
+}
+
+/* ---- pass 2: the answers, and what they refer to on its way into the cache */
+
+static const struct map_view *provider_view(const struct provider_batch *b, const struct provider_pkt *d)
+{
+    if (d->step == PROVIDER_PA)
+        return d->wide ? b->pas6 : b->pas4;
+    return d->wide ? b->records6 : b->records4;
+}
+
+/* at[]: twice the packet's place, and one more for its destination. */
+static __attribute__((noinline)) void provider_look_further(const struct provider_batch *b, struct provider_pkt *pkts,
+                                                            uint8_t *at, uint32_t n)
+{
+    uint64_t hash[2 * DP_BATCH];
+    uint32_t m = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct provider_pkt *d = &pkts[at[i] / 2];
+        const struct lookup *l = at[i] % 2 ? &d->look_to : &d->look_from;
+        at[m] = at[i];
+        m += lookup_fetch(l, provider_view(b, d), d->wide ? 3 : 1, &hash[m]);
+    }
+    for (uint32_t i = 0; i < m; i++) {
+        struct provider_pkt *d = &pkts[at[i] / 2];
+        const struct lookup *l = at[i] % 2 ? &d->look_to : &d->look_from;
+        struct lookup_answer *answer = at[i] % 2 ? &d->to : &d->from;
+        lookup_finish(l, provider_view(b, d), d->wide ? 3 : 1, hash[i], answer);
+        lookup_prefetch(b->p.tables, answer->act);
+    }
+}
+
+static inline __attribute__((always_inline)) void provider_look_up(const struct provider_batch *b, struct provider_pkt *pkts,
+                                                                   uint32_t n)
+{
+    uint8_t further[2 * DP_BATCH];
+    const struct tables *t = b->p.tables;
+    uint32_t m = 0, last_from = 0, last_to = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        struct provider_pkt *d = &pkts[i];
+        bool from, to;
+        if (__builtin_expect(d->step > PROVIDER_PA, 0))
+            continue;
+        if (__builtin_expect(!d->wide, 1)) {
+            from = lookup_first(&d->look_from, 1, t, &last_from, &d->from);
+            to = lookup_first(&d->look_to, 1, t, &last_to, &d->to);
+        } else {
+            from = lookup_first(&d->look_from, 3, t, &last_from, &d->from);
+            to = lookup_first(&d->look_to, 3, t, &last_to, &d->to);
+        }
+        further[m] = (uint8_t)(2 * i);
+        m += !from;
+        further[m] = (uint8_t)(2 * i + 1);
+        m += !to;
+    }
+    if (m)
+        provider_look_further(b, pkts, further, m);
+}
+
+/* ---- pass 3 */
+
+/* The packet comes from where its source lives: the record's next hop is the way back to the PA that sent it. */
+static inline __attribute__((always_inline)) bool provider_is_home(const struct provider *p, const struct provider_pkt *d)
+{
+    if (act_kind(d->from.act) != ACT_NVGRE)
+        return false;
+    const struct next_hop *nh = &p->tables->next_hops[act_index(d->from.act)];
+    if (__builtin_expect(d->outer_len == NVGRE4_LEN, 1))
+        return nh->header_len == NVGRE4_LEN && load32(nh->header + 30) == load32(d->outer + ETH_LEN + 12);
+    const uint8_t *source = d->outer + ETH_LEN + 8;
+    return nh->header_len == NVGRE6_LEN && load64(nh->pa) == load64(source) && load64(nh->pa + 8) == load64(source + 8);
+}
+
+static inline __attribute__((always_inline)) void provider_carry_popped(const struct provider *p, struct provider_pkt *d)
+{
+    struct pkt *pkt = d->pkt;
+    uint64_t to = load64(pkt->data) & PROVIDER_MAC, from = load64(pkt->data + 6) & PROVIDER_MAC;
+    bool plain = act_kind(d->to.act) == ACT_LOCAL && to == d->to.mac && from == d->from.mac && provider_is_home(p, d) &&
+                 !is_any(pkt->l3_type, pkt_source(pkt)) && is_host(pkt->l3_type, pkt_destination(pkt));
+    if (__builtin_expect(!plain, 0) && provider_refused(p, d))
+        return;
+    if (__builtin_expect(d->outer_tos & 3, 0) && !nvgre_ecn(pkt, d->outer_tos))
+        io_drop(p->host->io, pkt, DROP_ECN);
+    else
+        local_deliver(p->host, pkt, act_index(d->to.act), d->subnet);
+}
+
+static inline __attribute__((always_inline)) void provider_carry_rewrite(struct provider *p, struct provider_pkt *d)
+{
+    struct pkt *pkt = d->pkt;
+    const struct rewrite *to = &p->tables->rewrites[act_index(d->to.act)], *from = NULL;
+    if (__builtin_expect(act_kind(d->from.act) == ACT_PA_REWRITE, 1))
+        from = &p->tables->rewrites[act_index(d->from.act)];
+    if (__builtin_expect(!from || from->vsid == 0 || from->host == p->tables->self_host, 0)) {
+        provider_no_source(p, d);
+        return;
+    }
+    uint32_t subnet = INDEX_NONE;
+    enum drop drop = DROP_REWRITE_UNBOUND;
+    if (to->vsid)
+        drop = from->rdid != to->rdid ? DROP_REWRITE_RDID : DROP_NONE;
+    if (!drop && __builtin_expect(!(pkt->flags & PKT_PLAIN) || pkt_offloaded(pkt), 0))
+        drop = provider_check_rewrite(p, pkt);
+    if (!drop && (subnet = provider_subnet(p, to->vsid)) == INDEX_NONE)
+        drop = DROP_REWRITE_UNBOUND;
+    if (io_dropped(p->host->io, pkt, drop))
+        return;
+    rewrite_addresses(pkt, from->ca, to->ca);
+    memcpy(pkt->data, to->mac, 6);
+    memcpy(pkt->data + 6, from->vsid == to->vsid ? from->mac : p->tables->router_mac, 6);
+    local_deliver(p->host, pkt, to->port, subnet);
+}
+
+static inline __attribute__((always_inline)) void provider_carry(struct provider *p, struct provider_pkt *d)
+{
+    if (__builtin_expect(d->step == PROVIDER_POPPED, 1))
+        provider_carry_popped(p, d);
+    else if (d->step == PROVIDER_PA && act_kind(d->to.act) == ACT_PA_REWRITE &&
+             p->tables->rewrites[act_index(d->to.act)].host == p->tables->self_host)
+        provider_carry_rewrite(p, d);
+    else
+        provider_rest(p, d);
+}
+
+void from_provider(const struct host *host, struct port *in, struct batch *batch)
+{
+    const struct tables *t = host->tables;
+    struct provider_pkt pkts[DP_BATCH], *d = pkts;
+    struct provider_batch b;
+    b.p = (struct provider){.host = host, .tables = t, .in = in, .last_subnet = INDEX_NONE};
+    b.pas4 = map_view(t->pas4), b.pas6 = map_view(t->pas6);
+    b.records4 = map_view(t->records4), b.records6 = map_view(t->records6);
+    provider_expect(&b.want4, &provider_want4, in->mac, t->shared_pa4, PROVIDER_LAST4 + 30, 4);
+    provider_expect(&b.want6, &provider_want6, in->mac, t->shared_pa6, PROVIDER_LAST6 + 38, 16);
+
+    for (struct pkt *pkt = batch->pkt, *end = pkt + batch->n; pkt < end; pkt++)
+        d += provider_start(&b, pkt, d);
+    uint32_t n = (uint32_t)(d - pkts);
+    provider_look_up(&b, pkts, n);
+    for (d = pkts; d < pkts + n; d++)
+        provider_carry(&b.p, d);
+}

@@ -1,0 +1,59 @@
+/*
+ * from_provider.h: what from_provider.c and from_provider_rest.c know of a packet from the underlay. Private to the two.
+ */
+#ifndef FROM_PROVIDER_H
+#define FROM_PROVIDER_H
+#include "host/host.h"
+#include "step/nvgre.h"
+#include "table/lookup_batch.h"
+
+/* The first two have lookups: of records, of PAs. */
+enum provider_step { PROVIDER_POPPED, PROVIDER_PA, PROVIDER_ARP, PROVIDER_ND, PROVIDER_POPPED_ARP, PROVIDER_POPPED_ND };
+
+/* MACs in the low 48 bits of a word, as they lie. */
+#define PROVIDER_MAC 0xffffffffffffull
+
+/* The batch's side: what its packets are compared with, and the last VSID that was looked for. */
+struct provider {
+    const struct host *host;
+    const struct tables *tables;
+    struct port *in;
+    uint32_t last_vsid, last_subnet;
+};
+
+/* What is known of one packet. */
+struct provider_pkt {
+    struct pkt *pkt;
+    const uint8_t *outer;           /* once popped: the outer frame */
+    struct lookup_answer from, to;  /* of the outer source and destination; once popped, of the inner CAs */
+    struct lookup look_from, look_to;
+    uint32_t sender;                /* act of the outer source, which is another host's; 0: nobody has looked yet */
+    uint32_t subnet;                /* of the VSID, index */
+    uint8_t step;                   /* enum provider_step */
+    uint8_t outer_len;              /* once popped: bytes of its header, without options or extensions */
+    uint8_t outer_tos;
+    bool wide;                      /* its lookups' keys are of three words */
+};
+
+/* Index of the subnet, INDEX_NONE: there is none. */
+static inline uint32_t provider_subnet(struct provider *p, uint32_t vsid)
+{
+    if (__builtin_expect(vsid != p->last_vsid, 0)) {
+        p->last_vsid = vsid;
+        p->last_subnet = tables_subnet(p->tables, vsid);
+    }
+    return p->last_subnet;
+}
+
+/* A popped packet that can't be what it says: dropped for this, or because no host of ours sent it. */
+void provider_drop_inner(const struct provider *p, struct pkt *pkt, struct provider_pkt *d, enum drop drop);
+/* Every check of a popped IP packet, in order; may find another record for its destination. True: it was dropped. */
+bool provider_refused(const struct provider *p, struct provider_pkt *d);
+/* To a rewrite PA of ours, from no rewrite PA of another host. */
+void provider_no_source(const struct provider *p, const struct provider_pkt *d);
+/* What may not be rewritten, of packets that are not plain. */
+enum drop provider_check_rewrite(const struct provider *p, struct pkt *pkt);
+/* ARP and ND, outside and in tunnels; packets to a shared PA, and to none of ours. */
+void provider_rest(struct provider *p, struct provider_pkt *d);
+
+#endif

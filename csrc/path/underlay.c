@@ -1,0 +1,57 @@
+/* underlay.c: what is rare on the way to another host: offloads, waiting for a neighbour, and reasons not to go. */
+#include "path/underlay.h"
+#include "host/neigh.h"
+#include "path/segments.h"
+#include "pkt/offload.h"
+
+void underlay_wait(const struct host *host, struct pkt *pkt, const struct next_hop *nh)
+{
+    if (!host->underlay)
+        io_drop(host->io, pkt, DROP_PORT_DOWN);
+    else if (nh->neigh == INDEX_NONE)
+        io_drop(host->io, pkt, DROP_NO_PROVIDER_ROUTE);
+    else
+        neigh_hold(host, nh->neigh, pkt);
+}
+
+static void underlay_push_one(const struct host *host, struct pkt *pkt, const struct next_hop *nh, uint32_t vsid,
+                              uint8_t flowid)
+{
+    if (pkt->flags & PKT_PARTIAL && !offload_finish(host->io->pool.arena, pkt)) {
+        io_drop(host->io, pkt, DROP_BAD_OFFLOAD);
+        return;
+    }
+    underlay_send(host, pkt, nh, nvgre_push(pkt, nh, vsid, flowid, pkt->tos));
+}
+
+void underlay_push_rest(const struct host *host, struct pkt *pkt, const struct next_hop *nh, uint32_t vsid)
+{
+    uint32_t frame_len = pkt->gso ? gso_l3_len(pkt) + ETH_LEN : pkt->len;
+    if (nh->header_len == 0) {
+        io_drop(host->io, pkt, DROP_NO_SHARED_PA);
+        return;
+    }
+    if (frame_len + nh->header_len - ETH_LEN > host->underlay_mtu) {
+        io_drop(host->io, pkt, DROP_TOO_BIG);
+        return;
+    }
+    uint8_t flowid = parse_flowid(parse_flow(pkt)) & host->flowid_mask;
+    if (!pkt->gso) {
+        underlay_push_one(host, pkt, nh, vsid, flowid);
+        return;
+    }
+    struct gso_cut cut = gso_begin(host->io->pool.arena, pkt);
+    for (struct pkt *segment; (segment = path_segment(host->io, &cut, pkt));)
+        underlay_push_one(host, segment, nh, vsid, flowid);
+}
+
+void underlay_rewritten(const struct host *host, struct pkt *pkt, const struct next_hop *nh)
+{
+    if (!host->underlay || port_takes_gso(host->underlay, pkt)) {
+        underlay_send(host, pkt, nh, load64(pkt->data));
+        return;
+    }
+    struct gso_cut cut = gso_begin(host->io->pool.arena, pkt);
+    for (struct pkt *segment; (segment = path_segment(host->io, &cut, pkt));)
+        underlay_send(host, segment, nh, load64(segment->data));
+}

@@ -1,0 +1,102 @@
+/*
+ * io.h: a worker's way in and out: its slots, its counters, the batch that it received and the queues of what leaves.
+ * The only ways on for a packet are here: dropped, consumed, sent. Called by ports, neighbours and paths. Each worker has one
+ * and is its only user; the control thread uses worker 0's while workers are at rest.
+ */
+#ifndef IO_H
+#define IO_H
+#include "base/stats.h"
+#include "pkt/pool.h"
+#include "port/port.h"
+
+enum { TXQ_MAX = 256 };
+
+/* Packets on their way to one port. Flushed when full and at the end of each receive batch, always in order. */
+struct txq {
+    uint32_t n;
+    struct port *port;
+    struct pkt *pkts[TXQ_MAX];
+};
+
+struct io {
+    uint32_t id;                        /* of the worker */
+    uint32_t batch_limit;               /* packets a receive call may return, 1..DP_BATCH */
+    uint64_t now;                       /* ns, set before each receive; what it does for a packet carries pkt.time */
+    struct pool pool;
+    struct batch batch;                 /* what was just received; its packets stay in place until flush */
+    struct pkt made[TXQ_MAX];           /* packets the core made while it works on the batch (segments, requests) */
+    uint32_t made_n;
+    struct txq *txqs[DP_MAX_PORTS];     /* allocated with stats */
+    uint16_t active[DP_MAX_PORTS];      /* ports with packets in their txq, in order of first use */
+    uint32_t active_n;
+    struct port_stats *stats[DP_MAX_PORTS];  /* allocated at port attach, kept until the end; the underlay's always there */
+    struct vsid_stats *vsid_stats;      /* by subnet index */
+    uint8_t *bin;                       /* POOL_FRAME_MAX bytes that receive what has no slot */
+} __attribute__((aligned(64)));
+
+/* 0 or DP_ENOMEM; io_fini() either way. *io was all zero. */
+int io_init(struct io *io, uint32_t id, struct arena *arena, const struct subnet_counters *subnets);
+void io_fini(struct io *io);
+/* Control thread: counters and a transmit queue for a port id. They stay when the port goes: what it counted still counts. */
+int io_prepare(struct io *io, uint32_t port);
+
+/* Each takes the packet. */
+/* Counts the drop at the packet's in_port and frees it. */
+void io_drop(struct io *io, struct pkt *pkt, enum drop reason);
+/* If there is a reason. */
+static inline bool io_dropped(struct io *io, struct pkt *pkt, enum drop reason)
+{
+    if (reason)
+        io_drop(io, pkt, reason);
+    return reason != DROP_NONE;
+}
+/* Counts consumed and frees it. */
+void io_consume(struct io *io, struct pkt *pkt);
+/* The port's queue with room for a packet more, and a place in the flush. */
+void io_open_txq(struct io *io, struct port *port);
+/* Queues the packet for a port that is attached. `pkt` must stay in place until the flush: batch, made[] or held. */
+static inline void io_send(struct io *io, struct port *port, struct pkt *pkt)
+{
+    struct txq *txq = io->txqs[port->id];
+    if (__builtin_expect(txq->n - 1 >= TXQ_MAX - 1, 0))     /* empty or full */
+        io_open_txq(io, port);
+    txq->pkts[txq->n++] = pkt;
+}
+
+/* A descriptor for a packet the core makes, valid until the flush; flushes first when all are in use. Counts nothing. */
+struct pkt *io_make(struct io *io);
+void io_flush(struct io *io);
+/* Counts what is made: originated at the port that caused it. */
+static inline void io_originated(struct io *io, uint32_t port, uint32_t n) { stats_add(&io->stats[port]->originated, n); }
+/* Counts a request that has become its answer: consumed and originated where it came in. */
+static inline void io_answered(struct io *io, const struct pkt *pkt)
+{
+    stats_add(&io->stats[pkt->in_port]->consumed, 1);
+    io_originated(io, pkt->in_port, 1);
+}
+
+/* What passed a port in one call: kept in locals, added to the counters once. */
+struct port_count {
+    uint64_t packets, bytes, gso, partial;
+};
+static inline void port_count(struct port_count *count, const struct pkt *pkt)
+{
+    count->packets++;
+    count->bytes += pkt->len;
+    count->gso += pkt->gso != DP_GSO_NONE;
+    count->partial += (pkt->flags & PKT_PARTIAL) != 0;
+}
+void port_count_rx(const struct port *port, struct io *io, const struct port_count *count);
+void port_count_tx(const struct port *port, struct io *io, const struct port_count *count);
+/* Counts the batch's next packet, which came in at the port: it stays, or is dropped if there is a reason. */
+static inline void io_received(struct io *io, const struct port *port, struct pkt *pkt, enum drop drop, struct port_count *count)
+{
+    pkt->in_port = (uint16_t)port->id;
+    port_count(count, pkt);
+    if (drop)
+        io_drop(io, pkt, drop);
+    else
+        io->batch.n++;
+}
+
+#endif

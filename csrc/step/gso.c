@@ -1,0 +1,103 @@
+/* gso.c: cuts a super-packet into the TCP segments it stands for. */
+#include "step/gso.h"
+#include "base/csum.h"
+#include "pkt/offload.h"
+
+enum { TCP_CHECKSUM = 16, TCP_FLAGS = 13, TCP_FIN_PSH = 0x09, TCP_CWR = 0x80 };
+
+/* Bytes of all headers, Ethernet's too. */
+static inline uint32_t gso_header_len(const struct pkt *pkt)
+{
+    return pkt->l4 + (pkt->data[pkt->l4 + 12] >> 4) * 4u;
+}
+
+uint32_t gso_l3_len(const struct pkt *pkt)
+{
+    if (__builtin_expect(pkt->gso == DP_GSO_NONE, 1))
+        return pkt->l3_end - pkt->l3;
+    uint32_t headers = gso_header_len(pkt), payload = pkt->l3_end - headers;
+    return headers - pkt->l3 + (payload < pkt->gso_size ? payload : pkt->gso_size);
+}
+
+static void gso_copy(struct cursor *to, struct cursor *from, uint32_t len)
+{
+    while (len) {
+        uint8_t *in, *out;
+        uint32_t n = cursor_run(from, len, &in);
+        len -= n;
+        while (n) {
+            uint32_t m = cursor_run(to, n, &out);
+            memcpy(out, in, m);
+            in += m;
+            n -= m;
+        }
+    }
+}
+
+/* Length and, in IPv4, the identification, which counts up. A wrong header checksum stays wrong. */
+static void gso_set_ip(struct pkt *segment, uint32_t index)
+{
+    uint8_t *ip = segment->data + segment->l3;
+    if (segment->l3_type == PKT_L3_IP6) {
+        put16(ip + 4, (uint16_t)(segment->l3_end - segment->l3 - IP6_LEN));
+        return;
+    }
+    uint32_t from = load32(ip + 2);
+    put16(ip + 2, (uint16_t)(segment->l3_end - segment->l3));
+    put16(ip + 4, (uint16_t)(get16(ip + 4) + index));
+    uint16_t field = csum_update(load16(ip + 10), from, load32(ip + 2));
+    memcpy(ip + 10, &field, 2);
+}
+
+/*
+ * Sequence number and flags (RFC 3168 section 6.1.2: CWR once); the partial checksum, whose pseudo header has
+ * the L4 length in it.
+ */
+static void gso_set_tcp(struct pkt *segment, const struct gso_cut *cut, bool last)
+{
+    uint8_t *tcp = segment->data + segment->l4;
+    put32(tcp + 4, get32(tcp + 4) + cut->done);
+    if (!last)
+        tcp[TCP_FLAGS] &= (uint8_t)~TCP_FIN_PSH;
+    if (cut->index)
+        tcp[TCP_FLAGS] &= (uint8_t)~TCP_CWR;
+    uint32_t from = __builtin_bswap32(cut->source->l3_end - cut->source->l4);
+    uint32_t to = __builtin_bswap32(segment->l3_end - segment->l4);
+    uint16_t field = csum_fold((uint64_t)load16(tcp + TCP_CHECKSUM) + (uint16_t)~csum_fold(from) + to);
+    memcpy(tcp + TCP_CHECKSUM, &field, 2);
+}
+
+struct gso_cut gso_begin(const struct arena *arena, const struct pkt *pkt)
+{
+    uint32_t headers = gso_header_len(pkt);
+    return (struct gso_cut){
+        .source = pkt, .headers = headers, .left = pkt->l3_end - headers, .payload = cursor_at(arena, pkt, headers)};
+}
+
+bool gso_next(struct pool *pool, struct gso_cut *cut, struct pkt *segment)
+{
+    const struct pkt *source = cut->source;
+    uint32_t payload = cut->left < source->gso_size ? cut->left : source->gso_size;
+    uint32_t len = cut->headers + payload;
+    struct pkt made;
+    if (!pool_pkt_new_len(pool, &made, len))
+        return false;
+    *segment = *source;
+    segment->data = made.data;
+    segment->slot = made.slot;
+    segment->slots = made.slots;
+    segment->head = made.head;
+    segment->len = segment->l3_end = len;
+    segment->gso = DP_GSO_NONE;
+    segment->gso_size = 0;
+    struct cursor to = cursor_at(pool->arena, segment, cut->headers);
+    memcpy(segment->data, source->data, cut->headers);
+    gso_copy(&to, &cut->payload, payload);
+    cut->left -= payload;
+    gso_set_ip(segment, cut->index);
+    gso_set_tcp(segment, cut, cut->left == 0);
+    offload_finish(pool->arena, segment);
+    cut->done += payload;
+    cut->index++;
+    return true;
+}

@@ -1,0 +1,29 @@
+/*
+ * gso.h: software segmentation (TCP over IPv4 and IPv6). A parsed super-packet in, its segments out one by one, each a
+ * packet of its own, headers in its first slot. It may copy payload now; a caller can't tell. Called by the paths.
+ */
+#ifndef GSO_H
+#define GSO_H
+#include "pkt/cursor.h"
+
+/* Size of the largest segment's IP packet, bytes, or the packet's own when it has no gso. */
+uint32_t gso_l3_len(const struct pkt *pkt);
+
+/* A packet being cut. */
+struct gso_cut {
+    const struct pkt *source;
+    struct cursor payload;      /* what the next segment begins with */
+    uint32_t headers;           /* bytes of all headers */
+    uint32_t done, left;        /* bytes of payload */
+    uint32_t index;             /* of the next segment */
+};
+
+/* Begins with a parsed gso packet with PKT_PARTIAL, which stays in place and its owner's until the last segment is cut. */
+struct gso_cut gso_begin(const struct arena *arena, const struct pkt *pkt);
+/*
+ * Makes the next segment, its checksum complete; false, and nothing is made, when slots have run out. There is another
+ * one as long as cut->left; the first is there even without payload.
+ */
+bool gso_next(struct pool *pool, struct gso_cut *cut, struct pkt *segment);
+
+#endif

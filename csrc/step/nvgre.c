@@ -1,0 +1,91 @@
+/* nvgre.c: build a next hop's outer header once; copy and patch it for each packet; check it on the way in. */
+#include "step/nvgre.h"
+#include "base/csum.h"
+
+enum { NVGRE_TTL = 64 };
+
+void nvgre_template(struct next_hop *nh, unsigned family, const uint8_t *source_pa, const uint8_t *pa, const uint8_t *underlay_mac)
+{
+    uint8_t *h = nh->header, *ip = h + ETH_LEN;
+    memset(h, 0, sizeof nh->header);
+    memcpy(h + 6, underlay_mac, 6);
+    nh->family = (uint8_t)family;
+    memcpy(nh->pa, pa, 16);
+    if (family == DP_IPV4) {
+        nh->header_len = NVGRE4_LEN;
+        put16(h + 12, ETHERTYPE_IP4);
+        ip[0] = 0x45;
+        put16(ip + 6, IP4_DF);
+        ip[8] = NVGRE_TTL;
+        ip[9] = PROTO_GRE;
+        memcpy(ip + 12, source_pa, 4);
+        memcpy(ip + 16, pa, 4);
+        nh->sum = csum_fold(csum_add(ip, IP4_LEN, 0));
+    } else {
+        nh->header_len = NVGRE6_LEN;
+        put16(h + 12, ETHERTYPE_IP6);
+        ip[0] = 0x60;
+        ip[6] = PROTO_GRE;
+        ip[7] = NVGRE_TTL;
+        memcpy(ip + 8, source_pa, 16);
+        memcpy(ip + 24, pa, 16);
+    }
+    uint8_t *gre = h + nh->header_len - GRE_LEN;
+    put16(gre, GRE_K);
+    put16(gre + 2, GRE_TEB);
+    __atomic_store_n((uint64_t *)&nh->eth, 0, __ATOMIC_RELEASE);
+}
+
+static inline enum drop nvgre_flags(uint16_t flags)
+{
+    if (__builtin_expect((flags & (GRE_VERSION | GRE_C | GRE_S | GRE_BITS_1_4_5 | GRE_K)) == GRE_K, 1))
+        return DROP_NONE;
+    if (flags & GRE_VERSION)
+        return DROP_GRE_VERSION;
+    if (flags & GRE_C)
+        return DROP_GRE_CHECKSUM_BIT;
+    if (flags & GRE_S)
+        return DROP_GRE_SEQUENCE_BIT;
+    return flags & GRE_BITS_1_4_5 ? DROP_GRE_RESERVED_BITS : DROP_GRE_NO_KEY;
+}
+
+enum drop nvgre_check(const struct pkt *pkt, uint32_t *vsid, uint16_t *len)
+{
+    const uint8_t *gre = pkt->data + pkt->l4;
+    uint32_t room = pkt->l3_end - pkt->l4;
+    if (room < 4 || !pkt_has(pkt, pkt->l4 + 4u))
+        return DROP_GRE_SHORT;
+    enum drop drop = nvgre_flags(get16(gre));
+    if (drop)
+        return drop;
+    if (get16(gre + 2) != GRE_TEB)
+        return DROP_GRE_PROTOCOL;
+    if (room < GRE_LEN || !pkt_has(pkt, pkt->l4 + (uint32_t)GRE_LEN))
+        return DROP_GRE_SHORT;
+    *vsid = get32(gre + 4) >> 8;
+    *len = (uint16_t)(pkt->l4 + GRE_LEN);
+    return *vsid >= VSID_MIN && *vsid <= VSID_MAX ? DROP_NONE : DROP_VSID_RESERVED;
+}
+
+bool nvgre_ecn(struct pkt *inner, uint8_t outer_tos)
+{
+    enum { NOT_ECT = 0, ECT0 = 2, CE = 3 };
+    uint8_t outer = outer_tos & 3, in = inner->tos & 3, ecn = in;
+    if (__builtin_expect(outer == in || outer == NOT_ECT || in == CE, 1))
+        return true;
+    if (in == NOT_ECT)
+        return outer != CE;
+    if (outer != ECT0)
+        ecn = outer;
+    inner->tos = (uint8_t)((inner->tos & ~3) | ecn);
+    uint8_t *ip = inner->data + inner->l3;
+    if (inner->l3_type == PKT_L3_IP4) {
+        uint16_t from = load16(ip), field = load16(ip + 10);
+        ip[1] = inner->tos;
+        field = csum_update(field, from, load16(ip));
+        memcpy(ip + 10, &field, 2);
+    } else {
+        ip[1] = (uint8_t)((ip[1] & 0x0f) | inner->tos << 4);
+    }
+    return true;
+}

@@ -1,0 +1,69 @@
+/* nvgre.h: the NVGRE tunnel (RFC 7637): template (control), push and pop (hot). */
+#ifndef NVGRE_H
+#define NVGRE_H
+#include <immintrin.h>
+#include "base/drop.h"
+#include "pkt/pkt.h"
+#include "table/tables.h"
+
+/* Fills header, header_len, family and sum of a next hop from addresses; `eth` stays 0 and the source MAC is set. */
+void nvgre_template(struct next_hop *nh, unsigned family, const uint8_t *source_pa, const uint8_t *pa, const uint8_t *underlay_mac);
+
+/*
+ * Copies a next hop's header to `to` and returns its first word, which is 0 while the neighbour is unknown: it is loaded once, and
+ * whole (x86-64: aligned words of a vector are), so what is returned is what was copied.
+ */
+static inline __attribute__((always_inline)) uint64_t nvgre_copy(uint8_t *to, const struct next_hop *nh, unsigned len)
+{
+#ifdef __SANITIZE_THREAD__
+    uint64_t eth = __atomic_load_n((const uint64_t *)&nh->eth, __ATOMIC_RELAXED);
+    memcpy(to + 8, nh->header + 8, len - 8);
+    memcpy(to, &eth, 8);
+    return eth;
+#else
+    __m256i first = _mm256_loadu_si256((const __m256i *)(const void *)nh->header);
+    __m256i last = _mm256_loadu_si256((const __m256i *)(const void *)(nh->header + len - 32));
+    __asm__ volatile("" ::: "memory");
+    _mm256_storeu_si256((__m256i *)(void *)(to + len - 32), last);
+    _mm256_storeu_si256((__m256i *)(void *)to, first);
+    return (uint64_t)_mm_cvtsi128_si64(_mm256_castsi256_si128(first));
+#endif
+}
+
+/*
+ * Puts the outer header before the frame. Returns its first word: 0 is written as it is, the neighbour fills it in.
+ * nh->header_len is NVGRE4_LEN or NVGRE6_LEN; the packet has no partial checksum.
+ */
+static inline __attribute__((always_inline)) uint64_t nvgre_push(struct pkt *pkt, const struct next_hop *nh, uint32_t vsid,
+                                                                 uint8_t flowid, uint8_t tos)
+{
+    uint64_t eth;
+    if (__builtin_expect(nh->header_len == NVGRE4_LEN, 1)) {
+        uint8_t *h = pkt_push_whole(pkt, NVGRE4_LEN), *ip = h + ETH_LEN;
+        uint16_t len = __builtin_bswap16((uint16_t)(pkt->len - ETH_LEN));
+        uint32_t sum = (uint32_t)nh->sum + len + ((uint32_t)tos << 8);
+        sum = (sum & 0xffff) + (sum >> 16);
+        sum += sum >> 16;
+        eth = nvgre_copy(h, nh, NVGRE4_LEN);
+        ip[1] = tos;
+        memcpy(ip + 2, &len, 2);
+        sum = ~sum;
+        memcpy(ip + 10, &sum, 2);
+        put32(h + NVGRE4_LEN - 4, vsid << 8 | flowid);
+    } else {
+        uint8_t *h = pkt_push_whole(pkt, NVGRE6_LEN), *ip = h + ETH_LEN;
+        eth = nvgre_copy(h, nh, NVGRE6_LEN);
+        ip[0] = (uint8_t)(0x60 | tos >> 4);
+        ip[1] = (uint8_t)(tos << 4);
+        put16(ip + 4, (uint16_t)(pkt->len - ETH_LEN - IP6_LEN));
+        put32(h + NVGRE6_LEN - 4, vsid << 8 | flowid);
+    }
+    return eth;
+}
+
+/* Checks the GRE header at pkt->l4 of a parsed outer packet; DROP_NONE: *vsid is set, and *len is what to pop up to the inner frame. */
+enum drop nvgre_check(const struct pkt *pkt, uint32_t *vsid, uint16_t *len);
+/* RFC 6040 section 4.2, figure 4: merges the outer ECN field into the parsed inner packet. False: must be dropped. */
+bool nvgre_ecn(struct pkt *inner, uint8_t outer_tos);
+
+#endif

@@ -1,0 +1,111 @@
+/* proxy.c: the distributed router and the ARP/ND proxy, README.md 2.2, 2.3, 2.7 and 3.10. */
+#include "step/proxy.h"
+#include "pkt/parse.h"
+#include "step/arpnd.h"
+#include "step/icmp.h"
+#include "step/source.h"
+#include "table/lookup.h"
+
+static const struct proxy_verdict proxy_consume = {PROXY_CONSUME, DROP_NONE}, proxy_answer = {PROXY_ANSWER, DROP_NONE};
+
+static struct proxy_verdict proxy_drop(enum drop drop) { return (struct proxy_verdict){PROXY_DROP, drop}; }
+
+/* An address of the port itself, not one that it may merely send from. */
+static bool proxy_own_address(const struct port_policy *policy, unsigned family, const uint8_t *address)
+{
+    const struct port_source *source = policy_source(policy, family, address);
+    return source && !source->extra;
+}
+
+/* Who answers for the record: the router for a gateway, else the VM behind it. */
+static const uint8_t *proxy_record_mac(const struct tables *tables, const struct map_value *record)
+{
+    return act_kind(record->act) == ACT_GATEWAY ? tables->router_mac : record->mac;
+}
+
+/* ---- from a tenant port ---------------------------------------------------------------------- */
+
+struct proxy_verdict proxy_arp(const struct tables *tables, const struct port_policy *policy, struct pkt *pkt)
+{
+    const uint8_t *arp = arpnd_body(pkt), *sender = arp + 14, *target = arp + 24;
+    bool known = is_any(DP_IPV4, sender) || policy_source(policy, DP_IPV4, sender);
+    if (!mac_equal(arp + 8, policy->mac) || !known)
+        return proxy_drop(DROP_ARP_SENDER);
+    if (get16(arp + 6) == ARP_REPLY || proxy_own_address(policy, DP_IPV4, target))
+        return proxy_consume;
+    struct map_value record = lookup_record(tables, policy->vsid, DP_IPV4, target);
+    if (!record.act)
+        return proxy_drop(DROP_ARP_UNKNOWN);
+    arpnd_arp_reply(pkt, proxy_record_mac(tables, &record));
+    return proxy_answer;
+}
+
+/* What a port may say in ND, in the order of README.md 2.3. */
+static enum drop proxy_check_nd(const struct port_policy *policy, const struct pkt *pkt)
+{
+    const uint8_t *lladdr, *source = pkt_source(pkt), *target = pkt->data + pkt->l4 + 8;
+    if (!arpnd_nd_valid(pkt, &lladdr))
+        return DROP_ND_MALFORMED;
+    uint8_t type = pkt->data[pkt->l4];
+    if (type == ND_RA || type == ND_REDIRECT)
+        return DROP_ND_ROUTER;
+    bool nobody = is_any(DP_IPV6, source) && (type == ND_NS || type == ND_RS);
+    if (!nobody && memcmp(source, policy->link_local, 16) && !policy_source(policy, DP_IPV6, source))
+        return DROP_SRC_ADDRESS;
+    if (lladdr && !mac_equal(lladdr, policy->mac))
+        return DROP_ND_SPOOFED;
+    if (type == ND_NA && memcmp(target, policy->link_local, 16) && !proxy_own_address(policy, DP_IPV6, target))
+        return DROP_ND_SPOOFED;
+    return DROP_NONE;
+}
+
+struct proxy_verdict proxy_nd(const struct tables *tables, const struct port_policy *policy, struct pkt *pkt)
+{
+    enum drop drop = proxy_check_nd(policy, pkt);
+    if (drop)
+        return proxy_drop(drop);
+    const uint8_t *target = pkt->data + pkt->l4 + 8;
+    if (pkt->data[pkt->l4] != ND_NS || !memcmp(target, policy->link_local, 16) ||
+        proxy_own_address(policy, DP_IPV6, target))
+        return proxy_consume;
+    struct map_value record = lookup_record(tables, policy->vsid, DP_IPV6, target);
+    if (!record.act)
+        return proxy_drop(DROP_ND_UNKNOWN);
+    uint8_t flags = act_kind(record.act) == ACT_GATEWAY ? ND_NA_ROUTER : 0;
+    arpnd_na_reply(pkt, proxy_record_mac(tables, &record), flags);
+    return proxy_answer;
+}
+
+struct proxy_verdict proxy_router(const struct tables *tables, struct pkt *pkt)
+{
+    if (!icmp_is_echo(pkt))
+        return proxy_drop(DROP_ROUTER_LOCAL);
+    icmp_echo_reply(pkt, tables->router_mac);
+    return proxy_answer;
+}
+
+/* ---- through the tunnel ---------------------------------------------------------------------- */
+
+struct proxy_verdict proxy_tunnel_arp(const struct tables *tables, const struct subnet *subnet, struct pkt *pkt)
+{
+    const uint8_t *arp = arpnd_body(pkt);
+    if (get16(arp + 6) == ARP_REPLY)
+        return proxy_consume;
+    struct map_value record = lookup_record(tables, subnet->vsid, DP_IPV4, arp + 24);
+    if (act_kind(record.act) != ACT_LOCAL)
+        return proxy_drop(DROP_ARP_UNKNOWN);
+    arpnd_arp_reply(pkt, record.mac);
+    return proxy_answer;
+}
+
+struct proxy_verdict proxy_tunnel_nd(const struct tables *tables, const struct subnet *subnet, struct pkt *pkt)
+{
+    if (pkt->data[pkt->l4] != ND_NS)
+        return proxy_consume;
+    struct map_value record = lookup_record(tables, subnet->vsid, DP_IPV6, pkt->data + pkt->l4 + 8);
+    if (act_kind(record.act) != ACT_LOCAL)
+        return proxy_drop(DROP_ND_UNKNOWN);
+    arpnd_na_reply(pkt, record.mac, 0);
+    parse_frame(pkt);                   /* for the flow of the answer */
+    return proxy_answer;
+}

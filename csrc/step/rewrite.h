@@ -1,0 +1,93 @@
+/*
+ * rewrite.h: IP rewrite. Replaces both addresses of a parsed packet and fixes IPv4, TCP, UDP and ICMPv6
+ * checksums by RFC 1624; a partial checksum's pseudo sum is adjusted instead. UDP 0 stays 0, a computed 0
+ * becomes 0xffff. Later fragments: addresses only. Called by the paths.
+ */
+#ifndef REWRITE_H
+#define REWRITE_H
+#include "base/csum.h"
+#include "pkt/pkt.h"
+
+/* Offset in the L4 header of the checksum that covers a pseudo header, REWRITE_NONE without one: of packets that are not plain. */
+enum { REWRITE_NONE = 0xff };
+unsigned rewrite_field(const struct pkt *pkt);
+
+/* An ICMP or ICMPv6 error message, whose quote shows addresses (not a later fragment). */
+bool rewrite_is_icmp_error(const struct pkt *pkt);
+/*
+ * IPv4 options that steer the packet on the provider's routers or have them write their addresses into it (RFC 791 section 3.1: loose and
+ * strict source route, record route, timestamp), or that can't be read to their end.
+ */
+bool rewrite_has_route_option(const struct pkt *pkt);
+
+/* csum_update() for a difference that is folded: two 16-bit words carry once. */
+static inline uint16_t rewrite_update(uint16_t field, uint16_t delta)
+{
+    uint32_t sum = (uint32_t)(uint16_t)~field + delta;
+    return (uint16_t)~(sum + (sum >> 16));
+}
+
+/* TTL or hop limit down by one, IPv4 checksum with it. The caller has checked that it is more than 1. */
+static inline __attribute__((always_inline)) void rewrite_ttl(struct pkt *pkt)
+{
+    uint8_t *ip = pkt->data + pkt->l3;
+    if (pkt->l3_type == PKT_L3_IP6) {
+        ip[7]--;
+        return;
+    }
+    ip[8]--;                            /* the low byte of a word as it lies: ~m + (m - 1) is 0xfffe for every m */
+    uint16_t field = rewrite_update(load16(ip + 10), 0xfffe);
+    memcpy(ip + 10, &field, 2);
+}
+
+static inline uint64_t rewrite_sum6(const uint8_t *address)
+{
+    uint64_t high = load64(address), low = load64(address + 8);
+    return (high & 0xffffffff) + (high >> 32) + (low & 0xffffffff) + (low >> 32);
+}
+
+static inline __attribute__((always_inline)) void rewrite_l4(struct pkt *pkt, unsigned offset, uint16_t delta)
+{
+    uint8_t *at = pkt->data + pkt->l4 + offset;
+    uint16_t field = load16(at);
+    if (__builtin_expect(pkt->flags & PKT_PARTIAL, 0)) {
+        field = csum_fold((uint64_t)field + delta);
+    } else if (field || pkt->l4_proto != PROTO_UDP) {
+        field = rewrite_update(field, delta);
+        if (field == 0 && (pkt->l4_proto == PROTO_UDP || pkt->l4_proto == PROTO_UDPLITE))
+            field = 0xffff;
+    }
+    memcpy(at, &field, 2);
+}
+
+static inline __attribute__((always_inline)) void rewrite_addresses(struct pkt *pkt, const uint8_t *source,
+                                                                    const uint8_t *destination)
+{
+    uint8_t *ip = pkt->data + pkt->l3;
+    uint64_t from, to;
+    if (__builtin_expect(pkt->l3_type == PKT_L3_IP4, 1)) {
+        from = (uint64_t)load32(ip + 12) + load32(ip + 16);
+        to = (uint64_t)load32(source) + load32(destination);
+        memcpy(ip + 12, source, 4);
+        memcpy(ip + 16, destination, 4);
+    } else {
+        from = rewrite_sum6(ip + 8) + rewrite_sum6(ip + 24);
+        to = rewrite_sum6(source) + rewrite_sum6(destination);
+        memcpy(ip + 8, source, 16);
+        memcpy(ip + 24, destination, 16);
+    }
+    uint16_t delta = csum_fold((uint16_t)~csum_fold(from) + to);
+    if (pkt->l3_type == PKT_L3_IP4) {
+        uint16_t field = rewrite_update(load16(ip + 10), delta);
+        memcpy(ip + 10, &field, 2);
+    }
+    unsigned offset;
+    if (__builtin_expect(pkt->flags & PKT_PLAIN, 1))
+        offset = pkt->l4_proto == PROTO_UDP ? 6 : 16;
+    else
+        offset = rewrite_field(pkt);
+    if (offset != REWRITE_NONE)
+        rewrite_l4(pkt, offset, delta);
+}
+
+#endif

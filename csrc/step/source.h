@@ -1,0 +1,66 @@
+/*
+ * source.h: from which addresses a port may send. A policy and bytes in, the source that allows it out. Called by
+ * from_tenant and the ARP/ND proxy.
+ */
+#ifndef SOURCE_H
+#define SOURCE_H
+#include "pkt/pkt.h"
+#include "table/tables.h"
+
+/* The port's source that holds the address, its own CAs first; NULL: the port may not send from it. */
+static inline const struct port_source *policy_source(const struct port_policy *policy, unsigned family,
+                                                      const uint8_t *address)
+{
+    bool ip4 = family == DP_IPV4;
+    const struct port_source *s = policy->sources + (ip4 ? 0 : policy->n4), *end = s + (ip4 ? policy->n4 : policy->n6);
+    if (ip4 && s < end && s->prefix_len == 32 && load32(s->ca) == load32(address))
+        return s;
+    for (; s < end; s++)
+        if (prefix_holds(s->ca, s->prefix_len, address))
+            return s;
+    return NULL;
+}
+
+/* The port's first own CA of each family: what most of its packets come from. */
+struct source_own {
+    const struct port_source *own4, *own6;      /* NULL: it has none */
+    uint32_t ca4;
+    uint64_t ca6[2];                            /* words as they lie */
+};
+
+static inline struct source_own source_own(const struct port_policy *policy)
+{
+    struct source_own own = {0};
+    const struct port_source *s4 = policy->sources, *s6 = policy->sources + policy->n4;
+    if (policy->n4 && !s4->extra)
+        own.own4 = s4, own.ca4 = load32(s4->ca);
+    if (policy->n6 && !s6->extra)
+        own.own6 = s6, own.ca6[0] = load64(s6->ca), own.ca6[1] = load64(s6->ca + 8);
+    return own;
+}
+
+/* policy_source(), the first own CA at once. */
+static inline __attribute__((always_inline)) const struct port_source *
+source_find(const struct source_own *own, const struct port_policy *policy, unsigned family, const uint8_t *address)
+{
+    bool first4 = family == DP_IPV4 && load32(address) == own->ca4;
+    if (__builtin_expect(first4 && own->own4, 1))
+        return own->own4;
+    bool first6 = family == DP_IPV6 && load64(address) == own->ca6[0] && load64(address + 8) == own->ca6[1];
+    if (__builtin_expect(first6 && own->own6, 1))
+        return own->own6;
+    return policy_source(policy, family, address);
+}
+
+/* MLD to a group may come from :: and from the port's link-local address, which are no sources otherwise. */
+static inline bool source_is_own_mld(const struct port_policy *policy, const struct pkt *pkt)
+{
+    if (pkt->l3_type != PKT_L3_IP6 || pkt->l4_proto != PROTO_ICMP6 || pkt->flags & PKT_LATER)
+        return false;
+    uint8_t type = pkt->data[pkt->l4];
+    const uint8_t *source = pkt_source(pkt);
+    bool mld = type == MLD_QUERY || type == MLD_REPORT || type == MLD_DONE || type == MLD2_REPORT;
+    return mld && mac_is_group(pkt->data) && (is_any(DP_IPV6, source) || !memcmp(source, policy->link_local, 16));
+}
+
+#endif

@@ -1,0 +1,15 @@
+/*
+ * lookup.h: lookups of one key, for what comes rarely: a miss is act 0. Readers; steps and paths call them. The key of
+ * address 0 is the wildcard's: no CA 0 has a record.
+ */
+#ifndef LOOKUP_H
+#define LOOKUP_H
+#include "table/tables.h"
+
+struct map_value lookup_record(const struct tables *tables, uint32_t vsid, unsigned family, const uint8_t *ca);
+struct map_value lookup_wildcard(const struct tables *tables, uint32_t vsid, unsigned family);
+struct map_value lookup_pa(const struct tables *tables, unsigned family, const uint8_t *pa);
+/* The host behind what a record or PA yields; this one for local ones. INDEX_NONE: nobody's. */
+uint32_t lookup_host(const struct tables *tables, uint32_t act);
+
+#endif
