@@ -21,6 +21,7 @@ from statistics import median
 from typing import Any
 
 from bench import control_net as net
+from bench.control_hosts import new_hosts
 from bench.control_plan import HOST, Plan, datagram
 from bench.machine import described
 from dataplane import core
@@ -36,6 +37,7 @@ from policy.store_sqlite import SqliteStore
 WARM_UP = 5
 """Changes before those that count."""
 ROUNDS = 3
+NEW_HOSTS = 20
 CHANGE_HOSTS = 100
 """On as many at most ports appear."""
 SETTLE_SECONDS = (0.005, 0.1)
@@ -78,6 +80,8 @@ def _run(settings: Settings, progress: Progress) -> Figures:
             filled = fill(store, plan)
             say("rows in this process")
             parts = _parts(store, say)
+            say("new hosts")
+            hosts = new_hosts(settings.records, settings.hosts, NEW_HOSTS)
             with ExitStack() as stack:
                 live = _Live(stack, plan, path)
                 loads = [live.load(say, each + 1) for each in range(ROUNDS)]
@@ -95,6 +99,7 @@ def _run(settings: Settings, progress: Progress) -> Figures:
         "fill": {**filled, "recordsPerSecond": _rate(settings.records, filled["seconds"])},
         "load": {**load, "recordsPerSecond": _rate(settings.records, load["seconds"]["median"])},
         **{name: _timed(settings.records, seconds) for name, seconds in parts.items()},
+        "newHost": _percentiles([1e3 * seconds for seconds in hosts]),
         **changes,
         "agentRss": memory["rss"],
         "agentRssLoaded": loaded["rss"],

@@ -54,6 +54,8 @@ struct dp_config {
     uint8_t router_mac[6]; /* the virtual router's MAC, the same on every host */
     uint8_t pad[2];
     uint64_t hash_key[2];  /* secret of the table hash; random in production, fixed in replay */
+    uint64_t table_budget; /* bytes that tables may hold, with what a change set builds beside and keeps for a rollback: it is
+                              asked before memory is touched, and DP_ENOMEM leaves the tables as they are. 0: no limit */
 };
 
 int dp_create(const struct dp_config *config, struct dp **out);
@@ -167,6 +169,10 @@ int dp_neigh_probe(struct dp *dp, uint32_t family, const uint8_t *address);
  * kind, 8-byte aligned. Rows are applied in the order they stand: put what is referred to before what refers to it, delete
  * in the opposite order. PUT of an existing key replaces it at once (a reader sees the old or the new row, never a mix);
  * DEL needs the key fields only and DP_ENOENT if there is none. Either the whole change set is applied or none of it.
+ *
+ * What a reader may see of a change set that is refused: unless it is built beside, rows of it that are good by themselves, from
+ * when they are put until they are taken back. Never the row that is refused; never another subnet's record for a CA; never a
+ * gateway that is not one, nor a VM in a gateway's place. Each row is checked in full before anything of it is written.
  */
 enum dp_change_flags { DP_CHANGE_ATOMIC = 1 };  /* build beside and swap, whatever its size */
 enum dp_change_magic { DP_CHANGE_MAGIC = 0x314c5349, DP_CHANGE_VERSION = 1 };
@@ -292,6 +298,14 @@ struct dp_change_error {
 };
 
 int dp_apply(struct dp *dp, const uint8_t *change_set, size_t len, struct dp_change_error *error);
+/*
+ * Puts back what the last change set changed, and the generation with it: by its rows' inverse, which is kept until dp_verified(),
+ * dp_rollback() or the next dp_apply(), whatever comes of that. Built beside if the change set was. DP_ENOENT: there is none to put
+ * back. DP_ENOMEM: there is no memory to build beside; all is as it was, and it may be tried again. Control thread.
+ */
+int dp_rollback(struct dp *dp);
+/* The last change set stays: frees what a rollback would need. DP_ENOENT: there is none. Control thread. */
+int dp_verified(struct dp *dp);
 uint64_t dp_generation(const struct dp *dp);
 
 /*
@@ -303,11 +317,23 @@ uint64_t dp_generation(const struct dp *dp);
  */
 int64_t dp_rows_read(const struct dp *dp, uint32_t kind, uint8_t *out, size_t capacity);
 /*
- * The sum mod 2^64, over the same rows, of: hash = kind; for each 64-bit word of the row (host order): hash = mix(hash ^ word), where
- * mix(x) is splitmix64: x += 0x9e3779b97f4a7c15; x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
- * x = (x ^ x >> 27) * 0x94d049bb133111eb; x ^ x >> 31. No secret is in it: it finds mistakes, not malice. Same threads.
+ * Whether the tables hold what a change set says: each row's key is looked up as packets do, and what is there compared with the row
+ * in canonical form; of a key that comes more than once the last row counts. Costs by the rows of the change set. DP_OK: all of it;
+ * DP_ENOENT: not so, *error (may be NULL) names the first row; DP_EFORMAT, DP_ENOMEM. Same threads.
  */
-int dp_digest(const struct dp *dp, uint32_t kind, uint64_t *out);
+int dp_rows_check(const struct dp *dp, const uint8_t *change_set, size_t len, struct dp_change_error *error);
+/*
+ * The digest of a kind: the sum mod 2^64, over the same rows, of: hash = kind; for each 64-bit word of the row (host order):
+ * hash = mix(hash ^ word), where mix(x) is splitmix64: x += 0x9e3779b97f4a7c15; x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
+ * x = (x ^ x >> 27) * 0x94d049bb133111eb; x ^ x >> 31. No secret is in it: it finds mistakes, not malice.
+ *
+ * It is taken in slices: each table falls into a thousand parts with a sum each. A step looks at parts that are not known, or were
+ * written since they were looked at, until that were `rows` rows or more. Returns 1 when none is left: out[] (by enum
+ * dp_row_kind, DP_ROW_ROUTE + 1 of them) has the digests of the tables as they are now; else 0: go on. Change sets may come in
+ * between. dp_digest_begin(): no part is known, each row is looked at anew. Same threads.
+ */
+int dp_digest_begin(struct dp *dp);
+int dp_digest_step(struct dp *dp, uint64_t rows, uint64_t *out);
 
 /* What the tables hold, for status and memory accounting. */
 struct dp_table_stats {

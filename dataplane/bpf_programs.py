@@ -80,8 +80,6 @@ DIVERT = Program(
 DROP = Program(
     name="isolane_drop",
     type=ProgramType.SCHED_CLS,
-    code=b64decode(
-        "twAAAAIAAACVAAAAAAAAAA=="
-    ),
+    code=b64decode("twAAAAIAAACVAAAAAAAAAA=="),
     map_loads=(),
 )

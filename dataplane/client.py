@@ -153,9 +153,30 @@ class Client:
         """All rows of a kind as the tables hold them, packed, in any order (`tables.unpack_rows`)."""
         return self._call("rows", {"kind": kind}).payload
 
+    def verify(self) -> None:
+        """The rows of the last change set applied are read back. kind "change-set": one is not as it says,
+        the text names section and row; then there is rollback().
+        """
+        self.call("verify")
+
+    def rollback(self) -> int:
+        """The last change set is taken back, if it is not verified; the generation afterwards."""
+        generation: int = self.call("rollback")
+        return generation
+
+    def digest_step(self, anew: bool = False) -> dict[RowKind, int] | None:
+        """Has the process look at some more rows: None, or the digests of all that it holds now, as
+        `tables.digest` makes them. anew: every row is looked at, not just what changed since the last time.
+        """
+        digests: dict[str, int] | None = self.call("digest_step", anew=anew)
+        return None if digests is None else {RowKind[name]: value for name, value in digests.items()}
+
     def digest(self) -> dict[RowKind, int]:
-        """Of the rows of every kind, as `tables.digest` makes it."""
-        return {RowKind[name]: value for name, value in self.call("digest").items()}
+        """Of all rows anew, in many steps."""
+        found = self.digest_step(anew=True)
+        while found is None:
+            found = self.digest_step()
+        return found
 
     def set_names(self, names: Names) -> None:
         """What ids in rows are called; kept until the process ends, used for what operators see."""

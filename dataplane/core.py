@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from dataplane._ffi import Handle
 
 UNDERLAY: int = lib.DP_UNDERLAY
+ALL_ROWS = (1 << 64) - 1
+SLOT = 4096
+"""Bytes of a packet slot."""
 NEVER = 2**64 - 1
 """Of next_timer(): there is none."""
 
@@ -85,7 +88,7 @@ class Config:
 
     slots: 4 KiB packet slots, 0 for a default. spin_us: how long an idle worker polls before it blocks.
     router_mac: the virtual router's, the same on every host. hash_key: the table hash's secret, two 64-bit
-    numbers, random in production.
+    numbers, random in production. table_budget: bytes that tables may hold, 0 for no limit.
     """
 
     self_host: int
@@ -95,6 +98,7 @@ class Config:
     slots: int = 0
     flags: Flags = Flags.NONE
     spin_us: int = 0
+    table_budget: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +202,7 @@ class Dataplane:
         c.spin_us = config.spin_us
         c.router_mac = config.router_mac
         c.hash_key = config.hash_key
+        c.table_budget = config.table_budget
         out = ffi.new("struct dp **")
         check(lib.dp_create(c, out), "creating the packet core")
         self._handle: Handle | None = out[0]
@@ -380,11 +385,38 @@ class Dataplane:
         self._check(lib.dp_rows_read(self._engine, kind, out, size), f"reading {kind.name} rows")
         return bytes(ffi.buffer(out))
 
+    def holds(self, change_set: bytes) -> None:
+        """ChangeSetError: the tables don't hold what an encoded ChangeSet says, which was just applied. Costs
+        by its rows. Workers may run."""
+        error = ffi.new("struct dp_change_error *")
+        rows = ffi.from_buffer("uint8_t[]", change_set)
+        code = lib.dp_rows_check(self._engine, rows, len(change_set), error)
+        self._check(code, ffi.string(error.text).decode(), (error.section, error.row))
+
+    def rollback(self) -> None:
+        """Puts back what the last change set changed, generation included, until verified() or another one.
+        CallError: there is none to put back. HostError: no memory, nothing is changed."""
+        self._check(lib.dp_rollback(self._engine), "rolling back")
+
+    def verified(self) -> None:
+        """The last change set stays: what a rollback would need is freed."""
+        lib.dp_verified(self._engine)
+
+    def digest_step(self, rows: int, anew: bool = False) -> dict[RowKind, int] | None:
+        """Looks at so many rows or a few more that are not looked at yet or have changed since (anew: at none
+        yet). None: some are left; else the digests of the tables as they are now. Workers may run."""
+        if anew:
+            self._check(lib.dp_digest_begin(self._engine), "beginning a digest")
+        out = ffi.new("uint64_t[]", len(RowKind) + 1)
+        if not self._check(lib.dp_digest_step(self._engine, rows, out), "taking a digest"):
+            return None
+        return {kind: out[kind] for kind in RowKind}
+
     def digest(self, kind: RowKind) -> int:
-        """`tables.digest` of rows(kind), made by the core. Workers may run."""
-        out = ffi.new("uint64_t *")
-        self._check(lib.dp_digest(self._engine, kind, out), f"digest of {kind.name} rows")
-        return out[0]
+        """`tables.digest` of rows(kind), made by the core of all rows anew. Workers may run."""
+        digests = self.digest_step(ALL_ROWS, anew=True)
+        assert digests is not None
+        return digests[kind]
 
     def table_stats(self) -> TableStats:
         c = ffi.new("struct dp_table_stats *")

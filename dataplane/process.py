@@ -31,6 +31,8 @@ from dataplane.tables import Address, PortRow, RowKind, unpack_address, unpack_r
 
 MAX_PORTS: int = lib.DP_MAX_PORTS
 MAX_PING_SECONDS = 60.0
+DIGEST_ROWS = 1 << 12
+"""Of one step: a millisecond or two."""
 _POLL_SECONDS = 0.002
 
 
@@ -70,6 +72,7 @@ class Service:
         self._dataplane = dataplane
         self._ports: dict[int, Handover] = {}
         self._names = views.no_names()
+        self._applied = b""  # the last change set, until it is verified
         self._lock = threading.Lock()  # of all of these
         self._closed = False
 
@@ -81,8 +84,10 @@ class Service:
             self.take,
             self.detach,
             self.apply,
+            self.verify,
+            self.rollback,
             self.rows,
-            self.digest,
+            self.digest_step,
             self.set_names,
             self.names,
             self.report,
@@ -218,7 +223,25 @@ class Service:
 
     def apply(self, payload: bytes) -> int:
         with self._engine() as engine:
+            self._applied = b""
             engine.apply(payload)
+            self._applied = payload
+            return engine.generation
+
+    def verify(self) -> None:
+        """Each row of the last change set is read back; it stays if they are there."""
+        with self._engine() as engine:
+            if not self._applied:
+                raise RequestError("there is no change set to verify")
+            engine.holds(self._applied)
+            engine.verified()
+            self._applied = b""
+
+    def rollback(self) -> int:
+        """Of the last change set, if it is not verified."""
+        with self._engine() as engine:
+            engine.rollback()
+            self._applied = b""
             return engine.generation
 
     @looks_only
@@ -227,9 +250,11 @@ class Service:
             return Reply(payload=engine.rows(RowKind(kind)))
 
     @looks_only
-    def digest(self) -> dict[str, int]:
+    def digest_step(self, anew: bool = False) -> dict[str, int] | None:
+        """Others get their turn between two steps."""
         with self._engine() as engine:
-            return {kind.name: engine.digest(kind) for kind in RowKind}
+            digests = engine.digest_step(DIGEST_ROWS, anew)
+        return None if digests is None else {kind.name: value for kind, value in digests.items()}
 
     def set_names(self, payload: bytes) -> None:
         names = views.decode_names(payload)

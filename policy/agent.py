@@ -55,12 +55,6 @@ from policy.telling import Telling
 RESYNC_SECONDS = 60.0
 """How often what is there is compared with what should be, unasked."""
 
-FAST_SECONDS = 0.005
-QUIET_SECONDS, LATEST_SECONDS = 0.1, 1.0
-"""A change is verified and told of at once where that was fast the last time. Of larger tables, which are
-looked at row by row, when no other change has come for so long, or the first has waited so long.
-"""
-
 _CONNECT_SECONDS = 0.02
 _HOPS_SECONDS = 0.5
 """Within them the neighbours of a data plane are read once, of which there may be many."""
@@ -92,11 +86,10 @@ class Options:
 
 @dataclass
 class _Unsettled:
-    """Steps that are in the tables, not verified and told of yet. begun: the first; due: to settle them."""
+    """Steps that are in the tables, not told of yet. begun: the first."""
 
     pushed: Pushed
     begun: float
-    due: float
 
 
 def run(
@@ -162,10 +155,10 @@ class Agent:
         self._is_pushed = False  # the rows are those of the view
         self._applied = 0  # the revision that the data plane has
         self._unsettled: _Unsettled | None = None
-        self._verification = 0.0  # seconds that the last one took
         self._problems: list[str] = []
         self._retry = Backoff()
         self._resync = time.monotonic() + options.resync
+        self._is_reading = False  # back all rows, a few at a time
         self._is_looking = False
         self._unlooked: set[str] = set()
         self._hopeful = 0.0  # what fails is tried at once if something comes then or later
@@ -200,8 +193,8 @@ class Agent:
             due = min(due, self._resync, self._hops_due or due)
             if self._problems:
                 due = min(due, self._retry.due)
-            if self._is_pushed and self._unsettled is not None:
-                due = min(due, self._unsettled.due)
+            if self._is_pushed and (self._unsettled is not None or self._is_reading):
+                due = now
         limit = watchdog_seconds()
         patience = min(due - now, limit / 3 if limit else due)
         found: list[Happening] = []
@@ -296,7 +289,9 @@ class Agent:
         if self._hops_due is not None and time.monotonic() >= self._hops_due:
             self._listen_to_hops()
         if self._is_pushed and self._unsettled is not None:
-            self._settle(self._unsettled)
+            self._tell(self._unsettled.pushed, self._unsettled.begun)
+        elif self._is_pushed and self._is_reading:
+            self._read_back()
         if self._client is None:
             return
         if self._problems and time.monotonic() < self._retry.due:
@@ -431,32 +426,12 @@ class Agent:
         pushed = pusher.push_step(step, view.used_ids)
         if self._unsettled is not None:
             pushed, begun = self._unsettled.pushed.then(pushed), self._unsettled.begun
-        due = begun
-        if self._verification > FAST_SECONDS:
-            due = min(time.monotonic() + QUIET_SECONDS, begun + LATEST_SECONDS)
-        self._unsettled = _Unsettled(pushed, begun, due)
+        self._unsettled = _Unsettled(pushed, begun)
         if concerns_devices:
             self._attach()
         elif step.before[RowKind.PA] != step.after[RowKind.PA] and self._hops_due is None:
             self._hops_due = time.monotonic() + _HOPS_SECONDS
         view.prune()
-
-    def _settle(self, unsettled: _Unsettled) -> None:
-        """Verify and tell, if it is due or devices wait for it."""
-        assert self._view is not None and self._pusher is not None
-        if time.monotonic() < unsettled.due and self._attached is self._view.policy:
-            return
-        try:
-            if unsettled.pushed.way:
-                begun = time.monotonic()
-                self._pusher.verify()
-                self._verification = time.monotonic() - begun
-        except PushError as error:
-            self._push_all_because(error)
-        except ClientError as error:
-            self._lose_dataplane(str(error), error)
-        else:
-            self._tell(unsettled.pushed, unsettled.begun)
 
     def _push_all_because(self, error: PushError) -> None:
         log.info("all rows are pushed", why=str(error))
@@ -520,16 +495,29 @@ class Agent:
         """Repair what others have done."""
         assert self._pusher is not None
         self._resync = time.monotonic() + self._options.resync
+        self._read_back(anew=True)
+        if self._client is None:
+            return
         try:
-            if self._is_pushed and not self._pusher.is_in_place():
-                log.warning("the data plane has not the rows it was given: pushing them again")
-                self._is_pushed = False
             if not self._attachments.check():
                 log.warning("the data plane has not the ports it was given: attaching them again")
                 self._attached = None
             self._look(self._attachments.names)
         except ClientError as error:
             self._lose_dataplane(str(error), error)
+
+    def _read_back(self, anew: bool = False) -> None:
+        """Some of the rows that the data plane has, so that nothing waits for them: changes go before."""
+        assert self._pusher is not None
+        try:
+            is_right = self._pusher.look(anew) if self._is_pushed else True
+        except ClientError as error:
+            self._lose_dataplane(str(error), error)
+            return
+        self._is_reading = is_right is None
+        if is_right is False:
+            log.warning("the data plane has not the rows it was given: pushing them again")
+            self._is_pushed = False
 
     def _listen_to_hops(self) -> None:
         """Other hosts' PAs came or went: take what those say of themselves that packets go to now."""

@@ -4,7 +4,8 @@ What the core holds is found out from the core itself, so that a new pusher chan
 whatever state the one before it died. A push that fails is taken back and says why.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,8 +29,11 @@ class Core(Protocol):
     """A data plane as far as rows go: dataplane.client.Client. Its errors: ClientError."""
 
     def apply(self, change_set: bytes) -> int: ...
+    def verify(self) -> None: ...
+    def rollback(self) -> int: ...
     def rows(self, kind: RowKind) -> bytes: ...
     def digest(self) -> dict[RowKind, int]: ...
+    def digest_step(self, anew: bool = False) -> dict[RowKind, int] | None: ...
     def names(self) -> Names: ...
     def set_names(self, names: Names) -> None: ...
     def generation(self) -> int: ...
@@ -41,7 +45,7 @@ class PushError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """rows: put and deleted; way: how the last change set was applied, "" where nothing differed."""
+    """rows: put and deleted; way: to the last change set (reconcile), "" where nothing differed."""
 
     generation: int
     put: int
@@ -97,8 +101,8 @@ class Pusher:
         return pushed
 
     def push_step(self, step: Step, ids: Ids) -> Pushed:
-        """After `push`, and in the order of the view's changes. ids: what is left of the step's afterwards.
-        Whether the core holds it is for `verify` to find out, of several steps at once.
+        """After `push`, and in the order of the view's changes; what the core then has of it is verified.
+        ids: what is left of the step's afterwards.
 
         PushError: what the core holds then is for a `push` of all rows to find out.
         """
@@ -106,30 +110,25 @@ class Pusher:
             raise PushError("what the core holds is not known")
         digests = {kind: value + step.digests[kind] & _MASK for kind, value in self._digests.items()}
         self._digests = None
-        change_sets = reconcile.in_place(step.before, step.after)
+        change_sets = reconcile.changing(step.before, step.after)
         self._say(_names(self._host, step.ids))
         for change_set in change_sets:
             self._apply(change_set)
         self._say(_names(self._host, ids))
         self._digests = digests
-        return _pushed(self._generation, "in place" if change_sets else "", change_sets)
-
-    def verify(self) -> None:
-        """Of steps: the core looks at every row it has. PushError, as in push_step: they differ."""
-        if self._digests is None:
-            raise PushError("what the core holds is not known")
-        expected, self._digests = self._digests, None
-        self._verify(expected)
-        self._digests = expected
+        return _pushed(self._generation, "changing" if change_sets else "", change_sets)
 
     @property
     def digest(self) -> str:
         """Of all rows that the core should have; "" where that is not known."""
         return f"{sum(self._digests.values()) & _MASK:016x}" if self._digests is not None else ""
 
-    def is_in_place(self) -> bool:
-        """Whether the core still holds what was pushed last."""
-        return self._digests is not None and self._core.digest() == self._digests
+    def look(self, anew: bool = False) -> bool | None:
+        """Whether the core holds what was pushed last and nothing else, of all rows, some of which it looks
+        at now (anew: from the first on). None: call again, maybe after a push of steps.
+        """
+        found = self._core.digest_step(anew)
+        return None if found is None else self._digests is not None and found == self._digests
 
     def _say(self, names: Names) -> None:
         if names != self._names:
@@ -137,37 +136,34 @@ class Pusher:
             self._names = names
 
     def _replace(self, held: Packed, wanted: Packed) -> Pushed:
-        """In place, else beside, else anew."""
+        """Changing what differs, else replacing it."""
         try:
             if any(held.values()):
-                change_sets = reconcile.in_place(*reconcile.differing(held, wanted))
+                change_sets = reconcile.changing(*reconcile.differing(held, wanted))
             else:
                 change_sets = reconcile.from_nothing(wanted, FIRST_ROWS)
             for change_set in change_sets:
                 self._apply(change_set)
-            return _pushed(self._generation, "in place", change_sets)
+            return _pushed(self._generation, "changing", change_sets)
         except PushError:
             now, all_wanted = reconcile.index(_read(self._core)), reconcile.index(wanted)
-        try:
-            return self._in_one("beside", reconcile.beside(now, all_wanted))
-        except PushError:
-            return self._in_one("anew", reconcile.anew(now, all_wanted))
-
-    def _in_one(self, way: str, change_set: tuple[Section, ...]) -> Pushed:
+        change_set = reconcile.replacing(now, all_wanted)
         self._apply(change_set, atomic=True)
-        return _pushed(self._generation, way, [change_set])
+        return _pushed(self._generation, "replacing", [change_set])
 
     def _apply(self, sections: tuple[Section, ...], atomic: bool = False) -> None:
-        """PushError: the core refuses them."""
+        """PushError: the core refuses them, or does not hold them then and has taken them back."""
         encoded = ChangeSet(self._generation + 1, sections, atomic).encode()
         if len(encoded) > MAX_PAYLOAD:
             raise PushError(f"a change set of {len(encoded)} bytes, more than the {MAX_PAYLOAD} of a frame")
-        try:
+        with _refusals():
             self._generation = self._core.apply(encoded)
-        except ClientError as error:
-            if error.kind != Kind.CHANGE_SET:
-                raise
-            raise PushError(str(error)) from error
+        try:
+            with _refusals():
+                self._core.verify()
+        except PushError as error:
+            self._generation = self._core.rollback()
+            raise PushError(f"the core does not hold what it took: {error}") from error
 
     def _verify(self, expected: dict[RowKind, int]) -> None:
         found = self._core.digest()
@@ -181,9 +177,20 @@ class Pusher:
         if reconcile.is_same(now, before):
             return
         try:
-            self._apply(reconcile.anew(now, before), atomic=True)
+            self._apply(reconcile.replacing(now, before), atomic=True)
         except PushError as second:
             raise PushError(f"{error}; and it does not take back what it held before: {second}") from error
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Of change sets: PushError."""
+    try:
+        yield
+    except ClientError as error:
+        if error.kind != Kind.CHANGE_SET:
+            raise
+        raise PushError(str(error)) from error
 
 
 def _pushed(generation: int, way: str, change_sets: Sequence[tuple[Section, ...]]) -> Pushed:

@@ -1,12 +1,12 @@
 """From the rows that a core has to the rows that it should have: the change sets that lead there. Pure.
 
-Three ways from one to another, to be tried in this order; the core takes each change set whole or not at all:
+Two ways from one to another, to be tried in this order; the core takes each change set whole or not at all,
+and decides by itself where it builds it:
 
-in_place   what differs, put before what refers to it, then what is gone, the other way round. Every packet
+changing   what differs, put before what refers to it, then what is gone, the other way round. Every packet
            finds the old or the new row at every step, so a long list may be cut into several change sets.
-beside     for what can't be turned into the new by putting it over the old: all that depends on such a row
-           goes with it and comes back, in one change set that is built beside and swapped in.
-anew       everything goes and comes back, in one change set that is built beside: always taken.
+replacing  for what can't be turned into the new by putting it over the old: all that depends on such a row
+           goes with it and comes back, in one change set that packets see whole or not at all.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -46,7 +46,7 @@ PUT_ORDER = (
 """What is referred to comes first."""
 
 BATCH_ROWS = 1 << 16
-"""Rows of a change set that is applied in place."""
+"""Rows of a change set where there may be several."""
 
 _SELF = SELF.to_bytes(4, "little")
 _PA_ADDRESS, _PA_PREFIX_LEN = slice(16), 22
@@ -140,7 +140,7 @@ def from_nothing(new: Packed, batch: int) -> list[tuple[Section, ...]]:
     ]
 
 
-def in_place(old: Rows, new: Rows, batch: int = BATCH_ROWS) -> list[tuple[Section, ...]]:
+def changing(old: Rows, new: Rows, batch: int = BATCH_ROWS) -> list[tuple[Section, ...]]:
     """The sections of each change set; none at all where nothing differs."""
     rows = [(kind, Op.PUT, row) for kind, row in _puts(old, new)]
     rows += [(kind, Op.DEL, row) for kind, row in _deletes(old, new)]
@@ -148,20 +148,13 @@ def in_place(old: Rows, new: Rows, batch: int = BATCH_ROWS) -> list[tuple[Sectio
     return [tuple(_sections(part)) for part in iter(lambda: list(islice(rest, batch)), [])]
 
 
-def beside(old: Rows, new: Rows) -> tuple[Section, ...]:
-    """The sections of one change set to be built beside."""
+def replacing(old: Rows, new: Rows) -> tuple[Section, ...]:
+    """The sections of one atomic change set."""
     gone = _with_dependents(old, new)
     rows = [(kind, Op.DEL, row) for kind in reversed(PUT_ORDER) for row in gone[kind].values()]
     for kind in PUT_ORDER:
         left = old[kind].keys() - gone[kind].keys()
         rows += [(kind, Op.PUT, row) for key, row in new[kind].items() if key not in left]
-    return tuple(_sections(rows))
-
-
-def anew(old: Rows, new: Rows) -> tuple[Section, ...]:
-    """The sections of one change set to be built beside."""
-    rows = [(kind, Op.DEL, row) for kind in reversed(PUT_ORDER) for row in old[kind].values()]
-    rows += [(kind, Op.PUT, row) for kind in PUT_ORDER for row in new[kind].values()]
     return tuple(_sections(rows))
 
 

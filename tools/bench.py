@@ -256,7 +256,7 @@ def control(counts: tuple[int, ...], hosts: int | None, changes: int, as_json: b
 def _print_control(document: dict[str, object]) -> None:
     results = document["results"]
     assert isinstance(results, list)
-    titles = ("records", "store to tables s", "compile/s", "push/s", "table/s", "p50 ms", "p99 ms", "MiB")
+    titles = ("records", "load s", "compile/s", "push/s", "table/s", "p50 ms", "p99 ms", "host ms", "MiB")
     click.echo("  ".join(f"{title:>11}" for title in titles))
     for r in results:
         cells = (
@@ -265,6 +265,7 @@ def _print_control(document: dict[str, object]) -> None:
             *(f"{r[part]['recordsPerSecond']:,}" for part in ("compile", "push", "table")),
             f"{r['change']['p50']:.2f}",
             f"{r['change']['p99']:.2f}",
+            f"{r['newHost']['p99']:.3f}",
             f"{r['agentRss'] / (1 << 20):,.0f}",
         )
         widths = (max(len(title), 11) for title in titles)

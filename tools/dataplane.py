@@ -8,6 +8,8 @@ import click
 
 from tools.processes import check_instance, default_instance, die_with, die_with_option, stop_signals
 
+SLOTS_A_WORKER = 8192
+"""Packets on their way, and as many again for those that wait."""
 SPIN_US = 20
 """How long an idle worker polls before it blocks."""
 
@@ -17,8 +19,13 @@ SPIN_US = 20
     "--instance", callback=check_instance, help="Name of the socket.  [default: the machine's host name]"
 )
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 8), help="Packet threads.")
+@click.option(
+    "--table-memory",
+    type=click.IntRange(16),
+    help="MiB that tables may hold.  [default: what the limit of the process's cgroup leaves, if it has one]",
+)
 @die_with_option
-def command(instance: str | None, workers: int, parent: int | None) -> None:
+def command(instance: str | None, workers: int, table_memory: int | None, parent: int | None) -> None:
     """Run a data plane without ports and tables until SIGTERM or Ctrl-C.
 
     It listens on /run/isolane/INSTANCE/dataplane.sock, where an agent hands over devices and tables and may
@@ -38,7 +45,7 @@ def command(instance: str | None, workers: int, parent: int | None) -> None:
         with server.listening(instance) as listener:
             privileges.raise_descriptor_limit()
             privileges.drop()  # before any library that starts threads is imported
-            from dataplane import core, process
+            from dataplane import core, memory, process
             from dataplane.errors import DataplaneError
             from dataplane.views import SELF_HOST
             from policy.model import ROUTER_MAC
@@ -48,7 +55,11 @@ def command(instance: str | None, workers: int, parent: int | None) -> None:
                 router_mac=bytes.fromhex(ROUTER_MAC.replace(":", "")),
                 hash_key=(secrets.randbits(64), secrets.randbits(64)),
                 workers=workers,
+                slots=SLOTS_A_WORKER * (1 + workers),
                 spin_us=SPIN_US,
+                table_budget=memory.table_budget(core.SLOT * SLOTS_A_WORKER * (1 + workers))
+                if table_memory is None
+                else table_memory << 20,
             )
             try:
                 process.run(instance, listener, config, stop)

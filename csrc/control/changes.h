@@ -1,10 +1,15 @@
 /*
- * changes.h: a change set at work, between changes.c (decode, apply, keep or undo), its rows (rows.c, records.c, paths.c,
- * policies.c) and the state that only the writer needs.
+ * changes.h: a change set at work, between changes.c (decode, apply, keep or put back), its rows (rows.c,
+ * records.c, paths.c, policies.c) and the state that only the writer needs.
  *
- * What undoing needs: every change of a map goes through change_entry(), which logs what was there before; objects are made anew,
- * never altered; policies are drafted in copies. All counts are derived from map entries in one place (change_entry's
- * accounting), so taking entries back takes the counts back.
+ * Before a row is applied, the row that was there is written down, in export.c's form: that is the inverse.
+ * A change set that is refused, or rolled back later, is put back by the same row functions, the last row
+ * first. For this to come to an end whatever happens:
+ * - A row function checks first, then asks for memory, then writes; behind its first write nothing fails. A
+ *   row that was refused has written nothing.
+ * - Nothing needs more on the way back than it did on the way there: maps and drafts don't shrink, and for
+ *   each object that is given up another one is kept free (objects_ready). All counts are derived from map
+ *   entries in one place, the accounting of change_entry().
  */
 #ifndef CHANGES_H
 #define CHANGES_H
@@ -13,20 +18,50 @@
 #include "table/map.h"
 #include "control/objects.h"
 
-enum { RDIDS = 65536, ROUTE_LENGTHS = 33 + 129, OBJECTS = 5 };
+enum { RDIDS = 65536, ROUTE_LENGTHS = 33 + 129 };
+enum object { NEXT_HOPS, REWRITES, SUBNETS, VIAS, PREFIXES, HOSTS, OBJECTS };
+/* A row makes and gives up no more of a kind. */
+enum { ROW_OBJECTS = 2 };
 
-/* The writer's side of a next hop: it stands for a shared PA, or for a rewrite PA that goes another way than its host's. */
+enum table {
+    TABLE_RECORDS4, TABLE_RECORDS6, TABLE_PAS4, TABLE_PAS6, TABLE_SUBNETS, TABLE_ROUTES4, TABLE_ROUTES6,
+    TABLE_PREFIXES,                 /* the writer's own: never beside */
+    TABLE_COUNT,
+};
+
+/*
+ * The writer's side of a next hop: it stands for a shared PA, or for a rewrite PA that goes another way
+ * than its host's.
+ */
 struct way {
-    uint32_t refs;                  /* the PA's own entry and the records that use it; 0: no next hop is here */
-    uint32_t behind;                /* next shared PA of the same host + 1, in order; 0: last */
+    uint32_t refs;                  /* the PA's own entry and records that use it; 0: no next hop is here */
+    uint32_t behind;                /* next shared PA of the same host, in order; INDEX_NONE: last */
     uint64_t order;                 /* shared PAs of a host stand in the order in which they were put */
+    uint32_t moved;                 /* the change set that moved it: see tables_writer.changes */
     bool moving;                    /* to another neighbour, within path_resolve() */
     uint8_t hop[16];                /* the provider next hop; void without a neighbour */
 };
 
+/* The writer's side of a rewrite. One of another host that has a CA stands in its host's chain. */
+struct bond {
+    uint32_t refs;                  /* entries that refer to it */
+    uint32_t before, behind;        /* INDEX_NONE: first, last */
+    uint32_t moved;
+};
+
+/*
+ * What hangs on a host: shared PAs in order, rewrites in no order. INDEX_NONE: none. An entry that was
+ * made stays.
+ */
+struct hosted {
+    uint32_t first_way, first_rewrite, next_touched;
+    bool made;
+    bool touched;                   /* its shared PAs or routes to its PAs changed: see path_finish() */
+};
+
 struct prefix { uint8_t gateway[16]; uint32_t vsid; };
 
-/* A port's policy as rows make it; sources in no order. */
+/* A port's policy as rows make it; sources in no order. vsid 0: there is none. */
 struct draft {
     uint32_t vsid;
     uint8_t mac[6];
@@ -35,44 +70,46 @@ struct draft {
 };
 
 struct tables_writer {
-    union {
-        struct {
-            struct objects next_hops;   /* struct next_hop, struct way */
-            struct objects rewrites;    /* struct rewrite, uint32_t: entries that refer to it */
-            struct objects subnets;     /* struct subnet, uint32_t: records, prefixes and routes in it */
-            struct objects vias;        /* struct via */
-            struct objects prefixes;    /* struct prefix */
-        };
-        struct objects objects[OBJECTS];
-    };
-    struct map *prefix_map;         /* change_prefix_key() -> ACT_ONLINK, index: prefix */
-    struct map *hosts;              /* host + 1 -> index + 1 of its first shared PA's next hop, HOST_EMPTY: none */
+    struct objects objects[OBJECTS];    /* sides: struct way, struct bond, uint32_t: entries in the subnet */
+    struct map *prefix_map;         /* key_prefix() -> ACT_ONLINK, index: prefix */
+    struct map *hosts;              /* host + 1 -> index + 1: host */
     struct mem lengths;
-    uint32_t *route_counts[RDIDS];  /* by prefix length: IPv4 0..32, then IPv6 0..128; NULL: rdid never used */
+    uint32_t *route_counts[RDIDS];  /* by prefix length: IPv4 0..32, IPv6 0..128; NULL: rdid never used */
     struct draft *drafts[DP_MAX_PORTS];
     uint32_t locals[DP_MAX_PORTS];  /* records of each local port */
     uint64_t gateways[2], provider_routes;
+    struct mem_budget budget;
     uint64_t order;
+    uint32_t changes;               /* number of the change set at work */
+    uint32_t touched;               /* list of hosts, INDEX_NONE ends it */
+    uint64_t visited;               /* rewrites that path_finish() looked at: what changes cost */
+    bool own_shared[2];             /* by family: this host had a shared PA when rewrites were looked at */
     uint8_t underlay_mac[6];
+    uint64_t sums[TABLE_COUNT][2][MAP_SLICES];  /* of the digest, by slice; [1]: of provider routes */
+    struct change *last;            /* the last change set, while it may be rolled back */
 };
 
-enum { HOST_EMPTY = 0xffffffff };
+enum { ROW_KINDS = DP_ROW_ROUTE + 1 };
+extern const size_t row_sizes[ROW_KINDS];   /* by enum dp_row_kind */
 
-enum table {
-    TABLE_RECORDS4, TABLE_RECORDS6, TABLE_PAS4, TABLE_PAS6, TABLE_SUBNETS, TABLE_ROUTES4, TABLE_ROUTES6,
-    TABLE_PREFIXES,                 /* the writer's own: never beside */
-    TABLE_COUNT,
+/* What a change set holds. */
+struct outline {
+    const struct dp_change_header *header;
+    uint64_t rows;
+    size_t inverse;                 /* bytes that its rows' inverse has at most */
+    uint64_t records[2];            /* to put, by family; estimated */
 };
 
-struct undo {
-    uint64_t key[3];
-    struct map_value old;
-    uint32_t table;
-};
-
-/* Something that was given another host while it was in use: by the end of the change set nothing may use the old one. */
-struct stale {
-    uint32_t act, section, row;
+/*
+ * The row that was there, or DEL and the key: followed by the row's bytes. What bytes a PA leaves free
+ * hold more: paths.c.
+ */
+struct inverse {
+    uint16_t kind;
+    uint8_t op;                     /* enum dp_op, 0: nothing to be done */
+    uint8_t moved;                  /* a PA that went to another host or kind */
+    uint32_t act;                   /* what the entry said, 0: nothing; a route's: its rdid */
+    uint32_t section, row;
 };
 
 struct change {
@@ -80,28 +117,49 @@ struct change {
     struct tables_writer *writer;
     struct tables *next;            /* becomes dp->tables */
     bool beside;                    /* its maps are its own */
-    bool undoing;
-    bool shared_pas, provider_routes;   /* rows have touched them */
-    struct undo *undo;
-    uint32_t undo_n, undo_capacity;
-    struct stale *stale;
-    uint32_t stale_n, stale_capacity;
-    struct draft *saved[DP_MAX_PORTS];  /* drafts as they were before; void unless touched */
-    bool touched[DP_MAX_PORTS];
-    uint32_t *lengths;              /* rdid << 8 | index of a route_counts entry that went from or to 0 */
-    uint32_t lengths_n, lengths_capacity;
+    bool restoring;                 /* rows of the inverse are applied */
+    bool provider_routes, moved;    /* rows have touched them; have moved PAs */
+    bool own_pas;                   /* headers may be of another one */
+    uint8_t *inverse;               /* room for the inverse of all rows; the last one's stands first */
+    size_t inverse_at, inverse_size;
+    struct inverse *back;           /* of the row at work */
+    bool touched[DP_MAX_PORTS];     /* the port's draft */
+    struct port_policy *spares[DP_MAX_PORTS];   /* of a touched port: room for the policy that it had */
+    uint64_t generation;            /* before */
     uint32_t memo_vsid, memo_subnet;    /* the last subnet looked for; vsid 0: void */
     const char *row_name;
     uint32_t section, row;
     struct dp_change_error *error;
 };
 
-static inline enum table records_of(unsigned family) { return family == DP_IPV4 ? TABLE_RECORDS4 : TABLE_RECORDS6; }
+static inline enum table records_of(unsigned family)
+{
+    return family == DP_IPV4 ? TABLE_RECORDS4 : TABLE_RECORDS6;
+}
+static inline enum table pas_of(unsigned family) { return family == DP_IPV4 ? TABLE_PAS4 : TABLE_PAS6; }
+static inline enum table routes_of(unsigned family)
+{
+    return family == DP_IPV4 ? TABLE_ROUTES4 : TABLE_ROUTES6;
+}
+
+/* ---- decode.c */
+
+/* 0, or the error is told: the bytes are no change set. */
+int change_decode(struct outline *outline, const uint8_t *bytes, size_t len, struct dp_change_error *error);
+static inline const struct dp_section *change_next_section(const struct dp_section *section)
+{
+    return (const struct dp_section *)((const uint8_t *)(section + 1) +
+                                       section->count * row_sizes[section->kind]);
+}
 
 /* ---- changes.c */
 
-/* Puts (value) or deletes (NULL) an entry, logs and accounts. *old, unless NULL: what was there, act 0 if nothing. 0 or DP_ENOMEM. */
-int change_entry(struct change *change, enum table table, const uint64_t *key, const struct map_value *value, struct map_value *old);
+/*
+ * Puts (value) or deletes (NULL) an entry and accounts for it. *old, unless NULL: what was there, act 0
+ * if nothing.
+ */
+void change_entry(struct change *change, enum table table, const uint64_t *key, const struct map_value *value,
+                  struct map_value *old);
 struct map **change_map_at(struct tables *tables, enum table table);
 static inline struct map *change_map(const struct tables *tables, enum table table)
 {
@@ -109,26 +167,57 @@ static inline struct map *change_map(const struct tables *tables, enum table tab
 }
 /* Words of its keys. */
 unsigned change_words(enum table table);
-static inline bool change_get(const struct change *change, enum table table, const uint64_t *key, struct map_value *value)
+static inline bool change_get(const struct change *change, enum table table, const uint64_t *key,
+                              struct map_value *value)
 {
     return map_get(change_map(change->next, table), key, value);
 }
-/* The subnet's index, POOL_NONE if there is none. */
+/* The subnet's index, INDEX_NONE if there is none. */
 uint32_t change_subnet(struct change *change, uint32_t vsid);
 /* One reference more or less; at 0 it is dropped. */
 void change_way_ref(struct change *change, uint32_t index, int n);
+/* Objects to make and to give up. 0, or the error is told. */
+int change_ready(struct change *change, enum object object);
+/* An object that change_ready() has made sure of. */
+uint32_t change_make(struct change *change, enum object object);
 /* Tells what is wrong with the row; returns code. */
-int change_fail(struct change *change, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int change_fail(struct change *change, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 int change_no_memory(struct change *change, int code);
+int change_tell(struct dp_change_error *error, uint32_t section, uint32_t row, int code, const char *text);
 /* Makes room for n + 1 elements of a list that doubles. False: out of memory. */
 bool change_room(void *list, uint32_t n, uint32_t *capacity, size_t size);
 struct change_text { char s[INET6_ADDRSTRLEN]; };
 struct change_text change_address(unsigned family, const uint8_t *address);
+/* The inverse's rows, the last one's first, from *at == inverse_at; NULL: that was all. */
+struct inverse *change_inverse(const struct change *change, size_t *at);
+/* Frees what could be put back by it. NULL: nothing. */
+void change_free(struct change *change);
 
-static inline struct way *change_way(const struct tables_writer *w, uint32_t i) { return (struct way *)w->next_hops.sides.base + i; }
-static inline struct prefix *change_prefix(const struct tables_writer *w, uint32_t i) { return (struct prefix *)w->prefixes.objects.base + i; }
-static inline uint32_t *change_rewrite_refs(const struct tables_writer *w, uint32_t i) { return (uint32_t *)w->rewrites.sides.base + i; }
-static inline uint32_t *change_subnet_refs(const struct tables_writer *w, uint32_t i) { return (uint32_t *)w->subnets.sides.base + i; }
+static inline void *change_side(const struct tables_writer *w, enum object object, uint32_t i)
+{
+    return w->objects[object].sides.base + i * w->objects[object].side_size;
+}
+static inline struct way *change_way(const struct tables_writer *w, uint32_t i)
+{
+    return change_side(w, NEXT_HOPS, i);
+}
+static inline struct bond *change_bond(const struct tables_writer *w, uint32_t i)
+{
+    return change_side(w, REWRITES, i);
+}
+static inline uint32_t *change_subnet_refs(const struct tables_writer *w, uint32_t i)
+{
+    return change_side(w, SUBNETS, i);
+}
+static inline struct prefix *change_prefix(const struct tables_writer *w, uint32_t i)
+{
+    return (struct prefix *)w->objects[PREFIXES].objects.base + i;
+}
+static inline struct hosted *change_host(const struct tables_writer *w, uint32_t i)
+{
+    return (struct hosted *)w->objects[HOSTS].objects.base + i;
+}
 
 /* ---- checks of fields (rows.c): 0, or the error is told */
 
@@ -141,7 +230,7 @@ int check_zero(struct change *change, const uint8_t *pad, size_t len);
 int check_mac(struct change *change, const uint8_t *mac);
 int check_subnet(struct change *change, uint32_t vsid, uint32_t *subnet);
 
-/* ---- rows: one function a kind and op; each leaves undoing to its caller */
+/* ---- rows: one function a kind and op. 0; or the error is told, and nothing was written */
 
 typedef int row_fn(struct change *change, const void *row);
 row_fn pa_put, pa_del, provider_route_put, provider_route_del, subnet_put, subnet_del, prefix_put, prefix_del;
@@ -152,37 +241,63 @@ void record_prefetch(const struct change *change, const void *rows, uint32_t n, 
 
 /* The PA's entry. */
 bool path_find(const struct change *change, unsigned family, const uint8_t *pa, struct map_value *value);
-/* Like the PA's rewrite `from`, but standing for the CA in *like (vsid 0: for none), by the ways there are now. Its index. */
+/*
+ * Like the PA's rewrite `from`, but standing for the CA in *like (vsid 0: for none), by the ways there are
+ * now. Its index; no entry refers to it yet, which path_bind() changes. With a CA it may fail.
+ */
 int path_rebind(struct change *change, uint32_t from, const struct rewrite *like, uint32_t *index);
+void path_bind(struct change *change, uint32_t index);
 /* The rewrite PA stands for no CA any more, if this is still what it is. */
-int path_unbind(struct change *change, uint32_t index);
+void path_unbind(struct change *change, uint32_t index);
 /* A shared PA joins its host's, or leaves. */
 void path_link(struct change *change, uint32_t index, bool in);
-/* The way that only this rewrite uses, if there is one, gets a reference or loses it. */
-void path_own_way(struct change *change, uint32_t index, int n);
+/*
+ * A rewrite is referred to first, or no longer: its host's chain and the way that only it uses, if there
+ * is one.
+ */
+void path_join(struct change *change, uint32_t index, bool in);
+/* The shared PA's order, which its inverse has to give it back. */
+void path_remember(const struct change *change, struct inverse *back);
 /* The end of a change set, before it is published; may fail. */
 int path_finish(struct change *change);
-/* Provider next hops of all ways by the routes of `tables`. DP_ENOMEM: some have none. */
-int path_resolve(struct control *control, struct tables_writer *writer, const struct tables *tables);
 /* The headers of all next hops, by the shared PAs of `tables` and the underlay's MAC. */
 void path_headers(struct control *control, struct tables_writer *writer, const struct tables *tables);
 
 /* ---- policies.c */
 
+/* NULL: there is none. */
 struct draft *policy_draft(const struct change *change, uint32_t port);
-/* The same to be written to, its old state saved. NULL: out of memory. */
-struct draft *policy_edit(struct change *change, uint32_t port);
+/* What changing the port's draft by a source may need, and putting that back. 0, or the error is told. */
+int policy_ready(struct change *change, uint32_t port);
 /* The own CA (extra false) or allowed prefix (extra true), NULL: there is none. */
-struct port_source *policy_source_of(const struct draft *draft, unsigned family, const uint8_t *ca, unsigned prefix_len, bool extra);
-/* replace: if it is there already, else it must not be. 0 or the error is told. */
-int policy_add(struct change *change, uint32_t port, const struct port_source *source, bool replace);
-int policy_remove(struct change *change, uint32_t port, const struct port_source *source);
+struct port_source *policy_source_of(const struct draft *draft, unsigned family, const uint8_t *ca,
+                                     unsigned prefix_len, bool extra);
+/* In place of the same source, if it is there; behind policy_ready(). */
+void policy_add(struct change *change, uint32_t port, const struct port_source *source);
+void policy_remove(struct change *change, uint32_t port, const struct port_source *source);
 /* Builds the policies of all ports touched into change->next. 0 or DP_ENOMEM. */
 int policy_finish(struct change *change);
-/* The change set was kept and every worker has been quiescent, or it was undone: frees what that leaves unused. */
-void policy_settle(struct change *change, const struct tables *old, bool kept);
+/* Every worker has been quiescent since: frees the policies that were replaced. */
+void policy_settle(struct change *change, const struct tables *old);
 void policy_free(struct draft *draft);
 /* The policy's own CA, in many by halving; NULL: it is not. */
 const struct port_source *policy_own(const struct port_policy *policy, unsigned family, const uint8_t *ca);
+
+/* ---- export.c: rows out of the tables, in the canonical form of dp_api.h */
+
+/*
+ * The row of the same key, or false, from `tables` or, within a change set, from the writer's drafts; act:
+ * its entry's. Any bytes are a key.
+ */
+bool export_row(const struct tables *tables, bool drafts, uint16_t kind, const void *key,
+                void *row, uint32_t *act);
+
+/* What tells rows of a kind apart, as a hash. */
+uint64_t export_key_hash(const struct tables *tables, uint16_t kind, const void *row);
+
+/* ---- keys of what rows name (rows.c); room for three words */
+
+void key_prefix(uint64_t *key, uint32_t rdid, unsigned family, const uint8_t *prefix, unsigned len);
+void key_route(uint64_t *key, uint32_t rdid, unsigned family, const uint8_t *prefix, unsigned len);
 
 #endif

@@ -1,10 +1,14 @@
-/* policies.c: rows of ports and their sources. They draft; at the end of the change set each draft that was touched becomes a new policy. */
+/*
+ * policies.c: rows of ports and their sources. They draft; at the end of the change set each draft that
+ * was touched becomes a new policy.
+ */
 #include <stdlib.h>
 #include "control/changes.h"
 
 struct draft *policy_draft(const struct change *change, uint32_t port)
 {
-    return change->writer->drafts[port];
+    struct draft *draft = change->writer->drafts[port];
+    return draft && draft->vsid ? draft : NULL;
 }
 
 void policy_free(struct draft *draft)
@@ -14,39 +18,31 @@ void policy_free(struct draft *draft)
     free(draft);
 }
 
-static struct draft *copy(const struct draft *old)
+static size_t policy_size(uint32_t sources)
 {
-    struct draft *draft = calloc(1, sizeof *draft);
-    if (!draft || !old)
-        return draft;
-    *draft = *old;
-    draft->capacity = old->n;
-    draft->sources = old->n ? malloc(old->n * sizeof *old->sources) : NULL;
-    if (old->n && !draft->sources) {
-        free(draft);
-        return NULL;
-    }
-    if (old->n)
-        memcpy(draft->sources, old->sources, old->n * sizeof *old->sources);
-    return draft;
+    return sizeof(struct port_policy) + sources * sizeof(struct port_source);
 }
 
-struct draft *policy_edit(struct change *change, uint32_t port)
+/* A draft that there is stays, if only as room for the next one; so does the room for its sources. */
+int policy_ready(struct change *change, uint32_t port)
 {
-    struct draft **at = &change->writer->drafts[port];
-    if (change->touched[port] && *at)
-        return *at;
-    struct draft *draft = copy(*at);
-    if (!draft)
-        return NULL;
-    if (!change->touched[port])
-        change->saved[port] = *at;
+    struct draft **draft = &change->writer->drafts[port];
+    const struct port_policy *now = control_tables(change->control)->policies[port];
+    if (change->restoring)
+        return DP_OK;
+    if (!*draft && !(*draft = calloc(1, sizeof **draft)))
+        return change_no_memory(change, DP_ENOMEM);
+    if (!change_room(&(*draft)->sources, (*draft)->n, &(*draft)->capacity, sizeof *(*draft)->sources))
+        return change_no_memory(change, DP_ENOMEM);
+    if (now && !change->spares[port] &&
+        !(change->spares[port] = malloc(policy_size((uint32_t)now->n4 + now->n6))))
+        return change_no_memory(change, DP_ENOMEM);
     change->touched[port] = true;
-    *at = draft;
-    return draft;
+    return DP_OK;
 }
 
-struct port_source *policy_source_of(const struct draft *draft, unsigned family, const uint8_t *ca, unsigned prefix_len, bool extra)
+struct port_source *policy_source_of(const struct draft *draft, unsigned family, const uint8_t *ca,
+                                     unsigned prefix_len, bool extra)
 {
     for (uint32_t i = 0; i < draft->n; i++) {
         struct port_source *s = &draft->sources[i];
@@ -56,38 +52,26 @@ struct port_source *policy_source_of(const struct draft *draft, unsigned family,
     return NULL;
 }
 
-int policy_add(struct change *change, uint32_t port, const struct port_source *source, bool replace)
+void policy_add(struct change *change, uint32_t port, const struct port_source *source)
 {
-    struct draft *draft = policy_edit(change, port);
-    if (!draft)
-        return change_no_memory(change, DP_ENOMEM);
-    struct port_source *there = replace ? policy_source_of(draft, source->family, source->ca, source->prefix_len, source->extra) : NULL;
-    if (there) {
-        *there = *source;
-        return DP_OK;
-    }
-    if (draft->n == UINT16_MAX)
-        return change_fail(change, DP_EFULL, "port %u has %u sources already", port, draft->n);
-    if (!change_room(&draft->sources, draft->n, &draft->capacity, sizeof *draft->sources))
-        return change_no_memory(change, DP_ENOMEM);
-    draft->sources[draft->n++] = *source;
-    return DP_OK;
+    struct draft *draft = change->writer->drafts[port];
+    struct port_source *there =
+        policy_source_of(draft, source->family, source->ca, source->prefix_len, source->extra);
+    *(there ? there : &draft->sources[draft->n++]) = *source;
 }
 
-int policy_remove(struct change *change, uint32_t port, const struct port_source *source)
+void policy_remove(struct change *change, uint32_t port, const struct port_source *source)
 {
-    struct draft *draft = policy_edit(change, port);
-    if (!draft)
-        return change_no_memory(change, DP_ENOMEM);
-    struct port_source *there = policy_source_of(draft, source->family, source->ca, source->prefix_len, source->extra);
+    struct draft *draft = change->writer->drafts[port];
+    struct port_source *there =
+        policy_source_of(draft, source->family, source->ca, source->prefix_len, source->extra);
     if (there)
         *there = draft->sources[--draft->n];
-    return DP_OK;
 }
 
-/* ---- rows -------------------------------------------------------------------------------------------------------- */
+/* ---- rows ---------------------------------------------------------------------------------------------- */
 
-static int check_port(struct change *change, uint32_t port)
+static int policy_port(struct change *change, uint32_t port)
 {
     if (port == DP_UNDERLAY || port >= DP_MAX_PORTS)
         return change_fail(change, DP_EINVAL, "port %u is not in 1..%u", port, DP_MAX_PORTS - 1);
@@ -98,7 +82,7 @@ int port_put(struct change *change, const void *p)
 {
     const struct dp_row_port *row = p;
     uint32_t subnet;
-    int code = check_port(change, row->port);
+    int code = policy_port(change, row->port);
     if (code || (code = check_subnet(change, row->vsid, &subnet)) || (code = check_mac(change, row->mac)) ||
         (code = check_zero(change, row->pad, sizeof row->pad)))
         return code;
@@ -107,9 +91,9 @@ int port_put(struct change *change, const void *p)
         return DP_OK;
     if (old && old->vsid != row->vsid && change->writer->locals[row->port])
         return change_fail(change, DP_EINVAL, "port %u has records in vsid %u", row->port, old->vsid);
-    struct draft *draft = policy_edit(change, row->port);
-    if (!draft)
-        return change_no_memory(change, DP_ENOMEM);
+    if ((code = policy_ready(change, row->port)))
+        return code;
+    struct draft *draft = change->writer->drafts[row->port];
     draft->vsid = row->vsid;
     memcpy(draft->mac, row->mac, 6);
     return DP_OK;
@@ -118,7 +102,7 @@ int port_put(struct change *change, const void *p)
 int port_del(struct change *change, const void *p)
 {
     const struct dp_row_port *row = p;
-    int code = check_port(change, row->port);
+    int code = policy_port(change, row->port);
     if (code)
         return code;
     struct draft *draft = policy_draft(change, row->port);
@@ -126,25 +110,22 @@ int port_del(struct change *change, const void *p)
         return change_fail(change, DP_ENOENT, "no port %u", row->port);
     if (draft->n || change->writer->locals[row->port])
         return change_fail(change, DP_EINVAL, "port %u still has records or sources", row->port);
-    if (change->touched[row->port])
-        policy_free(draft);
-    else
-        change->saved[row->port] = draft;
-    change->touched[row->port] = true;
-    change->writer->drafts[row->port] = NULL;
+    if ((code = policy_ready(change, row->port)))
+        return code;
+    draft->vsid = 0;
     return DP_OK;
 }
 
-static int check_source(struct change *change, const struct dp_row_source *row, const struct draft **draft)
+static int policy_check(struct change *change, const struct dp_row_source *row, const struct draft **draft)
 {
-    int code = check_port(change, row->port);
+    int code = policy_port(change, row->port);
     if (code || (code = check_prefix(change, row->family, row->prefix, row->prefix_len)))
         return code;
     *draft = policy_draft(change, row->port);
     return *draft ? DP_OK : change_fail(change, DP_ENOENT, "no port %u", row->port);
 }
 
-static struct port_source source_of(const struct dp_row_source *row)
+static struct port_source policy_source_row(const struct dp_row_source *row)
 {
     struct port_source source = {.family = row->family, .prefix_len = row->prefix_len, .extra = 1};
     memcpy(source.ca, row->prefix, 16);
@@ -155,30 +136,39 @@ int source_put(struct change *change, const void *p)
 {
     const struct dp_row_source *row = p;
     const struct draft *draft;
-    int code = check_source(change, row, &draft);
+    int code = policy_check(change, row, &draft);
     if (code || (code = check_zero(change, row->pad, sizeof row->pad)))
         return code;
-    struct port_source source = source_of(row);
-    return policy_add(change, row->port, &source, true);
+    struct port_source source = policy_source_row(row);
+    if (draft->n == UINT16_MAX && !policy_source_of(draft, row->family, row->prefix, row->prefix_len, true))
+        return change_fail(change, DP_EFULL, "port %u has %u sources already", row->port, draft->n);
+    if ((code = policy_ready(change, row->port)))
+        return code;
+    policy_add(change, row->port, &source);
+    return DP_OK;
 }
 
 int source_del(struct change *change, const void *p)
 {
     const struct dp_row_source *row = p;
     const struct draft *draft;
-    int code = check_source(change, row, &draft);
+    int code = policy_check(change, row, &draft);
     if (code)
         return code;
-    struct port_source source = source_of(row);
+    struct port_source source = policy_source_row(row);
     if (!policy_source_of(draft, row->family, row->prefix, row->prefix_len, true))
-        return change_fail(change, DP_ENOENT, "port %u has no source %s/%u", row->port, change_address(row->family, row->prefix).s, row->prefix_len);
-    return policy_remove(change, row->port, &source);
+        return change_fail(change, DP_ENOENT, "port %u has no source %s/%u", row->port,
+                           change_address(row->family, row->prefix).s, row->prefix_len);
+    if ((code = policy_ready(change, row->port)))
+        return code;
+    policy_remove(change, row->port, &source);
+    return DP_OK;
 }
 
-/* ---- policies ---------------------------------------------------------------------------------------------------- */
+/* ---- policies ------------------------------------------------------------------------------------------ */
 
 /* IPv4 before IPv6, own CAs before prefixes, then by address, so that equal drafts make equal policies. */
-static int compare(const void *a, const void *b)
+static int policy_compare(const void *a, const void *b)
 {
     const struct port_source *x = a, *y = b;
     if (x->family != y->family)
@@ -193,14 +183,13 @@ const struct port_source *policy_own(const struct port_policy *policy, unsigned 
 {
     struct port_source key = {.family = (uint8_t)family, .prefix_len = family == DP_IPV4 ? 32 : 128};
     memcpy(key.ca, ca, 16);
-    return bsearch(&key, policy->sources, (size_t)policy->n4 + policy->n6, sizeof key, compare);
+    return bsearch(&key, policy->sources, (size_t)policy->n4 + policy->n6, sizeof key, policy_compare);
 }
 
-static struct port_policy *build(struct change *change, uint32_t port, const struct draft *draft)
+static void policy_build(struct change *change, uint32_t port, const struct draft *draft,
+                         struct port_policy *policy)
 {
-    struct port_policy *policy = calloc(1, sizeof *policy + draft->n * sizeof policy->sources[0]);
-    if (!policy)
-        return NULL;
+    memset(policy, 0, sizeof *policy);
     policy->port = port;
     policy->vsid = draft->vsid;
     policy->subnet = change_subnet(change, draft->vsid);
@@ -211,37 +200,37 @@ static struct port_policy *build(struct change *change, uint32_t port, const str
         *(draft->sources[i].family == DP_IPV4 ? &policy->n4 : &policy->n6) += 1;
     if (draft->n)
         memcpy(policy->sources, draft->sources, draft->n * sizeof policy->sources[0]);
-    qsort(policy->sources, draft->n, sizeof policy->sources[0], compare);
-    return policy;
+    qsort(policy->sources, draft->n, sizeof policy->sources[0], policy_compare);
 }
 
+/* What is restored goes where there is room for it; what a first try built, no reader has seen. */
 int policy_finish(struct change *change)
 {
+    struct port_policy *const _Atomic *now = control_tables(change->control)->policies;
     for (uint32_t port = 0; port < DP_MAX_PORTS; port++) {
         const struct draft *draft = policy_draft(change, port);
+        struct port_policy *policy = NULL;
         if (!change->touched[port])
             continue;
-        struct port_policy *policy = draft ? build(change, port, draft) : NULL;
-        change->next->policies[port] = policy;
-        if (draft && !policy)
+        if (change->next->policies[port] != now[port])
+            free(change->next->policies[port]);
+        change->next->policies[port] = NULL;
+        if (draft && change->restoring) {
+            policy = change->spares[port];
+            change->spares[port] = NULL;
+        } else if (draft && !(policy = malloc(policy_size(draft->n)))) {
             return change_no_memory(change, DP_ENOMEM);
+        }
+        if (draft)
+            policy_build(change, port, draft, policy);
+        change->next->policies[port] = policy;
     }
     return DP_OK;
 }
 
-void policy_settle(struct change *change, const struct tables *old, bool kept)
+void policy_settle(struct change *change, const struct tables *old)
 {
-    for (uint32_t port = 0; port < DP_MAX_PORTS; port++) {
-        if (!change->touched[port])
-            continue;
-        if (kept) {
-            policy_free(change->saved[port]);
+    for (uint32_t port = 0; port < DP_MAX_PORTS; port++)
+        if (change->touched[port])
             free(old->policies[port]);
-            continue;
-        }
-        policy_free(change->writer->drafts[port]);
-        change->writer->drafts[port] = change->saved[port];
-        if (change->next->policies[port] != old->policies[port])
-            free(change->next->policies[port]);
-    }
 }

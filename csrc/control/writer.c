@@ -3,10 +3,22 @@
 #include <stdlib.h>
 #include "control/changes.h"
 
-enum { NEXT_HOPS_MAX = 1 << 20, REWRITES_MAX = 1 << 24, SUBNETS_MAX = 1 << 20, VIAS_MAX = 1 << 20, PREFIXES_MAX = 1 << 20 };
+/* Of each kind of object: its size, its side's, and how many there may be. */
+static const struct {
+    size_t size, side_size;
+    uint32_t limit;
+} writer_objects[OBJECTS] = {
+    [NEXT_HOPS] = {sizeof(struct next_hop), sizeof(struct way), NEXT_HOPS_MAX},
+    [REWRITES] = {sizeof(struct rewrite), sizeof(struct bond), REWRITES_MAX},
+    [SUBNETS] = {sizeof(struct subnet), sizeof(uint32_t), 1 << 20},
+    [VIAS] = {sizeof(struct via), 0, 1 << 20},
+    [PREFIXES] = {sizeof(struct prefix), 0, 1 << 20},
+    [HOSTS] = {sizeof(struct hosted), 0, 1 << 20},
+};
 
 static void writer_destroy(struct tables_writer *w)
 {
+    change_free(w->last);
     map_destroy(w->prefix_map);
     map_destroy(w->hosts);
     for (uint32_t i = 0; i < OBJECTS; i++)
@@ -19,22 +31,27 @@ static void writer_destroy(struct tables_writer *w)
     free(w);
 }
 
-static struct tables_writer *writer_create(const uint64_t secret[2])
+static struct tables_writer *writer_create(const uint64_t secret[2], size_t budget)
 {
     struct tables_writer *w = calloc(1, sizeof *w);
     if (!w)
         return NULL;
+    w->touched = INDEX_NONE;
+    w->budget.limit = budget;
+    w->lengths.budget = &w->budget;
     w->prefix_map = map_create(3, 0, secret);
     w->hosts = map_create(1, 0, secret);
     int error = !w->prefix_map || !w->hosts;
-    error |= objects_create(&w->next_hops, sizeof(struct next_hop), sizeof(struct way), NEXT_HOPS_MAX);
-    error |= objects_create(&w->rewrites, sizeof(struct rewrite), sizeof(uint32_t), REWRITES_MAX);
-    error |= objects_create(&w->subnets, sizeof(struct subnet), sizeof(uint32_t), SUBNETS_MAX);
-    error |= objects_create(&w->vias, sizeof(struct via), 0, VIAS_MAX);
-    error |= objects_create(&w->prefixes, sizeof(struct prefix), 0, PREFIXES_MAX);
-    error |= mem_reserve(&w->lengths, RDIDS * sizeof(struct rdid_lengths)) || mem_commit(&w->lengths, sizeof(struct rdid_lengths));
-    if (!error)
+    for (uint32_t i = 0; i < OBJECTS; i++)
+        error |= objects_create(&w->objects[i], writer_objects[i].size, writer_objects[i].side_size,
+                                writer_objects[i].limit, &w->budget);
+    error |= mem_reserve(&w->lengths, RDIDS * sizeof(struct rdid_lengths)) ||
+             mem_commit(&w->lengths, sizeof(struct rdid_lengths));
+    if (!error) {
+        map_use_budget(w->prefix_map, &w->budget);
+        map_use_budget(w->hosts, &w->budget);
         return w;
+    }
     writer_destroy(w);
     return NULL;
 }
@@ -42,7 +59,7 @@ static struct tables_writer *writer_create(const uint64_t secret[2])
 struct tables *tables_create(const struct dp_config *config)
 {
     struct tables *t = calloc(1, sizeof *t);
-    struct tables_writer *w = t ? writer_create(config->hash_key) : NULL;
+    struct tables_writer *w = t ? writer_create(config->hash_key, config->table_budget) : NULL;
     if (!w) {
         free(t);
         return NULL;
@@ -52,13 +69,17 @@ struct tables *tables_create(const struct dp_config *config)
     memcpy(t->router_mac, config->router_mac, sizeof t->router_mac);
     t->flowid_off = config->flags & DP_FLOWID_OFF;
     bool whole = true;
-    for (enum table table = 0; table < TABLE_PREFIXES; table++)
-        whole &= (*change_map_at(t, table) = map_create(change_words(table), 0, config->hash_key)) != NULL;
+    for (enum table table = 0; table < TABLE_PREFIXES; table++) {
+        struct map *map = *change_map_at(t, table) = map_create(change_words(table), 0, config->hash_key);
+        if (map)
+            map_use_budget(map, &w->budget);
+        whole &= map != NULL;
+    }
     t->lengths = (struct rdid_lengths *)w->lengths.base;
-    t->next_hops = (struct next_hop *)w->next_hops.objects.base;
-    t->rewrites = (struct rewrite *)w->rewrites.objects.base;
-    t->subnets = (struct subnet *)w->subnets.objects.base;
-    t->vias = (struct via *)w->vias.objects.base;
+    t->next_hops = (struct next_hop *)w->objects[NEXT_HOPS].objects.base;
+    t->rewrites = (struct rewrite *)w->objects[REWRITES].objects.base;
+    t->subnets = (struct subnet *)w->objects[SUBNETS].objects.base;
+    t->vias = (struct via *)w->objects[VIAS].objects.base;
     if (!whole) {
         tables_destroy(t);
         return NULL;
@@ -89,7 +110,8 @@ static size_t writer_count(const struct map *map, struct dp_table_stats *out, bo
 void tables_stats(const struct tables *t, struct dp_table_stats *out)
 {
     const struct tables_writer *w = t->writer;
-    *out = (struct dp_table_stats){.rewrites = objects_live(&w->rewrites), .next_hops = objects_live(&w->next_hops)};
+    *out = (struct dp_table_stats){.rewrites = objects_live(&w->objects[REWRITES]),
+                                   .next_hops = objects_live(&w->objects[NEXT_HOPS])};
     out->records4 = writer_count(t->records4, out, true) - w->gateways[0];
     out->records6 = writer_count(t->records6, out, true) - w->gateways[1];
     out->pas = writer_count(t->pas4, out, false) + writer_count(t->pas6, out, false);

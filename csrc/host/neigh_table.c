@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include "base/csum.h"
 
-enum { NEIGH_MAX = 1 << 20, NEIGH_HOPS_MAX = 1 << 28 };
+enum { NEIGH_MAX = 1 << 20 };
 
 /* ---- by address ------------------------------------------------------------------------------ */
 
@@ -205,7 +205,7 @@ void neigh_table_set_mac(struct neigh_table *table, struct neigh *e, uint64_t ma
 uint32_t neigh_use(struct neigh_table *table, unsigned family, const uint8_t *address, uint32_t nh)
 {
     struct neigh *e = neigh_table_make(table, family, address);
-    if (!e || nh >= NEIGH_HOPS_MAX ||
+    if (!e || nh >= NEXT_HOPS_MAX ||
         mem_commit(&table->previous_mem, (nh + (size_t)1) * sizeof *table->previous))
         return INDEX_NONE;
     struct next_hop *hop = neigh_table_hop(table, nh);
@@ -274,7 +274,7 @@ struct neigh_table *neigh_create(uint32_t workers, struct next_hop *next_hops, s
     if (mem_reserve(&table->entries_mem, NEIGH_MAX * sizeof *table->entries) ||
         mem_reserve(&table->holds_mem, NEIGH_MAX * sizeof *table->holds) ||
         mem_reserve(&table->links_mem, NEIGH_MAX * sizeof *table->links) ||
-        mem_reserve(&table->previous_mem, NEIGH_HOPS_MAX * sizeof *table->previous)) {
+        mem_reserve(&table->previous_mem, NEXT_HOPS_MAX * sizeof *table->previous)) {
         neigh_destroy(table);
         return NULL;
     }

@@ -55,7 +55,7 @@ int port_mem_inject(struct port *port, const struct dp_frame *frame, const uint8
     return DP_OK;
 }
 
-static struct injected *mem_take(struct mem_rxq *queue)
+static struct injected *port_mem_take(struct mem_rxq *queue)
 {
     struct injected *injected = queue->first;
     if (injected && !(queue->first = injected->next))
@@ -80,7 +80,7 @@ static uint32_t mem_rx(struct port_rxq *rxq, struct io *io)
 {
     struct port_count count = {0};
     struct injected *injected;
-    while (!io_turn_over(io, &count) && (injected = mem_take((struct mem_rxq *)rxq))) {
+    while (!io_turn_over(io, &count) && (injected = port_mem_take((struct mem_rxq *)rxq))) {
         const struct dp_frame *frame = &injected->frame;
         struct pkt *pkt = &io->batch.pkt[io->batch.n];
         bool got = frame->len <= POOL_FRAME_MAX && pool_pkt_new_len(&io->pool, pkt, frame->len);
@@ -158,7 +158,7 @@ static void mem_reclaim(struct port *port, struct pool *pool)
 {
     for (uint32_t q = 0; q < port->queues; q++) {
         struct injected *injected;
-        while ((injected = mem_take(mem_rxq(port, q))))
+        while ((injected = port_mem_take(mem_rxq(port, q))))
             free(injected);
     }
     for (uint32_t w = 0; w < port->workers; w++) {

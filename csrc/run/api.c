@@ -99,9 +99,20 @@ int64_t dp_rows_read(const struct dp *dp, uint32_t kind, uint8_t *out, size_t ca
     return tables_rows(dp_tables(dp), kind, out, capacity);
 }
 
-int dp_digest(const struct dp *dp, uint32_t kind, uint64_t *out)
+int dp_rows_check(const struct dp *dp, const uint8_t *change_set, size_t len, struct dp_change_error *error)
 {
-    return tables_digest(dp_tables(dp), kind, out);
+    return tables_check(dp_tables(dp), change_set, len, error);
+}
+
+int dp_digest_begin(struct dp *dp)
+{
+    tables_digest_begin(dp_tables(dp));
+    return DP_OK;
+}
+
+int dp_digest_step(struct dp *dp, uint64_t rows, uint64_t *out)
+{
+    return tables_digest_step(dp_tables(dp), rows, out);
 }
 
 /* ---- neighbours */

@@ -344,3 +344,13 @@ int dp_apply(struct dp *dp, const uint8_t *change_set, size_t len, struct dp_cha
     neigh_reclaim(dp->neigh);
     return code;
 }
+
+int dp_rollback(struct dp *dp)
+{
+    return tables_rollback(&dp->control);
+}
+
+int dp_verified(struct dp *dp)
+{
+    return tables_verified(&dp->control);
+}

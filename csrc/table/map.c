@@ -9,10 +9,8 @@
 #include "dp_api.h"
 #include "base/mem.h"
 
-enum { SPILL_MAX = 0xffff };
-
 /* Load in hundredths of all slots: when the table is built for a known number of entries, and when it grows. */
-enum { LOAD_BUILT = 70, LOAD_MAX = 85, GROWTH = 125 };
+enum { LOAD_BUILT = 70, LOAD_MAX = 85, GROWTH = 125, SPILL_MAX = 0xffff };
 
 /* A view and what only the writer needs of it. */
 struct table {
@@ -23,6 +21,8 @@ struct table {
     uint32_t overflow_free;         /* free ones, linked by next; index + 1 */
     size_t displaced, chained;      /* entries in their second bucket, in a chain */
     bool published;                 /* readers may be in it */
+    uint64_t slice;                 /* buckets of a slice; the last one is that of all overflow buckets */
+    bool seen[MAP_SLICES];          /* slices; never before it is published */
     struct table *retired;
 };
 
@@ -31,6 +31,7 @@ struct map {
     struct table *_Atomic table;
     size_t entries, limit;
     struct table *retired;
+    struct mem_budget *budget;
 };
 
 struct entry {
@@ -54,10 +55,7 @@ static struct table *map_table(const struct map *map)
     return __atomic_load_n((struct table *const *)&map->table, __ATOMIC_ACQUIRE);
 }
 
-const struct map_view *map_view(const struct map *map)
-{
-    return &map_table(map)->view;
-}
+const struct map_view *map_view(const struct map *map) { return &map_table(map)->view; }
 
 /* ---- writing one bucket */
 
@@ -65,6 +63,8 @@ static void bucket_enter(struct table *t, unsigned words, struct map_bucket *b)
 {
     if (!t->published)
         return;
+    uint64_t at = (uint64_t)((const uint8_t *)b - t->view.buckets) >> t->view.shift;
+    t->seen[at < t->view.n ? at / t->slice : MAP_SLICES - 1] = false;
     struct map_shadow *shadow = &t->shadow;
     const word *from = (const word *)b;
     STORE(shadow->seq, shadow->seq + 1);
@@ -299,8 +299,6 @@ static bool locate(const struct table *t, unsigned words, const uint64_t *key, u
     return false;
 }
 
-/* ---- tables */
-
 static void table_free(struct table *t)
 {
     mem_unmap(&t->buckets);
@@ -308,14 +306,13 @@ static void table_free(struct table *t)
     free(t);
 }
 
-static size_t table_slots(const struct table *t) { return t->view.n * MAP_SLOTS; }
-
-static struct table *table_create(unsigned words, size_t expected, const uint64_t secret[2])
+static struct table *table_create(unsigned words, size_t expected, const uint64_t secret[2], struct mem_budget *budget)
 {
     struct table *t = aligned_alloc(64, sizeof *t);
     if (!t)
         return NULL;
     memset(t, 0, sizeof *t);
+    t->buckets.budget = t->overflow.budget = budget;
     size_t stride = map_stride(words), wanted = (expected * 100 / LOAD_BUILT / MAP_SLOTS + 1) * stride;
     /* Chains are full but for their heads: a bucket for each three entries, and one for each first bucket. */
     if (mem_map(&t->buckets, wanted) || mem_reserve(&t->overflow, 2 * t->buckets.committed + stride)) {
@@ -324,6 +321,7 @@ static struct table *table_create(unsigned words, size_t expected, const uint64_
     }
     t->view = (struct map_view){.buckets = t->buckets.base, .n = t->buckets.committed / stride, .shift = words == 1 ? 6 : 7,
                                 .overflow = t->overflow.base, .secret = {secret[0], secret[1]}, .shadow = &t->shadow};
+    t->slice = t->view.n / (MAP_SLICES - 1) + 1;
     return t;
 }
 
@@ -340,15 +338,23 @@ static bool bucket_each(const struct map_bucket *b, unsigned words, bool (*fn)(v
     return true;
 }
 
-static void table_each(const struct table *t, unsigned words, bool (*fn)(void *, const uint64_t *, const struct map_value *), void *ctx)
+static bool slice_each(const struct table *t, unsigned words, uint32_t slice,
+                       bool (*fn)(void *, const uint64_t *, const struct map_value *), void *ctx)
 {
-    size_t stride = map_stride(words);
-    for (uint64_t i = 0; i < t->view.n; i++)
-        if (!bucket_each((const struct map_bucket *)(t->view.buckets + i * stride), words, fn, ctx))
-            return;
-    for (uint32_t i = 0; i < t->overflow_used; i++)
-        if (!bucket_each((const struct map_bucket *)(t->view.overflow + i * stride), words, fn, ctx))
-            return;
+    bool chains = slice == MAP_SLICES - 1;
+    const uint8_t *buckets = chains ? t->view.overflow : t->view.buckets;
+    uint64_t at = chains ? 0 : slice * t->slice, last = at + t->slice < t->view.n ? at + t->slice : t->view.n;
+    for (uint64_t end = chains ? t->overflow_used : last; at < end; at++)
+        if (!bucket_each((const struct map_bucket *)(buckets + (at << t->view.shift)), words, fn, ctx))
+            return false;
+    return true;
+}
+
+static void table_each(const struct table *t, unsigned words, bool (*fn)(void *, const uint64_t *, const struct map_value *),
+                       void *ctx)
+{
+    for (uint32_t slice = 0; slice < MAP_SLICES && slice_each(t, words, slice, fn, ctx); slice++)
+        ;
 }
 
 /*
@@ -393,9 +399,9 @@ static bool copy_entry(void *ctx, const uint64_t *key, const struct map_value *v
     return copy->result == DP_OK;
 }
 
-static struct table *table_copy(const struct table *from, unsigned words, size_t expected)
+static struct table *table_copy(const struct table *from, unsigned words, size_t expected, struct mem_budget *budget)
 {
-    struct copy copy = {.to = table_create(words, expected, from->view.secret), .words = words};
+    struct copy copy = {.to = table_create(words, expected, from->view.secret, budget), .words = words};
     if (!copy.to)
         return NULL;
     table_each(from, words, copy_entry, &copy);
@@ -407,23 +413,20 @@ static struct table *table_copy(const struct table *from, unsigned words, size_t
     return NULL;
 }
 
-static size_t table_limit(const struct table *t) { return table_slots(t) * LOAD_MAX / 100; }
-
 static void map_use(struct map *map, struct table *t, bool published)
 {
     t->published = published;
-    map->limit = table_limit(t);
+    map->limit = t->view.n * MAP_SLOTS * LOAD_MAX / 100;
     __atomic_store_n((struct table **)&map->table, t, __ATOMIC_RELEASE);
 }
 
-void map_publish(struct map *map)
-{
-    map_table(map)->published = true;
-}
+void map_publish(struct map *map) { map_table(map)->published = true; }
 
 static int map_grow(struct map *map)
 {
-    struct table *old = map_table(map), *new = table_copy(old, map->words, map->entries * GROWTH / 100 * LOAD_BUILT / LOAD_MAX + 1);
+    struct table *old = map_table(map);
+    const size_t room = map->entries * GROWTH / 100 * LOAD_BUILT / LOAD_MAX + 1;
+    struct table *new = table_copy(old, map->words, room, map->budget);
     if (!new)
         return DP_ENOMEM;
     map_use(map, new, old->published);
@@ -432,12 +435,10 @@ static int map_grow(struct map *map)
     return DP_OK;
 }
 
-/* ---- the map */
-
 struct map *map_create(unsigned words, size_t expected, const uint64_t secret[2])
 {
     struct map *map = calloc(1, sizeof *map);
-    struct table *t = map ? table_create(words, expected, secret) : NULL;
+    struct table *t = map ? table_create(words, expected, secret, NULL) : NULL;
     if (!t) {
         free(map);
         return NULL;
@@ -447,16 +448,20 @@ struct map *map_create(unsigned words, size_t expected, const uint64_t secret[2]
     return map;
 }
 
+void map_use_budget(struct map *map, struct mem_budget *budget) { map->budget = budget; }
+
 struct map *map_clone(const struct map *map, size_t expected)
 {
     struct map *clone = calloc(1, sizeof *clone);
-    struct table *t = clone ? table_copy(map_table(map), map->words, expected > map->entries ? expected : map->entries) : NULL;
+    const size_t room = expected > map->entries ? expected : map->entries;
+    struct table *t = clone ? table_copy(map_table(map), map->words, room, map->budget) : NULL;
     if (!t) {
         free(clone);
         return NULL;
     }
     clone->words = map->words;
     clone->entries = map->entries;
+    clone->budget = map->budget;
     map_use(clone, t, false);
     return clone;
 }
@@ -468,6 +473,14 @@ void map_destroy(struct map *map)
     map_free_retired(map_retired(map));
     table_free(map_table(map));
     free(map);
+}
+
+int map_ready(struct map *map)
+{
+    if (map->entries >= map->limit && map_grow(map))
+        return DP_ENOMEM;
+    struct table *t = map_table(map);
+    return t->overflow_free ? DP_OK : mem_commit(&t->overflow, (size_t)(t->overflow_used + 1) * map_stride(map->words));
 }
 
 static inline int put(struct map *map, unsigned words, const uint64_t *key, const struct map_value *value, struct map_value *replaced)
@@ -485,11 +498,9 @@ static inline int put(struct map *map, unsigned words, const uint64_t *key, cons
     }
     if (replaced)
         *replaced = (struct map_value){0};
-    if (map->entries >= map->limit) {
-        if (map_grow(map))
-            return DP_ENOMEM;
-        t = map_table(map);
-    }
+    if (map_ready(map))
+        return DP_ENOMEM;
+    t = map_table(map);
     struct entry entry = {.value = *value};
     memcpy(entry.key, key, words * 8);
     int result = place_new(t, words, hash, &entry);
@@ -578,4 +589,12 @@ void map_stats(const struct map *map, struct map_stats *out)
                               .bytes = sizeof *map + sizeof *t + t->buckets.committed + t->overflow.committed};
     for (const struct table *r = map->retired; r; r = r->retired)
         out->bytes += sizeof *r + r->buckets.committed + r->overflow.committed;
+}
+
+bool *map_seen(struct map *map) { return map_table(map)->seen; }
+
+void map_slice_each(const struct map *map, uint32_t slice, bool (*fn)(void *ctx, const uint64_t *key, const struct map_value *value),
+                    void *ctx)
+{
+    slice_each(map_table(map), map->words, slice, fn, ctx);
 }

@@ -25,6 +25,7 @@
 #include <stdint.h>
 
 struct map;
+struct mem_budget;          /* mem.h */
 struct map_view;            /* one generation of the table; its layout is in map_inline.h, for the lookup's inline functions */
 
 struct map_value {
@@ -37,11 +38,15 @@ struct map_value {
  * NULL when out of memory.
  */
 struct map *map_create(unsigned words, size_t expected, const uint64_t secret[2]);
+/* What it and its clones will grow to comes out of the budget. */
+void map_use_budget(struct map *map, struct mem_budget *budget);
 /* A copy with room for at least `expected` entries, which no reader may look at before map_publish(). */
 struct map *map_clone(const struct map *map, size_t expected);
 void map_publish(struct map *map);
 void map_destroy(struct map *map);
 
+/* Writer. 0 or DP_ENOMEM: makes room, so that the next put can't fail. */
+int map_ready(struct map *map);
 /* Writer. 0 or DP_ENOMEM; put replaces. `replaced`, when not NULL, gets the old value and act 0 if there was none. */
 int map_put(struct map *map, const uint64_t *key, const struct map_value *value, struct map_value *replaced);
 /* Writer, once the key's first bucket is in the cache (map_prefetch): its second, if a put will look there. */
@@ -55,6 +60,15 @@ void map_free_retired(struct map_view *list);
 bool map_get(const struct map *map, const uint64_t *key, struct map_value *value);
 /* Calls fn for every entry (writer's thread); stops when fn returns false. */
 void map_each(const struct map *map, bool (*fn)(void *ctx, const uint64_t *key, const struct map_value *value), void *ctx);
+
+/*
+ * Writer. A map falls into MAP_SLICES parts by where entries lie. A part that was looked at counts as seen until an entry comes, goes
+ * or changes there, whatever made it move; when the map grows or is cloned, all are unseen.
+ */
+enum { MAP_SLICES = 1024 };
+bool *map_seen(struct map *map);        /* by slice */
+void map_slice_each(const struct map *map, uint32_t slice, bool (*fn)(void *ctx, const uint64_t *key, const struct map_value *value),
+                    void *ctx);
 
 /* capacity: entries before it grows. bytes: memory held. displaced: entries in their second bucket. overflow: in a chain. */
 struct map_stats { size_t entries, capacity, bytes, displaced, overflow; };

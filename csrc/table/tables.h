@@ -11,6 +11,9 @@
 #include "dp_api.h"
 #include "table/map.h"
 
+/* Next hops there may be: one for each shared PA, and for each rewrite PA that goes another way than its host's. */
+enum { NEXT_HOPS_MAX = 1 << 24, REWRITES_MAX = 1 << 24 };
+
 /* What a lookup yields: kind in the top 4 bits, index below. 0 is a miss. */
 enum act {
     ACT_NONE = 0,
@@ -81,13 +84,16 @@ static inline uint8_t next_hop_header_len(const struct next_hop *nh)
     return __atomic_load_n(&nh->header_len, __ATOMIC_ACQUIRE);
 }
 
-/* A PA that stands for one CA: both directions of IP rewrite. vsid 0: no CA has it yet. Immutable once an entry refers to it. */
+/*
+ * A PA that stands for one CA: both directions of IP rewrite. vsid 0: no CA has it yet. Immutable once an entry
+ * refers to it, but for its ways: a reader finds the old one or the new one, and may use either until it is quiescent.
+ */
 struct rewrite {
     uint8_t pa[16];
     uint8_t ca[16];
     uint32_t vsid, rdid, host;
-    uint32_t next_hop;                  /* remote: of the PA itself, or its host's shared PA when both go the same way */
-    uint32_t shared;                    /* remote: next hop of the host's shared PA, for NVGRE to this CA; INDEX_NONE: none */
+    _Atomic uint32_t next_hop;          /* remote: of the PA itself, or its host's shared PA when both go the same way */
+    _Atomic uint32_t shared;            /* remote: next hop of the host's shared PA, for NVGRE to this CA; INDEX_NONE: none */
     uint32_t port;                      /* local */
     uint8_t mac[6];
     uint8_t family;

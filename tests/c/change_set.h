@@ -11,10 +11,7 @@
 #include "control/changes.h"
 #include "run/engine.h"
 
-static const size_t row_sizes[] = {0, sizeof(struct dp_row_pa), sizeof(struct dp_row_provider_route), sizeof(struct dp_row_subnet),
-                                   sizeof(struct dp_row_prefix), sizeof(struct dp_row_port), sizeof(struct dp_row_source),
-                                   sizeof(struct dp_row_record), sizeof(struct dp_row_route)};
-enum { ROW_MAX = 64, ROW_KINDS = DP_ROW_ROUTE };
+enum { ROW_MAX = 64 };
 
 struct row {
     uint16_t kind, op;
@@ -208,21 +205,21 @@ static inline void say_next_hop(const struct dump *dump, char *to, uint32_t inde
 {
     char header[200], hop[40], pa[40];
     const struct next_hop *nh = &dump->tables->next_hops[index];
-    if (index == POOL_NONE) {
+    if (index == INDEX_NONE) {
         sprintf(to, "none");
         return;
     }
     sprintf(to, "%s host %u family %u len %u sum %04x header %s hop %s", hex(pa, nh->pa, 16), nh->host, nh->family, nh->header_len, nh->sum,
-            hex(header, nh->header + 8, sizeof nh->header - 8), nh->neigh == POOL_NONE ? "none" : hex(hop, change_way(dump->tables->writer, index)->hop, 16));
+            hex(header, nh->header + 8, sizeof nh->header - 8), nh->neigh == INDEX_NONE ? "none" : hex(hop, change_way(dump->tables->writer, index)->hop, 16));
 }
 
 static inline void say_rewrite(const struct dump *dump, char *to, uint32_t index)
 {
     char pa[40], ca[40], mac[16], way[40] = "none", shared[40] = "none";
     const struct rewrite *r = &dump->tables->rewrites[index];
-    if (r->next_hop != POOL_NONE)
+    if (r->next_hop != INDEX_NONE)
         hex(way, dump->tables->next_hops[r->next_hop].pa, 16);
-    if (r->shared != POOL_NONE)
+    if (r->shared != INDEX_NONE)
         hex(shared, dump->tables->next_hops[r->shared].pa, 16);
     sprintf(to, "pa %s ca %s vsid %u rdid %u host %u port %u mac %s family %u way %s shared %s", hex(pa, r->pa, 16), hex(ca, r->ca, 16), r->vsid,
             r->rdid, r->host, r->port, hex(mac, r->mac, 6), r->family, way, shared);
@@ -250,13 +247,13 @@ static inline void say_act(const struct dump *dump, char *to, uint32_t act)
         break;
     case ACT_VIA:
         sprintf(to, "via %s vsid %u subnet %u family %u", hex(ca, t->vias[index].ca, 16), t->vias[index].vsid,
-                t->vias[index].subnet == POOL_NONE ? 0 : t->subnets[t->vias[index].subnet].vsid, t->vias[index].family);
+                t->vias[index].subnet == INDEX_NONE ? 0 : t->subnets[t->vias[index].subnet].vsid, t->vias[index].family);
         break;
     case ACT_GATEWAY:
     case ACT_ONLINK:
     case ACT_SUBNET:
-        sprintf(to, "kind %u subnet %u of %u", act_kind(act), index < t->writer->subnets.used ? t->subnets[index].vsid : 0,
-                index < t->writer->subnets.used ? t->subnets[index].rdid : 0);
+        sprintf(to, "kind %u subnet %u of %u", act_kind(act), index < t->writer->objects[SUBNETS].used ? t->subnets[index].vsid : 0,
+                index < t->writer->objects[SUBNETS].used ? t->subnets[index].rdid : 0);
         break;
     default:
         fail_msg("act %x", act);

@@ -2,6 +2,7 @@
  * Lookups by two workers while change sets run, in place and atomic. Every tenant has a host, PAs and records of its own, whose numbers
  * tell whose they are; the writer keeps giving them new PAs, so that indexes of next hops, rewrites, vias, subnets and
  * policies pass from tenant to tenant. A worker must find every record, and only ever its tenant's things behind it.
+ * Besides, what a worker may see of a change set that is refused: dp_api.h, dp_apply().
  */
 #include <pthread.h>
 #include <sched.h>
@@ -72,7 +73,7 @@ static void check_tenant(const struct tables *t, uint32_t tenant)
     for (uint32_t i = 1; i <= CAS; i++)
         check_record(t, tenant, i);
     uint32_t subnet = tables_subnet(t, VSID + tenant), via = tables_route(t, tenant, DP_IPV4, beyond);
-    require(subnet != POOL_NONE && t->subnets[subnet].vsid == VSID + tenant && t->subnets[subnet].rdid == tenant);
+    require(subnet != INDEX_NONE && t->subnets[subnet].vsid == VSID + tenant && t->subnets[subnet].rdid == tenant);
     require(act_kind(via) == ACT_VIA && t->vias[act_index(via)].vsid == VSID + tenant && t->vias[act_index(via)].ca[0] == 10);
     const struct port_policy *policy = __atomic_load_n((struct port_policy *const *)&t->policies[tenant], __ATOMIC_ACQUIRE);
     require(policy && policy->vsid == VSID + tenant && policy->rdid == tenant && policy->mac[1] == tenant);
@@ -219,13 +220,103 @@ static void no_tenant_sees_another(void **state)
     for (uint32_t i = 0; i < WORKERS; i++)
         pthread_join(threads[i], NULL);
     /* Everything that was given up has been used again. */
-    assert_true(dp_tables(dp)->writer->next_hops.used < 20);
-    assert_true(dp_tables(dp)->writer->rewrites.used < 6 * CAS * TENANTS);
+    assert_true(dp_tables(dp)->writer->objects[NEXT_HOPS].used < 20);
+    assert_true(dp_tables(dp)->writer->objects[REWRITES].used < 6 * CAS * TENANTS);
+    dp_destroy(dp);
+}
+
+/* ---- what is refused ------------------------------------------------------------------------------------ */
+
+enum { GOOD = 1000, REFUSALS = 300, ONCE_MORE = 30 };
+
+/* The gateway's CA is the router's, a VM's CA the VM's or, for a moment, nobody's; never is one the other. */
+static void *worker_of_gateways(void *arg)
+{
+    struct qsbr_reader *worker = arg;
+    uint8_t gateway[16], local[16];
+    ca_of(gateway, 1);
+    ca_of(local, LOCAL_CA);
+    qsbr_online(worker);
+    while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
+        const struct tables *t = dp_tables(dp);
+        for (uint32_t n = 0; n < 1000; n++) {
+            struct map_value value = lookup_record(t, VSID, DP_IPV4, gateway);
+            require(act_kind(value.act) == ACT_GATEWAY && t->subnets[act_index(value.act)].vsid == VSID);
+            value = lookup_record(t, VSID, DP_IPV4, local);
+            require(act_kind(value.act) == ACT_LOCAL && value.mac[5] == LOCAL_CA);
+        }
+        qsbr_quiescent(worker);
+        __atomic_fetch_add(&rounds[worker - dp->qsbr.readers], 1, __ATOMIC_RELEASE);
+    }
+    qsbr_offline(worker);
+    return NULL;
+}
+
+static struct row record_of_peer(const char *ca, uint8_t mac)
+{
+    return record_row(VSID, ca, mac, SELF + 1, 0, "192.168.77.2", DP_NVGRE);
+}
+
+/* Refused at its last row, behind so many good ones. */
+static void refuse(uint32_t good, uint16_t flags, struct row bad, int code)
+{
+    static struct row rows[GOOD + 1];
+    struct dp_change_error error;
+    for (uint32_t i = 0; i < good; i++) {
+        rows[i] = record_of_peer("10.1.0.0", (uint8_t)i);
+        put32(rows[i].bytes, 0x0a010000 + i);
+    }
+    rows[good] = bad;
+    assert_int_equal(apply_rows_of(dp, flags, rows, good + 1, &error), code);
+    assert_int_equal(error.section, good);
+}
+
+static void refuse_all(void)
+{
+    struct row local = record_row(VSID, "10.0.0.200", LOCAL_CA, SELF, 1, "192.168.77.1", DP_NVGRE);
+    const struct row bad[] = {
+        record_of_peer("10.0.0.1", 1), record_row(VSID, "10.0.0.1", 1, SELF, 1, "192.168.77.1", DP_NVGRE),
+        record_row(VSID, "10.0.0.1", 1, SELF, 1, "192.168.77.3", DP_REWRITE), prefix_row(VSID, "11.0.0.0", 8, "10.0.0.200"),
+    };
+    for (uint32_t n = 0; n < REFUSALS; n++)
+        for (uint32_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+            refuse(n % ONCE_MORE ? n % 3 : GOOD, n % 7 == 0, bad[i], DP_EEXIST);
+            apply(0, &local, 1);
+        }
+}
+
+static void a_refused_row_is_never_seen(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    struct dp_config config = {.workers = WORKERS, .slots = 512, .self_host = SELF, .hash_key = {5, 6}};
+    assert_int_equal(dp_create(&config, &dp), DP_OK);
+    const struct row rows[] = {
+        pa_row("192.168.77.1", SELF, DP_PA_SHARED), pa_row("192.168.77.2", SELF + 1, DP_PA_SHARED), pa_row("192.168.77.3", SELF, DP_PA_REWRITE),
+        subnet_row(VSID, 1), prefix_row(VSID, "10.0.0.0", 8, "10.0.0.1"), port_row(1, VSID, 1),
+        record_row(VSID, "10.0.0.200", LOCAL_CA, SELF, 1, "192.168.77.1", DP_NVGRE),
+    };
+    apply(0, rows, sizeof rows / sizeof rows[0]);
+    struct dump before = dump_tables(dp);
+    stop = false;
+    rounds[0] = 0;
+    dp->running = true;
+    assert_int_equal(pthread_create(&thread, NULL, worker_of_gateways, &dp->qsbr.readers[0]), 0);
+    while (__atomic_load_n(&rounds[0], __ATOMIC_ACQUIRE) < 10)
+        sched_yield();
+    refuse_all();
+    __atomic_store_n(&stop, true, __ATOMIC_RELEASE);
+    pthread_join(thread, NULL);
+    dp->running = false;
+    struct dump after = dump_tables(dp);
+    assert_same_dump(&before, &after);
+    free(before.lines);
+    free(after.lines);
     dp_destroy(dp);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(no_tenant_sees_another)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(no_tenant_sees_another), cmocka_unit_test(a_refused_row_is_never_seen)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

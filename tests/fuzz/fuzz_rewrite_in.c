@@ -130,7 +130,8 @@ static void rewrite(struct pkt *pkt, const uint8_t *source, const uint8_t *desti
     require(parses(pkt));
     rewrite_addresses(pkt, own, own + size);
     require_same(pkt, before, true);
-    rewrite_ttl(pkt);
+    if (pkt_ttl(pkt) > 1)
+        rewrite_ttl(pkt);
     require(ip4_error_of(pkt) == ip4_error);
     require(parses(pkt));
     require(pkt_read(&arena, pkt, 0, before, pkt->len));

@@ -42,6 +42,7 @@ def test_every_change_reaches_packets_and_nothing_is_left() -> None:
     for part in ("load", "compile", "push", "table"):
         assert_spread(result[part]["seconds"])
         assert result[part]["recordsPerSecond"] > 0
+    assert 0 < result["newHost"]["min"] <= result["newHost"]["p99"] and result["newHost"]["count"] == 20
     assert result["change"]["count"] == result["apply"]["count"] == 6
     assert result["change"]["add"]["count"] == result["change"]["move"]["count"] == 3
     assert result["change"]["min"] <= result["change"]["p50"] <= result["change"]["p99"]

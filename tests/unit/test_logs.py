@@ -29,9 +29,7 @@ def test_a_line_an_event(in_journal: bool) -> None:
     """And whoever logs goes on when nobody reads it any more."""
     read, write = os.pipe()
     status = os.fstat(write)
-    stream = (
-        f"{status.st_dev}:{status.st_ino}" if in_journal else "8:1"
-    )  # else inherited
+    stream = f"{status.st_dev}:{status.st_ino}" if in_journal else "8:1"  # else inherited
     with os.fdopen(read) as reader:
         command, environ = [sys.executable, "-c", SCRIPT], {**os.environ, "JOURNAL_STREAM": stream}
         subprocess.run(command, cwd=ROOT, env=environ, stderr=write, check=True)

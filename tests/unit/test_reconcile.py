@@ -85,7 +85,7 @@ class Core:
             found = sorted(packed[at : at + size] for at in range(0, len(packed), size))
             assert found == sorted(wanted[at : at + size] for at in range(0, len(wanted), size)), kind
             assert self.engine.digest(kind) == digest(kind, wanted)
-        for change_set in reconcile.in_place(rows, NOTHING):
+        for change_set in reconcile.changing(rows, NOTHING):
             self.apply(change_set)
         stats = self.engine.table_stats()
         assert (stats.records4, stats.records6, stats.pas, stats.subnets, stats.routes) == (0,) * 5
@@ -97,28 +97,24 @@ def test_from_any_policy_to_any_other(pair: tuple[Rows, Rows], batch: int) -> No
     old, new = pair
     with Dataplane(CONFIG) as dataplane:
         core = Core(dataplane)
-        for change_set in reconcile.in_place(NOTHING, old, batch):
+        for change_set in reconcile.changing(NOTHING, old, batch):
             core.apply(change_set)
         event(change(core, old, new, batch))
         core.has(new)
 
 
 def change(core: Core, old: Rows, new: Rows, batch: int) -> str:
-    """From old to new by the first way that is taken; which one that was."""
-    change_sets = reconcile.in_place(old, new, batch)
+    """From old to new by the first way that is taken; which one that was. The second always is."""
+    change_sets = reconcile.changing(old, new, batch)
     before = core.generation
     try:
         for change_set in change_sets:
             core.apply(change_set)
-        return "in place"
+        return "changing"
     except ChangeSetError:
         held = after(old, change_sets[: core.generation - before])
-    try:
-        core.apply(reconcile.beside(held, new), atomic=True)
-        return "beside"
-    except ChangeSetError:
-        core.apply(reconcile.anew(held, new), atomic=True)
-        return "anew"
+    core.apply(reconcile.replacing(held, new), atomic=True)
+    return "replacing"
 
 
 def after(rows: Rows, change_sets: Sequence[Sequence[Section]]) -> Rows:
@@ -141,15 +137,13 @@ def _subnets(rows: Rows) -> dict[RowKind, bytes]:
 
 @settings(max_examples=60, deadline=None)
 @given(pairs())
-def test_each_way_is_taken_whole(pair: tuple[Rows, Rows]) -> None:
-    """Built beside, every difference is taken."""
+def test_every_difference_can_be_replaced(pair: tuple[Rows, Rows]) -> None:
     old, new = pair
-    for way in (reconcile.beside, reconcile.anew):
-        with Dataplane(CONFIG) as dataplane:
-            core = Core(dataplane)
-            core.apply(reconcile.anew(NOTHING, old), atomic=True)
-            core.apply(way(old, new), atomic=True)
-            core.has(new)
+    with Dataplane(CONFIG) as dataplane:
+        core = Core(dataplane)
+        core.apply(reconcile.replacing(NOTHING, old), atomic=True)
+        core.apply(reconcile.replacing(old, new), atomic=True)
+        core.has(new)
 
 
 @settings(max_examples=60, deadline=None)
@@ -162,8 +156,8 @@ def test_what_is_the_same_needs_no_change(intent: Intent, host: str) -> None:
     )
     for old in (rows, exported):
         assert reconcile.is_same(old, rows)
-        assert reconcile.in_place(old, rows) == []
-        assert reconcile.beside(old, rows) == ()
+        assert reconcile.changing(old, rows) == []
+        assert reconcile.replacing(old, rows) == ()
     assert reconcile.index(reconcile.pack(rows)) == rows
 
 
@@ -172,8 +166,8 @@ def test_what_is_the_same_needs_no_change(intent: Intent, host: str) -> None:
 def test_exported_rows_can_be_put_back(pair: tuple[Rows, Rows]) -> None:
     with Dataplane(CONFIG) as dataplane:
         core = Core(dataplane)
-        core.apply(reconcile.anew(NOTHING, pair[0]), atomic=True)
+        core.apply(reconcile.replacing(NOTHING, pair[0]), atomic=True)
         exported = reconcile.index({kind: dataplane.rows(kind) for kind in PUT_ORDER})
-        core.apply(reconcile.anew(exported, pair[1]), atomic=True)
-        core.apply(reconcile.anew(pair[1], exported), atomic=True)
+        core.apply(reconcile.replacing(exported, pair[1]), atomic=True)
+        core.apply(reconcile.replacing(pair[1], exported), atomic=True)
         core.has(pair[0])

@@ -201,6 +201,8 @@ def test_what_may_be_looked_at_changes_nothing() -> None:
         "take",
         "detach",
         "apply",
+        "verify",
+        "rollback",
         "set_names",
         "report",
         "announce",
