@@ -33,13 +33,13 @@ static const uint8_t *hop_address(uint32_t i)
 
 static uint32_t hop_of(const uint8_t *address) { return (address[2] - 4u) * 256 + address[3]; }
 
-static uint32_t watched_rx(struct port *port, struct io *io, uint32_t queue, struct batch *batch)
+static uint32_t watched_rx(struct port_rxq *rxq, struct io *io)
 {
     in_a_row = 0;
-    return ops->rx(port, io, queue, batch);
+    return ops->rx(rxq, io);
 }
 
-static void watched_tx(struct port *port, struct io *io, struct pkt *const *pkts, uint32_t n)
+static void watched_tx(struct port_txq *txq, struct io *io, struct pkt *const *pkts, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
         pushed += pkts[i]->len == 102;
@@ -51,7 +51,7 @@ static void watched_tx(struct port *port, struct io *io, struct pkt *const *pkts
         if (++in_a_row > longest)
             longest = in_a_row;
     }
-    ops->tx(port, io, pkts, n);
+    ops->tx(txq, io, pkts, n);
 }
 
 static void watch(void)
