@@ -14,6 +14,7 @@ static struct tables tables;
 static struct qsbr qsbr;
 static struct next_hop hops[2];
 static struct port underlay;
+static struct port_txq underlay_txq = {.port = &underlay};
 static struct txq txq;
 static struct port_stats underlay_stats;
 static struct host host;
@@ -21,9 +22,9 @@ static struct frame f;
 static struct { uint32_t len; uint8_t bytes[128]; } kept[KEPT];
 static uint32_t kept_n, taken;
 
-static void keep(struct port *port, struct io *io, struct pkt *const *pkts, uint32_t n)
+static void keep(struct port_txq *to, struct io *io, struct pkt *const *pkts, uint32_t n)
 {
-    (void)port;
+    (void)to;
     for (uint32_t i = 0; i < n; i++) {
         kept[kept_n].len = pkts[i]->len;
         memcpy(kept[kept_n++].bytes, pkts[i]->data, pkts[i]->len);
@@ -240,7 +241,7 @@ static int setup(void **state)
     underlay_stats = (struct port_stats){0};
     txq.n = kept_n = taken = 0;
     memset(hops, 0, sizeof hops);
-    underlay = (struct port){.ops = &ops, .id = DP_UNDERLAY, .mtu = 1500, .arena = &fake_arena};
+    underlay = (struct port){.txqs = {&underlay_txq}, .ops = &ops, .id = DP_UNDERLAY, .mtu = 1500, .arena = &fake_arena};
     memcpy(underlay.mac, underlay_mac, 6);
     memset(&tables, 0, sizeof tables);
     tables.self_host = 1;
