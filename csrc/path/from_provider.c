@@ -27,9 +27,9 @@ struct provider_batch {
 static inline __attribute__((always_inline)) void provider_look(struct provider_pkt *d, const struct map_view *view4,
                                                                 const struct map_view *view6, uint32_t vsid)
 {
-    const uint8_t *source = pkt_source(d->pkt), *destination = pkt_destination(d->pkt);
     uint64_t from[3], to[3];
     d->wide = d->pkt->l3_type == PKT_L3_IP6;
+    const uint8_t *source = d->pkt->data + d->pkt->l3 + (d->wide ? 8 : 12), *destination = source + (d->wide ? 16 : 4);
     if (__builtin_expect(!d->wide, 1)) {
         from[0] = vsid ? key_ca4(vsid, source) : key_pa4(source);
         to[0] = vsid ? key_ca4(vsid, destination) : key_pa4(destination);
@@ -209,12 +209,20 @@ static inline __attribute__((always_inline)) bool provider_is_home(const struct 
     return next_hop_header_len(nh) == NVGRE6_LEN && load64(nh->pa) == load64(source) && load64(nh->pa + 8) == load64(source + 8);
 }
 
+/* Neither end is the wildcard's key, nor a link-local source. What has a record is a host's address (control/rows.c). */
+static inline __attribute__((always_inline)) bool provider_is_hosts(const struct provider_pkt *d)
+{
+    const uint8_t *ip = d->pkt->data + ETH_LEN;
+    if (__builtin_expect(!d->wide, 1))
+        return load32(ip + 12) != 0 && load32(ip + 16) != 0;
+    return !is_any(DP_IPV6, ip + 8) && !is_any(DP_IPV6, ip + 24) && !is_link_local(ip + 8);
+}
+
 static inline __attribute__((always_inline)) void provider_carry_popped(const struct provider *p, struct provider_pkt *d)
 {
     struct pkt *pkt = d->pkt;
-    uint64_t to = mac_word(pkt->data), from = mac_word(pkt->data + 6);
-    bool plain = act_kind(d->to.act) == ACT_LOCAL && to == d->to.mac && from == d->from.mac && provider_is_home(p, d) &&
-                 !is_any(pkt->l3_type, pkt_source(pkt)) && is_host(pkt->l3_type, pkt_destination(pkt));
+    bool macs = mac_word(pkt->data) == d->to.mac && mac_word(pkt->data + 6) == d->from.mac;
+    bool plain = act_kind(d->to.act) == ACT_LOCAL && macs && provider_is_home(p, d) && provider_is_hosts(d);
     if (__builtin_expect(!plain, 0) && provider_refused(p, d))
         return;
     if (__builtin_expect(d->outer_tos & 3, 0) && !nvgre_ecn(pkt, d->outer_tos))

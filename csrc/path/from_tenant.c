@@ -24,7 +24,7 @@ enum tenant_how {
     TENANT_WILDCARD = 8,        /* a miss may fall back to the subnet's wildcard */
     TENANT_ARP = 16,
     TENANT_ND = 32,
-    TENANT_PLAIN = 64,          /* a plain IPv4 packet without offloads, within the subnet: a run may take it */
+    TENANT_PLAIN = 64,          /* a plain packet without offloads, within the subnet: a run may take it */
     TENANT_MISS = 256,          /* times the drop */
 };
 
@@ -126,7 +126,7 @@ static inline __attribute__((always_inline)) enum drop tenant_check_plain(const 
         enum drop drop = offload_check(t->host->io->pool.arena, pkt);
         return drop ? drop : tenant_check(t, pkt, d, family, 0);
     }
-    return tenant_check(t, pkt, d, family, family == DP_IPV4 ? TENANT_PLAIN : 0);
+    return tenant_check(t, pkt, d, family, TENANT_PLAIN);
 }
 
 /* What is no plain TCP or UDP: parsed in full; ARP and ND are answered later. */
@@ -184,10 +184,18 @@ static __attribute__((noinline)) void tenant_look_further(const struct tenant *t
     }
 }
 
+/* Rewrites have come by now: their next hops. */
+static __attribute__((noinline)) void tenant_fetch_hops(const struct tenant *t, const struct tenant_pkt *pkts, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (act_kind(pkts[i].answer.act) == ACT_REWRITE)
+            __builtin_prefetch(&t->tables->next_hops[t->tables->rewrites[act_index(pkts[i].answer.act)].next_hop]);
+}
+
 static inline __attribute__((always_inline)) void tenant_look_up(const struct tenant *t, struct tenant_pkt *pkts, uint32_t n)
 {
     uint8_t further[DP_BATCH];
-    uint32_t m = 0, last = 0;
+    uint32_t m = 0, last = 0, kinds = 0;
     for (uint32_t i = 0; i < n; i++) {
         struct tenant_pkt *d = &pkts[i];
         bool told = true;
@@ -197,9 +205,12 @@ static inline __attribute__((always_inline)) void tenant_look_up(const struct te
             told = lookup_first(&d->lookup, 3, t->tables, &last, &d->answer);
         further[m] = (uint8_t)i;
         m += !told;
+        kinds |= d->answer.act;
     }
     if (m)
         tenant_look_further(t, pkts, further, m);
+    if (kinds & act_make(ACT_NVGRE ^ ACT_REWRITE, 0))
+        tenant_fetch_hops(t, pkts, n);
 }
 
 /* ---- pass 3 */
@@ -245,10 +256,11 @@ static inline __attribute__((always_inline)) void tenant_rewrite(const struct te
 {
     const struct rewrite *to = &t->tables->rewrites[act_index(d->answer.act)];
     if (__builtin_expect(!(d->how & TENANT_DIRECT) || !d->source || !d->source->has_pa, 0)) {
-        if (to->shared == INDEX_NONE)
+        uint32_t shared = to->shared;
+        if (shared == INDEX_NONE)
             io_drop(t->host->io, pkt, DROP_NO_SHARED_PA);
         else
-            tenant_push(t, pkt, d, to->shared);
+            tenant_push(t, pkt, d, shared);
         return;
     }
     bool plain = pkt->flags & PKT_PLAIN && !pkt->gso && pkt->l3_end - pkt->l3 <= t->host->underlay_mtu;
@@ -282,7 +294,7 @@ static void tenant_answer(const struct tenant *t, struct pkt *pkt, struct proxy_
 /* What is no record of a host: a gateway, or none, but perhaps the subnet's wildcard. */
 static __attribute__((noinline)) void tenant_odd(const struct tenant *t, struct tenant_pkt *d);
 
-static inline __attribute__((always_inline)) void tenant_carry(const struct tenant *t, struct tenant_pkt *d)
+static __attribute__((noinline)) void tenant_carry(const struct tenant *t, struct tenant_pkt *d)
 {
     uint32_t act = d->answer.act;
     bool host = act_kind(act) != ACT_NONE && act_kind(act) != ACT_GATEWAY;
@@ -324,14 +336,15 @@ static void tenant_odd(const struct tenant *t, struct tenant_pkt *d)
     tenant_carry(t, d);
 }
 
-/* One of a run: plain, within the subnet, into NVGRE. */
-static inline bool tenant_runs(const struct tenant_pkt *d)
+/* ---- runs of what most packets are: plain, within the subnet, all the same way; what is odd about one is dealt with alone */
+
+static inline bool tenant_runs(const struct tenant_pkt *d, enum act kind)
 {
     const uint32_t how = TENANT_PLAIN | TENANT_DIRECT | TENANT_MISS * DROP_NO_RECORD;
-    return d->how == how && act_kind(d->answer.act) == ACT_NVGRE;
+    return (d->how & ~(uint32_t)TENANT_WIDE) == how && act_kind(d->answer.act) == kind;
 }
 
-/* The packets of a run, and the first behind it. What is odd about one's next hop is dealt with one by one. */
+/* Into NVGRE. The first packet behind the run. */
 static inline __attribute__((always_inline)) struct tenant_pkt *tenant_push_run(const struct tenant *t, struct tenant_pkt *d,
                                                                                 const struct tenant_pkt *end)
 {
@@ -339,25 +352,56 @@ static inline __attribute__((always_inline)) struct tenant_pkt *tenant_push_run(
     const struct next_hop *hops = t->tables->next_hops;
     struct port *underlay = host->underlay;
     const uint64_t source = t->mac << 48;       /* the first two bytes of the source MAC, behind the destination's */
-    const uint32_t vsid = t->policy->vsid << 8, longest = underlay ? host->underlay_frame : 0;
+    const uint32_t vsid = t->policy->vsid, longest = underlay ? host->underlay_frame : 0;
     do {
         struct pkt *pkt = d->pkt;
         const struct next_hop *nh = &hops[act_index(d->answer.act)];
         uint8_t *frame = pkt->data;
-        if (__builtin_expect(next_hop_header_len(nh) != NVGRE4_LEN || pkt->len > longest, 0)) {
+        if (__builtin_expect(next_hop_header_len(nh) == 0 || pkt->len > longest, 0)) {
             tenant_carry(t, d);
             continue;
         }
         uint64_t macs = d->answer.mac | source;
         memcpy(frame, &macs, 8);
-        uint8_t flowid = parse_flowid(parse_flow_plain4(frame)) & host->flowid_mask;
-        uint64_t eth = nvgre_push4(frame, pkt->len, nh, vsid | flowid, frame[ETH_LEN + 1]);
-        pkt_push_whole(pkt, NVGRE4_LEN);
+        uint32_t flow = __builtin_expect(d->how & TENANT_WIDE, 0) ? parse_flow_plain(frame, DP_IPV6) : parse_flow_plain(frame, DP_IPV4);
+        uint64_t eth = nvgre_push(pkt, nh, vsid, parse_flowid(flow) & host->flowid_mask, pkt->tos);
         if (__builtin_expect(eth != 0, 1))
             io_send(host->io, underlay, pkt);
         else
             underlay_wait(host, pkt, nh);
-    } while (++d < end && tenant_runs(d));
+    } while (++d < end && tenant_runs(d, ACT_NVGRE));
+    return d;
+}
+
+/* From the port's first own CA of the family, rewritten. The first packet behind the run. */
+static inline __attribute__((always_inline)) struct tenant_pkt *tenant_rewrite_run(const struct tenant *t, struct tenant_pkt *d,
+                                                                                   const struct tenant_pkt *end)
+{
+    const struct host *host = t->host;
+    const struct tables *tables = t->tables;
+    struct port *underlay = host->underlay;
+    const struct port_source *own4 = t->own.own4, *own6 = t->own.own6;
+    const bool runs4 = own4 && own4->has_pa, runs6 = own6 && own6->has_pa;
+    const uint32_t longest = underlay ? host->underlay_mtu : 0, source = runs4 ? load32(own4->pa) : 0;
+    const uint64_t constant = runs4 ? rewrite_constant4(own4->ca, own4->pa) : 0;
+    do {
+        struct pkt *pkt = d->pkt;
+        const struct rewrite *to = &tables->rewrites[act_index(d->answer.act)];
+        const struct next_hop *nh = &tables->next_hops[to->next_hop];
+        bool is4 = runs4 && d->source == own4;
+        if (__builtin_expect(pkt->l3_end - ETH_LEN > longest || !(is4 || (runs6 && d->source == own6)), 0)) {
+            tenant_carry(t, d);
+            continue;
+        }
+        if (__builtin_expect(is4, 1))
+            rewrite_plain4(pkt->data, constant, source, load32(to->pa));
+        else
+            rewrite_addresses(pkt, own6->pa, to->pa);
+        if (__builtin_expect(next_hop_macs(nh, pkt->data) != 0, 1))
+            io_send(host->io, underlay, pkt);
+        else
+            underlay_wait(host, pkt, nh);
+    } while (++d < end && tenant_runs(d, ACT_REWRITE));
     return d;
 }
 
@@ -393,8 +437,10 @@ void from_tenant(const struct host *host, struct port *in, struct batch *batch)
     uint32_t n = (uint32_t)(d - pkts);
     tenant_look_up(&t, pkts, n);
     for (d = pkts; d < pkts + n;)
-        if (__builtin_expect(tenant_runs(d), 1))
+        if (__builtin_expect(tenant_runs(d, ACT_NVGRE), 1))
             d = tenant_push_run(&t, d, pkts + n);
+        else if (tenant_runs(d, ACT_REWRITE))
+            d = tenant_rewrite_run(&t, d, pkts + n);
         else
             tenant_carry(&t, d++);
     struct vsid_stats *stats = &host->io->vsid_stats[policy->subnet];

@@ -93,11 +93,14 @@ static inline uint32_t parse_flow(const struct pkt *pkt)
     return (uint32_t)_mm_crc32_u64(crc, (uint64_t)ports << 32 | pkt->l4_proto);
 }
 
-/* The same of a plain IPv4 packet without a tag, at its frame. */
-static inline __attribute__((always_inline)) uint32_t parse_flow_plain4(const uint8_t *frame)
+/* The same of a plain packet, at its frame. */
+static inline __attribute__((always_inline)) uint32_t parse_flow_plain(const uint8_t *frame, unsigned family)
 {
-    uint64_t crc = _mm_crc32_u64(0, load64(frame + ETH_LEN + 12));
-    return (uint32_t)_mm_crc32_u64(crc, (uint64_t)load32(frame + ETH_LEN + IP4_LEN) << 32 | frame[ETH_LEN + 9]);
+    const uint8_t *ip = frame + ETH_LEN, *l4 = ip + (family == DP_IPV4 ? IP4_LEN : IP6_LEN);
+    uint64_t crc = 0;
+    for (const uint8_t *at = ip + (family == DP_IPV4 ? 12 : 8); at < l4; at += 8)
+        crc = _mm_crc32_u64(crc, load64(at));
+    return (uint32_t)_mm_crc32_u64(crc, (uint64_t)load32(l4) << 32 | ip[family == DP_IPV4 ? 9 : 6]);
 }
 
 /* The 8-bit FlowID of it (RFC 7637 section 3.2): the four bytes of the hash xored. */

@@ -40,6 +40,35 @@ static inline __attribute__((always_inline)) void rewrite_ttl(struct pkt *pkt)
     memcpy(ip + 10, &field, 2);
 }
 
+/*
+ * A plain IPv4 packet at its frame, both addresses at once: `addresses` as they lie, source first; `constant` is
+ * rewrite_constant4() of the old and the new source.
+ */
+static inline uint64_t rewrite_constant4(const uint8_t *from, const uint8_t *to)
+{
+    return (uint64_t)(uint32_t)~load32(from) + load32(to);
+}
+
+static inline __attribute__((always_inline)) void rewrite_plain4(uint8_t *frame, uint64_t constant, uint32_t source,
+                                                                 uint32_t destination)
+{
+    uint8_t *ip = frame + ETH_LEN, *at = ip + IP4_LEN + (ip[9] == PROTO_UDP ? 6 : 16);
+    uint64_t addresses = source | (uint64_t)destination << 32;
+    uint64_t sum = constant + (uint32_t)~load32(ip + 16) + destination;     /* of four words of 32 bits */
+    sum = (sum & 0xffffffff) + (sum >> 32);
+    sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+    uint16_t delta = (uint16_t)((sum & 0xffff) + (sum >> 16));
+    uint16_t field = rewrite_update(load16(ip + 10), delta), l4 = load16(at);
+    memcpy(ip + 10, &field, 2);
+    memcpy(ip + 12, &addresses, 8);
+    if (__builtin_expect(ip[9] == PROTO_UDP && l4 == 0, 0))
+        return;
+    l4 = rewrite_update(l4, delta);
+    if (__builtin_expect(ip[9] == PROTO_UDP && l4 == 0, 0))
+        l4 = 0xffff;
+    memcpy(at, &l4, 2);
+}
+
 static inline uint64_t rewrite_sum6(const uint8_t *address)
 {
     uint64_t high = load64(address), low = load64(address + 8);
