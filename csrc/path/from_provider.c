@@ -1,8 +1,10 @@
 /*
- * from_provider.c: provider to tenant (README.md section 3). Passes over the batch: compare with what our tunnels look like, or parse;
- * pop, check, and begin the lookup of two CAs or two PAs; answer all lookups; carry out, in order. A packet that fails a check
- * leaves the batch. Only the last pass has effects that other packets can see. What is rare is in from_provider_rest.c.
+ * from_provider.c: provider to tenant (README.md section 3). Passes over the batch: compare with what our
+ * tunnels look like, or parse; pop, check, and begin the lookup of two CAs or two PAs; answer all lookups;
+ * carry out, in order. A packet that fails a check leaves the batch. Only the last pass has effects that
+ * other packets can see. What is rare is in from_provider_rest.c.
  */
+#include "base/hot.h"
 #include "base/csum.h"
 #include "path/from_provider.h"
 #include "path/local.h"
@@ -24,12 +26,13 @@ struct provider_batch {
 /* ---- pass 1 */
 
 /* Both ends of a packet, in PA space (vsid 0) or in a subnet. */
-static inline __attribute__((always_inline)) void provider_look(struct provider_pkt *d, const struct map_view *view4,
-                                                                const struct map_view *view6, uint32_t vsid)
+HOT void provider_look(struct provider_pkt *d, const struct map_view *view4, const struct map_view *view6,
+                       uint32_t vsid)
 {
     uint64_t from[3], to[3];
     d->wide = d->pkt->l3_type == PKT_L3_IP6;
-    const uint8_t *source = d->pkt->data + d->pkt->l3 + (d->wide ? 8 : 12), *destination = source + (d->wide ? 16 : 4);
+    const uint8_t *source = d->pkt->data + d->pkt->l3 + (d->wide ? 8 : 12),
+                  *destination = source + (d->wide ? 16 : 4);
     if (__builtin_expect(!d->wide, 1)) {
         from[0] = vsid ? key_ca4(vsid, source) : key_pa4(source);
         to[0] = vsid ? key_ca4(vsid, destination) : key_pa4(destination);
@@ -44,7 +47,7 @@ static inline __attribute__((always_inline)) void provider_look(struct provider_
 }
 
 /* The inner frame begins. What it is, or why it can't be that; nobody has looked at who sent it. */
-static inline __attribute__((always_inline)) enum drop provider_inner(struct pkt *pkt, struct provider_pkt *d)
+HOT enum drop provider_inner(struct pkt *pkt, struct provider_pkt *d)
 {
     enum drop drop;
     d->step = PROVIDER_POPPED;
@@ -62,11 +65,12 @@ static inline __attribute__((always_inline)) enum drop provider_inner(struct pkt
 }
 
 /*
- * Pops what looks like a tunnel of ours, if it is, and whole in its first slot: false, and nothing has happened, if it takes a closer look.
- * `len` bytes of outer header; `end`: where the outer packet ends. The packet may have been dropped then: pkt is NULL.
+ * Pops what looks like a tunnel of ours, if it is, and whole in its first slot: false, and nothing has
+ * happened, if it takes a closer look. `len` bytes of outer header; `end`: where the outer packet ends. The
+ * packet may have been dropped then: pkt is NULL.
  */
-static inline __attribute__((always_inline)) bool provider_pop(struct provider_batch *b, struct pkt **pkt, struct provider_pkt *d,
-                                                               unsigned len, uint32_t end)
+HOT bool provider_pop(struct provider_batch *b, struct pkt **pkt, struct provider_pkt *d, unsigned len,
+                      uint32_t end)
 {
     struct pkt *p = *pkt;
     uint32_t vsid = get32(p->data + len - 4) >> 8, subnet = provider_subnet(&b->p, vsid);
@@ -90,7 +94,7 @@ static inline __attribute__((always_inline)) bool provider_pop(struct provider_b
 }
 
 /* Any other packet. */
-static __attribute__((noinline)) enum drop provider_check(struct provider_batch *b, struct pkt *pkt, struct provider_pkt *d)
+RARE enum drop provider_check(struct provider_batch *b, struct pkt *pkt, struct provider_pkt *d)
 {
     enum drop drop = parse_plain(pkt, DP_IPV4) || parse_plain(pkt, DP_IPV6) ? DROP_NONE : parse_frame(pkt);
     if (drop)
@@ -112,15 +116,14 @@ static __attribute__((noinline)) enum drop provider_check(struct provider_batch 
 }
 
 /* A plain packet from a unicast MAC to ours: to a rewrite PA, most likely. */
-static inline __attribute__((always_inline)) bool provider_plain(const struct provider_batch *b, struct pkt *pkt)
+HOT bool provider_plain(const struct provider_batch *b, struct pkt *pkt)
 {
     bool ours = mac_word(pkt->data) == b->mac && !mac_is_group(pkt->data + 6);
     return ours && (parse_plain(pkt, DP_IPV4) || parse_plain(pkt, DP_IPV6));
 }
 
 /* False: the packet has left the batch. */
-static inline __attribute__((always_inline)) bool provider_start(struct provider_batch *b, struct pkt *pkt,
-                                                                 struct provider_pkt *d)
+HOT bool provider_start(struct provider_batch *b, struct pkt *pkt, struct provider_pkt *d)
 {
     const uint8_t *p = pkt->data;
     d->pkt = pkt;
@@ -148,8 +151,8 @@ static const struct map_view *provider_view(const struct provider_batch *b, cons
 }
 
 /* at[]: twice the packet's place, and one more for its destination. */
-static __attribute__((noinline)) void provider_look_further(const struct provider_batch *b, struct provider_pkt *pkts,
-                                                            uint8_t *at, uint32_t n)
+RARE void provider_look_further(const struct provider_batch *b, struct provider_pkt *pkts, uint8_t *at,
+                                uint32_t n)
 {
     uint64_t hash[2 * DP_BATCH];
     uint32_t m = 0;
@@ -168,8 +171,7 @@ static __attribute__((noinline)) void provider_look_further(const struct provide
     }
 }
 
-static inline __attribute__((always_inline)) void provider_look_up(const struct provider_batch *b, struct provider_pkt *pkts,
-                                                                   uint32_t n)
+HOT void provider_look_up(const struct provider_batch *b, struct provider_pkt *pkts, uint32_t n)
 {
     uint8_t further[2 * DP_BATCH];
     const struct tables *t = b->p.tables;
@@ -197,20 +199,27 @@ static inline __attribute__((always_inline)) void provider_look_up(const struct 
 
 /* ---- pass 3 */
 
-/* The packet comes from where its source lives: the record's next hop is the way back to the PA that sent it. */
-static inline __attribute__((always_inline)) bool provider_is_home(const struct provider *p, const struct provider_pkt *d)
+/*
+ * The packet comes from where its source lives: the record's next hop is the way back to the PA that sent it.
+ */
+HOT bool provider_is_home(const struct provider *p, const struct provider_pkt *d)
 {
     if (act_kind(d->from.act) != ACT_NVGRE)
         return false;
     const struct next_hop *nh = &p->tables->next_hops[act_index(d->from.act)];
     if (__builtin_expect(d->outer_len == NVGRE4_LEN, 1))
-        return next_hop_header_len(nh) == NVGRE4_LEN && load32(nh->header + 30) == load32(d->outer + ETH_LEN + 12);
+        return next_hop_header_len(nh) == NVGRE4_LEN &&
+               load32(nh->header + 30) == load32(d->outer + ETH_LEN + 12);
     const uint8_t *source = d->outer + ETH_LEN + 8;
-    return next_hop_header_len(nh) == NVGRE6_LEN && load64(nh->pa) == load64(source) && load64(nh->pa + 8) == load64(source + 8);
+    return next_hop_header_len(nh) == NVGRE6_LEN && load64(nh->pa) == load64(source) &&
+           load64(nh->pa + 8) == load64(source + 8);
 }
 
-/* Neither end is the wildcard's key, nor a link-local source. What has a record is a host's address (control/rows.c). */
-static inline __attribute__((always_inline)) bool provider_is_hosts(const struct provider_pkt *d)
+/*
+ * Neither end is the wildcard's key, nor a link-local source. What has a record is a host's address
+ * (control/rows.c).
+ */
+HOT bool provider_is_hosts(const struct provider_pkt *d)
 {
     const uint8_t *ip = d->pkt->data + ETH_LEN;
     if (__builtin_expect(!d->wide, 1))
@@ -218,7 +227,7 @@ static inline __attribute__((always_inline)) bool provider_is_hosts(const struct
     return !is_any(DP_IPV6, ip + 8) && !is_any(DP_IPV6, ip + 24) && !is_link_local(ip + 8);
 }
 
-static inline __attribute__((always_inline)) void provider_carry_popped(const struct provider *p, struct provider_pkt *d)
+HOT void provider_carry_popped(const struct provider *p, struct provider_pkt *d)
 {
     struct pkt *pkt = d->pkt;
     bool macs = mac_word(pkt->data) == d->to.mac && mac_word(pkt->data + 6) == d->from.mac;
@@ -231,7 +240,7 @@ static inline __attribute__((always_inline)) void provider_carry_popped(const st
         local_deliver(p->host, pkt, act_index(d->to.act), d->subnet);
 }
 
-static inline __attribute__((always_inline)) void provider_carry_rewrite(struct provider *p, struct provider_pkt *d)
+HOT void provider_carry_rewrite(struct provider *p, struct provider_pkt *d)
 {
     struct pkt *pkt = d->pkt;
     const struct rewrite *to = &p->tables->rewrites[act_index(d->to.act)], *from = NULL;
@@ -257,7 +266,7 @@ static inline __attribute__((always_inline)) void provider_carry_rewrite(struct 
     local_deliver(p->host, pkt, to->port, subnet);
 }
 
-static inline __attribute__((always_inline)) void provider_carry(struct provider *p, struct provider_pkt *d)
+HOT void provider_carry(struct provider *p, struct provider_pkt *d)
 {
     if (__builtin_expect(d->step == PROVIDER_POPPED, 1))
         provider_carry_popped(p, d);

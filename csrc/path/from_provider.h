@@ -1,5 +1,6 @@
 /*
- * from_provider.h: what from_provider.c and from_provider_rest.c know of a packet from the underlay. Private to the two.
+ * from_provider.h: what from_provider.c and from_provider_rest.c know of a packet from the underlay. Private
+ * to the two.
  */
 #ifndef FROM_PROVIDER_H
 #define FROM_PROVIDER_H
@@ -8,7 +9,14 @@
 #include "table/lookup_batch.h"
 
 /* The first two have lookups: of records, of PAs. */
-enum provider_step { PROVIDER_POPPED, PROVIDER_PA, PROVIDER_ARP, PROVIDER_ND, PROVIDER_POPPED_ARP, PROVIDER_POPPED_ND };
+enum provider_step {
+    PROVIDER_POPPED,
+    PROVIDER_PA,
+    PROVIDER_ARP,
+    PROVIDER_ND,
+    PROVIDER_POPPED_ARP,
+    PROVIDER_POPPED_ND
+};
 
 /* The batch's side: what its packets are compared with, and the last VSID that was looked for. */
 struct provider {
@@ -24,7 +32,7 @@ struct provider_pkt {
     const uint8_t *outer;           /* once popped: the outer frame */
     struct lookup_answer from, to;  /* of the outer source and destination; once popped, of the inner CAs */
     struct lookup look_from, look_to;
-    uint32_t sender;                /* act of the outer source, which is another host's; 0: nobody has looked yet */
+    uint32_t sender; /* act of the outer source, which is another host's; 0: nobody has looked yet */
     uint32_t subnet;                /* of the VSID, index */
     uint8_t step;                   /* enum provider_step */
     uint8_t outer_len;              /* once popped: bytes of its header, without options or extensions */
@@ -44,7 +52,10 @@ static inline uint32_t provider_subnet(struct provider *p, uint32_t vsid)
 
 /* A popped packet that can't be what it says: dropped for this, or because no host of ours sent it. */
 void provider_drop_inner(const struct provider *p, struct pkt *pkt, struct provider_pkt *d, enum drop drop);
-/* Every check of a popped IP packet, in order; may find another record for its destination. True: it was dropped. */
+/*
+ * Every check of a popped IP packet, in order; may find another record for its destination. True: it was
+ * dropped.
+ */
 bool provider_refused(const struct provider *p, struct provider_pkt *d);
 /* To a rewrite PA of ours, from no rewrite PA of another host. */
 void provider_no_source(const struct provider *p, const struct provider_pkt *d);

@@ -1,6 +1,6 @@
 /*
- * from_provider_rest.c: what rarely comes from the underlay, and every reason to refuse what does: README.md 3.1 to 3.12 in their
- * order. Called by from_provider.c, packet by packet; lookups are single ones.
+ * from_provider_rest.c: what rarely comes from the underlay, and every reason to refuse what does:
+ * README.md 3.1 to 3.12 in their order. Called by from_provider.c, packet by packet; lookups are single ones.
  */
 #include "base/csum.h"
 #include "host/provider.h"
@@ -22,7 +22,8 @@ static bool provider_has_sender(const struct provider *p, struct provider_pkt *d
 {
     if (d->sender == 0) {
         bool ip4 = d->outer_len == NVGRE4_LEN;
-        struct map_value value = lookup_pa(p->tables, ip4 ? DP_IPV4 : DP_IPV6, d->outer + ETH_LEN + (ip4 ? 12 : 8));
+        struct map_value value =
+            lookup_pa(p->tables, ip4 ? DP_IPV4 : DP_IPV6, d->outer + ETH_LEN + (ip4 ? 12 : 8));
         d->sender = value.act;
     }
     return act_kind(d->sender) == ACT_PA_HOST;
@@ -51,7 +52,8 @@ bool provider_refused(const struct provider *p, struct provider_pkt *d)
 /* ---- ARP and ND in a tunnel */
 
 /* Its answer goes back to the host that sent it. */
-static void provider_answer(const struct provider *p, const struct provider_pkt *d, struct proxy_verdict verdict)
+static void provider_answer(const struct provider *p, const struct provider_pkt *d,
+                            struct proxy_verdict verdict)
 {
     struct io *io = p->host->io;
     if (verdict.action == PROXY_DROP) {
@@ -81,7 +83,8 @@ static void provider_popped_arpnd(const struct provider *p, struct provider_pkt 
         provider_answer(p, d, proxy_tunnel_nd(p->tables, subnet, d->pkt));
 }
 
-/* ---- tunnels that do not look like most: to another shared PA, with options or extension headers, or malformed */
+/* ---- tunnels that do not look like most: to another shared PA, with options or extension headers, or
+ * malformed */
 
 static enum drop provider_pop_any(struct provider *p, struct provider_pkt *d)
 {

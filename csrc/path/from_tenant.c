@@ -1,8 +1,9 @@
 /*
- * from_tenant.c: tenant to provider (README.md section 2). Passes over the batch: check, and begin the lookup; answer all
- * lookups; carry out, in order. A packet that fails a check leaves the batch. Only the last pass has effects that other packets
- * can see, so the result does not depend on the batch size.
+ * from_tenant.c: tenant to provider (README.md section 2). Passes over the batch: check, and begin the
+ * lookup; answer all lookups; carry out, in order. A packet that fails a check leaves the batch. Only the
+ * last pass has effects that other packets can see, so the result does not depend on the batch size.
  */
+#include "base/hot.h"
 #include "path/local.h"
 #include "path/path.h"
 #include "path/underlay.h"
@@ -16,7 +17,10 @@
 #include "table/lookup.h"
 #include "table/lookup_batch.h"
 
-/* What is known of a packet besides: bits, and in the byte above them the drop (enum drop) for want of a record. */
+/*
+ * What is known of a packet besides: bits, and in the byte above them the drop (enum drop) for want of a
+ * record.
+ */
 enum tenant_how {
     TENANT_WIDE = 1,            /* its lookup's key is of three words */
     TENANT_ROUTED = 2,          /* it came to the router's MAC and goes on, one hop further */
@@ -58,8 +62,8 @@ static inline uint32_t tenant_vsid(const struct tenant *t, const struct tenant_p
     return __builtin_expect(d->how & TENANT_ROUTED, 0) ? t->tables->subnets[d->subnet].vsid : t->policy->vsid;
 }
 
-static inline __attribute__((always_inline)) void tenant_look(const struct tenant *t, struct tenant_pkt *d, uint32_t vsid,
-                                                              unsigned family, const uint8_t *ca, uint32_t how)
+HOT void tenant_look(const struct tenant *t, struct tenant_pkt *d, uint32_t vsid, unsigned family,
+                     const uint8_t *ca, uint32_t how)
 {
     d->how = family == DP_IPV4 ? how : how | TENANT_WIDE;
     uint64_t key[3];
@@ -68,8 +72,8 @@ static inline __attribute__((always_inline)) void tenant_look(const struct tenan
 }
 
 /* To the router's MAC: the longest prefix in the routing domain says in which subnet to look for what. */
-static __attribute__((noinline)) enum drop tenant_route(const struct tenant *t, struct tenant_pkt *d, unsigned family,
-                                                   const uint8_t *destination)
+RARE enum drop tenant_route(const struct tenant *t, struct tenant_pkt *d, unsigned family,
+                            const uint8_t *destination)
 {
     static const uint8_t any[16];
     const struct tables *tables = t->tables;
@@ -96,8 +100,8 @@ static __attribute__((noinline)) enum drop tenant_route(const struct tenant *t, 
 }
 
 /* Pass 1, of a parsed IP packet with the port's MAC: the port's own rules, and where to look. */
-static inline __attribute__((always_inline)) enum drop tenant_check(const struct tenant *t, struct pkt *pkt,
-                                                                    struct tenant_pkt *d, unsigned family, uint32_t how)
+HOT enum drop tenant_check(const struct tenant *t, struct pkt *pkt, struct tenant_pkt *d, unsigned family,
+                           uint32_t how)
 {
     const uint8_t *source = pkt->data + pkt->l3 + (family == DP_IPV4 ? 12 : 8);
     const uint8_t *destination = pkt->data + pkt->l3 + (family == DP_IPV4 ? 16 : 24);
@@ -112,13 +116,13 @@ static inline __attribute__((always_inline)) enum drop tenant_check(const struct
         return DROP_NO_RECORD;
     if (__builtin_expect(to == t->router_mac, 0) && !(family == DP_IPV6 && is_link_local(destination)))
         return tenant_route(t, d, family, destination);
-    tenant_look(t, d, t->policy->vsid, family, destination, how | TENANT_DIRECT | TENANT_MISS * DROP_NO_RECORD);
+    tenant_look(t, d, t->policy->vsid, family, destination,
+                how | TENANT_DIRECT | TENANT_MISS * DROP_NO_RECORD);
     return DROP_NONE;
 }
 
-static inline __attribute__((always_inline)) enum drop tenant_check_plain(const struct tenant *t, struct pkt *pkt,
-                                                                          struct tenant_pkt *d, unsigned family,
-                                                                          bool offloaded)
+HOT enum drop tenant_check_plain(const struct tenant *t, struct pkt *pkt, struct tenant_pkt *d,
+                                 unsigned family, bool offloaded)
 {
     if (mac_word(pkt->data + 6) != t->mac)
         return DROP_SRC_MAC;
@@ -130,7 +134,7 @@ static inline __attribute__((always_inline)) enum drop tenant_check_plain(const 
 }
 
 /* What is no plain TCP or UDP: parsed in full; ARP and ND are answered later. */
-static __attribute__((noinline)) enum drop tenant_check_rest(const struct tenant *t, struct pkt *pkt, struct tenant_pkt *d)
+RARE enum drop tenant_check_rest(const struct tenant *t, struct pkt *pkt, struct tenant_pkt *d)
 {
     enum drop drop = parse_frame(pkt);
     if (drop)
@@ -148,11 +152,11 @@ static __attribute__((noinline)) enum drop tenant_check_rest(const struct tenant
         d->answer.act = ACT_NONE;
         return DROP_NONE;
     }
-    return pkt->l3_type == PKT_L3_IP4 ? tenant_check(t, pkt, d, DP_IPV4, 0) : tenant_check(t, pkt, d, DP_IPV6, 0);
+    return pkt->l3_type == PKT_L3_IP4 ? tenant_check(t, pkt, d, DP_IPV4, 0)
+                                      : tenant_check(t, pkt, d, DP_IPV6, 0);
 }
 
-static inline __attribute__((always_inline)) enum drop tenant_start(const struct tenant *t, struct pkt *pkt,
-                                                                    struct tenant_pkt *d)
+HOT enum drop tenant_start(const struct tenant *t, struct pkt *pkt, struct tenant_pkt *d)
 {
     bool offloaded = pkt_offloaded(pkt);
     if (__builtin_expect(parse_plain(pkt, DP_IPV4), 1))
@@ -164,15 +168,15 @@ static inline __attribute__((always_inline)) enum drop tenant_start(const struct
 
 /* ---- pass 2: the answers, and what they refer to on its way into the cache */
 
-static __attribute__((noinline)) void tenant_look_further(const struct tenant *t, struct tenant_pkt *pkts, uint8_t *at,
-                                                          uint32_t n)
+RARE void tenant_look_further(const struct tenant *t, struct tenant_pkt *pkts, uint8_t *at, uint32_t n)
 {
     uint64_t hash[DP_BATCH];
     uint32_t m = 0;
     for (uint32_t i = 0; i < n; i++) {
         const struct tenant_pkt *d = &pkts[at[i]];
         at[m] = at[i];
-        m += d->how & TENANT_WIDE ? lookup_fetch(&d->lookup, t->view6, 3, &hash[m]) : lookup_fetch(&d->lookup, t->view4, 1, &hash[m]);
+        m += d->how & TENANT_WIDE ? lookup_fetch(&d->lookup, t->view6, 3, &hash[m])
+                                  : lookup_fetch(&d->lookup, t->view4, 1, &hash[m]);
     }
     for (uint32_t i = 0; i < m; i++) {
         struct tenant_pkt *d = &pkts[at[i]];
@@ -185,14 +189,15 @@ static __attribute__((noinline)) void tenant_look_further(const struct tenant *t
 }
 
 /* Rewrites have come by now: their next hops. */
-static __attribute__((noinline)) void tenant_fetch_hops(const struct tenant *t, const struct tenant_pkt *pkts, uint32_t n)
+RARE void tenant_fetch_hops(const struct tenant *t, const struct tenant_pkt *pkts, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++)
         if (act_kind(pkts[i].answer.act) == ACT_REWRITE)
-            __builtin_prefetch(&t->tables->next_hops[t->tables->rewrites[act_index(pkts[i].answer.act)].next_hop]);
+            __builtin_prefetch(
+                &t->tables->next_hops[t->tables->rewrites[act_index(pkts[i].answer.act)].next_hop]);
 }
 
-static inline __attribute__((always_inline)) void tenant_look_up(const struct tenant *t, struct tenant_pkt *pkts, uint32_t n)
+HOT void tenant_look_up(const struct tenant *t, struct tenant_pkt *pkts, uint32_t n)
 {
     uint8_t further[DP_BATCH];
     uint32_t m = 0, last = 0, kinds = 0;
@@ -216,8 +221,7 @@ static inline __attribute__((always_inline)) void tenant_look_up(const struct te
 /* ---- pass 3 */
 
 /* The inner frame as its receiver must see it. */
-static inline __attribute__((always_inline)) void tenant_readdress(const struct tenant *t, struct pkt *pkt,
-                                                                   const struct tenant_pkt *d)
+HOT void tenant_readdress(const struct tenant *t, struct pkt *pkt, const struct tenant_pkt *d)
 {
     memcpy(pkt->data, &d->answer.mac, 6);
     if (__builtin_expect(d->how & TENANT_ROUTED, 0)) {
@@ -226,8 +230,7 @@ static inline __attribute__((always_inline)) void tenant_readdress(const struct 
     }
 }
 
-static inline __attribute__((always_inline)) void tenant_push(const struct tenant *t, struct pkt *pkt,
-                                                              const struct tenant_pkt *d, uint32_t hop)
+HOT void tenant_push(const struct tenant *t, struct pkt *pkt, const struct tenant_pkt *d, uint32_t hop)
 {
     tenant_readdress(t, pkt, d);
     underlay_push(t->host, pkt, &t->tables->next_hops[hop], tenant_vsid(t, d));
@@ -251,8 +254,7 @@ static enum drop tenant_check_rewrite(const struct tenant *t, const struct pkt *
     return drop || gso_l3_len(pkt) <= t->host->underlay_mtu ? drop : DROP_TOO_BIG;
 }
 
-static inline __attribute__((always_inline)) void tenant_rewrite(const struct tenant *t, struct pkt *pkt,
-                                                                 const struct tenant_pkt *d)
+HOT void tenant_rewrite(const struct tenant *t, struct pkt *pkt, const struct tenant_pkt *d)
 {
     const struct rewrite *to = &t->tables->rewrites[act_index(d->answer.act)];
     if (__builtin_expect(!(d->how & TENANT_DIRECT) || !d->source || !d->source->has_pa, 0)) {
@@ -292,9 +294,9 @@ static void tenant_answer(const struct tenant *t, struct pkt *pkt, struct proxy_
 }
 
 /* What is no record of a host: a gateway, or none, but perhaps the subnet's wildcard. */
-static __attribute__((noinline)) void tenant_odd(const struct tenant *t, struct tenant_pkt *d);
+RARE void tenant_odd(const struct tenant *t, struct tenant_pkt *d);
 
-static __attribute__((noinline)) void tenant_carry(const struct tenant *t, struct tenant_pkt *d)
+RARE void tenant_carry(const struct tenant *t, struct tenant_pkt *d)
 {
     uint32_t act = d->answer.act;
     bool host = act_kind(act) != ACT_NONE && act_kind(act) != ACT_GATEWAY;
@@ -336,7 +338,8 @@ static void tenant_odd(const struct tenant *t, struct tenant_pkt *d)
     tenant_carry(t, d);
 }
 
-/* ---- runs of what most packets are: plain, within the subnet, all the same way; what is odd about one is dealt with alone */
+/* ---- runs of what most packets are: plain, within the subnet, all the same way; what is odd about one is
+ * dealt with alone */
 
 static inline bool tenant_runs(const struct tenant_pkt *d, enum act kind)
 {
@@ -345,13 +348,14 @@ static inline bool tenant_runs(const struct tenant_pkt *d, enum act kind)
 }
 
 /* Into NVGRE. The first packet behind the run. */
-static inline __attribute__((always_inline)) struct tenant_pkt *tenant_push_run(const struct tenant *t, struct tenant_pkt *d,
-                                                                                const struct tenant_pkt *end)
+HOT struct tenant_pkt *tenant_push_run(const struct tenant *t, struct tenant_pkt *d,
+                                       const struct tenant_pkt *end)
 {
     const struct host *host = t->host;
     const struct next_hop *hops = t->tables->next_hops;
     struct port *underlay = host->underlay;
-    const uint64_t source = t->mac << 48;       /* the first two bytes of the source MAC, behind the destination's */
+    const uint64_t source =
+        t->mac << 48; /* the first two bytes of the source MAC, behind the destination's */
     const uint32_t vsid = t->policy->vsid, longest = underlay ? host->underlay_frame : 0;
     do {
         struct pkt *pkt = d->pkt;
@@ -363,7 +367,8 @@ static inline __attribute__((always_inline)) struct tenant_pkt *tenant_push_run(
         }
         uint64_t macs = d->answer.mac | source;
         memcpy(frame, &macs, 8);
-        uint32_t flow = __builtin_expect(d->how & TENANT_WIDE, 0) ? parse_flow_plain(frame, DP_IPV6) : parse_flow_plain(frame, DP_IPV4);
+        uint32_t flow = __builtin_expect(d->how & TENANT_WIDE, 0) ? parse_flow_plain(frame, DP_IPV6)
+                                                                  : parse_flow_plain(frame, DP_IPV4);
         uint64_t eth = nvgre_push(pkt, nh, vsid, parse_flowid(flow) & host->flowid_mask, pkt->tos);
         if (__builtin_expect(eth != 0, 1))
             io_send(host->io, underlay, pkt);
@@ -374,8 +379,8 @@ static inline __attribute__((always_inline)) struct tenant_pkt *tenant_push_run(
 }
 
 /* From the port's first own CA of the family, rewritten. The first packet behind the run. */
-static inline __attribute__((always_inline)) struct tenant_pkt *tenant_rewrite_run(const struct tenant *t, struct tenant_pkt *d,
-                                                                                   const struct tenant_pkt *end)
+HOT struct tenant_pkt *tenant_rewrite_run(const struct tenant *t, struct tenant_pkt *d,
+                                          const struct tenant_pkt *end)
 {
     const struct host *host = t->host;
     const struct tables *tables = t->tables;
@@ -408,7 +413,8 @@ static inline __attribute__((always_inline)) struct tenant_pkt *tenant_rewrite_r
 void from_tenant(const struct host *host, struct port *in, struct batch *batch)
 {
     const struct tables *tables = host->tables;
-    const struct port_policy *policy = __atomic_load_n((struct port_policy *const *)&tables->policies[in->id], __ATOMIC_ACQUIRE);
+    const struct port_policy *policy =
+        __atomic_load_n((struct port_policy *const *)&tables->policies[in->id], __ATOMIC_ACQUIRE);
     struct tenant_pkt pkts[DP_BATCH], *d = pkts;
     uint64_t bytes = 0;
     if (!policy) {

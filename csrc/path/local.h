@@ -1,17 +1,17 @@
 /*
- * local.h: to a port of this host, README.md 2.9, 3.13. A parsed packet in, whose MACs and TTL are those of its receiver;
- * it is sent, in segments if need be, or dropped. Called by from_tenant and from_provider.
+ * local.h: to a port of this host, README.md 2.9, 3.13. A parsed packet in, whose MACs and TTL are those of
+ * its receiver; it is sent, in segments if need be, or dropped. Called by from_tenant and from_provider.
  */
 #ifndef LOCAL_H
 #define LOCAL_H
+#include "base/hot.h"
 #include "host/host.h"
 
 /* A super-packet. */
 void local_deliver_gso(const struct host *host, struct pkt *pkt, struct port *port, struct vsid_stats *stats);
 
 /* subnet: the record's, as index. */
-static inline __attribute__((always_inline)) void local_deliver(const struct host *host, struct pkt *pkt, uint32_t port_id,
-                                                                uint32_t subnet)
+HOT void local_deliver(const struct host *host, struct pkt *pkt, uint32_t port_id, uint32_t subnet)
 {
     struct io *io = host->io;
     struct port *port = port_at(host->ports, port_id);

@@ -1,6 +1,6 @@
 /*
- * path.h: the two ways of a packet. A batch of received packets in; each ends sent, held, dropped or consumed. README.md
- * has the rules. Called by the worker's loop.
+ * path.h: the two ways of a packet. A batch of received packets in; each ends sent, held, dropped or
+ * consumed. README.md has the rules. Called by the worker's loop.
  */
 #ifndef PATH_H
 #define PATH_H

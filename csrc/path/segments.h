@@ -5,9 +5,9 @@
 #include "step/gso.h"
 
 /*
- * The next segment of `pkt`, which was given to gso_begin(); it is the caller's. NULL: that was the last, or slots ran out
- * and the rest was dropped as one packet (no-slot); either way the packet has ended. Segments beyond the first count
- * originated at in_port.
+ * The next segment of `pkt`, which was given to gso_begin(); it is the caller's. NULL: that was the last, or
+ * slots ran out and the rest was dropped as one packet (no-slot); either way the packet has ended. Segments
+ * beyond the first count originated at in_port.
  */
 static inline struct pkt *path_segment(struct io *io, struct gso_cut *cut, struct pkt *pkt)
 {

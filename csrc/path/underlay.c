@@ -1,4 +1,7 @@
-/* underlay.c: what is rare on the way to another host: offloads, waiting for a neighbour, and reasons not to go. */
+/*
+ * underlay.c: what is rare on the way to another host: offloads, waiting for a neighbour, and reasons not to
+ * go.
+ */
 #include "path/underlay.h"
 #include "host/neigh.h"
 #include "path/segments.h"
@@ -17,8 +20,8 @@ void underlay_wait(const struct host *host, struct pkt *pkt, const struct next_h
         neigh_hold(host, neigh, pkt);
 }
 
-static void underlay_push_one(const struct host *host, struct pkt *pkt, const struct next_hop *nh, uint32_t vsid,
-                              uint8_t flowid)
+static void underlay_push_one(const struct host *host, struct pkt *pkt, const struct next_hop *nh,
+                              uint32_t vsid, uint8_t flowid)
 {
     if (pkt->flags & PKT_PARTIAL && !offload_finish(host->io->pool.arena, pkt)) {
         io_drop(host->io, pkt, DROP_BAD_OFFLOAD);

@@ -1,16 +1,18 @@
 /*
- * parse.h: bytes -> offsets. The one place that meets untrusted lengths first; README.md section 1 has the order of its checks.
- * A frame in, offsets and flags in its descriptor out; both paths call it, and steps for what they have made.
+ * parse.h: bytes -> offsets. The one place that meets untrusted lengths first; README.md section 1 has the
+ * order of its checks. A frame in, offsets and flags in its descriptor out; both paths call it, and steps for
+ * what they have made.
  */
 #ifndef PARSE_H
 #define PARSE_H
+#include "base/hot.h"
 #include <immintrin.h>
 #include "base/drop.h"
 #include "pkt/pkt.h"
 
 /*
- * Parses the Ethernet frame at pkt->data and sets l3..l3_end and flags (PKT_PARTIAL is kept, PKT_PLAIN is not found out).
- * DROP_NONE or the reason. Writes no byte.
+ * Parses the Ethernet frame at pkt->data and sets l3..l3_end and flags (PKT_PARTIAL is kept, PKT_PLAIN is not
+ * found out). DROP_NONE or the reason. Writes no byte.
  */
 enum drop parse_frame(struct pkt *pkt);
 /* Of a tag that parse_frame() has found (PKT_VLAN). 0: no VLAN, only a priority (IEEE 802.1Q section 9.6). */
@@ -19,11 +21,12 @@ static inline uint16_t parse_vlan(const struct pkt *pkt) { return get16(pkt->dat
 void parse_strip_vlan(struct pkt *pkt);
 
 /*
- * What most packets are, in a few compares: an IP packet of this family, whole in the first slot, without options or extensions and
- * no fragment, TCP or UDP in it. True: all is set as parse_frame() would, and PKT_PLAIN with it. False: nothing is known, and
- * nothing is changed. flags are as received: PKT_PARTIAL or none. A slot has 70 bytes from any frame's start on that may be read.
+ * What most packets are, in a few compares: an IP packet of this family, whole in the first slot, without
+ * options or extensions and no fragment, TCP or UDP in it. True: all is set as parse_frame() would, and
+ * PKT_PLAIN with it. False: nothing is known, and nothing is changed. flags are as received: PKT_PARTIAL or
+ * none. A slot has 70 bytes from any frame's start on that may be read.
  */
-static inline __attribute__((always_inline)) bool parse_plain(struct pkt *pkt, unsigned family)
+HOT bool parse_plain(struct pkt *pkt, unsigned family)
 {
     const uint8_t *p = pkt->data;
     const uint64_t word = load64(p + 12);       /* EtherType, then the IP header's first bytes */
@@ -74,8 +77,8 @@ static inline uint32_t parse_ports(const struct pkt *pkt)
 }
 
 /*
- * Flow hash of a parsed packet: CRC32c (init 0) over source, destination, {protocol, 0, 0, 0, ports}; ports 0 unless TCP, UDP
- * or SCTP and no fragment. 0 if not IP.
+ * Flow hash of a parsed packet: CRC32c (init 0) over source, destination, {protocol, 0, 0, 0, ports}; ports 0
+ * unless TCP, UDP or SCTP and no fragment. 0 if not IP.
  */
 static inline uint32_t parse_flow(const struct pkt *pkt)
 {
@@ -89,12 +92,13 @@ static inline uint32_t parse_flow(const struct pkt *pkt)
     } else {
         return 0;
     }
-    uint32_t ports = __builtin_expect(pkt->flags & PKT_PLAIN, 1) ? load32(pkt->data + pkt->l4) : parse_ports(pkt);
+    uint32_t ports =
+        __builtin_expect(pkt->flags & PKT_PLAIN, 1) ? load32(pkt->data + pkt->l4) : parse_ports(pkt);
     return (uint32_t)_mm_crc32_u64(crc, (uint64_t)ports << 32 | pkt->l4_proto);
 }
 
 /* The same of a plain packet, at its frame. */
-static inline __attribute__((always_inline)) uint32_t parse_flow_plain(const uint8_t *frame, unsigned family)
+HOT uint32_t parse_flow_plain(const uint8_t *frame, unsigned family)
 {
     const uint8_t *ip = frame + ETH_LEN, *l4 = ip + (family == DP_IPV4 ? IP4_LEN : IP6_LEN);
     uint64_t crc = 0;

@@ -1,19 +1,25 @@
 /* nvgre.h: the NVGRE tunnel (RFC 7637): template (control), push and pop (hot). */
 #ifndef NVGRE_H
 #define NVGRE_H
+#include "base/hot.h"
 #include <immintrin.h>
 #include "base/drop.h"
 #include "pkt/pkt.h"
 #include "table/tables.h"
 
-/* Fills header, header_len, family and sum of a next hop from addresses; `eth` stays 0 and the source MAC is set. */
-void nvgre_template(struct next_hop *nh, unsigned family, const uint8_t *source_pa, const uint8_t *pa, const uint8_t *underlay_mac);
+/*
+ * Fills header, header_len, family and sum of a next hop from addresses; `eth` stays 0 and the source MAC is
+ * set.
+ */
+void nvgre_template(struct next_hop *nh, unsigned family, const uint8_t *source_pa, const uint8_t *pa,
+                    const uint8_t *underlay_mac);
 
 /*
- * Copies a next hop's header to `to` and returns its first word, which is 0 while the neighbour is unknown: it is loaded once, and
- * whole (x86-64: aligned words of a vector are), so what is returned is what was copied.
+ * Copies a next hop's header to `to` and returns its first word, which is 0 while the neighbour is unknown:
+ * it is loaded once, and whole (x86-64: aligned words of a vector are), so what is returned is what was
+ * copied.
  */
-static inline __attribute__((always_inline)) uint64_t nvgre_copy(uint8_t *to, const struct next_hop *nh, unsigned len)
+HOT uint64_t nvgre_copy(uint8_t *to, const struct next_hop *nh, unsigned len)
 {
 #ifdef __SANITIZE_THREAD__
     uint64_t eth = __atomic_load_n((const uint64_t *)&nh->eth, __ATOMIC_RELAXED);
@@ -30,14 +36,17 @@ static inline __attribute__((always_inline)) uint64_t nvgre_copy(uint8_t *to, co
 #endif
 }
 
-/* The IPv4 outer header before a frame of `len` bytes at `frame`, by a next hop whose header_len is NVGRE4_LEN. Returns its first word. */
-static inline __attribute__((always_inline)) uint64_t nvgre_push4(uint8_t *frame, uint32_t len, const struct next_hop *nh,
-                                                                  uint32_t key, uint8_t tos)
+/*
+ * The IPv4 outer header before a frame of `len` bytes at `frame`, by a next hop whose header_len is
+ * NVGRE4_LEN. Returns its first word.
+ */
+HOT uint64_t nvgre_push4(uint8_t *frame, uint32_t len, const struct next_hop *nh, uint32_t key, uint8_t tos)
 {
     uint8_t *h = frame - NVGRE4_LEN, *ip = h + ETH_LEN;
     uint16_t total = __builtin_bswap16((uint16_t)(len + NVGRE4_LEN - ETH_LEN));
     uint32_t sum = (uint32_t)nh->sum + total + ((uint32_t)tos << 8);
-    sum += sum << 16 | sum >> 16;       /* both halves' sum with its carry, in the upper half; the sum is below 2^18 */
+    sum +=
+        sum << 16 | sum >> 16; /* both halves' sum with its carry, in the upper half; the sum is below 2^18 */
     uint64_t eth = nvgre_copy(h, nh, NVGRE4_LEN);
     ip[1] = tos;
     memcpy(ip + 2, &total, 2);
@@ -48,11 +57,11 @@ static inline __attribute__((always_inline)) uint64_t nvgre_push4(uint8_t *frame
 }
 
 /*
- * Puts the outer header before the frame. Returns its first word: 0 is written as it is, the neighbour fills it in.
- * nh->header_len is NVGRE4_LEN or NVGRE6_LEN; the packet has no partial checksum.
+ * Puts the outer header before the frame. Returns its first word: 0 is written as it is, the neighbour fills
+ * it in. nh->header_len is NVGRE4_LEN or NVGRE6_LEN; the packet has no partial checksum.
  */
-static inline __attribute__((always_inline)) uint64_t nvgre_push(struct pkt *pkt, const struct next_hop *nh, uint32_t vsid,
-                                                                 uint8_t flowid, uint8_t tos)
+HOT uint64_t nvgre_push(struct pkt *pkt, const struct next_hop *nh, uint32_t vsid, uint8_t flowid,
+                        uint8_t tos)
 {
     if (__builtin_expect(nh->header_len == NVGRE4_LEN, 1)) {
         uint64_t eth = nvgre_push4(pkt->data, pkt->len, nh, vsid << 8 | flowid, tos);
@@ -68,9 +77,15 @@ static inline __attribute__((always_inline)) uint64_t nvgre_push(struct pkt *pkt
     return eth;
 }
 
-/* Checks the GRE header at pkt->l4 of a parsed outer packet; DROP_NONE: *vsid is set, and *len is what to pop up to the inner frame. */
+/*
+ * Checks the GRE header at pkt->l4 of a parsed outer packet; DROP_NONE: *vsid is set, and *len is what to pop
+ * up to the inner frame.
+ */
 enum drop nvgre_check(const struct pkt *pkt, uint32_t *vsid, uint16_t *len);
-/* RFC 6040 section 4.2, figure 4: merges the outer ECN field into the parsed inner packet. False: must be dropped. */
+/*
+ * RFC 6040 section 4.2, figure 4: merges the outer ECN field into the parsed inner packet. False: must be
+ * dropped.
+ */
 bool nvgre_ecn(struct pkt *inner, uint8_t outer_tos);
 
 #endif

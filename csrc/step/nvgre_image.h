@@ -1,12 +1,14 @@
 /*
- * nvgre_image.h: what a tunnel's outer header looks like that needs no closer look: 42 or 62 bytes, compared at once in two vectors
- * that may overlap. A frame in, a yes or a no out. Called by from_provider.
+ * nvgre_image.h: what a tunnel's outer header looks like that needs no closer look: 42 or 62 bytes, compared
+ * at once in two vectors that may overlap. A frame in, a yes or a no out. Called by from_provider.
  *
- * From a unicast MAC to ours, to our first shared PA, no options, no fragment, GRE as RFC 7637 section 3.2 has it: flags and
- * version but for the bits that are ignored. README.md 3.1, 3.4, 3.6, 3.8. A no says nothing: the packet is parsed then.
+ * From a unicast MAC to ours, to our first shared PA, no options, no fragment, GRE as RFC 7637 section 3.2
+ * has it: flags and version but for the bits that are ignored. README.md 3.1, 3.4, 3.6, 3.8. A no says
+ * nothing: the packet is parsed then.
  */
 #ifndef NVGRE_IMAGE_H
 #define NVGRE_IMAGE_H
+#include "base/hot.h"
 #include <immintrin.h>
 #include "base/addr.h"
 
@@ -19,8 +21,17 @@ struct nvgre_image {
 };
 
 static const struct nvgre_image nvgre_mask4 = {{
-    [0] = 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, [6] = 1, [12] = 0xff, 0xff, 0xff, [20] = 0xbf, 0xff, [23] = 0xff,
-    [NVGRE_LAST4 + 30] = 0xff, 0xff, 0xff, 0xff, [NVGRE_LAST4 + 34] = 0xfc, 0x07, 0xff, 0xff,
+    [0] = 0xff,  0xff,
+    0xff,        0xff,
+    0xff,        0xff,
+    [6] = 1,     [12] = 0xff,
+    0xff,        0xff,
+    [20] = 0xbf, 0xff,
+    [23] = 0xff, [NVGRE_LAST4 + 30] = 0xff,
+    0xff,        0xff,
+    0xff,        [NVGRE_LAST4 + 34] = 0xfc,
+    0x07,        0xff,
+    0xff,
 }};
 static const struct nvgre_image nvgre_want4 = {{
     [12] = 8, 0, 0x45, [23] = PROTO_GRE, [NVGRE_LAST4 + 34] = GRE_K >> 8, 0, 0x65, 0x58,
@@ -36,8 +47,8 @@ static const struct nvgre_image nvgre_want6 = {{
 }};
 
 /* To this MAC and PA, which is `len` bytes long. Without a PA nothing looks like it. */
-static inline struct nvgre_image nvgre_image(const struct nvgre_image *like, const uint8_t *mac, const uint8_t *pa,
-                                             unsigned at, unsigned len)
+static inline struct nvgre_image nvgre_image(const struct nvgre_image *like, const uint8_t *mac,
+                                             const uint8_t *pa, unsigned at, unsigned len)
 {
     struct nvgre_image want = *like;
     memcpy(want.bytes, mac, 6);
@@ -58,8 +69,8 @@ static inline struct nvgre_image nvgre_image6(const uint8_t *mac, const uint8_t 
 }
 
 /* `len` bytes of header; a slot has them behind the frame's start. */
-static inline __attribute__((always_inline)) bool nvgre_looks(const struct nvgre_image *image, const struct nvgre_image *masks,
-                                                              const uint8_t *frame, unsigned len)
+HOT bool nvgre_looks(const struct nvgre_image *image, const struct nvgre_image *masks, const uint8_t *frame,
+                     unsigned len)
 {
     const __m256i *want = (const __m256i *)(const void *)image, *mask = (const __m256i *)(const void *)masks;
     __m256i a = _mm256_loadu_si256((const __m256i *)(const void *)frame);
@@ -70,12 +81,12 @@ static inline __attribute__((always_inline)) bool nvgre_looks(const struct nvgre
     return _mm256_testz_si256(wrong, wrong);
 }
 
-static inline __attribute__((always_inline)) bool nvgre_looks4(const struct nvgre_image *image, const uint8_t *frame)
+HOT bool nvgre_looks4(const struct nvgre_image *image, const uint8_t *frame)
 {
     return nvgre_looks(image, &nvgre_mask4, frame, NVGRE4_LEN);
 }
 
-static inline __attribute__((always_inline)) bool nvgre_looks6(const struct nvgre_image *image, const uint8_t *frame)
+HOT bool nvgre_looks6(const struct nvgre_image *image, const uint8_t *frame)
 {
     return nvgre_looks(image, &nvgre_mask6, frame, NVGRE6_LEN);
 }

@@ -1,4 +1,7 @@
-/* rewrite.c: what is rare about rewriting: checksums of packets that are not plain, and what may not be rewritten. */
+/*
+ * rewrite.c: what is rare about rewriting: checksums of packets that are not plain, and what may not be
+ * rewritten.
+ */
 #include "step/rewrite.h"
 
 unsigned rewrite_field(const struct pkt *pkt)
@@ -37,8 +40,8 @@ static bool rewrite_has_route_option(const struct pkt *pkt)
         return false;
     while (at < end && *at != IP4_OPT_END) {
         bool nop = *at == IP4_OPT_NOP;
-        if (!nop && (end - at < 2 || at[1] < 2 || at[1] > end - at || *at == IP4_OPT_RR || *at == IP4_OPT_TIMESTAMP ||
-                     *at == IP4_OPT_LSRR || *at == IP4_OPT_SSRR))
+        if (!nop && (end - at < 2 || at[1] < 2 || at[1] > end - at || *at == IP4_OPT_RR ||
+                     *at == IP4_OPT_TIMESTAMP || *at == IP4_OPT_LSRR || *at == IP4_OPT_SSRR))
             return true;
         at += nop ? 1 : at[1];
     }

@@ -5,18 +5,23 @@
  */
 #ifndef REWRITE_H
 #define REWRITE_H
+#include "base/hot.h"
 #include "base/csum.h"
 #include "base/drop.h"
 #include "pkt/pkt.h"
 
-/* Offset in the L4 header of the checksum that covers a pseudo header, REWRITE_NONE without one: of packets that are not plain. */
+/*
+ * Offset in the L4 header of the checksum that covers a pseudo header, REWRITE_NONE without one: of packets
+ * that are not plain.
+ */
 enum { REWRITE_NONE = 0xff };
 unsigned rewrite_field(const struct pkt *pkt);
 
 /*
- * What may not be rewritten: ICMP and ICMPv6 error messages, whose quote shows addresses (icmp-error); IPv4 options that steer the
- * packet on the provider's routers or have them write their addresses into it (RFC 791 section 3.1: loose and strict source route,
- * record route, timestamp), or that can't be read to their end (ip-options). Of plain packets nothing.
+ * What may not be rewritten: ICMP and ICMPv6 error messages, whose quote shows addresses (icmp-error); IPv4
+ * options that steer the packet on the provider's routers or have them write their addresses into it (RFC 791
+ * section 3.1: loose and strict source route, record route, timestamp), or that can't be read to their end
+ * (ip-options). Of plain packets nothing.
  */
 enum drop rewrite_check(const struct pkt *pkt);
 
@@ -28,29 +33,28 @@ static inline uint16_t rewrite_update(uint16_t field, uint16_t delta)
 }
 
 /* TTL or hop limit down by one, IPv4 checksum with it. The caller has checked that it is more than 1. */
-static inline __attribute__((always_inline)) void rewrite_ttl(struct pkt *pkt)
+HOT void rewrite_ttl(struct pkt *pkt)
 {
     uint8_t *ip = pkt->data + pkt->l3;
     if (pkt->l3_type == PKT_L3_IP6) {
         ip[7]--;
         return;
     }
-    ip[8]--;                            /* the low byte of a word as it lies: ~m + (m - 1) is 0xfffe for every m */
+    ip[8]--; /* the low byte of a word as it lies: ~m + (m - 1) is 0xfffe for every m */
     uint16_t field = rewrite_update(load16(ip + 10), 0xfffe);
     memcpy(ip + 10, &field, 2);
 }
 
 /*
- * A plain IPv4 packet at its frame, both addresses at once: `addresses` as they lie, source first; `constant` is
- * rewrite_constant4() of the old and the new source.
+ * A plain IPv4 packet at its frame, both addresses at once: `addresses` as they lie, source first; `constant`
+ * is rewrite_constant4() of the old and the new source.
  */
 static inline uint64_t rewrite_constant4(const uint8_t *from, const uint8_t *to)
 {
     return (uint64_t)(uint32_t)~load32(from) + load32(to);
 }
 
-static inline __attribute__((always_inline)) void rewrite_plain4(uint8_t *frame, uint64_t constant, uint32_t source,
-                                                                 uint32_t destination)
+HOT void rewrite_plain4(uint8_t *frame, uint64_t constant, uint32_t source, uint32_t destination)
 {
     uint8_t *ip = frame + ETH_LEN, *at = ip + IP4_LEN + (ip[9] == PROTO_UDP ? 6 : 16);
     uint64_t addresses = source | (uint64_t)destination << 32;
@@ -75,7 +79,7 @@ static inline uint64_t rewrite_sum6(const uint8_t *address)
     return (high & 0xffffffff) + (high >> 32) + (low & 0xffffffff) + (low >> 32);
 }
 
-static inline __attribute__((always_inline)) void rewrite_l4(struct pkt *pkt, unsigned offset, uint16_t delta)
+HOT void rewrite_l4(struct pkt *pkt, unsigned offset, uint16_t delta)
 {
     uint8_t *at = pkt->data + pkt->l4 + offset;
     uint16_t field = load16(at);
@@ -89,8 +93,7 @@ static inline __attribute__((always_inline)) void rewrite_l4(struct pkt *pkt, un
     memcpy(at, &field, 2);
 }
 
-static inline __attribute__((always_inline)) void rewrite_addresses(struct pkt *pkt, const uint8_t *source,
-                                                                    const uint8_t *destination)
+HOT void rewrite_addresses(struct pkt *pkt, const uint8_t *source, const uint8_t *destination)
 {
     uint8_t *ip = pkt->data + pkt->l3;
     uint64_t from, to;

@@ -1,9 +1,10 @@
 /*
- * source.h: from which addresses a port may send. A policy and bytes in, the source that allows it out. Called by
- * from_tenant and the ARP/ND proxy.
+ * source.h: from which addresses a port may send. A policy and bytes in, the source that allows it out.
+ * Called by from_tenant and the ARP/ND proxy.
  */
 #ifndef SOURCE_H
 #define SOURCE_H
+#include "base/hot.h"
 #include "pkt/pkt.h"
 #include "table/tables.h"
 
@@ -12,7 +13,8 @@ static inline const struct port_source *policy_source(const struct port_policy *
                                                       const uint8_t *address)
 {
     bool ip4 = family == DP_IPV4;
-    const struct port_source *s = policy->sources + (ip4 ? 0 : policy->n4), *end = s + (ip4 ? policy->n4 : policy->n6);
+    const struct port_source *s = policy->sources + (ip4 ? 0 : policy->n4),
+                             *end = s + (ip4 ? policy->n4 : policy->n6);
     if (ip4 && s < end && s->prefix_len == 32 && load32(s->ca) == load32(address))
         return s;
     for (; s < end; s++)
@@ -40,8 +42,8 @@ static inline struct source_own source_own(const struct port_policy *policy)
 }
 
 /* policy_source(), the first own CA at once. */
-static inline __attribute__((always_inline)) const struct port_source *
-source_find(const struct source_own *own, const struct port_policy *policy, unsigned family, const uint8_t *address)
+HOT const struct port_source *source_find(const struct source_own *own, const struct port_policy *policy,
+                                          unsigned family, const uint8_t *address)
 {
     bool first4 = family == DP_IPV4 && load32(address) == own->ca4;
     if (__builtin_expect(first4 && own->own4, 1))
@@ -60,7 +62,8 @@ static inline bool source_is_own_mld(const struct port_policy *policy, const str
     uint8_t type = pkt->data[pkt->l4];
     const uint8_t *source = pkt_source(pkt);
     bool mld = type == MLD_QUERY || type == MLD_REPORT || type == MLD_DONE || type == MLD2_REPORT;
-    return mld && mac_is_group(pkt->data) && (is_any(DP_IPV6, source) || !memcmp(source, policy->link_local, 16));
+    return mld && mac_is_group(pkt->data) &&
+           (is_any(DP_IPV6, source) || !memcmp(source, policy->link_local, 16));
 }
 
 #endif

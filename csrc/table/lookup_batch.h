@@ -1,9 +1,11 @@
 /*
- * lookup_batch.h: the lookups of a batch, so that the memory latency of its keys overlaps: each is begun (its bucket on its way
- * into the cache), then all are answered. Keys in, what the map holds of them out, by place. Called by the paths.
+ * lookup_batch.h: the lookups of a batch, so that the memory latency of its keys overlaps: each is begun (its
+ * bucket on its way into the cache), then all are answered. Keys in, what the map holds of them out, by
+ * place. Called by the paths.
  */
 #ifndef LOOKUP_BATCH_H
 #define LOOKUP_BATCH_H
+#include "base/hot.h"
 #include "table/lookup.h"
 #include "table/map_inline.h"
 #include "table/tables.h"
@@ -15,8 +17,7 @@ struct lookup {
 };
 
 /* The key's words are copied. */
-static inline __attribute__((always_inline)) void lookup_begin(struct lookup *l, const struct map_view *view, unsigned words,
-                                                               const uint64_t *key)
+HOT void lookup_begin(struct lookup *l, const struct map_view *view, unsigned words, const uint64_t *key)
 {
     const uint64_t first = key[0], second = words == 3 ? key[1] : 0, third = words == 3 ? key[2] : 0;
     uint64_t hash = words == 1 ? hash_1(first, view->secret) : hash_3(first, second, third, view->secret);
@@ -31,7 +32,7 @@ static inline __attribute__((always_inline)) void lookup_begin(struct lookup *l,
 }
 
 /* What an act refers to, on its way into the cache. */
-static inline __attribute__((always_inline)) void lookup_prefetch(const struct tables *tables, uint32_t act)
+HOT void lookup_prefetch(const struct tables *tables, uint32_t act)
 {
     if (__builtin_expect(act_kind(act) == ACT_NVGRE, 1))
         __builtin_prefetch(&tables->next_hops[act_index(act)]);
@@ -40,13 +41,12 @@ static inline __attribute__((always_inline)) void lookup_prefetch(const struct t
 }
 
 /*
- * The answer if the key is in its first bucket, and nobody writes there: what it refers to is fetched. False: it takes lookup_fetch()
- * and lookup_finish(); *answer is then a miss. No branch depends on whether it is a hit, which can't be predicted: in place of
- * nothing, what the last hit referred to (*last) is fetched again.
+ * The answer if the key is in its first bucket, and nobody writes there: what it refers to is fetched. False:
+ * it takes lookup_fetch() and lookup_finish(); *answer is then a miss. No branch depends on whether it is a
+ * hit, which can't be predicted: in place of nothing, what the last hit referred to (*last) is fetched again.
  */
-static inline __attribute__((always_inline)) bool lookup_first(const struct lookup *l, unsigned words,
-                                                               const struct tables *tables, uint32_t *last,
-                                                               struct lookup_answer *answer)
+HOT bool lookup_first(const struct lookup *l, unsigned words, const struct tables *tables, uint32_t *last,
+                      struct lookup_answer *answer)
 {
     const struct map_bucket *b = l->bucket;
     uint32_t seq = MAP_LOAD(b->seq) & ~1u;      /* odd: differs from what is loaded last */
@@ -68,11 +68,12 @@ static inline __attribute__((always_inline)) bool lookup_first(const struct look
 }
 
 /*
- * For lookups that were not answered: each is fetched, then each is finished, so that the memory latency of second buckets
- * overlaps. *hash is lookup_fetch()'s, for lookup_finish(). False: it is finished, there is nothing, since all that belongs into
- * the first bucket lives there.
+ * For lookups that were not answered: each is fetched, then each is finished, so that the memory latency of
+ * second buckets overlaps. *hash is lookup_fetch()'s, for lookup_finish(). False: it is finished, there is
+ * nothing, since all that belongs into the first bucket lives there.
  */
-static inline bool lookup_fetch(const struct lookup *l, const struct map_view *view, unsigned words, uint64_t *hash)
+static inline bool lookup_fetch(const struct lookup *l, const struct map_view *view, unsigned words,
+                                uint64_t *hash)
 {
     uint32_t seq = MAP_LOAD(l->bucket->seq) & ~1u;
     unsigned match = map_match(l->bucket, words, l->key);
@@ -84,11 +85,12 @@ static inline bool lookup_fetch(const struct lookup *l, const struct map_view *v
     return true;
 }
 
-static inline void lookup_finish(const struct lookup *l, const struct map_view *view, unsigned words, uint64_t hash,
-                                 struct lookup_answer *answer)
+static inline void lookup_finish(const struct lookup *l, const struct map_view *view, unsigned words,
+                                 uint64_t hash, struct lookup_answer *answer)
 {
     struct map_value value;
-    bool found = words == 1 ? map_find1(view, l->key[0], hash, &value) : map_find3(view, l->key, hash, &value);
+    bool found =
+        words == 1 ? map_find1(view, l->key[0], hash, &value) : map_find3(view, l->key, hash, &value);
     *answer = found ? lookup_answer_of(value) : (struct lookup_answer){0};
 }
 
