@@ -1,6 +1,6 @@
 /*
  * ask.h: what we say on the provider network of our own accord: requests for others' MACs, announcements of our PAs.
- * Called by neigh and provider. A worker.
+ * Called by neigh and pa. A worker.
  */
 #ifndef ASK_H
 #define ASK_H

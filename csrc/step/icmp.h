@@ -1,4 +1,4 @@
-/* icmp.h: what is answered to pings. A parsed packet in, its answer in place. Called by proxy and provider. */
+/* icmp.h: what is answered to pings. A parsed packet in, its answer in place. Called by proxy and pa. */
 #ifndef ICMP_H
 #define ICMP_H
 #include "pkt/pkt.h"
