@@ -499,7 +499,8 @@ void change_free(struct change *change)
     free(change);
 }
 
-static struct change *change_new(struct control *control, const struct outline *outline, struct dp_change_error *error)
+static struct change *change_new(struct control *control, const struct outline *outline,
+                                 struct dp_change_error *error)
 {
     struct change *change = calloc(1, sizeof *change);
     if (!change)
@@ -510,7 +511,8 @@ static struct change *change_new(struct control *control, const struct outline *
     change->row_name = "change set";
     change->generation = control_tables(control)->generation;
     change->writer->changes++;
-    change->beside = outline->header->flags & DP_CHANGE_ATOMIC || change_is_large(control_tables(control), outline);
+    change->beside = outline->header->flags & DP_CHANGE_ATOMIC ||
+                     change_is_large(control_tables(control), outline);
     change->inverse_at = change->inverse_size = outline->inverse;
     if (mem_take(&change->writer->budget, outline->inverse)) {
         free(change);
@@ -523,7 +525,8 @@ static struct change *change_new(struct control *control, const struct outline *
     return NULL;
 }
 
-int tables_apply(struct control *control, const uint8_t *change_set, size_t len, struct dp_change_error *error)
+int tables_apply(struct control *control, const uint8_t *change_set, size_t len,
+                 struct dp_change_error *error)
 {
     struct outline outline;
     *error = (struct dp_change_error){0};

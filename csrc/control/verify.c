@@ -70,7 +70,8 @@ static int verify_rows(const struct verify *v, const struct outline *outline, bo
     return DP_OK;
 }
 
-int tables_check(const struct tables *tables, const uint8_t *change_set, size_t len, struct dp_change_error *error)
+int tables_check(const struct tables *tables, const uint8_t *change_set, size_t len,
+                 struct dp_change_error *error)
 {
     struct dp_change_error ignored;
     struct outline outline;

@@ -6,7 +6,10 @@
 #define PA_H
 #include "host/host.h"
 
-/* Each takes an ARP packet, a valid or invalid ND packet, an echo request to one of our PAs that came from the underlay. */
+/*
+ * Each takes an ARP packet, a valid or invalid ND packet, an echo request to one of our PAs that came from
+ * the underlay.
+ */
 void pa_arp(const struct host *host, struct pkt *pkt);
 void pa_nd(const struct host *host, struct pkt *pkt);
 void pa_echo(const struct host *host, struct pkt *pkt);

@@ -46,7 +46,8 @@ static void pool_depot_push(const struct arena *arena, const uint32_t *slots, ui
     uint64_t top = atomic_load_explicit(&depot->top, memory_order_relaxed);
     do
         atomic_store_explicit(&depot->below[slots[0]], (uint32_t)top, memory_order_relaxed);
-    while (!atomic_compare_exchange_weak_explicit(&depot->top, &top, pool_top_make(top, slots[0]), memory_order_release, memory_order_relaxed));
+    while (!atomic_compare_exchange_weak_explicit(&depot->top, &top, pool_top_make(top, slots[0]),
+                                                  memory_order_release, memory_order_relaxed));
 }
 
 /* Takes a bundle out of the depot: copies up to BUNDLE slots and returns how many. */
@@ -59,7 +60,8 @@ static uint32_t pool_depot_pop(const struct arena *arena, uint32_t *slots)
         if ((uint32_t)top == POOL_NONE)
             return 0;
         next = pool_top_make(top, atomic_load_explicit(&depot->below[(uint32_t)top], memory_order_relaxed));
-    } while (!atomic_compare_exchange_weak_explicit(&depot->top, &top, next, memory_order_acquire, memory_order_acquire));
+    } while (!atomic_compare_exchange_weak_explicit(&depot->top, &top, next, memory_order_acquire,
+                                                    memory_order_acquire));
     const struct bundle *bundle = pool_bundle_at(arena, (uint32_t)top);
     uint32_t n = bundle->n;
     memcpy(slots, bundle->slot, n * sizeof *slots);

@@ -42,7 +42,8 @@ enum port_cap {
     PORT_TSO6 = DP_OFFLOAD_TSO6,
     PORT_USO = 8,                       /* takes UDP super-packets; no kind yet */
     PORT_SG = 16,                       /* takes packets of up to max_segs segments, else of one */
-    PORT_VNET = 32,                     /* metadata of checksums and super-packets crosses; without, none of the above */
+    /* metadata of checksums and super-packets crosses; without, none of the above */
+    PORT_VNET = 32,
 };
 /*
  * Segments that a port takes at least if it takes several: a super-packet as it was received, its segment, a

@@ -297,8 +297,8 @@ static void packet_reclaim(struct port *port, struct pool *pool)
 
 int port_packet_attach(struct port *port)
 {
-    static const struct port_ops ops = {
-        .rx = packet_rx, .tx = packet_tx, .lost = packet_lost, .rest = packet_rest, .reclaim = packet_reclaim};
+    static const struct port_ops ops = {.rx = packet_rx, .tx = packet_tx, .lost = packet_lost,
+                                        .rest = packet_rest, .reclaim = packet_reclaim};
     port->ops = &ops;
     port->caps |= PORT_SG | PORT_VNET;
     port->max_segs = PORT_SEGS;

@@ -5,7 +5,10 @@
 
 /* An echo request that can be answered in place: whole, and without IPv4 options. */
 bool icmp_is_echo(const struct pkt *pkt);
-/* Turns it into its answer, from `mac`; what the parser found stays true. Checksums by RFC 1624. Counts nothing. */
+/*
+ * Turns it into its answer, from `mac`; what the parser found stays true. Checksums by RFC 1624. Counts
+ * nothing.
+ */
 void icmp_echo_reply(struct pkt *pkt, const uint8_t *mac);
 
 #endif

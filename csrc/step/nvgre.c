@@ -1,10 +1,13 @@
-/* nvgre.c: build a next hop's outer header once; copy and patch it for each packet; check it on the way in. */
+/*
+ * nvgre.c: build a next hop's outer header once; copy and patch it for each packet; check it on the way in.
+ */
 #include "step/nvgre.h"
 #include "base/csum.h"
 
 enum { NVGRE_TTL = 64 };
 
-void nvgre_template(struct next_hop *nh, unsigned family, const uint8_t *source_pa, const uint8_t *pa, const uint8_t *underlay_mac)
+void nvgre_template(struct next_hop *nh, unsigned family, const uint8_t *source_pa, const uint8_t *pa,
+                    const uint8_t *underlay_mac)
 {
     uint8_t *h = nh->header, *ip = h + ETH_LEN;
     memset(h, 0, sizeof nh->header);

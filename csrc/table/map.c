@@ -1,15 +1,13 @@
 /*
- * map.c: the writer's side of map.h.
- *
- * The writer alone stores, so it reads plainly; every store to what readers may see is an atomic release between map_bucket_enter() and
- * map_bucket_leave().
+ * map.c: the writer's side of map.h. The writer alone stores, so it reads plainly; every store to what
+ * readers may see is an atomic release between map_bucket_enter() and map_bucket_leave().
  */
 #include "table/map_inline.h"
 #include <stdlib.h>
 #include "dp_api.h"
 #include "base/mem.h"
 
-/* Load in hundredths of all slots: when the table is built for a known number of entries, and when it grows. */
+/* Load in hundredths of all slots: as the table is built for a known number of entries, and as it grows. */
 enum { LOAD_BUILT = 70, LOAD_MAX = 85, GROWTH = 125, SPILL_MAX = 0xffff };
 
 /* A view and what only the writer needs of it. */
@@ -99,12 +97,6 @@ static void map_slot_set(struct map_bucket *b, unsigned words, unsigned slot, co
     map_slot_set_value(b, slot, &entry->value);
 }
 
-static void map_slot_clear(struct map_bucket *b, unsigned words, unsigned slot)
-{
-    STORE(b->keys[slot * words], 0);
-    STORE(b->act[slot], 0);
-}
-
 static void map_slot_get(const struct map_bucket *b, unsigned words, unsigned slot, struct entry *entry)
 {
     memcpy(entry->key, &b->keys[slot * words], words * 8);
@@ -120,7 +112,8 @@ static void map_spill_add(struct map_bucket *b, int n)
 /* Bit s is set when slot s is empty. */
 static inline unsigned map_slots_free(const struct map_bucket *b, unsigned words)
 {
-    return (unsigned)(b->keys[0] == 0) | (unsigned)(b->keys[words] == 0) << 1 | (unsigned)(b->keys[2 * words] == 0) << 2;
+    return (unsigned)(b->keys[0] == 0) | (unsigned)(b->keys[words] == 0) << 1 |
+           (unsigned)(b->keys[2 * words] == 0) << 2;
 }
 
 /* The first such slot, MAP_SLOTS: there is none. */
@@ -129,12 +122,8 @@ static inline unsigned map_slot_free(const struct map_bucket *b, unsigned words)
     return (unsigned)__builtin_ctz(map_slots_free(b, words) | 1u << MAP_SLOTS);
 }
 
-static inline unsigned map_slot_used(const struct map_bucket *b, unsigned words)
-{
-    return (unsigned)__builtin_ctz(~map_slots_free(b, words));
-}
-
-static void map_fill_slot(struct table *t, unsigned words, struct map_bucket *b, unsigned slot, const struct entry *entry, int spill)
+static void map_fill_slot(struct table *t, unsigned words, struct map_bucket *b, unsigned slot,
+                          const struct entry *entry, int spill)
 {
     map_bucket_enter(t, words, b);
     map_slot_set(b, words, slot, entry);
@@ -145,7 +134,8 @@ static void map_fill_slot(struct table *t, unsigned words, struct map_bucket *b,
 static void map_empty_slot(struct table *t, unsigned words, struct map_bucket *b, unsigned slot, int spill)
 {
     map_bucket_enter(t, words, b);
-    map_slot_clear(b, words, slot);
+    STORE(b->keys[slot * words], 0);
+    STORE(b->act[slot], 0);
     map_spill_add(b, spill);
     map_bucket_leave(t, b);
 }
@@ -173,7 +163,8 @@ static uint32_t map_overflow_take(struct table *t, unsigned words)
     return ++t->overflow_used;
 }
 
-static int map_overflow_push(struct table *t, unsigned words, struct map_bucket *first, const struct entry *entry)
+static int map_overflow_push(struct table *t, unsigned words, struct map_bucket *first,
+                             const struct entry *entry)
 {
     uint32_t head = first->next;
     struct map_bucket *b = head ? map_overflow_at(&t->view, words, head) : NULL;
@@ -194,14 +185,14 @@ static int map_overflow_push(struct table *t, unsigned words, struct map_bucket 
 }
 
 /*
- * Fills `hole`, which is in the first bucket itself (pull) or in its chain, with an entry from the head of the chain, and takes
- * that off the head; a hole in the head just opens. The first bucket is written before an entry leaves its old place.
+ * Fills `hole`, in the first bucket itself (pull) or in its chain, with an entry taken off the head of the
+ * chain; a hole in the head just opens. The first bucket is written before an entry leaves its old place.
  */
 static void map_overflow_shift(struct table *t, unsigned words, struct map_bucket *first, struct place hole)
 {
     uint32_t head = first->next;
     struct map_bucket *b = map_overflow_at(&t->view, words, head);
-    unsigned last = b == hole.in ? hole.slot : map_slot_used(b, words), left = 0;
+    unsigned last = b == hole.in ? hole.slot : (unsigned)__builtin_ctz(~map_slots_free(b, words)), left = 0;
     bool pull = hole.in == first;
     struct entry entry;
     map_slot_get(b, words, last, &entry);
@@ -225,7 +216,7 @@ static void map_overflow_shift(struct table *t, unsigned words, struct map_bucke
 
 /* ---- placing */
 
-/* Moves an entry of a full bucket to its other bucket, if one of the three has room there. The slot, or MAP_SLOTS. */
+/* Moves one of the entries of a full bucket to its other bucket, if there is room. Its slot, or MAP_SLOTS. */
 static unsigned map_displace(struct table *t, unsigned words, struct map_bucket *b)
 {
     const struct map_view *view = &t->view;
@@ -254,7 +245,8 @@ static unsigned map_displace(struct table *t, unsigned words, struct map_bucket 
 /* A key that is not there yet. */
 static int map_place_new(struct table *t, unsigned words, uint64_t hash, const struct entry *entry)
 {
-    struct map_bucket *first = map_bucket_at(&t->view, words, hash), *second = map_bucket_at(&t->view, words, map_rotate(hash));
+    struct map_bucket *first = map_bucket_at(&t->view, words, hash),
+                      *second = map_bucket_at(&t->view, words, map_rotate(hash));
     unsigned slot = map_slot_free(first, words);
     if (slot < MAP_SLOTS) {
         map_fill_slot(t, words, first, slot, entry, 0);
@@ -284,7 +276,8 @@ static bool map_locate_in(struct map_bucket *b, unsigned words, const uint64_t *
     return match != 0;
 }
 
-static bool map_locate(const struct table *t, unsigned words, const uint64_t *key, uint64_t hash, struct place *place)
+static bool map_locate(const struct table *t, unsigned words, const uint64_t *key, uint64_t hash,
+                       struct place *place)
 {
     struct map_bucket *first = map_bucket_at(&t->view, words, hash);
     if (map_locate_in(first, words, key, place))
@@ -306,7 +299,8 @@ static void map_table_free(struct table *t)
     free(t);
 }
 
-static struct table *map_table_create(unsigned words, size_t expected, const uint64_t secret[2], struct mem_budget *budget)
+static struct table *map_table_create(unsigned words, size_t expected, const uint64_t secret[2],
+                                      struct mem_budget *budget)
 {
     struct table *t = aligned_alloc(64, sizeof *t);
     if (!t)
@@ -319,47 +313,46 @@ static struct table *map_table_create(unsigned words, size_t expected, const uin
         map_table_free(t);
         return NULL;
     }
-    t->view = (struct map_view){.buckets = t->buckets.base, .n = t->buckets.committed / stride, .shift = words == 1 ? 6 : 7,
-                                .overflow = t->overflow.base, .secret = {secret[0], secret[1]}, .shadow = &t->shadow};
+    t->view = (struct map_view){
+        .buckets = t->buckets.base, .n = t->buckets.committed / stride, .shift = words == 1 ? 6 : 7,
+        .overflow = t->overflow.base, .secret = {secret[0], secret[1]}, .shadow = &t->shadow};
     t->slice = t->view.n / (MAP_SLICES - 1) + 1;
     return t;
 }
 
-static bool map_bucket_each(const struct map_bucket *b, unsigned words, bool (*fn)(void *, const uint64_t *, const struct map_value *), void *ctx)
+static bool map_bucket_each(const struct map_bucket *b, unsigned words, map_visit *visit, void *ctx)
 {
     for (unsigned s = 0; s < MAP_SLOTS; s++) {
         struct entry entry;
         if (!b->keys[s * words])
             continue;
         map_slot_get(b, words, s, &entry);
-        if (!fn(ctx, entry.key, &entry.value))
+        if (!visit(ctx, entry.key, &entry.value))
             return false;
     }
     return true;
 }
 
-static bool map_table_slice_each(const struct table *t, unsigned words, uint32_t slice,
-                       bool (*fn)(void *, const uint64_t *, const struct map_value *), void *ctx)
+static bool map_each_in(const struct table *t, unsigned words, uint32_t slice, map_visit *visit, void *ctx)
 {
     bool chains = slice == MAP_SLICES - 1;
     const uint8_t *buckets = chains ? t->view.overflow : t->view.buckets;
     uint64_t at = chains ? 0 : slice * t->slice, last = at + t->slice < t->view.n ? at + t->slice : t->view.n;
     for (uint64_t end = chains ? t->overflow_used : last; at < end; at++)
-        if (!map_bucket_each((const struct map_bucket *)(buckets + (at << t->view.shift)), words, fn, ctx))
+        if (!map_bucket_each((const struct map_bucket *)(buckets + (at << t->view.shift)), words, visit, ctx))
             return false;
     return true;
 }
 
-static void map_table_each(const struct table *t, unsigned words, bool (*fn)(void *, const uint64_t *, const struct map_value *),
-                       void *ctx)
+static void map_table_each(const struct table *t, unsigned words, map_visit *visit, void *ctx)
 {
-    for (uint32_t slice = 0; slice < MAP_SLICES && map_table_slice_each(t, words, slice, fn, ctx); slice++)
+    for (uint32_t slice = 0; slice < MAP_SLICES && map_each_in(t, words, slice, visit, ctx); slice++)
         ;
 }
 
 /*
- * Copying goes through the first buckets in order, since a hash is scaled to their number. What does not fit there waits until its
- * second bucket has come into the cache.
+ * Copying goes through the first buckets in order, since a hash is scaled to their number. What does not fit
+ * there waits until its second bucket has come into the cache.
  */
 enum { COPY_WAITING = 16 };
 struct copy {
@@ -375,7 +368,8 @@ static int map_copy_waiting(struct copy *copy)
     int result = DP_OK;
     while (copy->waiting && result == DP_OK) {
         const struct entry *entry = &copy->entries[--copy->waiting];
-        result = map_place_new(copy->to, copy->words, map_hash(&copy->to->view, copy->words, entry->key), entry);
+        const uint64_t hash = map_hash(&copy->to->view, copy->words, entry->key);
+        result = map_place_new(copy->to, copy->words, hash, entry);
     }
     return result;
 }
@@ -399,7 +393,8 @@ static bool map_copy_entry(void *ctx, const uint64_t *key, const struct map_valu
     return copy->result == DP_OK;
 }
 
-static struct table *map_table_copy(const struct table *from, unsigned words, size_t expected, struct mem_budget *budget)
+static struct table *map_table_copy(const struct table *from, unsigned words, size_t expected,
+                                    struct mem_budget *budget)
 {
     struct copy copy = {.to = map_table_create(words, expected, from->view.secret, budget), .words = words};
     if (!copy.to)
@@ -459,9 +454,7 @@ struct map *map_clone(const struct map *map, size_t expected)
         free(clone);
         return NULL;
     }
-    clone->words = map->words;
-    clone->entries = map->entries;
-    clone->budget = map->budget;
+    *clone = (struct map){.words = map->words, .entries = map->entries, .budget = map->budget};
     map_use(clone, t, false);
     return clone;
 }
@@ -480,10 +473,12 @@ int map_ready(struct map *map)
     if (map->entries >= map->limit && map_grow(map))
         return DP_ENOMEM;
     struct table *t = map_table(map);
-    return t->overflow_free ? DP_OK : mem_commit(&t->overflow, (size_t)(t->overflow_used + 1) * map_stride(map->words));
+    const size_t one_more = (size_t)(t->overflow_used + 1) * map_stride(map->words);
+    return t->overflow_free ? DP_OK : mem_commit(&t->overflow, one_more);
 }
 
-static inline int map_put_words(struct map *map, unsigned words, const uint64_t *key, const struct map_value *value, struct map_value *replaced)
+static inline int map_put_words(struct map *map, unsigned words, const uint64_t *key,
+                                const struct map_value *value, struct map_value *replaced)
 {
     struct table *t = map_table(map);
     uint64_t hash = map_hash(&t->view, words, key);
@@ -508,8 +503,9 @@ static inline int map_put_words(struct map *map, unsigned words, const uint64_t 
     return result;
 }
 
-/* Without a branch: whether a bucket is full can't be predicted. A call that only prefetches is none to gcc, hence always_inline. */
-static inline __attribute__((always_inline)) void map_prefetch_put_words(const struct map_view *view, unsigned words, const uint64_t *key)
+/* Without a branch: whether a bucket is full can't be predicted. Always inline, as map_prefetch() is. */
+static inline __attribute__((always_inline)) void map_prefetch_put_words(const struct map_view *view,
+                                                                         unsigned words, const uint64_t *key)
 {
     uint64_t hash = map_hash(view, words, key), rotated = map_rotate(hash);
     const struct map_bucket *first = map_bucket_at(view, words, hash);
@@ -527,7 +523,8 @@ void map_prefetch_put(const struct map *map, const uint64_t *key)
 
 int map_put(struct map *map, const uint64_t *key, const struct map_value *value, struct map_value *replaced)
 {
-    return map->words == 1 ? map_put_words(map, 1, key, value, replaced) : map_put_words(map, 3, key, value, replaced);
+    return map->words == 1 ? map_put_words(map, 1, key, value, replaced)
+                           : map_put_words(map, 3, key, value, replaced);
 }
 
 bool map_del(struct map *map, const uint64_t *key, struct map_value *removed)
@@ -535,7 +532,8 @@ bool map_del(struct map *map, const uint64_t *key, struct map_value *removed)
     struct table *t = map_table(map);
     unsigned words = map->words;
     uint64_t hash = map_hash(&t->view, words, key);
-    struct map_bucket *first = map_bucket_at(&t->view, words, hash), *second = map_bucket_at(&t->view, words, map_rotate(hash));
+    struct map_bucket *first = map_bucket_at(&t->view, words, hash),
+                      *second = map_bucket_at(&t->view, words, map_rotate(hash));
     struct place place;
     if (!map_locate(t, words, key, hash, &place))
         return false;
@@ -574,27 +572,28 @@ void map_free_retired(struct map_view *list)
 bool map_get(const struct map *map, const uint64_t *key, struct map_value *value)
 {
     const struct map_view *view = map_view(map);
-    return map->words == 1 ? map_find1(view, key[0], map_hash1(view, key[0]), value) : map_find3(view, key, map_hash3(view, key), value);
+    return map->words == 1 ? map_find1(view, key[0], map_hash1(view, key[0]), value)
+                           : map_find3(view, key, map_hash3(view, key), value);
 }
 
-void map_each(const struct map *map, bool (*fn)(void *ctx, const uint64_t *key, const struct map_value *value), void *ctx)
+void map_each(const struct map *map, map_visit *visit, void *ctx)
 {
-    map_table_each(map_table(map), map->words, fn, ctx);
+    map_table_each(map_table(map), map->words, visit, ctx);
 }
 
 void map_stats(const struct map *map, struct map_stats *out)
 {
     const struct table *t = map_table(map);
-    *out = (struct map_stats){.entries = map->entries, .capacity = map->limit, .displaced = t->displaced, .overflow = t->chained,
-                              .bytes = sizeof *map + sizeof *t + t->buckets.committed + t->overflow.committed};
+    *out = (struct map_stats){
+        .entries = map->entries, .capacity = map->limit, .displaced = t->displaced, .overflow = t->chained,
+        .bytes = sizeof *map + sizeof *t + t->buckets.committed + t->overflow.committed};
     for (const struct table *r = map->retired; r; r = r->retired)
         out->bytes += sizeof *r + r->buckets.committed + r->overflow.committed;
 }
 
 bool *map_seen(struct map *map) { return map_table(map)->seen; }
 
-void map_slice_each(const struct map *map, uint32_t slice, bool (*fn)(void *ctx, const uint64_t *key, const struct map_value *value),
-                    void *ctx)
+void map_slice_each(const struct map *map, uint32_t slice, map_visit *visit, void *ctx)
 {
-    map_table_slice_each(map_table(map), map->words, slice, fn, ctx);
+    map_each_in(map_table(map), map->words, slice, visit, ctx);
 }

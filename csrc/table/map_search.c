@@ -10,18 +10,20 @@ struct glimpse {
     uint16_t spill;
 };
 
-static inline struct glimpse map_search_read(const struct map_bucket *b, unsigned words, const uint64_t *key, struct map_value *value)
+static inline struct glimpse map_search_read(const struct map_bucket *b, unsigned words, const uint64_t *key,
+                                             struct map_value *value)
 {
     unsigned match = map_match(b, words, key);
-    struct glimpse g = {.found = match ? FOUND_IT : FOUND_NOT, .next = MAP_LOAD(b->next), .spill = MAP_LOAD(b->spill)};
+    struct glimpse g = {
+        .found = match ? FOUND_IT : FOUND_NOT, .next = MAP_LOAD(b->next), .spill = MAP_LOAD(b->spill)};
     if (match)
         map_load_value(b, (unsigned)__builtin_ctz(match), value);
     return g;
 }
 
 /* A stable look at a bucket: itself, or what it held before the writer went in. */
-static struct glimpse map_search_glimpse(const struct map_view *view, const struct map_bucket *b, unsigned words, const uint64_t *key,
-                                     struct map_value *value)
+static struct glimpse map_search_glimpse(const struct map_view *view, const struct map_bucket *b,
+                                         unsigned words, const uint64_t *key, struct map_value *value)
 {
     struct map_shadow *shadow = view->shadow;
     for (;;) {
@@ -44,10 +46,12 @@ static struct glimpse map_search_glimpse(const struct map_view *view, const stru
     }
 }
 
-static inline enum found map_search_once(const struct map_view *view, unsigned words, const uint64_t *key, struct map_value *value)
+static inline enum found map_search_once(const struct map_view *view, unsigned words, const uint64_t *key,
+                                         struct map_value *value)
 {
     uint64_t hash = map_hash(view, words, key);
-    struct map_bucket *first = map_bucket_at(view, words, hash), *second = map_bucket_at(view, words, map_rotate(hash));
+    struct map_bucket *first = map_bucket_at(view, words, hash),
+                      *second = map_bucket_at(view, words, map_rotate(hash));
     struct glimpse start = map_search_glimpse(view, first, words, key, value);
     if (start.found || start.spill == 0)
         return start.found;

@@ -1,4 +1,7 @@
-/* tables.c: what readers ask of the tables beyond single entries: a subnet by VSID, the longest prefix of an address. */
+/*
+ * tables.c: what readers ask of the tables beyond single entries: a subnet by VSID, the longest prefix of an
+ * address.
+ */
 #include "table/tables.h"
 #include <stdatomic.h>
 #include "table/map_inline.h"
