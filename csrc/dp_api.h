@@ -1,6 +1,7 @@
 /*
  * dp_api.h: all that Python sees of the packet core. This text is also the cffi declaration: fixed-width
- * structs, enums and prototypes, no inline code; lines that start with '#' are stripped.
+ * structs, enums and prototypes, no inline code; lines that start with '#' are stripped. Called by Python
+ * and the C tests; what it declares is in run/ and bench/.
  *
  * Byte order: addresses, MACs and everything else taken from a packet are bytes in network order; all
  * integers are in host order. A 16-byte address field holds an IPv4 address in its first 4 bytes, the rest 0.

@@ -3,7 +3,7 @@
  * number while it may hold references, moved on at every quiescent point between batches; an even one while
  * it holds none (before it blocks, and before it first runs). The writer unlinks, then waits until every
  * reader's number is even or has moved. Readers are workers; the writer is the control thread. (The idea:
- * liburcu's qsbr flavour.)
+ * liburcu's qsbr flavour.) Called by workers and the writer.
  */
 #ifndef QSBR_H
 #define QSBR_H

@@ -1,7 +1,7 @@
 /*
- * stats.h: counters of ports and of subnets. Each worker counts in its own block, so that counting is a plain
- * add; readers sum the blocks at any time. The hot path adds once a batch: sums are kept in locals and
- * flushed.
+ * stats.h: counters of ports and of subnets. Each worker counts in its own block, so that counting is a
+ * plain add; readers sum the blocks at any time. The hot path adds once a batch: sums are kept in locals and
+ * flushed. Called by io and paths; read by the engine.
  */
 #ifndef STATS_H
 #define STATS_H

@@ -1,4 +1,7 @@
-/* wire.h: headers on the wire, their constants, and unaligned big-endian loads and stores. */
+/*
+ * wire.h: headers on the wire, their constants, and unaligned big-endian loads and stores. Bytes in, numbers
+ * out, and back. Used by every floor.
+ */
 #ifndef WIRE_H
 #define WIRE_H
 #include <stdint.h>

@@ -1,6 +1,6 @@
 /*
- * verify.c: whether the tables hold what a change set says, row by row. Control thread; nothing here
- * writes to a table.
+ * verify.c: whether the tables hold what a change set says, row by row. Control thread; nothing here writes
+ * to a table. Called by run/api.c.
  */
 #include <stdlib.h>
 #include "control/changes.h"

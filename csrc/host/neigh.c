@@ -137,10 +137,9 @@ static void neigh_count_held(const struct host *host, const struct pkt *pkt, int
  */
 static bool neigh_may_hold(const struct host *host, const struct neigh *e, const struct pkt *pkt)
 {
-    const struct neigh_table *table = host->neigh;
+    const uint32_t most = host->io->pool.arena->slots / NEIGH_SHARE;
     return atomic_load_explicit(&e->held, memory_order_relaxed) < NEIGH_HOLD &&
-           atomic_load_explicit(&table->slots, memory_order_relaxed) + pkt->slots <=
-               host->io->pool.arena->slots / NEIGH_SHARE;
+           atomic_load_explicit(&host->neigh->slots, memory_order_relaxed) + pkt->slots <= most;
 }
 
 /*
@@ -414,10 +413,9 @@ int neigh_fix(struct neigh_table *table, const struct host *at_rest, unsigned fa
                                          : DP_EINVAL;
 }
 
-int neigh_probe(struct neigh_table *table, const struct host *at_rest, unsigned family,
-                const uint8_t *address)
+int neigh_probe(struct neigh_table *t, const struct host *at_rest, unsigned family, const uint8_t *address)
 {
-    return neigh_post_about(table, at_rest, family, address, &(struct message){.kind = MESSAGE_ASK});
+    return neigh_post_about(t, at_rest, family, address, &(struct message){.kind = MESSAGE_ASK});
 }
 
 /* ---- timers ---------------------------------------------------------------------------------- */

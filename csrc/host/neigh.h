@@ -1,5 +1,6 @@
 /*
- * neigh.h: provider next hops, resolved by ARP and ND, and the packets that wait for them.
+ * neigh.h: provider next hops, resolved by ARP and ND, and the packets that wait for them. Called by
+ * control/ (use, release), the paths (hold, hand over) and workers' timers.
  *
  * Threads. The control thread makes entries (neigh_use, neigh_fix, neigh_probe) and gives them back when
  * nobody has a use for them (neigh_reclaim). State, timers and held packets belong to worker 0: the others
@@ -33,8 +34,7 @@ enum { NEIGH_ROUND = 64, NEIGH_ROUND_NS = 1000000 };
 #define NEIGH_SPREAD_NS 250000000ull
 
 /* workers; next_hops: the tables' array, which never moves; wake_fd: of worker 0. NULL: out of memory. */
-struct neigh_table *neigh_create(uint32_t workers, struct next_hop *next_hops, struct qsbr *qsbr,
-                                 int wake_fd);
+struct neigh_table *neigh_create(uint32_t workers, struct next_hop *hops, struct qsbr *qsbr, int wake_fd);
 /* Nothing may be held any more: neigh_drop_held() comes first. */
 void neigh_destroy(struct neigh_table *table);
 
@@ -64,8 +64,7 @@ void neigh_ask_all(struct neigh_table *table, const struct host *at_rest);
 /* A MAC for good; asks now. 0, DP_EINVAL, DP_ENOMEM or, NEIGH_PROBES others being asked for, DP_EFULL. */
 int neigh_fix(struct neigh_table *table, const struct host *at_rest, unsigned family, const uint8_t *address,
               const uint8_t *mac);
-int neigh_probe(struct neigh_table *table, const struct host *at_rest, unsigned family,
-                const uint8_t *address);
+int neigh_probe(struct neigh_table *t, const struct host *at_rest, unsigned family, const uint8_t *address);
 /* Control thread, workers at rest, worker 0's view: what is held or handed over is dropped (stopped). */
 void neigh_drop_held(const struct host *host);
 /*

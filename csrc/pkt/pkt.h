@@ -1,5 +1,5 @@
 /*
- * pkt.h: a packet, a batch of packets, and checked ways to its bytes.
+ * pkt.h: a packet, a batch of packets, and checked ways to its bytes. Used by every floor above.
  *
  * A packet is a list of segments in 4 KiB slots of the arena. Its frame starts at `data` in the first slot,
  * where `head` bytes of it lie; the rest follows in the segments linked from it (pool.h). Every header that

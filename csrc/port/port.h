@@ -1,6 +1,7 @@
 /*
- * port.h: the contract of a kind of port. port_mem.c, port_tap.c and port_packet.c each fill in one port_ops;
- * port.c has what they share, io.h what a port sees of a worker.
+ * port.h: the contract of a kind of port. port_mem.c, port_tap.c and port_packet.c each fill in one
+ * port_ops; port.c has what they share, io.h what a port sees of a worker. Called by workers (rx, tx, reap)
+ * and the engine (attach, stop, reclaim).
  *
  * Queues are objects with one owner each, the only thread that calls a function on them: receive queue q is
  * worker q % workers', transmit queue w is worker w's. A kind whose device takes one producer a queue has as

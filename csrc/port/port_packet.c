@@ -1,5 +1,6 @@
 /*
- * port_packet.c: AF_PACKET sockets with virtio-net headers, many packets a system call.
+ * port_packet.c: AF_PACKET sockets with virtio-net headers, many packets a system call. Called through
+ * port.h's operations.
  *
  * How long a packet is shows only when it is there. Narrow, a call receives as many messages as lately came
  * at once, up to PACKET_MSGS, each into one armed slot and a tail buffer of the queue's behind it, which is

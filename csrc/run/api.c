@@ -1,6 +1,6 @@
 /*
  * api.c: dp_api.h's functions that only look, and those that tell neighbours; the rest of it is in engine.c.
- * Control thread.
+ * Control thread. Called by Python.
  */
 #include "run/engine.h"
 #include "table/lookup.h"

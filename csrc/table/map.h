@@ -1,5 +1,6 @@
 /*
- * map.h: the hash table behind every lookup: 64-bit words of key -> 4-byte act and 6-byte MAC.
+ * map.h: the hash table behind every lookup: 64-bit words of key -> 4-byte act and 6-byte MAC. Called by
+ * control/ to write and by lookups to read.
  *
  * Buckets of three entries: one 64-byte line with one-word keys (VSID and IPv4 CA, PA, VSID), two lines with
  * three-word keys (VSID and IPv6 CA). An entry lives in its first bucket, else in its second, else behind its

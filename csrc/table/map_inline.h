@@ -1,5 +1,6 @@
 /*
  * map_inline.h: the reader's side of map.h, inline for the packet path. `words` is a constant at each call.
+ * Called by lookups.
  */
 #ifndef MAP_INLINE_H
 #define MAP_INLINE_H

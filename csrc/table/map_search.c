@@ -1,4 +1,7 @@
-/* map_search.c: a reader beyond the first bucket, or where the writer is. */
+/*
+ * map_search.c: a reader beyond the first bucket, or where the writer is. Called by map_find(), where that
+ * alone can't tell.
+ */
 #include "table/map_inline.h"
 
 enum found { FOUND_NOT, FOUND_IT, FOUND_RACE };

@@ -1,5 +1,6 @@
 /*
- * tables.h: what the packet path reads and change sets write; const to everybody but control/.
+ * tables.h: what the packet path reads and change sets write; const to everybody but control/. Used by
+ * lookups, steps, paths and control/.
  *
  * Threads: the control thread writes (dp_apply), workers read. Single entries change atomically (map.h);
  * objects that records refer to by index (next hops, rewrites, vias, subnets) are written before an entry
