@@ -1,5 +1,6 @@
 /*
- * addr.h: what addresses are. Takes bytes in network order: IPv4 4, IPv6 16, or the family. Used by every floor.
+ * addr.h: what addresses are. Takes bytes in network order: IPv4 4, IPv6 16, or the family. Used by every
+ * floor.
  */
 #ifndef ADDR_H
 #define ADDR_H
@@ -51,8 +52,8 @@ static inline int mac_equal(const uint8_t *a, const uint8_t *b)
 }
 
 /*
- * A MAC in the low 48 bits of a word, as it lies. Two bytes behind it are read: in a frame there is always more, and where MACs are
- * kept, too.
+ * A MAC in the low 48 bits of a word, as it lies. Two bytes behind it are read: in a frame there is always
+ * more, and where MACs are kept, too.
  */
 static inline uint64_t mac_word(const uint8_t *mac) { return load64(mac) & 0xffffffffffffull; }
 
@@ -61,7 +62,8 @@ static inline int mac_is_group(const uint8_t *mac) { return mac[0] & 1; }
 /* The link-local address fe80:: with the modified EUI-64 of the MAC (RFC 4291 appendix A). */
 static inline void mac_link_local(uint8_t address[16], const uint8_t *mac)
 {
-    const uint8_t eui64[16] = {0xfe, 0x80, 0, 0, 0, 0, 0, 0, mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]};
+    const uint8_t eui64[16] = {0xfe, 0x80, [8] = mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4],
+                               mac[5]};
     memcpy(address, eui64, sizeof eui64);
 }
 

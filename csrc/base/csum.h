@@ -1,5 +1,6 @@
 /*
- * csum.h: the Internet checksum (RFC 1071), its incremental update (RFC 1624), and CRC32c for SCTP.
+ * csum.h: the Internet checksum (RFC 1071), its incremental update (RFC 1624), and CRC32c for SCTP. Called
+ * by steps, offloads and neigh.
  *
  * A "sum" is a one's-complement sum of 16-bit words as they lie in memory (RFC 1071 section 2B: byte order
  * does not matter as long as it is the same throughout); fold it and store it as it is. A checksum field

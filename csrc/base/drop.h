@@ -1,4 +1,4 @@
-/* drop.h: every reason for which a packet dies, as drop.def lists them. Every floor returns them. */
+/* drop.h: every reason for which a packet dies, as drop.def lists them. Used by every floor. */
 #ifndef DROP_H
 #define DROP_H
 

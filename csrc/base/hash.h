@@ -1,9 +1,11 @@
 /*
- * hash.h: keyed hash of one or three 64-bit words, for tables whose keys tenants choose.
+ * hash.h: keyed hash of one or three 64-bit words, for tables whose keys tenants choose. Words and a secret
+ * in, a hash out. Called by lookups and the map.
  *
- * AES rounds under a secret: after two rounds every bit of the key has reached every bit of the state, and no difference between
- * two keys leads to equal states with a probability worth trying without the secret (at least five active S-boxes, 2^-30; the third
- * word is mixed in behind two rounds for that reason). The last round is for the bits that pick the bucket.
+ * AES rounds under a secret: after two rounds every bit of the key has reached every bit of the state, and no
+ * difference between two keys leads to equal states with a probability worth trying without the secret (at
+ * least five active S-boxes, 2^-30; the third word is mixed in behind two rounds for that reason). The last
+ * round is for the bits that pick the bucket.
  */
 #ifndef HASH_H
 #define HASH_H

@@ -1,6 +1,7 @@
 /*
  * mem.h: memory for tables. A region is mapped whole and populated before use, or is address space of which
  * a growing front is backed by memory, so that what lies in it never moves. All of it is zero at first.
+ * Called by all that have tables, on the control thread.
  */
 #ifndef MEM_H
 #define MEM_H

@@ -1,7 +1,7 @@
 /*
- * qsbr.c: every step is a read-modify-write of the reader's counter, by reader and writer alike, so that one of the
- * two comes first: either the writer sees the reader's step and with it that all its earlier reads are done, or the
- * reader's later reads see what the writer unlinked.
+ * qsbr.c: every step is a read-modify-write of the reader's counter, by reader and writer alike, so that one
+ * of the two comes first: either the writer sees the reader's step and with it that all its earlier reads are
+ * done, or the reader's later reads see what the writer unlinked.
  */
 #include "base/qsbr.h"
 #include <sched.h>

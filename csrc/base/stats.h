@@ -1,6 +1,7 @@
 /*
- * stats.h: counters of ports and of subnets. Each worker counts in its own block, so that counting is a plain add;
- * readers sum the blocks at any time. The hot path adds once a batch: sums are kept in locals and flushed.
+ * stats.h: counters of ports and of subnets. Each worker counts in its own block, so that counting is a
+ * plain add; readers sum the blocks at any time. The hot path adds once a batch: sums are kept in locals and
+ * flushed. Called by io and paths; read by the engine.
  */
 #ifndef STATS_H
 #define STATS_H
@@ -11,7 +12,8 @@
 
 struct port_stats {
     uint64_t received, originated, sent, dropped, consumed;
-    int64_t held;           /* a packet may be held by one worker and let go by another: only the sum counts */
+    /* a packet may be held by one worker and let go by another: only the sum counts */
+    int64_t held;
     uint64_t rx_bytes, tx_bytes, rx_gso, rx_csum_partial, tx_gso, tx_csum_partial, rx_kernel;
     uint64_t drops[DROP_COUNT];
 } __attribute__((aligned(64)));
@@ -39,8 +41,8 @@ static inline void stats_sum(uint64_t *sum, const void *counters, uint32_t n)
 }
 
 /*
- * Counters by subnet index: a block for each worker, address space for all STATS_SUBNETS, memory for those that
- * count. An index is used again by another subnet: `base` is what its earlier subnets had counted.
+ * Counters by subnet index: a block for each worker, address space for all STATS_SUBNETS, memory for those
+ * that count. An index is used again by another subnet: `base` is what its earlier subnets had counted.
  */
 enum { STATS_SUBNETS = 1 << 20 };
 

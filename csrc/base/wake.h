@@ -1,4 +1,7 @@
-/* wake.h: an eventfd that ends a worker's sleep. Any thread may wake. Its thread alone swallows. */
+/*
+ * wake.h: an eventfd that ends a worker's sleep. Any thread may wake. Its thread alone swallows. Called by
+ * the engine, neigh and workers.
+ */
 #ifndef WAKE_H
 #define WAKE_H
 #include <stdint.h>

@@ -24,7 +24,7 @@ struct row_kind {
     void (*prefetch)(const struct change *change, const void *rows, uint32_t n, bool later);
 };
 
-static const struct row_kind kinds[] = {
+static const struct row_kind change_kinds[] = {
     [DP_ROW_PA] = {"PA", pa_put, pa_del, IN(TABLE_PAS4) | IN(TABLE_PAS6), IN(NEXT_HOPS) | IN(REWRITES), NULL},
     [DP_ROW_PROVIDER_ROUTE] = {"provider route", provider_route_put, provider_route_del,
                                IN(TABLE_ROUTES4) | IN(TABLE_ROUTES6), IN(VIAS), NULL},
@@ -263,7 +263,7 @@ struct inverse *change_inverse(const struct change *change, size_t *at)
 }
 
 /* Where rows of routes have their family, and behind it the length. */
-static const size_t route_family[ROW_KINDS] = {
+static const size_t change_route_family[ROW_KINDS] = {
     [DP_ROW_PROVIDER_ROUTE] = offsetof(struct dp_row_provider_route, family),
     [DP_ROW_PREFIX] = offsetof(struct dp_row_prefix, family),
     [DP_ROW_ROUTE] = offsetof(struct dp_row_route, family),
@@ -277,8 +277,8 @@ static void change_settle_lengths(struct change *change)
 {
     size_t at = change->inverse_at;
     for (struct inverse *back; (back = change_inverse(change, &at));) {
-        const uint8_t *row = (const uint8_t *)(back + 1) + route_family[back->kind];
-        if (route_family[back->kind] == 0)
+        const uint8_t *row = (const uint8_t *)(back + 1) + change_route_family[back->kind];
+        if (change_route_family[back->kind] == 0)
             continue;
         struct rdid_lengths *lengths = &change->next->lengths[back->act];
         unsigned len = row[1];
@@ -417,7 +417,7 @@ static void change_write_inverse(struct change *change, uint16_t number, const u
 
 static int change_apply_row(struct change *change, uint16_t number, row_fn *apply, const uint8_t *row)
 {
-    int code = change_make_room(change, &kinds[number]);
+    int code = change_make_room(change, &change_kinds[number]);
     if (code)
         return code;
     change_write_inverse(change, number, row);
@@ -429,7 +429,7 @@ static int change_apply_row(struct change *change, uint16_t number, row_fn *appl
 
 static int change_apply_section(struct change *change, const struct dp_section *section)
 {
-    const struct row_kind *kind = &kinds[section->kind];
+    const struct row_kind *kind = &change_kinds[section->kind];
     const uint8_t *rows = (const uint8_t *)(section + 1);
     row_fn *apply = section->op == DP_PUT ? kind->put : kind->del;
     change->row_name = kind->name;
@@ -474,7 +474,7 @@ static int change_restore(struct change *change)
     for (int moved = 1; moved >= 0; moved--) {
         size_t at = change->inverse_at;
         while ((change->back = change_inverse(change, &at))) {
-            const struct row_kind *kind = &kinds[change->back->kind];
+            const struct row_kind *kind = &change_kinds[change->back->kind];
             if (change->back->moved != moved || change->back->op == 0)
                 continue;
             int error = change_make_room(change, kind);
@@ -499,7 +499,8 @@ void change_free(struct change *change)
     free(change);
 }
 
-static struct change *change_new(struct control *control, const struct outline *outline, struct dp_change_error *error)
+static struct change *change_new(struct control *control, const struct outline *outline,
+                                 struct dp_change_error *error)
 {
     struct change *change = calloc(1, sizeof *change);
     if (!change)
@@ -510,7 +511,8 @@ static struct change *change_new(struct control *control, const struct outline *
     change->row_name = "change set";
     change->generation = control_tables(control)->generation;
     change->writer->changes++;
-    change->beside = outline->header->flags & DP_CHANGE_ATOMIC || change_is_large(control_tables(control), outline);
+    change->beside = outline->header->flags & DP_CHANGE_ATOMIC ||
+                     change_is_large(control_tables(control), outline);
     change->inverse_at = change->inverse_size = outline->inverse;
     if (mem_take(&change->writer->budget, outline->inverse)) {
         free(change);
@@ -523,7 +525,8 @@ static struct change *change_new(struct control *control, const struct outline *
     return NULL;
 }
 
-int tables_apply(struct control *control, const uint8_t *change_set, size_t len, struct dp_change_error *error)
+int tables_apply(struct control *control, const uint8_t *change_set, size_t len,
+                 struct dp_change_error *error)
 {
     struct outline outline;
     *error = (struct dp_change_error){0};

@@ -1,6 +1,6 @@
 /*
  * changes.h: a change set at work, between changes.c (decode, apply, keep or put back), its rows (rows.c,
- * records.c, paths.c, policies.c) and the state that only the writer needs.
+ * records.c, paths.c, policies.c) and the state that only the writer needs. Used by control/ alone.
  *
  * Before a row is applied, the row that was there is written down, in export.c's form: that is the inverse.
  * A change set that is refused, or rolled back later, is put back by the same row functions, the last row

@@ -1,6 +1,6 @@
 /*
- * control.h: the writer of tables: change sets in, new tables published. Called by the engine, on the control thread; sees
- * neighbours by neigh_use() and neigh_release() alone.
+ * control.h: the writer of tables: change sets in, new tables published. Called by the engine, on the control
+ * thread; sees neighbours by neigh_use() and neigh_release() alone.
  */
 #ifndef CONTROL_H
 #define CONTROL_H
@@ -26,16 +26,21 @@ static inline struct tables *control_tables(const struct control *control)
 struct tables *tables_create(const struct dp_config *config);
 void tables_destroy(struct tables *tables);
 /* The body of dp_apply(): decodes, checks, applies all or nothing. May swap *control->tables. */
-int tables_apply(struct control *control, const uint8_t *change_set, size_t len, struct dp_change_error *error);
+int tables_apply(struct control *control, const uint8_t *change_set, size_t len,
+                 struct dp_change_error *error);
 /* The bodies of dp_rollback() and dp_verified(). */
 int tables_rollback(struct control *control);
 int tables_verified(struct control *control);
-/* The underlay got a device with this MAC. It becomes the source of every next hop's header, present and future. */
+/*
+ * The underlay got a device with this MAC. It becomes the source of every next hop's header, present and
+ * future.
+ */
 void tables_underlay(struct control *control, const uint8_t *mac);
 /* The bodies of dp_table_stats(), dp_rows_read(), dp_rows_check() and dp_digest_...(). */
 void tables_stats(const struct tables *tables, struct dp_table_stats *out);
 int64_t tables_rows(const struct tables *tables, uint32_t kind, uint8_t *out, size_t capacity);
-int tables_check(const struct tables *tables, const uint8_t *change_set, size_t len, struct dp_change_error *error);
+int tables_check(const struct tables *tables, const uint8_t *change_set, size_t len,
+                 struct dp_change_error *error);
 void tables_digest_begin(const struct tables *tables);
 int tables_digest_step(const struct tables *tables, uint64_t rows, uint64_t *out);
 

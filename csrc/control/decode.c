@@ -1,4 +1,7 @@
-/* decode.c: what bytes a change set has, before any of it is applied or checked. */
+/*
+ * decode.c: what bytes a change set has, before any of it is applied or checked. Bytes in, an outline out.
+ * Called by changes.c and verify.c.
+ */
 #include "control/changes.h"
 
 enum { SAMPLES = 1024 };

@@ -1,6 +1,7 @@
 /*
  * export.c: rows and their digest, out of what packets are forwarded by; and, for the inverse of a change
- * set, out of what the writer has. Control thread; nothing here writes to a table.
+ * set, out of what the writer has. Control thread; nothing here writes to a table. Called by changes.c,
+ * verify.c and run/api.c.
  */
 #include "control/changes.h"
 

@@ -1,7 +1,7 @@
 /*
  * objects.h: arrays of what table entries refer to by index: next hops, rewrites, subnets, vias. They never
  * move. An index that a change set gives up is free again only when every worker has been quiescent, so
- * whoever got it from an entry may still use it.
+ * whoever got it from an entry may still use it. Called by control/ alone, on the control thread.
  */
 #ifndef OBJECTS_H
 #define OBJECTS_H

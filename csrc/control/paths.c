@@ -1,6 +1,7 @@
 /*
  * paths.c: Provider Addresses, and the ways to them. A shared PA has a next hop: its header, its neighbour.
- * A rewrite PA uses that of its host's shared PA when both go the same way, else one of its own.
+ * A rewrite PA uses that of its host's shared PA when both go the same way, else one of its own. Called by
+ * changes.c and records.c.
  */
 #include <stdatomic.h>
 #include <stdlib.h>

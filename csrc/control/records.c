@@ -1,6 +1,6 @@
 /*
  * records.c: rows of lookup records. A local one is also a source of its port's policy; one under rewrite
- * also what its PA stands for.
+ * also what its PA stands for. Called by changes.c, row by row.
  */
 #include "control/changes.h"
 #include "table/map_inline.h"

@@ -1,4 +1,4 @@
-/* rows.c: checks of fields, and the rows of subnets, prefixes and routes. */
+/* rows.c: checks of fields, and the rows of subnets, prefixes and routes. Called by changes.c, row by row. */
 #include <stdlib.h>
 #include "control/changes.h"
 

@@ -1,6 +1,6 @@
 /*
- * verify.c: whether the tables hold what a change set says, row by row. Control thread; nothing here
- * writes to a table.
+ * verify.c: whether the tables hold what a change set says, row by row. Control thread; nothing here writes
+ * to a table. Called by run/api.c.
  */
 #include <stdlib.h>
 #include "control/changes.h"
@@ -70,7 +70,8 @@ static int verify_rows(const struct verify *v, const struct outline *outline, bo
     return DP_OK;
 }
 
-int tables_check(const struct tables *tables, const uint8_t *change_set, size_t len, struct dp_change_error *error)
+int tables_check(const struct tables *tables, const uint8_t *change_set, size_t len,
+                 struct dp_change_error *error)
 {
     struct dp_change_error ignored;
     struct outline outline;

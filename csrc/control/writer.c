@@ -1,4 +1,7 @@
-/* writer.c: making and ending the tables and what only their writer needs, and what they hold. Called by the engine. */
+/*
+ * writer.c: making and ending the tables and what only their writer needs, and what they hold. Called by the
+ * engine.
+ */
 #include <stdatomic.h>
 #include <stdlib.h>
 #include "control/changes.h"
@@ -116,7 +119,8 @@ void tables_stats(const struct tables *t, struct dp_table_stats *out)
     out->records6 = writer_count(t->records6, out, true) - w->gateways[1];
     out->pas = writer_count(t->pas4, out, false) + writer_count(t->pas6, out, false);
     out->subnets = writer_count(t->subnet_by_vsid, out, false);
-    out->routes = writer_count(t->routes4, out, false) + writer_count(t->routes6, out, false) - w->provider_routes;
+    out->routes = writer_count(t->routes4, out, false) + writer_count(t->routes6, out, false) -
+                  w->provider_routes;
     writer_count(w->prefix_map, out, false);
     writer_count(w->hosts, out, false);
     out->bytes += w->lengths.committed + sizeof *t + sizeof *w;

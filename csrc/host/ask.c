@@ -56,15 +56,17 @@ static const uint8_t *ask_source(const struct tables *tables, unsigned family)
     return lowest;
 }
 
-void ask_for(const struct host *host, unsigned family, const uint8_t *address, const uint8_t *mac, uint64_t time)
+void ask_for(const struct host *host, unsigned family, const uint8_t *address, const uint8_t *mac,
+             uint64_t time)
 {
     const uint8_t *own = ask_source(host->tables, family);
     uint8_t group[16], group_mac[6];
     if (!host->underlay || !own)
         return;
     if (family == DP_IPV4) {
-        const struct arpnd_arp arp = {.to = mac ? mac : arpnd_broadcast, .mac = host->underlay->mac, .sender = own,
-                                      .target_mac = ask_no_mac, .target = address, .op = ARP_REQUEST};
+        const struct arpnd_arp arp = {
+            .to = mac ? mac : arpnd_broadcast, .mac = host->underlay->mac, .sender = own,
+            .target_mac = ask_no_mac, .target = address, .op = ARP_REQUEST};
         ask_send_arp(host, &arp, time);
         return;
     }

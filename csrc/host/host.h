@@ -1,6 +1,6 @@
 /*
- * host.h: what a worker knows of this host while it works on a batch: made anew for each, valid until the worker's next
- * quiescent point. Passed down from run/ to the paths, the provider side and the neighbours.
+ * host.h: what a worker knows of this host while it works on a batch: made anew for each, valid until the
+ * worker's next quiescent point. Passed down from run/ to the paths, the provider side and the neighbours.
  */
 #ifndef HOST_H
 #define HOST_H

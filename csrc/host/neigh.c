@@ -132,14 +132,14 @@ static void neigh_count_held(const struct host *host, const struct pkt *pkt, int
 }
 
 /*
- * One more packet may wait. Nobody's packets for hosts that do not answer take the slots of all others: workers that ask at
- * once may exceed the share by a packet each.
+ * One more packet may wait. Nobody's packets for hosts that do not answer take the slots of all others:
+ * workers that ask at once may exceed the share by a packet each.
  */
 static bool neigh_may_hold(const struct host *host, const struct neigh *e, const struct pkt *pkt)
 {
-    const struct neigh_table *table = host->neigh;
+    const uint32_t most = host->io->pool.arena->slots / NEIGH_SHARE;
     return atomic_load_explicit(&e->held, memory_order_relaxed) < NEIGH_HOLD &&
-           atomic_load_explicit(&table->slots, memory_order_relaxed) + pkt->slots <= host->io->pool.arena->slots / NEIGH_SHARE;
+           atomic_load_explicit(&host->neigh->slots, memory_order_relaxed) + pkt->slots <= most;
 }
 
 /*
@@ -372,7 +372,8 @@ static void neigh_post(struct neigh_table *table, const struct host *at_rest, co
     wake(table->wake_fd);
 }
 
-void neigh_announce(struct neigh_table *table, const struct host *at_rest, unsigned family, const uint8_t *address)
+void neigh_announce(struct neigh_table *table, const struct host *at_rest, unsigned family,
+                    const uint8_t *address)
 {
     struct message message = {.kind = MESSAGE_ANNOUNCE, .family = (uint8_t)family};
     neigh_table_widen(message.address, family, address);
@@ -408,12 +409,13 @@ int neigh_fix(struct neigh_table *table, const struct host *at_rest, unsigned fa
               const uint8_t *mac)
 {
     struct message message = {.kind = MESSAGE_FIX, .mac = neigh_table_word(mac)};
-    return neigh_is_unicast(message.mac) ? neigh_post_about(table, at_rest, family, address, &message) : DP_EINVAL;
+    return neigh_is_unicast(message.mac) ? neigh_post_about(table, at_rest, family, address, &message)
+                                         : DP_EINVAL;
 }
 
-int neigh_probe(struct neigh_table *table, const struct host *at_rest, unsigned family, const uint8_t *address)
+int neigh_probe(struct neigh_table *t, const struct host *at_rest, unsigned family, const uint8_t *address)
 {
-    return neigh_post_about(table, at_rest, family, address, &(struct message){.kind = MESSAGE_ASK});
+    return neigh_post_about(t, at_rest, family, address, &(struct message){.kind = MESSAGE_ASK});
 }
 
 /* ---- timers ---------------------------------------------------------------------------------- */

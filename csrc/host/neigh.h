@@ -1,5 +1,6 @@
 /*
- * neigh.h: provider next hops, resolved by ARP and ND, and the packets that wait for them.
+ * neigh.h: provider next hops, resolved by ARP and ND, and the packets that wait for them. Called by
+ * control/ (use, release), the paths (hold, hand over) and workers' timers.
  *
  * Threads. The control thread makes entries (neigh_use, neigh_fix, neigh_probe) and gives them back when
  * nobody has a use for them (neigh_reclaim). State, timers and held packets belong to worker 0: the others
@@ -33,7 +34,7 @@ enum { NEIGH_ROUND = 64, NEIGH_ROUND_NS = 1000000 };
 #define NEIGH_SPREAD_NS 250000000ull
 
 /* workers; next_hops: the tables' array, which never moves; wake_fd: of worker 0. NULL: out of memory. */
-struct neigh_table *neigh_create(uint32_t workers, struct next_hop *next_hops, struct qsbr *qsbr, int wake_fd);
+struct neigh_table *neigh_create(uint32_t workers, struct next_hop *hops, struct qsbr *qsbr, int wake_fd);
 /* Nothing may be held any more: neigh_drop_held() comes first. */
 void neigh_destroy(struct neigh_table *table);
 
@@ -53,19 +54,22 @@ void neigh_reclaim(struct neigh_table *table);
 void neigh_underlay(struct neigh_table *table, const uint8_t *mac);
 
 /*
- * Control thread: posted to worker 0. `at_rest`: worker 0's view when there are no threads, which then does it at once;
- * else NULL. Addresses that are not unicast, MACs neither: DP_EINVAL.
+ * Control thread: posted to worker 0. `at_rest`: worker 0's view when there are no threads, which then does
+ * it at once; else NULL. Addresses that are not unicast, MACs neither: DP_EINVAL.
  */
 /* Announces a PA (ask_announce), asks for all next hops in use. */
-void neigh_announce(struct neigh_table *table, const struct host *at_rest, unsigned family, const uint8_t *address);
+void neigh_announce(struct neigh_table *table, const struct host *at_rest, unsigned family,
+                    const uint8_t *address);
 void neigh_ask_all(struct neigh_table *table, const struct host *at_rest);
 /* A MAC for good; asks now. 0, DP_EINVAL, DP_ENOMEM or, NEIGH_PROBES others being asked for, DP_EFULL. */
 int neigh_fix(struct neigh_table *table, const struct host *at_rest, unsigned family, const uint8_t *address,
               const uint8_t *mac);
-int neigh_probe(struct neigh_table *table, const struct host *at_rest, unsigned family, const uint8_t *address);
+int neigh_probe(struct neigh_table *t, const struct host *at_rest, unsigned family, const uint8_t *address);
 /* Control thread, workers at rest, worker 0's view: what is held or handed over is dropped (stopped). */
 void neigh_drop_held(const struct host *host);
-/* Any thread: copies up to `capacity` entries that are in use or were asked for; returns how many there are. */
+/*
+ * Any thread: copies up to `capacity` entries that are in use or were asked for; returns how many there are.
+ */
 uint32_t neigh_read(const struct neigh_table *table, struct dp_neigh *out, uint32_t capacity);
 
 /*
@@ -81,9 +85,9 @@ bool neigh_hand_over(const struct host *host, struct pkt *pkt);
 /* Worker 0: a neighbour has said its MAC. False: it is no next hop in use. */
 bool neigh_learn(const struct host *host, unsigned family, const uint8_t *address, const uint8_t *mac);
 /*
- * Worker 0: what was handed over, up to the next ARP or ND packet from the underlay, which is returned, parsed; NULL:
- * that was all, or a batch of each ring: who fills it all the time does not keep us here. *taking begins as
- * {0}.
+ * Worker 0: what was handed over, up to the next ARP or ND packet from the underlay, which is returned,
+ * parsed; NULL: that was all, or a batch of each ring: who fills it all the time does not keep us here.
+ * *taking begins as {0}.
  */
 struct neigh_taking { uint32_t ring, taken; };
 struct pkt *neigh_take(const struct host *host, struct neigh_taking *taking);

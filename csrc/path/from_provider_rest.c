@@ -3,7 +3,7 @@
  * README.md 3.1 to 3.12 in their order. Called by from_provider.c, packet by packet; lookups are single ones.
  */
 #include "base/csum.h"
-#include "host/provider.h"
+#include "host/pa.h"
 #include "path/from_provider.h"
 #include "path/local.h"
 #include "path/underlay.h"
@@ -136,7 +136,7 @@ static void provider_tunnel(struct provider *p, struct provider_pkt *d)
 void provider_no_source(const struct provider *p, const struct provider_pkt *d)
 {
     if (icmp_is_echo(d->pkt))
-        provider_echo(p->host, d->pkt);
+        pa_echo(p->host, d->pkt);
     else
         io_drop(p->host->io, d->pkt, DROP_REWRITE_SOURCE);
 }
@@ -164,10 +164,10 @@ void provider_rest(struct provider *p, struct provider_pkt *d)
 {
     switch (d->step) {
     case PROVIDER_ARP:
-        provider_arp(p->host, d->pkt);
+        pa_arp(p->host, d->pkt);
         break;
     case PROVIDER_ND:
-        provider_nd(p->host, d->pkt);
+        pa_nd(p->host, d->pkt);
         break;
     case PROVIDER_POPPED_ARP:
     case PROVIDER_POPPED_ND:
@@ -179,6 +179,6 @@ void provider_rest(struct provider *p, struct provider_pkt *d)
         if (d->pkt->l4_proto == PROTO_GRE)
             provider_tunnel(p, d);
         else
-            provider_echo(p->host, d->pkt);
+            pa_echo(p->host, d->pkt);
     }
 }

@@ -4,7 +4,10 @@
 
 enum { SCTP_CHECKSUM = 8 };     /* offset of the CRC32c in an SCTP header, RFC 9260 section 3.1 */
 
-/* The longest packet in segments of 48 bytes, the fewest that Linux makes: a VM must not turn one packet into 65,000. */
+/*
+ * The longest packet in segments of 48 bytes, the fewest that Linux makes: a VM must not turn one packet into
+ * 65,000.
+ */
 #define GSO_SEGMENTS_MAX 1365u
 
 uint64_t offload_pseudo(const struct pkt *pkt, uint32_t l4len)
@@ -91,6 +94,7 @@ enum drop offload_check(const struct arena *arena, struct pkt *pkt)
     if (!partial || own)
         return DROP_NONE;
     uint32_t field = (uint32_t)pkt->csum_start + pkt->csum_offset + 2;
-    bool fits = pkt->l3_type != PKT_L3_ARP && pkt->csum_start >= pkt->l4 && field <= pkt->l3_end && pkt_has(pkt, field);
+    bool fits = pkt->l3_type != PKT_L3_ARP && pkt->csum_start >= pkt->l4 && field <= pkt->l3_end &&
+                pkt_has(pkt, field);
     return fits && offload_finish(arena, pkt) ? DROP_NONE : DROP_BAD_OFFLOAD;
 }

@@ -1,4 +1,7 @@
-/* parse.c: bytes -> offsets, in the order of README.md section 1. Nothing is read before its length is checked. */
+/*
+ * parse.c: bytes -> offsets, in the order of README.md section 1. Nothing is read before its length is
+ * checked.
+ */
 #include "pkt/parse.h"
 
 enum { IP6_EXTENSIONS_MAX = 8, IP4_PAYLOAD_MAX = 65535 - IP4_LEN, IP6_PAYLOAD_MAX = 65535 };
@@ -36,7 +39,9 @@ static inline enum drop parse_l4(const struct pkt *pkt)
         return parse_udp(pkt);
     case PROTO_ICMP:
     case PROTO_ICMP6:           /* each in its own family only */
-        return (pkt->l4_proto == PROTO_ICMP) != (pkt->l3_type == PKT_L3_IP4) || parse_has(pkt, ICMP_LEN) ? DROP_NONE : DROP_L4_SHORT;
+        return (pkt->l4_proto == PROTO_ICMP) != (pkt->l3_type == PKT_L3_IP4) || parse_has(pkt, ICMP_LEN)
+                   ? DROP_NONE
+                   : DROP_L4_SHORT;
     default:
         return DROP_NONE;
     }
@@ -72,7 +77,8 @@ static inline enum drop parse_ip4(struct pkt *pkt)
     pkt->l3_end = pkt->l3 + total;
     uint16_t frag = get16(ip + 6);
     if (frag & (IP4_MF | IP4_OFFSET)) {
-        enum drop drop = parse_fragment(pkt, (frag & IP4_OFFSET) * 8u, frag & IP4_MF, total - hlen, IP4_PAYLOAD_MAX);
+        enum drop drop = parse_fragment(pkt, (frag & IP4_OFFSET) * 8u, frag & IP4_MF, total - hlen,
+                                        IP4_PAYLOAD_MAX);
         if (drop || pkt->flags & PKT_LATER)
             return drop;
     }
@@ -85,7 +91,9 @@ static enum drop parse_extension(struct pkt *pkt)
     const uint8_t *h = pkt->data + pkt->l4;
     if (!parse_has(pkt, 8))
         return DROP_IP6_EXTENSION;
-    uint32_t len = pkt->l4_proto == PROTO_FRAGMENT ? 8 : pkt->l4_proto == PROTO_AH ? (h[1] + 2u) * 4 : (h[1] + 1u) * 8;
+    uint32_t len = pkt->l4_proto == PROTO_AH ? (h[1] + 2u) * 4 : (h[1] + 1u) * 8;
+    if (pkt->l4_proto == PROTO_FRAGMENT)
+        len = 8;
     if (!parse_has(pkt, len))
         return DROP_IP6_EXTENSION;
     bool fragment = pkt->l4_proto == PROTO_FRAGMENT;
@@ -99,7 +107,8 @@ static enum drop parse_extension(struct pkt *pkt)
 
 static inline bool parse_is_extension(uint8_t proto)
 {
-    return proto == PROTO_HOPOPTS || proto == PROTO_ROUTING || proto == PROTO_FRAGMENT || proto == PROTO_DSTOPTS || proto == PROTO_AH;
+    return proto == PROTO_HOPOPTS || proto == PROTO_ROUTING || proto == PROTO_FRAGMENT ||
+           proto == PROTO_DSTOPTS || proto == PROTO_AH;
 }
 
 static enum drop parse_ip6(struct pkt *pkt)
@@ -131,7 +140,8 @@ static enum drop parse_arp(struct pkt *pkt)
     if (!pkt_has(pkt, pkt->l3 + ARP_LEN))
         return DROP_ARP_MALFORMED;
     uint16_t op = get16(arp + 6);
-    if (get16(arp) != 1 || get16(arp + 2) != ETHERTYPE_IP4 || arp[4] != 6 || arp[5] != 4 || (op != ARP_REQUEST && op != ARP_REPLY))
+    if (get16(arp) != 1 || get16(arp + 2) != ETHERTYPE_IP4 || arp[4] != 6 || arp[5] != 4 ||
+        (op != ARP_REQUEST && op != ARP_REPLY))
         return DROP_ARP_MALFORMED;
     pkt->l3_type = PKT_L3_ARP;
     pkt->tos = 0;

@@ -1,13 +1,13 @@
 /*
- * pkt.h: a packet, a batch of packets, and checked ways to its bytes.
+ * pkt.h: a packet, a batch of packets, and checked ways to its bytes. Used by every floor above.
  *
- * A packet is a list of segments in 4 KiB slots of the arena. Its frame starts at `data` in the first slot, where
- * `head` bytes of it lie; the rest follows in the segments linked from it (pool.h). Every header that is read or
- * written lies in the first slot: ask pkt_has() first. Nothing is copied when the start moves; pkt_push() takes
- * headroom, of which every received packet has POOL_HEADROOM bytes.
+ * A packet is a list of segments in 4 KiB slots of the arena. Its frame starts at `data` in the first slot,
+ * where `head` bytes of it lie; the rest follows in the segments linked from it (pool.h). Every header that
+ * is read or written lies in the first slot: ask pkt_has() first. Nothing is copied when the start moves;
+ * pkt_push() takes headroom, of which every received packet has POOL_HEADROOM bytes.
  *
- * Ownership: rx gives packets to the batch; each function that takes a packet says whether it ends there (sent, dropped,
- * consumed, held) or goes back to its caller.
+ * Ownership: rx gives packets to the batch; each function that takes a packet says whether it ends there
+ * (sent, dropped, consumed, held) or goes back to its caller.
  */
 #ifndef PKT_H
 #define PKT_H
@@ -27,12 +27,13 @@ enum pkt_flag {
     PKT_FRAGMENT = 2,       /* any fragment, the first too */
     PKT_LATER = 4,          /* not the first fragment: no L4 header here */
     PKT_PARTIAL = 8,        /* the L4 checksum field holds only the pseudo-header sum (virtio NEEDS_CSUM) */
-    PKT_PLAIN = 16,         /* TCP or UDP right behind an IP header without options or extensions, no tag, no fragment */
+    /* TCP or UDP right behind an IP header without options or extensions, no tag, no fragment */
+    PKT_PLAIN = 16,
 };
 
 /*
- * Lengths and offsets are in bytes, offsets from `data`. The parser sets flags and l3_end..l3_type; they are void once `data`
- * moves. What every packet needs comes first.
+ * Lengths and offsets are in bytes, offsets from `data`. The parser sets flags and l3_end..l3_type; they are
+ * void once `data` moves. What every packet needs comes first.
  */
 struct pkt {
     uint8_t *data;
@@ -42,7 +43,8 @@ struct pkt {
     uint8_t gso;            /* enum dp_gso */
     union {
         struct {
-            uint32_t l3_end;    /* where the IP packet ends, as its header says: l3 + IP length; Ethernet padding may follow */
+            /* where the IP packet ends, as its header says: l3 + IP length; Ethernet padding may follow */
+            uint32_t l3_end;
             uint16_t l4;        /* offset of the L4 header, or of what follows the L3 headers */
             uint8_t l4_proto;   /* IP protocol behind all extension headers */
             uint8_t tos;        /* IPv4 TOS or IPv6 traffic class */
@@ -69,8 +71,9 @@ struct batch {
 };
 
 /*
- * There is something left to do: a checksum, or to cut it into segments. Ask before parsing: parse_plain() writes half of what is
- * read here at once, and a load can't be served from a store that has only a part of it.
+ * There is something left to do: a checksum, or to cut it into segments. Ask before parsing: parse_plain()
+ * writes half of what is read here at once, and a load can't be served from a store that has only a part of
+ * it.
  */
 static inline bool pkt_offloaded(const struct pkt *pkt)
 {
@@ -105,7 +108,10 @@ static inline void pkt_pop(struct pkt *pkt, uint16_t len)
     pkt->csum_start = (uint16_t)(pkt->csum_start - len);
 }
 
-/* Puts `len` bytes of headroom before the front; their content is undefined. The slot's headroom is the caller's to know. */
+/*
+ * Puts `len` bytes of headroom before the front; their content is undefined. The slot's headroom is the
+ * caller's to know.
+ */
 static inline uint8_t *pkt_push(struct pkt *pkt, uint16_t len)
 {
     pkt->data -= len;
@@ -124,7 +130,10 @@ static inline uint8_t *pkt_push_whole(struct pkt *pkt, uint16_t len)
     return pkt->data;
 }
 
-/* Cuts the frame to its first `len` bytes, len <= pkt->len. Slots that it no longer reaches stay its own until it is freed. */
+/*
+ * Cuts the frame to its first `len` bytes, len <= pkt->len. Slots that it no longer reaches stay its own
+ * until it is freed.
+ */
 static inline void pkt_trim(struct pkt *pkt, uint32_t len)
 {
     pkt->len = len;

@@ -26,31 +26,32 @@ struct depot {
     _Atomic uint32_t below[];           /* by slot: the next bundle down, or POOL_NONE */
 };
 
-static struct bundle *bundle_at(const struct arena *arena, uint32_t slot)
+static struct bundle *pool_bundle_at(const struct arena *arena, uint32_t slot)
 {
     return (struct bundle *)(void *)arena_slot(arena, slot);
 }
 
-static uint64_t top_make(uint64_t old, uint32_t slot)
+static uint64_t pool_top_make(uint64_t old, uint32_t slot)
 {
     return ((old >> 32) + 1) << 32 | slot;
 }
 
 /* Moves n slots (1..BUNDLE) into the depot. */
-static void depot_push(const struct arena *arena, const uint32_t *slots, uint32_t n)
+static void pool_depot_push(const struct arena *arena, const uint32_t *slots, uint32_t n)
 {
     struct depot *depot = arena->depot;
-    struct bundle *bundle = bundle_at(arena, slots[0]);
+    struct bundle *bundle = pool_bundle_at(arena, slots[0]);
     bundle->n = n;
     memcpy(bundle->slot, slots, n * sizeof *slots);
     uint64_t top = atomic_load_explicit(&depot->top, memory_order_relaxed);
     do
         atomic_store_explicit(&depot->below[slots[0]], (uint32_t)top, memory_order_relaxed);
-    while (!atomic_compare_exchange_weak_explicit(&depot->top, &top, top_make(top, slots[0]), memory_order_release, memory_order_relaxed));
+    while (!atomic_compare_exchange_weak_explicit(&depot->top, &top, pool_top_make(top, slots[0]),
+                                                  memory_order_release, memory_order_relaxed));
 }
 
 /* Takes a bundle out of the depot: copies up to BUNDLE slots and returns how many. */
-static uint32_t depot_pop(const struct arena *arena, uint32_t *slots)
+static uint32_t pool_depot_pop(const struct arena *arena, uint32_t *slots)
 {
     struct depot *depot = arena->depot;
     uint64_t top = atomic_load_explicit(&depot->top, memory_order_acquire);
@@ -58,22 +59,23 @@ static uint32_t depot_pop(const struct arena *arena, uint32_t *slots)
     do {
         if ((uint32_t)top == POOL_NONE)
             return 0;
-        next = top_make(top, atomic_load_explicit(&depot->below[(uint32_t)top], memory_order_relaxed));
-    } while (!atomic_compare_exchange_weak_explicit(&depot->top, &top, next, memory_order_acquire, memory_order_acquire));
-    const struct bundle *bundle = bundle_at(arena, (uint32_t)top);
+        next = pool_top_make(top, atomic_load_explicit(&depot->below[(uint32_t)top], memory_order_relaxed));
+    } while (!atomic_compare_exchange_weak_explicit(&depot->top, &top, next, memory_order_acquire,
+                                                    memory_order_acquire));
+    const struct bundle *bundle = pool_bundle_at(arena, (uint32_t)top);
     uint32_t n = bundle->n;
     memcpy(slots, bundle->slot, n * sizeof *slots);
     return n;
 }
 
-static void fill_depot(const struct arena *arena)
+static void pool_depot_fill(const struct arena *arena)
 {
     uint32_t slots[BUNDLE];
     for (uint32_t first = 0; first < arena->slots; first += BUNDLE) {
         uint32_t n = arena->slots - first < BUNDLE ? arena->slots - first : BUNDLE;
         for (uint32_t i = 0; i < n; i++)
             slots[i] = first + i;
-        depot_push(arena, slots, n);
+        pool_depot_push(arena, slots, n);
     }
 }
 
@@ -91,7 +93,7 @@ int arena_create(struct arena *arena, uint32_t slots)
     atomic_init(&arena->depot->top, POOL_NONE);
     for (uint32_t i = 0; i < slots; i++)
         atomic_init(&arena->depot->below[i], POOL_NONE);
-    fill_depot(arena);
+    pool_depot_fill(arena);
     return DP_OK;
 }
 
@@ -113,7 +115,7 @@ void pool_drain(struct pool *pool)
     while (pool->n) {
         uint32_t n = pool->n < BUNDLE ? pool->n : BUNDLE;
         pool->n -= n;
-        depot_push(pool->arena, pool->free + pool->n, n);
+        pool_depot_push(pool->arena, pool->free + pool->n, n);
     }
 }
 
@@ -124,20 +126,20 @@ uint32_t arena_free_slots(const struct arena *arena, const struct pool *pools, u
         slots += pools[i].n;
     uint32_t at = (uint32_t)atomic_load(&arena->depot->top);
     for (; at != POOL_NONE; at = atomic_load(&arena->depot->below[at]))
-        slots += bundle_at(arena, at)->n;
+        slots += pool_bundle_at(arena, at)->n;
     return slots;
 }
 
 uint32_t pool_refill(struct pool *pool)
 {
-    pool->n = depot_pop(pool->arena, pool->free);
+    pool->n = pool_depot_pop(pool->arena, pool->free);
     return pool->n ? pool->free[--pool->n] : POOL_NONE;
 }
 
 /* The half that was freed first goes: the rest is more likely in the cache. */
 void pool_spill(struct pool *pool)
 {
-    depot_push(pool->arena, pool->free, BUNDLE);
+    pool_depot_push(pool->arena, pool->free, BUNDLE);
     pool->n -= BUNDLE;
     memmove(pool->free, pool->free + BUNDLE, pool->n * sizeof *pool->free);
 }

@@ -48,13 +48,17 @@ struct pool {
 int arena_create(struct arena *arena, uint32_t slots);      /* 0 or DP_ENOMEM */
 void arena_destroy(struct arena *arena);
 void pool_init(struct pool *pool, struct arena *arena);     /* empty: fills from the depot on first use */
-void pool_drain(struct pool *pool);                         /* gives all back to the depot; the worker has ended */
-uint32_t arena_free_slots(const struct arena *arena, const struct pool *pools, uint32_t n);  /* at rest: for leak checks */
+void pool_drain(struct pool *pool);  /* gives all back to the depot; the worker has ended */
+/* at rest: for leak checks */
+uint32_t arena_free_slots(const struct arena *arena, const struct pool *pools, uint32_t n);
 
 uint32_t pool_refill(struct pool *pool);                    /* slow path of pool_get: a slot or POOL_NONE */
 void pool_spill(struct pool *pool);                         /* slow path of pool_put */
 
-static inline uint8_t *arena_slot(const struct arena *arena, uint32_t slot) { return arena->base + (size_t)slot * POOL_SLOT; }
+static inline uint8_t *arena_slot(const struct arena *arena, uint32_t slot)
+{
+    return arena->base + (size_t)slot * POOL_SLOT;
+}
 
 /*
  * Where a new packet's frame starts in its first slot. Slots are 4 KiB apart and would all meet in the same
@@ -63,7 +67,8 @@ static inline uint8_t *arena_slot(const struct arena *arena, uint32_t slot) { re
  */
 enum { POOL_COLOURS = 8, POOL_COLOUR_STEP = 64 };
 _Static_assert(POOL_HEADROOM % 64 == NVGRE6_LEN % 64, "as said");
-_Static_assert(POOL_HEADROOM + (POOL_COLOURS - 1) * POOL_COLOUR_STEP + POOL_HEAD_MAX <= POOL_SLOT, "room for the first slot's part");
+_Static_assert(POOL_HEADROOM + (POOL_COLOURS - 1) * POOL_COLOUR_STEP + POOL_HEAD_MAX <= POOL_SLOT,
+               "room for the first slot's part");
 static inline uint8_t *pool_data(const struct arena *arena, uint32_t slot)
 {
     return arena_slot(arena, slot) + POOL_HEADROOM + slot % POOL_COLOURS * POOL_COLOUR_STEP;
@@ -113,6 +118,7 @@ bool pkt_write(const struct arena *arena, struct pkt *pkt, uint32_t at, const vo
  * used (<= max) or -1.
  */
 struct iovec;
-int pkt_iov(const struct arena *arena, const struct pkt *pkt, uint32_t at, uint32_t len, struct iovec *iov, int max);
+int pkt_iov(const struct arena *arena, const struct pkt *pkt, uint32_t at, uint32_t len, struct iovec *iov,
+            int max);
 
 #endif

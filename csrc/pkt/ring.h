@@ -1,5 +1,5 @@
 /*
- * ring.h: messages from one thread to another, without a lock.
+ * ring.h: messages from one thread to another, without a lock. Called by neigh, one ring for each sender.
  *
  * One producer, one consumer. The consumer may block when it has found the ring empty after its last pop;
  * ring_push() says when it may have done so and must be woken: each side first stores its own cursor and then

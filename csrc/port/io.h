@@ -32,10 +32,12 @@ struct txq {
 struct io {
     uint32_t id;                        /* of the worker */
     uint32_t batch_limit;               /* packets a receive call may return, 1..DP_BATCH */
-    uint64_t now;                       /* ns, set before each receive; what it does for a packet carries pkt.time */
+    /* ns, set before each receive; what it does for a packet carries pkt.time */
+    uint64_t now;
     struct pool pool;
     struct batch batch;                 /* what was just received; its packets stay in place until flush */
-    struct pkt made[TXQ_MAX];           /* packets the core made while it works on the batch (segments, requests) */
+    /* packets the core made while it works on the batch (segments, requests) */
+    struct pkt made[TXQ_MAX];
     uint32_t made_n;
     struct pkt *spent[DP_BATCH];        /* what segments on their way borrow from: freed behind them */
     uint32_t spent_n;
@@ -45,7 +47,8 @@ struct io {
     uint16_t late[DP_MAX_PORTS];        /* ports that keep packets of ours until they are reaped */
     bool is_late[DP_MAX_PORTS];
     uint32_t late_n;
-    struct port_stats *stats[DP_MAX_PORTS];  /* allocated at port attach, kept until the end; the underlay's always there */
+    /* allocated at port attach, kept until the end; the underlay's always there */
+    struct port_stats *stats[DP_MAX_PORTS];
     struct vsid_stats *vsid_stats;      /* by subnet index */
     bool turn_over;                     /* the last turn was a whole one */
     uint8_t *bin;                       /* POOL_FRAME_MAX bytes that receive what has no slot */
@@ -104,7 +107,10 @@ void io_reap(struct io *io, const port_slot *ports);
  */
 void io_count_lost(struct io *io, struct port_rxq *rxq);
 /* Counts what is made: originated at the port that caused it. */
-static inline void io_originated(struct io *io, uint32_t port, uint32_t n) { stats_add(&io->stats[port]->originated, n); }
+static inline void io_originated(struct io *io, uint32_t port, uint32_t n)
+{
+    stats_add(&io->stats[port]->originated, n);
+}
 /* Counts a request that has become its answer: consumed and originated where it came in. */
 static inline void io_answered(struct io *io, const struct pkt *pkt)
 {

@@ -1,6 +1,7 @@
 /*
- * port.h: the contract of a kind of port. port_mem.c, port_tap.c and port_packet.c each fill in one port_ops;
- * port.c has what they share, io.h what a port sees of a worker.
+ * port.h: the contract of a kind of port. port_mem.c, port_tap.c and port_packet.c each fill in one
+ * port_ops; port.c has what they share, io.h what a port sees of a worker. Called by workers (rx, tx, reap)
+ * and the engine (attach, stop, reclaim).
  *
  * Queues are objects with one owner each, the only thread that calls a function on them: receive queue q is
  * worker q % workers', transmit queue w is worker w's. A kind whose device takes one producer a queue has as
@@ -42,7 +43,8 @@ enum port_cap {
     PORT_TSO6 = DP_OFFLOAD_TSO6,
     PORT_USO = 8,                       /* takes UDP super-packets; no kind yet */
     PORT_SG = 16,                       /* takes packets of up to max_segs segments, else of one */
-    PORT_VNET = 32,                     /* metadata of checksums and super-packets crosses; without, none of the above */
+    /* metadata of checksums and super-packets crosses; without, none of the above */
+    PORT_VNET = 32,
 };
 /*
  * Segments that a port takes at least if it takes several: a super-packet as it was received, its segment, a

@@ -1,6 +1,7 @@
 /*
- * port_mem.c: a port whose peer is the caller, by dp_inject() and dp_collect(). What is injected waits in the
- * caller's memory, what left waits in its slots; both are lists of each worker's own.
+ * port_mem.c: a port whose peer is the caller, by dp_inject() and dp_collect(). What is injected waits in
+ * the caller's memory, what left waits in its slots; both are lists of each worker's own. Called through
+ * port.h's operations and by the engine (inject, collect).
  */
 #include <stdatomic.h>
 #include <stdlib.h>

@@ -1,5 +1,6 @@
 /*
- * port_packet.c: AF_PACKET sockets with virtio-net headers, many packets a system call.
+ * port_packet.c: AF_PACKET sockets with virtio-net headers, many packets a system call. Called through
+ * port.h's operations.
  *
  * How long a packet is shows only when it is there. Narrow, a call receives as many messages as lately came
  * at once, up to PACKET_MSGS, each into one armed slot and a tail buffer of the queue's behind it, which is
@@ -297,8 +298,8 @@ static void packet_reclaim(struct port *port, struct pool *pool)
 
 int port_packet_attach(struct port *port)
 {
-    static const struct port_ops ops = {
-        .rx = packet_rx, .tx = packet_tx, .lost = packet_lost, .rest = packet_rest, .reclaim = packet_reclaim};
+    static const struct port_ops ops = {.rx = packet_rx, .tx = packet_tx, .lost = packet_lost,
+                                        .rest = packet_rest, .reclaim = packet_reclaim};
     port->ops = &ops;
     port->caps |= PORT_SG | PORT_VNET;
     port->max_segs = PORT_SEGS;

@@ -1,6 +1,6 @@
 /*
  * port_tap.c: TAP queues with a virtio-net header. One packet a system call, scattered into slots and
- * gathered from segments.
+ * gathered from segments. Called through port.h's operations.
  */
 #include <errno.h>
 #include <fcntl.h>

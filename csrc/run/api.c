@@ -1,4 +1,7 @@
-/* api.c: dp_api.h's functions that only look, and those that tell neighbours; the rest of it is in engine.c. Control thread. */
+/*
+ * api.c: dp_api.h's functions that only look, and those that tell neighbours; the rest of it is in engine.c.
+ * Control thread. Called by Python.
+ */
 #include "run/engine.h"
 #include "table/lookup.h"
 
@@ -155,7 +158,8 @@ static bool api_announce(void *ctx, const uint64_t *key, const struct map_value 
     bool ip4 = key_is_pa4(key);
     struct host host;
     if (lookup_host(tables, value->act) == tables->self_host)
-        neigh_announce(dp->neigh, api_at_rest(dp, &host), ip4 ? DP_IPV4 : DP_IPV6, (const uint8_t *)(ip4 ? key : key + 1));
+        neigh_announce(dp->neigh, api_at_rest(dp, &host), ip4 ? DP_IPV4 : DP_IPV6,
+                       (const uint8_t *)(ip4 ? key : key + 1));
     return true;
 }
 

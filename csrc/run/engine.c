@@ -1,4 +1,7 @@
-/* engine.c: dp_api.h for the engine, its ports, its threads and change sets. The control thread's side; workers are in worker.c. */
+/*
+ * engine.c: dp_api.h for the engine, its ports, its threads and change sets. The control thread's side;
+ * workers are in worker.c.
+ */
 #include "run/engine.h"
 #include <errno.h>
 #include <signal.h>
@@ -7,7 +10,9 @@
 #include <stdlib.h>
 #include "base/wake.h"
 
-enum { DEFAULT_SLOTS_A_WORKER = 8192, ENGINE_SLOTS = 1 << 22, ENGINE_ROUNDS = 1 << 16, ENGINE_INJECT = 262144 };
+enum {
+    DEFAULT_SLOTS_A_WORKER = 8192, ENGINE_SLOTS = 1 << 22, ENGINE_ROUNDS = 1 << 16, ENGINE_INJECT = 262144,
+};
 
 _Static_assert((int)DP_MAX_WORKERS <= (int)DP_MAX_QUEUES, "a memory port has a queue a worker");
 
@@ -17,7 +22,7 @@ static int engine_system_error(struct dp *dp)
     return DP_ESYS;
 }
 
-/* ---- life ---------------------------------------------------------------------------------------------------- */
+/* ---- life ---------------------------------------------------------------------------------------------- */
 
 static bool engine_cpu_suffices(void)
 {
@@ -81,8 +86,8 @@ int dp_create(const struct dp_config *config, struct dp **out)
     *out = NULL;
     if (!engine_cpu_suffices())
         return DP_ECPU;
-    if (config->workers < 1 || config->workers > DP_MAX_WORKERS || config->slots > ENGINE_SLOTS || config->flags & ~(uint32_t)DP_FLOWID_OFF ||
-        mac_is_group(config->router_mac))
+    if (config->workers < 1 || config->workers > DP_MAX_WORKERS || config->slots > ENGINE_SLOTS ||
+        config->flags & ~(uint32_t)DP_FLOWID_OFF || mac_is_group(config->router_mac))
         return DP_EINVAL;
     struct dp *dp = calloc(1, sizeof *dp);
     if (!dp)
@@ -118,7 +123,7 @@ void dp_destroy(struct dp *dp)
     free(dp);
 }
 
-/* ---- ports --------------------------------------------------------------------------------------------------- */
+/* ---- ports --------------------------------------------------------------------------------------------- */
 
 static bool engine_queues_ok(const struct dp_port_config *config)
 {
@@ -135,9 +140,9 @@ static bool engine_queues_ok(const struct dp_port_config *config)
 static bool engine_port_config_ok(const struct dp_port_config *config)
 {
     const uint32_t tso = DP_OFFLOAD_TSO4 | DP_OFFLOAD_TSO6;
-    return memchr(config->name, 0, DP_NAME_LEN) && engine_queues_ok(config) && config->mtu >= 68 && config->mtu <= 65535 &&
-           !(config->offloads & ~(DP_OFFLOAD_CSUM | tso)) && (!(config->offloads & tso) || config->offloads & DP_OFFLOAD_CSUM) &&
-           !mac_is_group(config->mac);
+    return memchr(config->name, 0, DP_NAME_LEN) && engine_queues_ok(config) && config->mtu >= 68 &&
+           config->mtu <= 65535 && !(config->offloads & ~(DP_OFFLOAD_CSUM | tso)) &&
+           (!(config->offloads & tso) || config->offloads & DP_OFFLOAD_CSUM) && !mac_is_group(config->mac);
 }
 
 static struct port *engine_port_new(struct dp *dp, uint32_t id, const struct dp_port_config *config)
@@ -227,7 +232,7 @@ int dp_port_detach(struct dp *dp, uint32_t id)
     return DP_OK;
 }
 
-/* ---- running ------------------------------------------------------------------------------------------------- */
+/* ---- running ------------------------------------------------------------------------------------------- */
 
 /* Signals are the control thread's. */
 static int engine_start_thread(struct worker *worker)
@@ -318,7 +323,8 @@ int dp_inject(struct dp *dp, uint32_t id, const struct dp_frame *frames, uint32_
     return error;
 }
 
-int dp_collect(struct dp *dp, uint32_t id, struct dp_frame *frames, uint32_t n, uint8_t *bytes, uint32_t capacity)
+int dp_collect(struct dp *dp, uint32_t id, struct dp_frame *frames, uint32_t n, uint8_t *bytes,
+               uint32_t capacity)
 {
     struct port *port = engine_mem_port(dp, id);
     if (dp->running)
@@ -335,7 +341,7 @@ int dp_collect(struct dp *dp, uint32_t id, struct dp_frame *frames, uint32_t n, 
     return (int)n;
 }
 
-/* ---- policy -------------------------------------------------------------------------------------------------- */
+/* ---- policy -------------------------------------------------------------------------------------------- */
 
 int dp_apply(struct dp *dp, const uint8_t *change_set, size_t len, struct dp_change_error *error)
 {

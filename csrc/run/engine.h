@@ -1,6 +1,6 @@
 /*
- * engine.h: the engine, seen by run/ alone. The control thread owns all of it but what the workers own (worker.h), and
- * publishes through atomics; it frees what workers may still read after qsbr_wait().
+ * engine.h: the engine, seen by run/ alone. The control thread owns all of it but what the workers own
+ * (worker.h), and publishes through atomics; it frees what workers may still read after qsbr_wait().
  */
 #ifndef ENGINE_H
 #define ENGINE_H

@@ -12,7 +12,7 @@
 #include <unistd.h>
 #include "base/wake.h"
 #include "host/neigh.h"
-#include "host/provider.h"
+#include "host/pa.h"
 #include "path/path.h"
 #include "run/engine.h"
 
@@ -60,7 +60,7 @@ void worker_timers(struct worker *worker)
     struct host host = worker_host(worker);
     if (__builtin_expect(worker->io.late_n != 0, 0))
         io_reap(&worker->io, worker->dp->ports);
-    provider_timers(&host);
+    pa_timers(&host);
     io_flush(&worker->io);
 }
 

@@ -1,6 +1,6 @@
 /*
- * arpnd.h: ARP and ND: messages made from scratch as whole untagged frames, received ones checked, requests turned
- * into answers in place. Addresses and MACs in network order. Called by proxy and provider.
+ * arpnd.h: ARP and ND: messages made from scratch as whole untagged frames, received ones checked, requests
+ * turned into answers in place. Addresses and MACs in network order. Called by proxy and pa.
  */
 #ifndef ARPND_H
 #define ARPND_H

@@ -1,9 +1,13 @@
-/* inner.c: the source check of a popped packet, and whether its destination lives here; README.md 3.9 to 3.12. */
+/*
+ * inner.c: the source check of a popped packet, and whether its destination lives here; README.md 3.9 to
+ * 3.12.
+ */
 #include "step/inner.h"
 #include "step/arpnd.h"
 
 /* Who may speak for a source CA that has no record in the VSID itself. */
-static enum drop inner_check_beyond(const struct inner *inner, unsigned family, const uint8_t *ca, const uint8_t *mac)
+static enum drop inner_check_beyond(const struct inner *inner, unsigned family, const uint8_t *ca,
+                                    const uint8_t *mac)
 {
     const struct tables *t = inner->tables;
     const struct subnet *subnet = &t->subnets[inner->subnet];
@@ -31,8 +35,8 @@ static enum drop inner_check_beyond(const struct inner *inner, unsigned family, 
 }
 
 /* `record` is what (VSID, ca) yields. */
-static enum drop inner_check_source(const struct inner *inner, const struct lookup_answer *record, unsigned family,
-                                    const uint8_t *ca, const uint8_t *mac)
+static enum drop inner_check_source(const struct inner *inner, const struct lookup_answer *record,
+                                    unsigned family, const uint8_t *ca, const uint8_t *mac)
 {
     if (act_kind(record->act) == ACT_NONE)
         return inner_check_beyond(inner, family, ca, mac);
@@ -57,7 +61,8 @@ static struct lookup_answer inner_beyond(const struct inner *inner, unsigned fam
     return lookup_answer_of(act_kind(record.act) == ACT_LOCAL ? record : (struct map_value){0});
 }
 
-static enum drop inner_check_destination(const struct inner *inner, const struct pkt *pkt, struct lookup_answer *to)
+static enum drop inner_check_destination(const struct inner *inner, const struct pkt *pkt,
+                                         struct lookup_answer *to)
 {
     if (to->act == 0)
         *to = inner_beyond(inner, pkt->l3_type, pkt_destination(pkt));
@@ -84,7 +89,8 @@ enum drop inner_check(const struct inner *inner, const struct pkt *pkt, const st
 }
 
 /* The sender of ARP and ND: its record is looked up here. */
-static enum drop inner_check_sender(const struct inner *inner, unsigned family, const uint8_t *ca, const uint8_t *mac)
+static enum drop inner_check_sender(const struct inner *inner, unsigned family, const uint8_t *ca,
+                                    const uint8_t *mac)
 {
     uint32_t vsid = inner->tables->subnets[inner->subnet].vsid;
     struct lookup_answer record = lookup_answer_of(lookup_record(inner->tables, vsid, family, ca));

@@ -1,6 +1,6 @@
 /*
- * inner.h: who may say what inside a tunnel, README.md 3.9 to 3.12. A popped, parsed packet, what its addresses' lookups
- * yielded and const tables in, a reason to drop it out. Called by from_provider.
+ * inner.h: who may say what inside a tunnel, README.md 3.9 to 3.12. A popped, parsed packet, what its
+ * addresses' lookups yielded and const tables in, a reason to drop it out. Called by from_provider.
  */
 #ifndef INNER_H
 #define INNER_H
@@ -15,8 +15,8 @@ struct inner {
 };
 
 /*
- * An IP packet: `from`, `to`: what (VSID, source) and (VSID, destination) yield. *to becomes what there is instead, when a route or
- * the subnet's wildcard leads here. DROP_NONE: it is *to's, a port's of this host.
+ * An IP packet: `from`, `to`: what (VSID, source) and (VSID, destination) yield. *to becomes what there is
+ * instead, when a route or the subnet's wildcard leads here. DROP_NONE: it is *to's, a port's of this host.
  */
 enum drop inner_check(const struct inner *inner, const struct pkt *pkt, const struct lookup_answer *from,
                       struct lookup_answer *to);

@@ -6,7 +6,8 @@
 #include "step/source.h"
 #include "table/lookup.h"
 
-static const struct proxy_verdict proxy_consume = {PROXY_CONSUME, DROP_NONE}, proxy_answer = {PROXY_ANSWER, DROP_NONE};
+static const struct proxy_verdict proxy_consume = {PROXY_CONSUME, DROP_NONE};
+static const struct proxy_verdict proxy_answer = {PROXY_ANSWER, DROP_NONE};
 
 static struct proxy_verdict proxy_drop(enum drop drop) { return (struct proxy_verdict){PROXY_DROP, drop}; }
 
@@ -54,7 +55,8 @@ static enum drop proxy_check_nd(const struct port_policy *policy, const struct p
         return DROP_SRC_ADDRESS;
     if (lladdr && !mac_equal(lladdr, policy->mac))
         return DROP_ND_SPOOFED;
-    if (type == ND_NA && memcmp(target, policy->link_local, 16) && !proxy_own_address(policy, DP_IPV6, target))
+    if (type == ND_NA && memcmp(target, policy->link_local, 16) &&
+        !proxy_own_address(policy, DP_IPV6, target))
         return DROP_ND_SPOOFED;
     return DROP_NONE;
 }
@@ -86,7 +88,8 @@ struct proxy_verdict proxy_router(const struct tables *tables, struct pkt *pkt)
 
 /* ---- through the tunnel ---------------------------------------------------------------------- */
 
-struct proxy_verdict proxy_tunnel_arp(const struct tables *tables, const struct subnet *subnet, struct pkt *pkt)
+struct proxy_verdict proxy_tunnel_arp(const struct tables *tables, const struct subnet *subnet,
+                                      struct pkt *pkt)
 {
     const uint8_t *arp = arpnd_body(pkt);
     if (get16(arp + 6) == ARP_REPLY)
@@ -98,7 +101,8 @@ struct proxy_verdict proxy_tunnel_arp(const struct tables *tables, const struct 
     return proxy_answer;
 }
 
-struct proxy_verdict proxy_tunnel_nd(const struct tables *tables, const struct subnet *subnet, struct pkt *pkt)
+struct proxy_verdict proxy_tunnel_nd(const struct tables *tables, const struct subnet *subnet,
+                                     struct pkt *pkt)
 {
     if (pkt->data[pkt->l4] != ND_NS)
         return proxy_consume;

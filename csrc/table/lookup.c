@@ -9,7 +9,8 @@ static struct map_value lookup_in(const struct map *map, const uint64_t *key)
     return map_get(map, key, &value) ? value : (struct map_value){0};
 }
 
-static struct map_value lookup_key(const struct tables *tables, uint32_t vsid, unsigned family, const uint8_t *ca)
+static struct map_value lookup_key(const struct tables *tables, uint32_t vsid, unsigned family,
+                                   const uint8_t *ca)
 {
     uint64_t key[3];
     key_record(key, vsid, family, ca);

@@ -1,6 +1,6 @@
 /*
- * lookup.h: lookups of one key, for what comes rarely: a miss is act 0. Readers; steps and paths call them. The key of
- * address 0 is the wildcard's: no CA 0 has a record.
+ * lookup.h: lookups of one key, for what comes rarely: a miss is act 0. Readers; steps and paths call them.
+ * The key of address 0 is the wildcard's: no CA 0 has a record.
  */
 #ifndef LOOKUP_H
 #define LOOKUP_H
@@ -19,7 +19,8 @@ static inline struct lookup_answer lookup_answer_of(struct map_value value)
     return answer;
 }
 
-struct map_value lookup_record(const struct tables *tables, uint32_t vsid, unsigned family, const uint8_t *ca);
+struct map_value lookup_record(const struct tables *tables, uint32_t vsid, unsigned family,
+                               const uint8_t *ca);
 struct map_value lookup_wildcard(const struct tables *tables, uint32_t vsid, unsigned family);
 struct map_value lookup_pa(const struct tables *tables, unsigned family, const uint8_t *pa);
 /* The host behind what a record or PA yields; this one for local ones. INDEX_NONE: nobody's. */

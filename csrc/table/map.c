@@ -1,15 +1,13 @@
 /*
- * map.c: the writer's side of map.h.
- *
- * The writer alone stores, so it reads plainly; every store to what readers may see is an atomic release between bucket_enter() and
- * bucket_leave().
+ * map.c: the writer's side of map.h. The writer alone stores, so it reads plainly; every store to what
+ * readers may see is an atomic release between map_bucket_enter() and map_bucket_leave().
  */
 #include "table/map_inline.h"
 #include <stdlib.h>
 #include "dp_api.h"
 #include "base/mem.h"
 
-/* Load in hundredths of all slots: when the table is built for a known number of entries, and when it grows. */
+/* Load in hundredths of all slots: as the table is built for a known number of entries, and as it grows. */
 enum { LOAD_BUILT = 70, LOAD_MAX = 85, GROWTH = 125, SPILL_MAX = 0xffff };
 
 /* A view and what only the writer needs of it. */
@@ -59,7 +57,7 @@ const struct map_view *map_view(const struct map *map) { return &map_table(map)-
 
 /* ---- writing one bucket */
 
-static void bucket_enter(struct table *t, unsigned words, struct map_bucket *b)
+static void map_bucket_enter(struct table *t, unsigned words, struct map_bucket *b)
 {
     if (!t->published)
         return;
@@ -75,13 +73,13 @@ static void bucket_enter(struct table *t, unsigned words, struct map_bucket *b)
     STORE(b->seq, b->seq + 1);
 }
 
-static void bucket_leave(struct table *t, struct map_bucket *b)
+static void map_bucket_leave(struct table *t, struct map_bucket *b)
 {
     if (t->published)
         STORE(b->seq, b->seq + 1);
 }
 
-static void slot_set_value(struct map_bucket *b, unsigned slot, const struct map_value *value)
+static void map_slot_set_value(struct map_bucket *b, unsigned slot, const struct map_value *value)
 {
     uint32_t head;
     uint16_t tail;
@@ -92,76 +90,68 @@ static void slot_set_value(struct map_bucket *b, unsigned slot, const struct map
     STORE(b->mac_tail[slot], tail);
 }
 
-static void slot_set(struct map_bucket *b, unsigned words, unsigned slot, const struct entry *entry)
+static void map_slot_set(struct map_bucket *b, unsigned words, unsigned slot, const struct entry *entry)
 {
     for (unsigned w = 0; w < words; w++)
         STORE(b->keys[slot * words + w], entry->key[w]);
-    slot_set_value(b, slot, &entry->value);
+    map_slot_set_value(b, slot, &entry->value);
 }
 
-static void slot_clear(struct map_bucket *b, unsigned words, unsigned slot)
-{
-    STORE(b->keys[slot * words], 0);
-    STORE(b->act[slot], 0);
-}
-
-static void slot_get(const struct map_bucket *b, unsigned words, unsigned slot, struct entry *entry)
+static void map_slot_get(const struct map_bucket *b, unsigned words, unsigned slot, struct entry *entry)
 {
     memcpy(entry->key, &b->keys[slot * words], words * 8);
     map_load_value(b, slot, &entry->value);
 }
 
-static void spill_add(struct map_bucket *b, int n)
+static void map_spill_add(struct map_bucket *b, int n)
 {
     if (b->spill != SPILL_MAX)
         STORE(b->spill, (uint16_t)(b->spill + n));
 }
 
 /* Bit s is set when slot s is empty. */
-static inline unsigned slots_free(const struct map_bucket *b, unsigned words)
+static inline unsigned map_slots_free(const struct map_bucket *b, unsigned words)
 {
-    return (unsigned)(b->keys[0] == 0) | (unsigned)(b->keys[words] == 0) << 1 | (unsigned)(b->keys[2 * words] == 0) << 2;
+    return (unsigned)(b->keys[0] == 0) | (unsigned)(b->keys[words] == 0) << 1 |
+           (unsigned)(b->keys[2 * words] == 0) << 2;
 }
 
 /* The first such slot, MAP_SLOTS: there is none. */
-static inline unsigned slot_free(const struct map_bucket *b, unsigned words)
+static inline unsigned map_slot_free(const struct map_bucket *b, unsigned words)
 {
-    return (unsigned)__builtin_ctz(slots_free(b, words) | 1u << MAP_SLOTS);
+    return (unsigned)__builtin_ctz(map_slots_free(b, words) | 1u << MAP_SLOTS);
 }
 
-static inline unsigned slot_used(const struct map_bucket *b, unsigned words)
+static void map_fill_slot(struct table *t, unsigned words, struct map_bucket *b, unsigned slot,
+                          const struct entry *entry, int spill)
 {
-    return (unsigned)__builtin_ctz(~slots_free(b, words));
+    map_bucket_enter(t, words, b);
+    map_slot_set(b, words, slot, entry);
+    map_spill_add(b, spill);
+    map_bucket_leave(t, b);
 }
 
-static void put_slot(struct table *t, unsigned words, struct map_bucket *b, unsigned slot, const struct entry *entry, int spill)
+static void map_empty_slot(struct table *t, unsigned words, struct map_bucket *b, unsigned slot, int spill)
 {
-    bucket_enter(t, words, b);
-    slot_set(b, words, slot, entry);
-    spill_add(b, spill);
-    bucket_leave(t, b);
+    map_bucket_enter(t, words, b);
+    STORE(b->keys[slot * words], 0);
+    STORE(b->act[slot], 0);
+    map_spill_add(b, spill);
+    map_bucket_leave(t, b);
 }
 
-static void clear_slot(struct table *t, unsigned words, struct map_bucket *b, unsigned slot, int spill)
+static void map_set_spill(struct table *t, unsigned words, struct map_bucket *b, int spill, uint32_t next)
 {
-    bucket_enter(t, words, b);
-    slot_clear(b, words, slot);
-    spill_add(b, spill);
-    bucket_leave(t, b);
-}
-
-static void put_spill(struct table *t, unsigned words, struct map_bucket *b, int spill, uint32_t next)
-{
-    bucket_enter(t, words, b);
-    spill_add(b, spill);
+    map_bucket_enter(t, words, b);
+    map_spill_add(b, spill);
     STORE(b->next, next);
-    bucket_leave(t, b);
+    map_bucket_leave(t, b);
 }
 
 /* ---- overflow chains: only the head may have free slots */
 
 /* Index + 1 of an empty bucket, 0 when out of memory. */
-static uint32_t overflow_take(struct table *t, unsigned words)
+static uint32_t map_overflow_take(struct table *t, unsigned words)
 {
     uint32_t taken = t->overflow_free;
     if (taken) {
@@ -173,51 +163,52 @@ static uint32_t overflow_take(struct table *t, unsigned words)
     return ++t->overflow_used;
 }
 
-static int overflow_push(struct table *t, unsigned words, struct map_bucket *first, const struct entry *entry)
+static int map_overflow_push(struct table *t, unsigned words, struct map_bucket *first,
+                             const struct entry *entry)
 {
     uint32_t head = first->next;
     struct map_bucket *b = head ? map_overflow_at(&t->view, words, head) : NULL;
-    if (b && slot_free(b, words) < MAP_SLOTS) {
-        put_slot(t, words, b, slot_free(b, words), entry, 0);
-        put_spill(t, words, first, 1, head);
+    if (b && map_slot_free(b, words) < MAP_SLOTS) {
+        map_fill_slot(t, words, b, map_slot_free(b, words), entry, 0);
+        map_set_spill(t, words, first, 1, head);
     } else {
-        uint32_t taken = overflow_take(t, words);
+        uint32_t taken = map_overflow_take(t, words);
         if (!taken)
             return DP_ENOMEM;
         b = map_overflow_at(&t->view, words, taken);
-        put_spill(t, words, b, 0, head);
-        put_slot(t, words, b, 0, entry, 0);
-        put_spill(t, words, first, 1, taken);
+        map_set_spill(t, words, b, 0, head);
+        map_fill_slot(t, words, b, 0, entry, 0);
+        map_set_spill(t, words, first, 1, taken);
     }
     t->chained++;
     return DP_OK;
 }
 
 /*
- * Fills `hole`, which is in the first bucket itself (pull) or in its chain, with an entry from the head of the chain, and takes
- * that off the head; a hole in the head just opens. The first bucket is written before an entry leaves its old place.
+ * Fills `hole`, in the first bucket itself (pull) or in its chain, with an entry taken off the head of the
+ * chain; a hole in the head just opens. The first bucket is written before an entry leaves its old place.
  */
-static void overflow_shift(struct table *t, unsigned words, struct map_bucket *first, struct place hole)
+static void map_overflow_shift(struct table *t, unsigned words, struct map_bucket *first, struct place hole)
 {
     uint32_t head = first->next;
     struct map_bucket *b = map_overflow_at(&t->view, words, head);
-    unsigned last = b == hole.in ? hole.slot : slot_used(b, words), left = 0;
+    unsigned last = b == hole.in ? hole.slot : (unsigned)__builtin_ctz(~map_slots_free(b, words)), left = 0;
     bool pull = hole.in == first;
     struct entry entry;
-    slot_get(b, words, last, &entry);
+    map_slot_get(b, words, last, &entry);
     if (b != hole.in && !pull)
-        put_slot(t, words, hole.in, hole.slot, &entry, 0);
+        map_fill_slot(t, words, hole.in, hole.slot, &entry, 0);
     for (unsigned s = 0; s < MAP_SLOTS; s++)
         left += s != last && b->keys[s * words] != 0;
-    bucket_enter(t, words, first);
+    map_bucket_enter(t, words, first);
     if (pull)
-        slot_set(first, words, hole.slot, &entry);
-    spill_add(first, -1);
+        map_slot_set(first, words, hole.slot, &entry);
+    map_spill_add(first, -1);
     STORE(first->next, left ? head : b->next);
-    bucket_leave(t, first);
-    clear_slot(t, words, b, last, 0);
+    map_bucket_leave(t, first);
+    map_empty_slot(t, words, b, last, 0);
     if (!left) {
-        put_spill(t, words, b, 0, t->overflow_free);
+        map_set_spill(t, words, b, 0, t->overflow_free);
         t->overflow_free = head;
     }
     t->chained--;
@@ -225,8 +216,8 @@ static void overflow_shift(struct table *t, unsigned words, struct map_bucket *f
 
 /* ---- placing */
 
-/* Moves an entry of a full bucket to its other bucket, if one of the three has room there. The slot, or MAP_SLOTS. */
-static unsigned displace(struct table *t, unsigned words, struct map_bucket *b)
+/* Moves one of the entries of a full bucket to its other bucket, if there is room. Its slot, or MAP_SLOTS. */
+static unsigned map_displace(struct table *t, unsigned words, struct map_bucket *b)
 {
     const struct map_view *view = &t->view;
     struct map_bucket *first[MAP_SLOTS], *other[MAP_SLOTS];
@@ -237,14 +228,14 @@ static unsigned displace(struct table *t, unsigned words, struct map_bucket *b)
         __builtin_prefetch(other[s]);
     }
     for (unsigned s = 0; s < MAP_SLOTS; s++) {
-        unsigned room = slot_free(other[s], words);
+        unsigned room = map_slot_free(other[s], words);
         if (room == MAP_SLOTS || other[s] == b)
             continue;
         bool home = first[s] != b;
         struct entry entry;
-        slot_get(b, words, s, &entry);
-        put_slot(t, words, other[s], room, &entry, home ? -1 : 0);
-        clear_slot(t, words, b, s, home ? 0 : 1);
+        map_slot_get(b, words, s, &entry);
+        map_fill_slot(t, words, other[s], room, &entry, home ? -1 : 0);
+        map_empty_slot(t, words, b, s, home ? 0 : 1);
         t->displaced += home ? (size_t)-1 : 1;
         return s;
     }
@@ -252,61 +243,64 @@ static unsigned displace(struct table *t, unsigned words, struct map_bucket *b)
 }
 
 /* A key that is not there yet. */
-static int place_new(struct table *t, unsigned words, uint64_t hash, const struct entry *entry)
+static int map_place_new(struct table *t, unsigned words, uint64_t hash, const struct entry *entry)
 {
-    struct map_bucket *first = map_bucket_at(&t->view, words, hash), *second = map_bucket_at(&t->view, words, map_rotate(hash));
-    unsigned slot = slot_free(first, words);
+    struct map_bucket *first = map_bucket_at(&t->view, words, hash),
+                      *second = map_bucket_at(&t->view, words, map_rotate(hash));
+    unsigned slot = map_slot_free(first, words);
     if (slot < MAP_SLOTS) {
-        put_slot(t, words, first, slot, entry, 0);
+        map_fill_slot(t, words, first, slot, entry, 0);
         return DP_OK;
     }
-    slot = slot_free(second, words);
+    slot = map_slot_free(second, words);
     if (slot == MAP_SLOTS) {
-        slot = displace(t, words, first);
+        slot = map_displace(t, words, first);
         if (slot < MAP_SLOTS) {
-            put_slot(t, words, first, slot, entry, 0);
+            map_fill_slot(t, words, first, slot, entry, 0);
             return DP_OK;
         }
-        slot = second == first ? MAP_SLOTS : displace(t, words, second);
+        slot = second == first ? MAP_SLOTS : map_displace(t, words, second);
     }
     if (slot == MAP_SLOTS)
-        return overflow_push(t, words, first, entry);
-    put_slot(t, words, second, slot, entry, 0);
-    put_spill(t, words, first, 1, first->next);
+        return map_overflow_push(t, words, first, entry);
+    map_fill_slot(t, words, second, slot, entry, 0);
+    map_set_spill(t, words, first, 1, first->next);
     t->displaced++;
     return DP_OK;
 }
 
-static bool locate_in(struct map_bucket *b, unsigned words, const uint64_t *key, struct place *place)
+static bool map_locate_in(struct map_bucket *b, unsigned words, const uint64_t *key, struct place *place)
 {
     unsigned match = map_match(b, words, key);
     *place = (struct place){b, match ? (unsigned)__builtin_ctz(match) : 0};
     return match != 0;
 }
 
-static bool locate(const struct table *t, unsigned words, const uint64_t *key, uint64_t hash, struct place *place)
+static bool map_locate(const struct table *t, unsigned words, const uint64_t *key, uint64_t hash,
+                       struct place *place)
 {
     struct map_bucket *first = map_bucket_at(&t->view, words, hash);
-    if (locate_in(first, words, key, place))
+    if (map_locate_in(first, words, key, place))
         return true;
     if (first->spill == 0)
         return false;
-    if (locate_in(map_bucket_at(&t->view, words, map_rotate(hash)), words, key, place))
+    if (map_locate_in(map_bucket_at(&t->view, words, map_rotate(hash)), words, key, place))
         return true;
     for (uint32_t next = first->next; next; next = place->in->next)
-        if (locate_in(map_overflow_at(&t->view, words, next), words, key, place))
+        if (map_locate_in(map_overflow_at(&t->view, words, next), words, key, place))
             return true;
     return false;
 }
 
-static void table_free(struct table *t)
+static void map_table_free(struct table *t)
 {
     mem_unmap(&t->buckets);
     mem_unmap(&t->overflow);
     free(t);
 }
 
-static struct table *table_create(unsigned words, size_t expected, const uint64_t secret[2], struct mem_budget *budget)
+static struct table *map_table_create(unsigned words, size_t expected, const uint64_t secret[2],
+                                      struct mem_budget *budget)
 {
     struct table *t = aligned_alloc(64, sizeof *t);
     if (!t)
@@ -316,50 +310,49 @@ static struct table *table_create(unsigned words, size_t expected, const uint64_
     size_t stride = map_stride(words), wanted = (expected * 100 / LOAD_BUILT / MAP_SLOTS + 1) * stride;
     /* Chains are full but for their heads: a bucket for each three entries, and one for each first bucket. */
     if (mem_map(&t->buckets, wanted) || mem_reserve(&t->overflow, 2 * t->buckets.committed + stride)) {
-        table_free(t);
+        map_table_free(t);
         return NULL;
     }
-    t->view = (struct map_view){.buckets = t->buckets.base, .n = t->buckets.committed / stride, .shift = words == 1 ? 6 : 7,
-                                .overflow = t->overflow.base, .secret = {secret[0], secret[1]}, .shadow = &t->shadow};
+    t->view = (struct map_view){
+        .buckets = t->buckets.base, .n = t->buckets.committed / stride, .shift = words == 1 ? 6 : 7,
+        .overflow = t->overflow.base, .secret = {secret[0], secret[1]}, .shadow = &t->shadow};
     t->slice = t->view.n / (MAP_SLICES - 1) + 1;
     return t;
 }
 
-static bool bucket_each(const struct map_bucket *b, unsigned words, bool (*fn)(void *, const uint64_t *, const struct map_value *), void *ctx)
+static bool map_bucket_each(const struct map_bucket *b, unsigned words, map_visit *visit, void *ctx)
 {
     for (unsigned s = 0; s < MAP_SLOTS; s++) {
         struct entry entry;
         if (!b->keys[s * words])
             continue;
-        slot_get(b, words, s, &entry);
-        if (!fn(ctx, entry.key, &entry.value))
+        map_slot_get(b, words, s, &entry);
+        if (!visit(ctx, entry.key, &entry.value))
             return false;
     }
     return true;
 }
 
-static bool slice_each(const struct table *t, unsigned words, uint32_t slice,
-                       bool (*fn)(void *, const uint64_t *, const struct map_value *), void *ctx)
+static bool map_each_in(const struct table *t, unsigned words, uint32_t slice, map_visit *visit, void *ctx)
 {
     bool chains = slice == MAP_SLICES - 1;
     const uint8_t *buckets = chains ? t->view.overflow : t->view.buckets;
     uint64_t at = chains ? 0 : slice * t->slice, last = at + t->slice < t->view.n ? at + t->slice : t->view.n;
     for (uint64_t end = chains ? t->overflow_used : last; at < end; at++)
-        if (!bucket_each((const struct map_bucket *)(buckets + (at << t->view.shift)), words, fn, ctx))
+        if (!map_bucket_each((const struct map_bucket *)(buckets + (at << t->view.shift)), words, visit, ctx))
             return false;
     return true;
 }
 
-static void table_each(const struct table *t, unsigned words, bool (*fn)(void *, const uint64_t *, const struct map_value *),
-                       void *ctx)
+static void map_table_each(const struct table *t, unsigned words, map_visit *visit, void *ctx)
 {
-    for (uint32_t slice = 0; slice < MAP_SLICES && slice_each(t, words, slice, fn, ctx); slice++)
+    for (uint32_t slice = 0; slice < MAP_SLICES && map_each_in(t, words, slice, visit, ctx); slice++)
         ;
 }
 
 /*
- * Copying goes through the first buckets in order, since a hash is scaled to their number. What does not fit there waits until its
- * second bucket has come into the cache.
+ * Copying goes through the first buckets in order, since a hash is scaled to their number. What does not fit
+ * there waits until its second bucket has come into the cache.
  */
 enum { COPY_WAITING = 16 };
 struct copy {
@@ -370,17 +363,18 @@ struct copy {
     struct entry entries[COPY_WAITING];
 };
 
-static int copy_waiting(struct copy *copy)
+static int map_copy_waiting(struct copy *copy)
 {
     int result = DP_OK;
     while (copy->waiting && result == DP_OK) {
         const struct entry *entry = &copy->entries[--copy->waiting];
-        result = place_new(copy->to, copy->words, map_hash(&copy->to->view, copy->words, entry->key), entry);
+        const uint64_t hash = map_hash(&copy->to->view, copy->words, entry->key);
+        result = map_place_new(copy->to, copy->words, hash, entry);
     }
     return result;
 }
 
-static bool copy_entry(void *ctx, const uint64_t *key, const struct map_value *value)
+static bool map_copy_entry(void *ctx, const uint64_t *key, const struct map_value *value)
 {
     struct copy *copy = ctx;
     const struct map_view *view = &copy->to->view;
@@ -389,27 +383,28 @@ static bool copy_entry(void *ctx, const uint64_t *key, const struct map_value *v
     entry->value = *value;
     uint64_t hash = map_hash(view, copy->words, key);
     struct map_bucket *first = map_bucket_at(view, copy->words, hash);
-    if (slots_free(first, copy->words)) {
-        put_slot(copy->to, copy->words, first, slot_free(first, copy->words), entry, 0);
+    if (map_slots_free(first, copy->words)) {
+        map_fill_slot(copy->to, copy->words, first, map_slot_free(first, copy->words), entry, 0);
         return true;
     }
     map_prefetch(view, map_rotate(hash));
     if (++copy->waiting == COPY_WAITING)
-        copy->result = copy_waiting(copy);
+        copy->result = map_copy_waiting(copy);
     return copy->result == DP_OK;
 }
 
-static struct table *table_copy(const struct table *from, unsigned words, size_t expected, struct mem_budget *budget)
+static struct table *map_table_copy(const struct table *from, unsigned words, size_t expected,
+                                    struct mem_budget *budget)
 {
-    struct copy copy = {.to = table_create(words, expected, from->view.secret, budget), .words = words};
+    struct copy copy = {.to = map_table_create(words, expected, from->view.secret, budget), .words = words};
     if (!copy.to)
         return NULL;
-    table_each(from, words, copy_entry, &copy);
+    map_table_each(from, words, map_copy_entry, &copy);
     if (copy.result == DP_OK)
-        copy.result = copy_waiting(&copy);
+        copy.result = map_copy_waiting(&copy);
     if (copy.result == DP_OK)
         return copy.to;
-    table_free(copy.to);
+    map_table_free(copy.to);
     return NULL;
 }
 
@@ -426,7 +421,7 @@ static int map_grow(struct map *map)
 {
     struct table *old = map_table(map);
     const size_t room = map->entries * GROWTH / 100 * LOAD_BUILT / LOAD_MAX + 1;
-    struct table *new = table_copy(old, map->words, room, map->budget);
+    struct table *new = map_table_copy(old, map->words, room, map->budget);
     if (!new)
         return DP_ENOMEM;
     map_use(map, new, old->published);
@@ -438,7 +433,7 @@ static int map_grow(struct map *map)
 struct map *map_create(unsigned words, size_t expected, const uint64_t secret[2])
 {
     struct map *map = calloc(1, sizeof *map);
-    struct table *t = map ? table_create(words, expected, secret, NULL) : NULL;
+    struct table *t = map ? map_table_create(words, expected, secret, NULL) : NULL;
     if (!t) {
         free(map);
         return NULL;
@@ -454,14 +449,12 @@ struct map *map_clone(const struct map *map, size_t expected)
 {
     struct map *clone = calloc(1, sizeof *clone);
     const size_t room = expected > map->entries ? expected : map->entries;
-    struct table *t = clone ? table_copy(map_table(map), map->words, room, map->budget) : NULL;
+    struct table *t = clone ? map_table_copy(map_table(map), map->words, room, map->budget) : NULL;
     if (!t) {
         free(clone);
         return NULL;
     }
-    clone->words = map->words;
-    clone->entries = map->entries;
-    clone->budget = map->budget;
+    *clone = (struct map){.words = map->words, .entries = map->entries, .budget = map->budget};
     map_use(clone, t, false);
     return clone;
 }
@@ -471,7 +464,7 @@ void map_destroy(struct map *map)
     if (!map)
         return;
     map_free_retired(map_retired(map));
-    table_free(map_table(map));
+    map_table_free(map_table(map));
     free(map);
 }
 
@@ -480,20 +473,22 @@ int map_ready(struct map *map)
     if (map->entries >= map->limit && map_grow(map))
         return DP_ENOMEM;
     struct table *t = map_table(map);
-    return t->overflow_free ? DP_OK : mem_commit(&t->overflow, (size_t)(t->overflow_used + 1) * map_stride(map->words));
+    const size_t one_more = (size_t)(t->overflow_used + 1) * map_stride(map->words);
+    return t->overflow_free ? DP_OK : mem_commit(&t->overflow, one_more);
 }
 
-static inline int put(struct map *map, unsigned words, const uint64_t *key, const struct map_value *value, struct map_value *replaced)
+static inline int map_put_words(struct map *map, unsigned words, const uint64_t *key,
+                                const struct map_value *value, struct map_value *replaced)
 {
     struct table *t = map_table(map);
     uint64_t hash = map_hash(&t->view, words, key);
     struct place place;
-    if (locate(t, words, key, hash, &place)) {
+    if (map_locate(t, words, key, hash, &place)) {
         if (replaced)
             map_load_value(place.in, place.slot, replaced);
-        bucket_enter(t, words, place.in);
-        slot_set_value(place.in, place.slot, value);
-        bucket_leave(t, place.in);
+        map_bucket_enter(t, words, place.in);
+        map_slot_set_value(place.in, place.slot, value);
+        map_bucket_leave(t, place.in);
         return DP_OK;
     }
     if (replaced)
@@ -503,31 +498,33 @@ static inline int put(struct map *map, unsigned words, const uint64_t *key, cons
     t = map_table(map);
     struct entry entry = {.value = *value};
     memcpy(entry.key, key, words * 8);
-    int result = place_new(t, words, hash, &entry);
+    int result = map_place_new(t, words, hash, &entry);
     map->entries += result == DP_OK;
     return result;
 }
 
-/* Without a branch: whether a bucket is full can't be predicted. A call that only prefetches is none to gcc, hence always_inline. */
-static inline __attribute__((always_inline)) void prefetch_put(const struct map_view *view, unsigned words, const uint64_t *key)
+/* Without a branch: whether a bucket is full can't be predicted. Always inline, as map_prefetch() is. */
+static inline __attribute__((always_inline)) void map_prefetch_put_words(const struct map_view *view,
+                                                                         unsigned words, const uint64_t *key)
 {
     uint64_t hash = map_hash(view, words, key), rotated = map_rotate(hash);
     const struct map_bucket *first = map_bucket_at(view, words, hash);
-    uint64_t full = (uint64_t)0 - (slots_free(first, words) == 0);
+    uint64_t full = (uint64_t)0 - (map_slots_free(first, words) == 0);
     map_prefetch_words(view, words, (rotated & full) | (hash & ~full));
 }
 
 void map_prefetch_put(const struct map *map, const uint64_t *key)
 {
     if (map->words == 1)
-        prefetch_put(map_view(map), 1, key);
+        map_prefetch_put_words(map_view(map), 1, key);
     else
-        prefetch_put(map_view(map), 3, key);
+        map_prefetch_put_words(map_view(map), 3, key);
 }
 
 int map_put(struct map *map, const uint64_t *key, const struct map_value *value, struct map_value *replaced)
 {
-    return map->words == 1 ? put(map, 1, key, value, replaced) : put(map, 3, key, value, replaced);
+    return map->words == 1 ? map_put_words(map, 1, key, value, replaced)
+                           : map_put_words(map, 3, key, value, replaced);
 }
 
 bool map_del(struct map *map, const uint64_t *key, struct map_value *removed)
@@ -535,24 +532,25 @@ bool map_del(struct map *map, const uint64_t *key, struct map_value *removed)
     struct table *t = map_table(map);
     unsigned words = map->words;
     uint64_t hash = map_hash(&t->view, words, key);
-    struct map_bucket *first = map_bucket_at(&t->view, words, hash), *second = map_bucket_at(&t->view, words, map_rotate(hash));
+    struct map_bucket *first = map_bucket_at(&t->view, words, hash),
+                      *second = map_bucket_at(&t->view, words, map_rotate(hash));
     struct place place;
-    if (!locate(t, words, key, hash, &place))
+    if (!map_locate(t, words, key, hash, &place))
         return false;
     if (removed)
         map_load_value(place.in, place.slot, removed);
     map->entries--;
     if (place.in != first && place.in != second) {
-        overflow_shift(t, words, first, place);
+        map_overflow_shift(t, words, first, place);
         return true;
     }
-    clear_slot(t, words, place.in, place.slot, 0);
+    map_empty_slot(t, words, place.in, place.slot, 0);
     if (place.in != first) {
-        put_spill(t, words, first, -1, first->next);
+        map_set_spill(t, words, first, -1, first->next);
         t->displaced--;
     }
     if (place.in->next)
-        overflow_shift(t, words, place.in, place);
+        map_overflow_shift(t, words, place.in, place);
     return true;
 }
 
@@ -567,34 +565,35 @@ void map_free_retired(struct map_view *list)
 {
     for (struct table *t = (struct table *)list, *next; t; t = next) {
         next = t->retired;
-        table_free(t);
+        map_table_free(t);
     }
 }
 
 bool map_get(const struct map *map, const uint64_t *key, struct map_value *value)
 {
     const struct map_view *view = map_view(map);
-    return map->words == 1 ? map_find1(view, key[0], map_hash1(view, key[0]), value) : map_find3(view, key, map_hash3(view, key), value);
+    return map->words == 1 ? map_find1(view, key[0], map_hash1(view, key[0]), value)
+                           : map_find3(view, key, map_hash3(view, key), value);
 }
 
-void map_each(const struct map *map, bool (*fn)(void *ctx, const uint64_t *key, const struct map_value *value), void *ctx)
+void map_each(const struct map *map, map_visit *visit, void *ctx)
 {
-    table_each(map_table(map), map->words, fn, ctx);
+    map_table_each(map_table(map), map->words, visit, ctx);
 }
 
 void map_stats(const struct map *map, struct map_stats *out)
 {
     const struct table *t = map_table(map);
-    *out = (struct map_stats){.entries = map->entries, .capacity = map->limit, .displaced = t->displaced, .overflow = t->chained,
-                              .bytes = sizeof *map + sizeof *t + t->buckets.committed + t->overflow.committed};
+    *out = (struct map_stats){
+        .entries = map->entries, .capacity = map->limit, .displaced = t->displaced, .overflow = t->chained,
+        .bytes = sizeof *map + sizeof *t + t->buckets.committed + t->overflow.committed};
     for (const struct table *r = map->retired; r; r = r->retired)
         out->bytes += sizeof *r + r->buckets.committed + r->overflow.committed;
 }
 
 bool *map_seen(struct map *map) { return map_table(map)->seen; }
 
-void map_slice_each(const struct map *map, uint32_t slice, bool (*fn)(void *ctx, const uint64_t *key, const struct map_value *value),
-                    void *ctx)
+void map_slice_each(const struct map *map, uint32_t slice, map_visit *visit, void *ctx)
 {
-    slice_each(map_table(map), map->words, slice, fn, ctx);
+    map_each_in(map_table(map), map->words, slice, visit, ctx);
 }

@@ -1,10 +1,13 @@
-/* map_inline.h: the reader's side of map.h, inline for the packet path. `words` is a constant at each call. */
+/*
+ * map_inline.h: the reader's side of map.h, inline for the packet path. `words` is a constant at each call.
+ * Called by lookups.
+ */
 #ifndef MAP_INLINE_H
 #define MAP_INLINE_H
-#include "base/hot.h"
 #include <immintrin.h>
 #include <string.h>
 #include "base/hash.h"
+#include "base/hot.h"
 #include "table/map.h"
 
 enum { MAP_SLOTS = 3 };
@@ -14,13 +17,15 @@ struct map_bucket {
     uint32_t act[MAP_SLOTS];
     uint32_t mac_head[MAP_SLOTS];       /* bytes 0..3 of the MAC */
     uint16_t mac_tail[MAP_SLOTS];       /* bytes 4..5 */
-    uint16_t spill;                     /* entries whose first bucket this is and that live elsewhere; 0xffff: who knows */
+    /* entries whose first bucket this is and that live elsewhere; 0xffff: who knows */
+    uint16_t spill;
     uint32_t seq;                       /* odd while the writer is in it */
     uint32_t next;                      /* overflow chain: index + 1 of its first bucket, 0: none */
     uint64_t keys[];
 };
 _Static_assert(offsetof(struct map_bucket, keys) + MAP_SLOTS * 8 == 64, "one line with keys of one word");
-_Static_assert(offsetof(struct map_bucket, keys) + 8 * 3 == 64, "the first key of three words ends with the first line");
+_Static_assert(offsetof(struct map_bucket, keys) + 8 * 3 == 64,
+               "the first key of three words ends with the first line");
 
 /* What the bucket that the writer is in held before. */
 struct map_shadow {
@@ -61,13 +66,20 @@ static inline uint64_t map_rotate(uint64_t hash) { return hash << 32 | hash >> 3
 
 #define MAP_LOAD(field) __atomic_load_n(&(field), __ATOMIC_ACQUIRE)
 
-/* Bit s is set when slot s has the one-word key. Keys lie in the last 24 bytes of the line: one vector holds them all. */
+/*
+ * Bit s is set when slot s has the one-word key. Keys lie in the last 24 bytes of the line: one vector holds
+ * them all.
+ */
 HOT unsigned map_match1(const struct map_bucket *b, uint64_t key)
 {
 #ifdef __SANITIZE_THREAD__
-    return (unsigned)(MAP_LOAD(b->keys[0]) == key) | (unsigned)(MAP_LOAD(b->keys[1]) == key) << 1 | (unsigned)(MAP_LOAD(b->keys[2]) == key) << 2;
+    return (unsigned)(MAP_LOAD(b->keys[0]) == key) | (unsigned)(MAP_LOAD(b->keys[1]) == key) << 1 |
+           (unsigned)(MAP_LOAD(b->keys[2]) == key) << 2;
 #else
-    /* Aligned words of a vector are loaded whole, like single ones; the empty statement is what MAP_LOAD has for an order. */
+    /*
+     * Aligned words of a vector are loaded whole, like single ones; the empty statement is what MAP_LOAD has
+     * for an order.
+     */
     __m256i keys = _mm256_load_si256((const __m256i *)(b->keys - 1));
     __m256i equal = _mm256_cmpeq_epi64(keys, _mm256_set1_epi64x((long long)key));
     __asm__ volatile("" ::: "memory");
@@ -109,8 +121,8 @@ HOT void map_load_value(const struct map_bucket *b, unsigned slot, struct map_va
 /* The whole search, when the two buckets alone don't tell. */
 bool map_search(const struct map_view *view, unsigned words, const uint64_t *key, struct map_value *value);
 
-HOT bool map_find(const struct map_view *view, unsigned words, const uint64_t *key,
-                                                           uint64_t hash, struct map_value *value)
+HOT bool map_find(const struct map_view *view, unsigned words, const uint64_t *key, uint64_t hash,
+                  struct map_value *value)
 {
     const struct map_bucket *b = map_bucket_at(view, words, hash);
     uint32_t seq = MAP_LOAD(b->seq);
@@ -150,13 +162,28 @@ HOT uint64_t map_settle(const struct map_view *view, unsigned words, const uint6
 /* The table as it is now: once a batch. */
 const struct map_view *map_view(const struct map *map);
 
-static inline uint64_t map_hash1(const struct map_view *view, uint64_t key) { return hash_1(key, view->secret); }
-static inline uint64_t map_hash3(const struct map_view *view, const uint64_t *key) { return hash_3(key[0], key[1], key[2], view->secret); }
+static inline uint64_t map_hash1(const struct map_view *view, uint64_t key)
+{
+    return hash_1(key, view->secret);
+}
+static inline uint64_t map_hash3(const struct map_view *view, const uint64_t *key)
+{
+    return hash_3(key[0], key[1], key[2], view->secret);
+}
 
-HOT void map_prefetch1(const struct map_view *view, uint64_t hash) { map_prefetch_words(view, 1, hash); }
-HOT void map_prefetch3(const struct map_view *view, uint64_t hash) { map_prefetch_words(view, 3, hash); }
+HOT void map_prefetch1(const struct map_view *view, uint64_t hash)
+{
+    map_prefetch_words(view, 1, hash);
+}
+HOT void map_prefetch3(const struct map_view *view, uint64_t hash)
+{
+    map_prefetch_words(view, 3, hash);
+}
 
-/* For tables of either key length. Always inline, as is whoever only prefetches: gcc drops a call that does nothing else. */
+/*
+ * For tables of either key length. Always inline, as is whoever only prefetches: gcc drops a call that does
+ * nothing else.
+ */
 HOT void map_prefetch(const struct map_view *view, uint64_t hash)
 {
     const uint8_t *b = view->buckets + ((uint64_t)((unsigned __int128)hash * view->n >> 64) << view->shift);
@@ -165,19 +192,25 @@ HOT void map_prefetch(const struct map_view *view, uint64_t hash)
 }
 
 /*
- * Optional pass between prefetch and find: where the key is not in its first bucket, its second is prefetched. Give what it
- * returns to map_find in place of the hash, which then has nothing to wait for and no branch to mispredict.
+ * Optional pass between prefetch and find: where the key is not in its first bucket, its second is
+ * prefetched. Give what it returns to map_find in place of the hash, which then has nothing to wait for and
+ * no branch to mispredict.
  */
-static inline uint64_t map_settle1(const struct map_view *view, uint64_t key, uint64_t hash) { return map_settle(view, 1, &key, hash); }
-static inline uint64_t map_settle3(const struct map_view *view, const uint64_t *key, uint64_t hash) { return map_settle(view, 3, key, hash); }
+static inline uint64_t map_settle1(const struct map_view *view, uint64_t key, uint64_t hash)
+{
+    return map_settle(view, 1, &key, hash);
+}
+static inline uint64_t map_settle3(const struct map_view *view, const uint64_t *key, uint64_t hash)
+{
+    return map_settle(view, 3, key, hash);
+}
 
 HOT bool map_find1(const struct map_view *view, uint64_t key, uint64_t hash, struct map_value *value)
 {
     return map_find(view, 1, &key, hash, value);
 }
 
-HOT bool map_find3(const struct map_view *view, const uint64_t *key, uint64_t hash,
-                                                            struct map_value *value)
+HOT bool map_find3(const struct map_view *view, const uint64_t *key, uint64_t hash, struct map_value *value)
 {
     return map_find(view, 3, key, hash, value);
 }

@@ -1,4 +1,7 @@
-/* map_search.c: a reader beyond the first bucket, or where the writer is. */
+/*
+ * map_search.c: a reader beyond the first bucket, or where the writer is. Called by map_find(), where that
+ * alone can't tell.
+ */
 #include "table/map_inline.h"
 
 enum found { FOUND_NOT, FOUND_IT, FOUND_RACE };
@@ -10,25 +13,27 @@ struct glimpse {
     uint16_t spill;
 };
 
-static inline struct glimpse bucket_read(const struct map_bucket *b, unsigned words, const uint64_t *key, struct map_value *value)
+static inline struct glimpse map_search_read(const struct map_bucket *b, unsigned words, const uint64_t *key,
+                                             struct map_value *value)
 {
     unsigned match = map_match(b, words, key);
-    struct glimpse g = {.found = match ? FOUND_IT : FOUND_NOT, .next = MAP_LOAD(b->next), .spill = MAP_LOAD(b->spill)};
+    struct glimpse g = {
+        .found = match ? FOUND_IT : FOUND_NOT, .next = MAP_LOAD(b->next), .spill = MAP_LOAD(b->spill)};
     if (match)
         map_load_value(b, (unsigned)__builtin_ctz(match), value);
     return g;
 }
 
 /* A stable look at a bucket: itself, or what it held before the writer went in. */
-static struct glimpse bucket_glimpse(const struct map_view *view, const struct map_bucket *b, unsigned words, const uint64_t *key,
-                                     struct map_value *value)
+static struct glimpse map_search_glimpse(const struct map_view *view, const struct map_bucket *b,
+                                         unsigned words, const uint64_t *key, struct map_value *value)
 {
     struct map_shadow *shadow = view->shadow;
     for (;;) {
         uint32_t seq = MAP_LOAD(b->seq);
         struct glimpse g;
         if (!(seq & 1)) {
-            g = bucket_read(b, words, key, value);
+            g = map_search_read(b, words, key, value);
             g.seq = seq;
             if (MAP_LOAD(b->seq) == seq)
                 return g;
@@ -37,24 +42,26 @@ static struct glimpse bucket_glimpse(const struct map_view *view, const struct m
         uint32_t shadow_seq = MAP_LOAD(shadow->seq);
         if (shadow_seq & 1 || MAP_LOAD(shadow->of) != b)
             continue;
-        g = bucket_read((const struct map_bucket *)shadow->copy, words, key, value);
+        g = map_search_read((const struct map_bucket *)shadow->copy, words, key, value);
         g.seq = seq;
         if (MAP_LOAD(shadow->seq) == shadow_seq)
             return g;
     }
 }
 
-static inline enum found search_once(const struct map_view *view, unsigned words, const uint64_t *key, struct map_value *value)
+static inline enum found map_search_once(const struct map_view *view, unsigned words, const uint64_t *key,
+                                         struct map_value *value)
 {
     uint64_t hash = map_hash(view, words, key);
-    struct map_bucket *first = map_bucket_at(view, words, hash), *second = map_bucket_at(view, words, map_rotate(hash));
-    struct glimpse start = bucket_glimpse(view, first, words, key, value);
+    struct map_bucket *first = map_bucket_at(view, words, hash),
+                      *second = map_bucket_at(view, words, map_rotate(hash));
+    struct glimpse start = map_search_glimpse(view, first, words, key, value);
     if (start.found || start.spill == 0)
         return start.found;
-    if (bucket_glimpse(view, second, words, key, value).found)
+    if (map_search_glimpse(view, second, words, key, value).found)
         return FOUND_IT;
     for (uint32_t next = start.next; next;) {
-        struct glimpse g = bucket_glimpse(view, map_overflow_at(view, words, next), words, key, value);
+        struct glimpse g = map_search_glimpse(view, map_overflow_at(view, words, next), words, key, value);
         if (g.found)
             return FOUND_IT;
         next = g.next;
@@ -66,7 +73,7 @@ bool map_search(const struct map_view *view, unsigned words, const uint64_t *key
 {
     enum found found;
     do
-        found = words == 1 ? search_once(view, 1, key, value) : search_once(view, 3, key, value);
+        found = words == 1 ? map_search_once(view, 1, key, value) : map_search_once(view, 3, key, value);
     while (found == FOUND_RACE);
     return found == FOUND_IT;
 }

@@ -1,4 +1,7 @@
-/* tables.c: what readers ask of the tables beyond single entries: a subnet by VSID, the longest prefix of an address. */
+/*
+ * tables.c: what readers ask of the tables beyond single entries: a subnet by VSID, the longest prefix of an
+ * address.
+ */
 #include "table/tables.h"
 #include <stdatomic.h>
 #include "table/map_inline.h"
@@ -12,7 +15,7 @@ uint32_t tables_subnet(const struct tables *tables, uint32_t vsid)
 
 /* ---- longest prefix match: the lengths that a routing domain has, longest first */
 
-static uint32_t route4(const struct tables *tables, uint32_t rdid, const uint8_t *ca)
+static uint32_t tables_route4(const struct tables *tables, uint32_t rdid, const uint8_t *ca)
 {
     const struct map_view *view = map_view(tables->routes4);
     uint64_t lengths = atomic_load_explicit(&tables->lengths[rdid].len4, memory_order_acquire);
@@ -29,12 +32,12 @@ static uint32_t route4(const struct tables *tables, uint32_t rdid, const uint8_t
 }
 
 /* The first `len` bits of 64, as they lie in memory. */
-static inline uint64_t mask64(unsigned len)
+static inline uint64_t tables_mask64(unsigned len)
 {
     return len == 0 ? 0 : __builtin_bswap64(~0ull << (64 - len));
 }
 
-static uint32_t route6(const struct tables *tables, uint32_t rdid, const uint8_t *ca)
+static uint32_t tables_route6(const struct tables *tables, uint32_t rdid, const uint8_t *ca)
 {
     const struct map_view *view = map_view(tables->routes6);
     for (unsigned word = 3; word-- > 0;) {
@@ -43,8 +46,8 @@ static uint32_t route6(const struct tables *tables, uint32_t rdid, const uint8_t
             unsigned bit = 63 - (unsigned)__builtin_clzll(lengths), len = word * 64 + bit;
             uint64_t key[3];
             key_route6(key, rdid, len, ca);
-            key[1] &= mask64(len < 64 ? len : 64);
-            key[2] &= mask64(len < 64 ? 0 : len - 64);
+            key[1] &= tables_mask64(len < 64 ? len : 64);
+            key[2] &= tables_mask64(len < 64 ? 0 : len - 64);
             struct map_value value;
             if (map_find3(view, key, map_hash3(view, key), &value))
                 return value.act;
@@ -56,5 +59,5 @@ static uint32_t route6(const struct tables *tables, uint32_t rdid, const uint8_t
 
 uint32_t tables_route(const struct tables *tables, uint32_t rdid, unsigned family, const uint8_t *ca)
 {
-    return family == DP_IPV4 ? route4(tables, rdid, ca) : route6(tables, rdid, ca);
+    return family == DP_IPV4 ? tables_route4(tables, rdid, ca) : tables_route6(tables, rdid, ca);
 }

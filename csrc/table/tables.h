@@ -1,9 +1,11 @@
 /*
- * tables.h: what the packet path reads and change sets write; const to everybody but control/.
+ * tables.h: what the packet path reads and change sets write; const to everybody but control/. Used by
+ * lookups, steps, paths and control/.
  *
- * Threads: the control thread writes (dp_apply), workers read. Single entries change atomically (map.h); objects that records
- * refer to by index (next hops, rewrites, vias, subnets) are written before an entry refers to them and reused only after every
- * worker has been quiescent. Port policies are immutable and replaced whole.
+ * Threads: the control thread writes (dp_apply), workers read. Single entries change atomically (map.h);
+ * objects that records refer to by index (next hops, rewrites, vias, subnets) are written before an entry
+ * refers to them and reused only after every worker has been quiescent. Port policies are immutable and
+ * replaced whole.
  */
 #ifndef TABLES_H
 #define TABLES_H
@@ -11,7 +13,10 @@
 #include "dp_api.h"
 #include "table/map.h"
 
-/* Next hops there may be: one for each shared PA, and for each rewrite PA that goes another way than its host's. */
+/*
+ * Next hops there may be: one for each shared PA, and for each rewrite PA that goes another way than its
+ * host's.
+ */
 enum { NEXT_HOPS_MAX = 1 << 24, REWRITES_MAX = 1 << 24 };
 
 /* What a lookup yields: kind in the top 4 bits, index below. 0 is a miss. */
@@ -33,8 +38,9 @@ static inline enum act act_kind(uint32_t act) { return (enum act)(act >> 28); }
 static inline uint32_t act_index(uint32_t act) { return act & 0x0fffffff; }
 
 /*
- * The way to a remote PA. `eth` holds destination MAC and the first two bytes of the source MAC and is the one word that changes
- * in place, when the neighbour is resolved: 0 while it is not. A v4 header ends within the first cache line.
+ * The way to a remote PA. `eth` holds destination MAC and the first two bytes of the source MAC and is the
+ * one word that changes in place, when the neighbour is resolved: 0 while it is not. A v4 header ends within
+ * the first cache line.
  *
  * header_len is what publishes header and sum: it is 0 while they are written, and whoever reads them has
  * read it by next_hop_header_len() and found it not 0. But eth and the rest of the source MAC, which a
@@ -45,9 +51,11 @@ struct next_hop {
     uint32_t host;
     uint32_t neigh;                     /* index of the neighbour in neigh.h, INDEX_NONE: no provider route */
     uint16_t sum;                       /* folded sum of the IPv4 header with length, TOS and checksum 0 */
-    uint8_t header_len;                 /* NVGRE4_LEN or NVGRE6_LEN; 0: this host has no shared PA of the family */
+    /* NVGRE4_LEN or NVGRE6_LEN; 0: this host has no shared PA of the family */
+    uint8_t header_len;
     uint8_t family;
-    uint32_t sibling;                   /* next next hop behind the same neighbour, INDEX_NONE: last; see neigh.h */
+    /* next next hop behind the same neighbour, INDEX_NONE: last; see neigh.h */
+    uint32_t sibling;
     union {
         _Atomic uint64_t eth;           /* the first 8 bytes of header */
         uint8_t header[NVGRE6_LEN];
@@ -85,15 +93,18 @@ static inline uint8_t next_hop_header_len(const struct next_hop *nh)
 }
 
 /*
- * A PA that stands for one CA: both directions of IP rewrite. vsid 0: no CA has it yet. Immutable once an entry
- * refers to it, but for its ways: a reader finds the old one or the new one, and may use either until it is quiescent.
+ * A PA that stands for one CA: both directions of IP rewrite. vsid 0: no CA has it yet. Immutable once an
+ * entry refers to it, but for its ways: a reader finds the old one or the new one, and may use either until
+ * it is quiescent.
  */
 struct rewrite {
     uint8_t pa[16];
     uint8_t ca[16];
     uint32_t vsid, rdid, host;
-    _Atomic uint32_t next_hop;          /* remote: of the PA itself, or its host's shared PA when both go the same way */
-    _Atomic uint32_t shared;            /* remote: next hop of the host's shared PA, for NVGRE to this CA; INDEX_NONE: none */
+    /* remote: of the PA itself, or its host's shared PA when both go the same way */
+    _Atomic uint32_t next_hop;
+    /* remote: next hop of the host's shared PA, for NVGRE to this CA; INDEX_NONE: none */
+    _Atomic uint32_t shared;
     uint32_t port;                      /* local */
     uint8_t mac[6];
     uint8_t family;
@@ -115,7 +126,10 @@ struct port_source {
     uint8_t extra;                      /* from allowedSources: not an own address */
 };
 
-/* Policy of a tenant port. sources[]: the n4 IPv4 ones first, then the n6 IPv6 ones; own CAs before prefixes in each family. */
+/*
+ * Policy of a tenant port. sources[]: the n4 IPv4 ones first, then the n6 IPv6 ones; own CAs before prefixes
+ * in each family.
+ */
 struct port_policy {
     uint32_t port, vsid, rdid, subnet;
     uint8_t mac[6];
@@ -125,15 +139,18 @@ struct port_policy {
 };
 
 /*
- * Every change set that is kept swaps dp->tables; the struct itself never changes. A small one has changed the maps in place, which
- * both generations share; an atomic or large one has built new maps beside. The arrays of objects are shared by all
- * generations (reserved address space, they never move), since an object that is referred to never changes.
+ * Every change set that is kept swaps dp->tables; the struct itself never changes. A small one has changed
+ * the maps in place, which both generations share; an atomic or large one has built new maps beside. The
+ * arrays of objects are shared by all generations (reserved address space, they never move), since an object
+ * that is referred to never changes.
  */
 struct tables {
-    struct map *records4, *records6;    /* key_ca4(vsid, ca), key_ca6(): LOCAL, NVGRE, REWRITE, GATEWAY; CA 0 is the wildcard */
+    /* key_ca4(vsid, ca), key_ca6(): LOCAL, NVGRE, REWRITE, GATEWAY; CA 0 is the wildcard */
+    struct map *records4, *records6;
     struct map *pas4, *pas6;            /* key_pa4(pa), key_pa6(): PA_SELF, PA_HOST, PA_REWRITE */
     struct map *subnet_by_vsid;         /* key: vsid */
-    struct map *routes4, *routes6;      /* key_route4(rdid, len, prefix), key_route6(): ONLINK, VIA. rdid 0: provider routes */
+    /* key_route4(rdid, len, prefix), key_route6(): ONLINK, VIA. rdid 0: provider routes */
+    struct map *routes4, *routes6;
     struct rdid_lengths *lengths;       /* by rdid, as far as there are subnets */
     struct next_hop *next_hops;
     struct rewrite *rewrites;
@@ -149,11 +166,19 @@ struct tables {
     struct tables_writer *writer;       /* what only the writer needs: control/changes.h */
 };
 
-/* Keys. A vsid in the top half keeps the words of two subnets apart; v6 words are bytes as they lie in memory. */
+/*
+ * Keys. A vsid in the top half keeps the words of two subnets apart; v6 words are bytes as they lie in
+ * memory.
+ */
 static inline uint64_t key_ca4(uint32_t vsid, const uint8_t *ca) { return (uint64_t)vsid << 32 | load32(ca); }
 static inline uint64_t key_pa4(const uint8_t *pa) { return 1ull << 63 | load32(pa); }
 static inline bool key_is_pa4(const uint64_t *key) { return key[0] >> 63; }
-static inline void key_ca6(uint64_t *key, uint32_t vsid, const uint8_t *ca) { key[0] = (uint64_t)vsid << 32 | 1; key[1] = load64(ca); key[2] = load64(ca + 8); }
+static inline void key_ca6(uint64_t *key, uint32_t vsid, const uint8_t *ca)
+{
+    key[0] = (uint64_t)vsid << 32 | 1;
+    key[1] = load64(ca);
+    key[2] = load64(ca + 8);
+}
 static inline void key_pa6(uint64_t *key, const uint8_t *pa) { key_ca6(key, 0, pa); }
 /* Of either family; room for three words. */
 static inline void key_record(uint64_t *key, uint32_t vsid, unsigned family, const uint8_t *ca)
@@ -171,17 +196,30 @@ static inline void key_pa(uint64_t *key, unsigned family, const uint8_t *pa)
         key_pa6(key, pa);
 }
 /* prefix must be masked to len. */
-static inline uint64_t key_route4(uint32_t rdid, unsigned len, const uint8_t *prefix) { return (uint64_t)rdid << 40 | (uint64_t)(len + 1) << 32 | load32(prefix); }
-static inline void key_route6(uint64_t *key, uint32_t rdid, unsigned len, const uint8_t *prefix) { key_ca6(key, 0, prefix); key[0] = (uint64_t)rdid << 32 | (len + 1); }
+static inline uint64_t key_route4(uint32_t rdid, unsigned len, const uint8_t *prefix)
+{
+    return (uint64_t)rdid << 40 | (uint64_t)(len + 1) << 32 | load32(prefix);
+}
+static inline void key_route6(uint64_t *key, uint32_t rdid, unsigned len, const uint8_t *prefix)
+{
+    key_ca6(key, 0, prefix);
+    key[0] = (uint64_t)rdid << 32 | (len + 1);
+}
 
-static inline uint32_t key_route_rdid(const uint64_t *key, bool ip4) { return (uint32_t)(key[0] >> (ip4 ? 40 : 32)); }
-static inline uint8_t key_route_len(const uint64_t *key, bool ip4) { return (uint8_t)((ip4 ? key[0] >> 32 : key[0]) - 1); }
+static inline uint32_t key_route_rdid(const uint64_t *key, bool ip4)
+{
+    return (uint32_t)(key[0] >> (ip4 ? 40 : 32));
+}
+static inline uint8_t key_route_len(const uint64_t *key, bool ip4)
+{
+    return (uint8_t)((ip4 ? key[0] >> 32 : key[0]) - 1);
+}
 
 /* Index of a subnet, INDEX_NONE: there is none. Reader. */
 uint32_t tables_subnet(const struct tables *tables, uint32_t vsid);
 /*
- * Longest prefix match: act ONLINK or VIA, or 0. rdid: one that a subnet has, or 0 for the provider's, where ONLINK has no
- * subnet (index 0) and a via's is INDEX_NONE. Reader.
+ * Longest prefix match: act ONLINK or VIA, or 0. rdid: one that a subnet has, or 0 for the provider's, where
+ * ONLINK has no subnet (index 0) and a via's is INDEX_NONE. Reader.
  */
 uint32_t tables_route(const struct tables *tables, uint32_t rdid, unsigned family, const uint8_t *ca);
 

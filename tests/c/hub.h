@@ -5,7 +5,7 @@
 #ifndef HUB_H
 #define HUB_H
 #include "host/neigh.h"
-#include "host/provider.h"
+#include "host/pa.h"
 #include "path/path.h"
 #include "run/engine.h"
 #include "frames.h"
@@ -143,7 +143,7 @@ uint32_t neigh_read(const struct neigh_table *table, struct dp_neigh *out, uint3
     return 0;
 }
 
-void provider_timers(const struct host *host)
+void pa_timers(const struct host *host)
 {
     struct io *io = host->io;
     while (io->id == 0 && neigh_next_timer(host->neigh) <= io->now) {

@@ -5,7 +5,7 @@
 #include "fake_io.h"
 #include "host/ask.h"
 #include "host/neigh.h"
-#include "host/provider.h"
+#include "host/pa.h"
 #include "world.h"
 
 enum { KEPT = 64 };
@@ -200,13 +200,13 @@ static void arp_is_answered_for_our_pas_alone(void **state)
 {
     uint64_t not_ours = 0;
     (void)state;
-    provider_arp(&host, arrived(frame_arp(&f, 1, broadcast, mac_host2, mac_host2, pa2, no_mac, pa1)));
+    pa_arp(&host, arrived(frame_arp(&f, 1, broadcast, mac_host2, mac_host2, pa2, no_mac, pa1)));
     expect(frame_arp(&f, 2, mac_host2, underlay_mac, underlay_mac, pa1, mac_host2, pa2));
-    provider_arp(&host, arrived(frame_arp(&f, 1, broadcast, mac_host2, mac_host2, pa2, no_mac, pa3)));
+    pa_arp(&host, arrived(frame_arp(&f, 1, broadcast, mac_host2, mac_host2, pa2, no_mac, pa3)));
     expect_drop(&not_ours, DROP_UNDERLAY_NOT_OURS);
     neigh_use(host.neigh, 4, pa2, 0);
     frame_arp(&f, 2, underlay_mac, mac_host2, mac_host2, pa2, underlay_mac, pa3);
-    provider_arp(&host, arrived(&f));
+    pa_arp(&host, arrived(&f));
     expect_nothing();
     assert_int_equal(state_of_pa2(), DP_NEIGH_KNOWN);
     assert_int_equal(underlay_stats.consumed, 2);
@@ -216,14 +216,14 @@ static void echo_is_answered_to_hosts(void **state)
 {
     uint64_t protocol = 0;
     (void)state;
-    provider_echo(&host, arrived(frame_echo(&f, 4, underlay_mac, mac_host2, pa2, pa1)));
+    pa_echo(&host, arrived(frame_echo(&f, 4, underlay_mac, mac_host2, pa2, pa1)));
     io_flush(&fake_io);
     assert_int_equal(kept[taken].len, 98);
     assert_memory_equal(kept[taken].bytes, mac_host2, 6);
     assert_int_equal(kept[taken++].bytes[34], 0);
-    provider_echo(&host, arrived(frame_echo(&f, 4, underlay_mac, mac_host2, pa1, pa1)));
+    pa_echo(&host, arrived(frame_echo(&f, 4, underlay_mac, mac_host2, pa1, pa1)));
     expect_drop(&protocol, DROP_PA_PROTOCOL);
-    provider_echo(&host, arrived(frame_echo(&f, 4, underlay_mac, mac_host2, any4, pa1)));
+    pa_echo(&host, arrived(frame_echo(&f, 4, underlay_mac, mac_host2, any4, pa1)));
     expect_drop(&protocol, DROP_PA_PROTOCOL);
 }
 

@@ -18,7 +18,7 @@ class Function(NamedTuple):
 
 def functions(source: str) -> list[Function]:
     """A function body is a brace at file level that follows a closing parenthesis."""
-    code = _SKIP.sub(lambda m: re.sub(r"[^\n]", " ", m[0]), source)
+    code = blanked(source)
     found = []
     depth, head, start = 0, 0, None
     for at, char in enumerate(code):
@@ -35,6 +35,11 @@ def functions(source: str) -> list[Function]:
         if depth == 0 and char in ";}":
             head = at + 1
     return found
+
+
+def blanked(source: str) -> str:
+    """The source with comments, literals and directives turned into blanks."""
+    return _SKIP.sub(lambda m: re.sub(r"[^\n]", " ", m[0]), source)
 
 
 def code_lines(source: str) -> int:

@@ -1,41 +1,41 @@
-/* provider.c: ARP, neighbour discovery and ping for our PAs, README.md 3.2, 3.3 and 3.7. */
-#include "host/provider.h"
+/* pa.c: ARP, neighbour discovery and ping for our PAs, README.md 3.2, 3.3 and 3.7. */
+#include "host/pa.h"
 #include "host/neigh.h"
 #include "pkt/offload.h"
 #include "step/arpnd.h"
 #include "step/icmp.h"
 #include "table/lookup.h"
 
-static bool provider_is_own(const struct host *host, unsigned family, const uint8_t *address)
+static bool pa_is_own(const struct host *host, unsigned family, const uint8_t *address)
 {
     struct map_value value = lookup_pa(host->tables, family, address);
     return value.act && lookup_host(host->tables, value.act) == host->tables->self_host;
 }
 
 /* The packet has become its answer. There is an underlay. */
-static void provider_answer(const struct host *host, struct pkt *pkt)
+static void pa_answer(const struct host *host, struct pkt *pkt)
 {
     io_answered(host->io, pkt);
     io_send(host->io, host->underlay, pkt);
 }
 
-void provider_arp(const struct host *host, struct pkt *pkt)
+void pa_arp(const struct host *host, struct pkt *pkt)
 {
     const uint8_t *arp = pkt->data + pkt->l3;
     if (neigh_hand_over(host, pkt))
         return;
-    bool known = neigh_learn(host, DP_IPV4, arp + 14, arp + 8), ours = provider_is_own(host, DP_IPV4, arp + 24);
+    bool known = neigh_learn(host, DP_IPV4, arp + 14, arp + 8), ours = pa_is_own(host, DP_IPV4, arp + 24);
     if (!ours && !known) {
         io_drop(host->io, pkt, DROP_UNDERLAY_NOT_OURS);
     } else if (!ours || !host->underlay || get16(arp + 6) == ARP_REPLY) {
         io_consume(host->io, pkt);
     } else {
         arpnd_arp_reply(pkt, host->underlay->mac);
-        provider_answer(host, pkt);
+        pa_answer(host, pkt);
     }
 }
 
-void provider_nd(const struct host *host, struct pkt *pkt)
+void pa_nd(const struct host *host, struct pkt *pkt)
 {
     const uint8_t *lladdr, *target = pkt->data + pkt->l4 + 8;
     uint8_t type = pkt->data[pkt->l4];
@@ -45,31 +45,31 @@ void provider_nd(const struct host *host, struct pkt *pkt)
         io_drop(host->io, pkt, DROP_ND_MALFORMED);
     } else if (type == ND_NA && neigh_learn(host, DP_IPV6, target, lladdr ? lladdr : pkt->data + 6)) {
         io_consume(host->io, pkt);
-    } else if (type == ND_NS && host->underlay && provider_is_own(host, DP_IPV6, target)) {
+    } else if (type == ND_NS && host->underlay && pa_is_own(host, DP_IPV6, target)) {
         if (lladdr)
             neigh_learn(host, DP_IPV6, pkt_source(pkt), lladdr);
         arpnd_na_reply(pkt, host->underlay->mac, 0);
-        provider_answer(host, pkt);
+        pa_answer(host, pkt);
     } else {
         io_drop(host->io, pkt, DROP_UNDERLAY_NOT_OURS);
     }
 }
 
-void provider_echo(const struct host *host, struct pkt *pkt)
+void pa_echo(const struct host *host, struct pkt *pkt)
 {
     const uint8_t *source = pkt_source(pkt);
     enum drop drop = host->underlay ? DROP_NONE : DROP_PORT_DOWN;
-    if (!drop && (!is_host(pkt->l3_type, source) || provider_is_own(host, pkt->l3_type, source)))
+    if (!drop && (!is_host(pkt->l3_type, source) || pa_is_own(host, pkt->l3_type, source)))
         drop = DROP_PA_PROTOCOL;
     if (!drop)
         drop = offload_check(host->io->pool.arena, pkt);
     if (io_dropped(host->io, pkt, drop))
         return;
     icmp_echo_reply(pkt, host->underlay->mac);
-    provider_answer(host, pkt);
+    pa_answer(host, pkt);
 }
 
-void provider_timers(const struct host *host)
+void pa_timers(const struct host *host)
 {
     struct neigh_taking taking = {0};
     struct pkt *pkt;
@@ -77,9 +77,9 @@ void provider_timers(const struct host *host)
         return;
     while ((pkt = neigh_take(host, &taking))) {
         if (pkt->l3_type == PKT_L3_ARP)
-            provider_arp(host, pkt);
+            pa_arp(host, pkt);
         else
-            provider_nd(host, pkt);
+            pa_nd(host, pkt);
     }
     neigh_due(host);
 }
