@@ -8,7 +8,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include "table/map_inline.h"
-#include "base/qsbr.h"
 
 enum { BESIDE_MIN = 1024, BESIDE_SHARE = 8, GROUP = 16 };
 

@@ -134,15 +134,9 @@ struct change {
 
 static inline bool is_records(enum table table) { return table == TABLE_RECORDS4 || table == TABLE_RECORDS6; }
 static inline bool is_routes(enum table table) { return table == TABLE_ROUTES4 || table == TABLE_ROUTES6; }
-static inline enum table records_of(unsigned family)
-{
-    return family == DP_IPV4 ? TABLE_RECORDS4 : TABLE_RECORDS6;
-}
-static inline enum table pas_of(unsigned family) { return family == DP_IPV4 ? TABLE_PAS4 : TABLE_PAS6; }
-static inline enum table routes_of(unsigned family)
-{
-    return family == DP_IPV4 ? TABLE_ROUTES4 : TABLE_ROUTES6;
-}
+static inline enum table records_of(unsigned family) { return TABLE_RECORDS4 + (family != DP_IPV4); }
+static inline enum table pas_of(unsigned family) { return TABLE_PAS4 + (family != DP_IPV4); }
+static inline enum table routes_of(unsigned family) { return TABLE_ROUTES4 + (family != DP_IPV4); }
 
 /* ---- tell.c */
 
@@ -242,18 +236,18 @@ static inline bool change_get(const struct change *change, enum table table, con
 /* Keys of what rows name; room for three words. */
 void key_prefix(uint64_t *key, uint32_t rdid, unsigned family, const uint8_t *prefix, unsigned len);
 void key_route(uint64_t *key, uint32_t rdid, unsigned family, const uint8_t *prefix, unsigned len);
-/*
- * Puts (value) or deletes (NULL) an entry and accounts for it. *old, unless NULL: what was there, act 0
- * if nothing.
- */
-void change_entry(struct change *change, enum table table, const uint64_t *key, const struct map_value *value,
-                  struct map_value *old);
+/* Puts (value) or deletes (NULL) an entry and accounts for it. */
+void change_entry(struct change *change, enum table table, const uint64_t *key,
+                  const struct map_value *value);
 /* The subnet's index, INDEX_NONE if there is none. */
 uint32_t change_subnet(struct change *change, uint32_t vsid);
 /* Objects to make and to give up. 0, or the error is told. */
 int change_ready(struct change *change, enum object object);
 /* An object that change_ready() has made sure of. */
-uint32_t change_make(struct change *change, enum object object);
+static inline uint32_t change_make(struct change *change, enum object object)
+{
+    return objects_make(&change->writer->objects[object]);
+}
 /* Makes room for n + 1 elements of a list that doubles. False: out of memory. */
 bool change_room(void *list, uint32_t n, uint32_t *capacity, size_t size);
 /* The inverse's rows, the last one's first, from *at == inverse_at; NULL: that was all. */

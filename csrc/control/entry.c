@@ -1,6 +1,6 @@
 /*
  * entry.c: the one place where maps change and counts follow. In: an entry; out: its map and the accounts of
- * all that it refers to. Called by rows, behind their checks. Also where entries are: maps, keys, the inverse.
+ * all that it refers to. Called by rows, behind their checks. Also where entries are: maps, keys, inverse.
  */
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -22,9 +22,8 @@ struct map **change_map_at(struct tables *t, enum table table)
 
 unsigned change_words(enum table table)
 {
-    bool wide =
-        table == TABLE_RECORDS6 || table == TABLE_PAS6 || table == TABLE_ROUTES6 || table == TABLE_PREFIXES;
-    return wide ? 3 : 1;
+    return table == TABLE_RECORDS6 || table == TABLE_PAS6 || table == TABLE_ROUTES6 ||
+           table == TABLE_PREFIXES ? 3 : 1;
 }
 
 void key_prefix(uint64_t *key, uint32_t rdid, unsigned family, const uint8_t *prefix, unsigned len)
@@ -80,11 +79,6 @@ int change_ready(struct change *change, enum object object)
 {
     int code = objects_ready(&change->writer->objects[object], ROW_OBJECTS, change->restoring);
     return code ? change_no_memory(change, code) : DP_OK;
-}
-
-uint32_t change_make(struct change *change, enum object object)
-{
-    return objects_make(&change->writer->objects[object]);
 }
 
 static void entry_drop(struct change *change, enum object object, uint32_t index)
@@ -167,8 +161,7 @@ static void entry_account(struct change *change, enum table table, const uint64_
         change->memo_vsid = 0;
 }
 
-void change_entry(struct change *change, enum table table, const uint64_t *key, const struct map_value *value,
-                  struct map_value *out)
+void change_entry(struct change *change, enum table table, const uint64_t *key, const struct map_value *value)
 {
     struct map *map = change_map(change->next, table);
     struct map_value old = {0};
@@ -179,6 +172,4 @@ void change_entry(struct change *change, enum table table, const uint64_t *key, 
     if (value)
         entry_account(change, table, key, value->act, 1);
     entry_account(change, table, key, old.act, -1);
-    if (out)
-        *out = old;
 }

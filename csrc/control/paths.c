@@ -3,10 +3,8 @@
  * A rewrite PA uses that of its host's shared PA when both go the same way, else one of its own.
  */
 #include <stdatomic.h>
-#include <stdlib.h>
 #include "control/changes.h"
 #include "step/nvgre.h"
-#include "base/qsbr.h"
 
 bool path_find(const struct change *change, unsigned family, const uint8_t *pa, struct map_value *value)
 {
@@ -19,7 +17,7 @@ static void path_set(struct change *change, unsigned family, const uint8_t *pa, 
 {
     uint64_t key[3];
     key_pa(key, family, pa);
-    change_entry(change, pas_of(family), key, act ? &(struct map_value){.act = act} : NULL, NULL);
+    change_entry(change, pas_of(family), key, act ? &(struct map_value){.act = act} : NULL);
 }
 
 static const uint8_t *path_shared_pa(const struct tables *t, unsigned family)
@@ -186,13 +184,12 @@ static struct choice path_choose(const struct change *change, const struct rewri
 {
     const struct tables_writer *w = change->writer;
     const struct tables *t = change->next;
-    const uint32_t self = change->next->self_host;
     unsigned family = rewrite->family, other = family == DP_IPV4 ? DP_IPV6 : DP_IPV4;
     uint32_t same = hosted_shared(w, t, rewrite->host, family),
              across = hosted_shared(w, t, rewrite->host, other);
     struct choice choice = {INDEX_NONE, same};
-    bool across_only = same == INDEX_NONE || hosted_shared(w, t, self, family) == INDEX_NONE;
-    if (across != INDEX_NONE && across_only && hosted_shared(w, t, self, other) != INDEX_NONE)
+    bool across_only = same == INDEX_NONE || hosted_shared(w, t, t->self_host, family) == INDEX_NONE;
+    if (across != INDEX_NONE && across_only && hosted_shared(w, t, t->self_host, other) != INDEX_NONE)
         choice.shared = across;
     if (same != INDEX_NONE &&
         tables_route(t, 0, family, t->next_hops[same].pa) == tables_route(t, 0, family, rewrite->pa))
@@ -476,8 +473,7 @@ static bool path_own_pas(struct change *change)
     for (unsigned six = 0; six < 2; six++) {
         static const uint8_t none[16];
         uint8_t *own = six ? t->shared_pa6 : t->shared_pa4;
-        uint32_t index =
-            hosted_shared(change->writer, t, change->next->self_host, six ? DP_IPV6 : DP_IPV4);
+        uint32_t index = hosted_shared(change->writer, t, t->self_host, six ? DP_IPV6 : DP_IPV4);
         const uint8_t *now = index == INDEX_NONE ? none : t->next_hops[index].pa;
         change->own_pas |= memcmp(own, now, 16) != 0;
         memcpy(own, now, 16);

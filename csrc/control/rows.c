@@ -18,7 +18,7 @@ static void rows_set_gateway(struct change *change, uint32_t subnet, uint32_t vs
     memcpy(value.mac, change->next->router_mac, 6);
     uint64_t key[3];
     key_record(key, vsid, family, gateway);
-    change_entry(change, records_of(family), key, subnet == INDEX_NONE ? NULL : &value, NULL);
+    change_entry(change, records_of(family), key, subnet == INDEX_NONE ? NULL : &value);
 }
 
 /* Lengths of a routing domain, which readers look at before it has a route. */
@@ -65,7 +65,7 @@ int subnet_put(struct change *change, const void *p)
     uint32_t index = change_make(change, SUBNETS);
     change->next->subnets[index] = (struct subnet){row->vsid, row->rdid};
     stats_subnet_reset(change->control->subnets, index);
-    change_entry(change, TABLE_SUBNETS, &key, &(struct map_value){.act = act_make(ACT_SUBNET, index)}, NULL);
+    change_entry(change, TABLE_SUBNETS, &key, &(struct map_value){.act = act_make(ACT_SUBNET, index)});
     rows_set_gateway(change, index, row->vsid, DP_IPV6, rows_router_link_local);
     return DP_OK;
 }
@@ -82,7 +82,7 @@ int subnet_del(struct change *change, const void *p)
         return change_fail(change, DP_EINVAL, "vsid %u still has ports, prefixes, routes or records",
                            row->vsid);
     rows_set_gateway(change, INDEX_NONE, row->vsid, DP_IPV6, rows_router_link_local);
-    change_entry(change, TABLE_SUBNETS, &key, NULL, NULL);
+    change_entry(change, TABLE_SUBNETS, &key, NULL);
     return DP_OK;
 }
 
@@ -154,8 +154,8 @@ int prefix_put(struct change *change, const void *p)
                            onlink = {.act = act_make(ACT_ONLINK, subnet)};
     if (gateway)
         rows_set_gateway(change, subnet, row->vsid, row->family, row->gateway);
-    change_entry(change, TABLE_PREFIXES, key, &value, NULL);
-    change_entry(change, routes_of(row->family), route, &onlink, NULL);
+    change_entry(change, TABLE_PREFIXES, key, &value);
+    change_entry(change, routes_of(row->family), route, &onlink);
     if (memcmp(gone.gateway, rows_any, 16))
         rows_set_gateway(change, INDEX_NONE, gone.vsid, row->family, gone.gateway);
     return DP_OK;
@@ -176,10 +176,10 @@ int prefix_del(struct change *change, const void *p)
     if (!old)
         return change_fail(change, DP_ENOENT, "no prefix %s/%u in rdid %u",
                            change_address(row->family, row->prefix).s, row->prefix_len, rdid);
-    change_entry(change, routes_of(row->family), route, NULL, NULL);
+    change_entry(change, routes_of(row->family), route, NULL);
     if (memcmp(old->gateway, rows_any, 16))
         rows_set_gateway(change, INDEX_NONE, old->vsid, row->family, old->gateway);
-    change_entry(change, TABLE_PREFIXES, key, NULL, NULL);
+    change_entry(change, TABLE_PREFIXES, key, NULL);
     return DP_OK;
 }
 
@@ -197,7 +197,7 @@ static int rows_put_via(struct change *change, unsigned family, uint32_t rdid, c
         return code;
     uint32_t index = change_make(change, VIAS);
     memcpy(&change->next->vias[index], via, sizeof *via);
-    change_entry(change, routes_of(family), key, &(struct map_value){.act = act_make(ACT_VIA, index)}, NULL);
+    change_entry(change, routes_of(family), key, &(struct map_value){.act = act_make(ACT_VIA, index)});
     return DP_OK;
 }
 
@@ -251,7 +251,7 @@ static int rows_del_via(struct change *change, uint32_t rdid, bool provider, uns
         return change_fail(change, DP_ENOENT, "no route %s/%u in rdid %u", change_address(family, prefix).s,
                            len, rdid);
     change->provider_routes |= provider;
-    change_entry(change, routes_of(family), key, NULL, NULL);
+    change_entry(change, routes_of(family), key, NULL);
     return DP_OK;
 }
 
@@ -278,7 +278,7 @@ int provider_route_put(struct change *change, const void *p)
     change->provider_routes = true;
     if (is_via)
         return rows_put_via(change, row->family, 0, key, &via);
-    change_entry(change, routes_of(row->family), key, &onlink, NULL);
+    change_entry(change, routes_of(row->family), key, &onlink);
     return DP_OK;
 }
 
