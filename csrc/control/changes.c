@@ -5,12 +5,9 @@
  * nothing refers to any more is freed when every worker has been quiescent.
  */
 #include "control/changes.h"
-#include <stdarg.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include "table/map_inline.h"
-#include "base/qsbr.h"
 
 enum { BESIDE_MIN = 1024, BESIDE_SHARE = 8, GROUP = 16 };
 
@@ -40,206 +37,6 @@ static const struct row_kind change_kinds[] = {
                        IN(NEXT_HOPS) | IN(REWRITES), record_prefetch},
     [DP_ROW_ROUTE] = {"route", route_put, route_del, IN(TABLE_ROUTES4) | IN(TABLE_ROUTES6), IN(VIAS), NULL},
 };
-/* ---- telling what is wrong ----------------------------------------------------------------------------- */
-
-int change_tell(struct dp_change_error *error, uint32_t section, uint32_t row, int code, const char *text)
-{
-    error->section = section;
-    error->row = row;
-    snprintf(error->text, sizeof error->text, "%s", text);
-    return code;
-}
-
-int change_fail(struct change *change, int code, const char *format, ...)
-{
-    char text[sizeof change->error->text];
-    va_list args;
-    if (change->restoring)          /* what was wrong is told already */
-        return code;
-    va_start(args, format);
-    int n = snprintf(text, sizeof text, "%s: ", change->row_name);
-    vsnprintf(text + n, sizeof text - (size_t)n, format, args);
-    va_end(args);
-    return change_tell(change->error, change->section, change->row, code, text);
-}
-
-int change_no_memory(struct change *change, int code)
-{
-    return change_fail(change, code, code == DP_EFULL ? "too many of them" : "out of memory");
-}
-
-struct change_text change_address(unsigned family, const uint8_t *address)
-{
-    struct change_text text;
-    inet_ntop(family == DP_IPV4 ? AF_INET : AF_INET6, address, text.s, sizeof text.s);
-    return text;
-}
-
-bool change_room(void *list, uint32_t n, uint32_t *capacity, size_t size)
-{
-    void *old, *new;
-    if (n < *capacity)
-        return true;
-    memcpy(&old, list, sizeof old);
-    uint32_t wanted = *capacity ? *capacity * 2 : 16;
-    new = realloc(old, wanted * size);
-    if (!new)
-        return false;
-    memcpy(list, &new, sizeof new);
-    *capacity = wanted;
-    return true;
-}
-
-/* ---- entries: the one place where maps change and counts follow ---------------------------------------- */
-
-struct map **change_map_at(struct tables *t, enum table table)
-{
-    switch (table) {
-    case TABLE_RECORDS4: return &t->records4;
-    case TABLE_RECORDS6: return &t->records6;
-    case TABLE_PAS4: return &t->pas4;
-    case TABLE_PAS6: return &t->pas6;
-    case TABLE_SUBNETS: return &t->subnet_by_vsid;
-    case TABLE_ROUTES4: return &t->routes4;
-    case TABLE_ROUTES6: return &t->routes6;
-    default: return &t->writer->prefix_map;
-    }
-}
-
-unsigned change_words(enum table table)
-{
-    bool wide =
-        table == TABLE_RECORDS6 || table == TABLE_PAS6 || table == TABLE_ROUTES6 || table == TABLE_PREFIXES;
-    return wide ? 3 : 1;
-}
-
-uint32_t change_subnet(struct change *change, uint32_t vsid)
-{
-    if (change->memo_vsid != vsid) {
-        change->memo_vsid = vsid;
-        change->memo_subnet = tables_subnet(change->next, vsid);
-    }
-    return change->memo_subnet;
-}
-
-int change_ready(struct change *change, enum object object)
-{
-    int code = objects_ready(&change->writer->objects[object], ROW_OBJECTS, change->restoring);
-    return code ? change_no_memory(change, code) : DP_OK;
-}
-
-uint32_t change_make(struct change *change, enum object object)
-{
-    return objects_make(&change->writer->objects[object]);
-}
-
-static void change_drop(struct change *change, enum object object, uint32_t index)
-{
-    objects_drop(&change->writer->objects[object], index);
-}
-
-void change_way_ref(struct change *change, uint32_t index, int n)
-{
-    struct way *way = change_way(change->writer, index);
-    way->refs += (uint32_t)n;
-    if (way->refs == 0)
-        change_drop(change, NEXT_HOPS, index);
-}
-
-static void change_account_rewrite(struct change *change, uint32_t index, int n)
-{
-    struct bond *bond = change_bond(change->writer, index);
-    if (bond->refs == 0)
-        path_join(change, index, true);
-    bond->refs += (uint32_t)n;
-    if (bond->refs == 0) {
-        path_join(change, index, false);
-        change_drop(change, REWRITES, index);
-    }
-}
-
-static void change_account_record(struct change *change, enum table table, const uint64_t *key, uint32_t act,
-                                  int n)
-{
-    if (act_kind(act) == ACT_GATEWAY) {
-        change->writer->gateways[table == TABLE_RECORDS6] += (uint64_t)n;
-        return;
-    }
-    if (act_kind(act) == ACT_NVGRE)
-        change_way_ref(change, act_index(act), n);
-    else if (act_kind(act) == ACT_REWRITE)
-        change_account_rewrite(change, act_index(act), n);
-    else
-        change->writer->locals[act_index(act)] += (uint32_t)n;
-    *change_subnet_refs(change->writer, change_subnet(change, (uint32_t)(key[0] >> 32))) += (uint32_t)n;
-}
-
-static void change_account_pa(struct change *change, uint32_t act, int n)
-{
-    if (act_kind(act) == ACT_PA_REWRITE) {
-        change_account_rewrite(change, act_index(act), n);
-        return;
-    }
-    path_link(change, act_index(act), n > 0);
-    change_way_ref(change, act_index(act), n);
-}
-
-static void change_account_route(struct change *change, enum table table, const uint64_t *key, uint32_t act,
-                                 int n)
-{
-    struct tables_writer *w = change->writer;
-    bool ip4 = table == TABLE_ROUTES4;
-    uint32_t rdid = key_route_rdid(key, ip4), len = key_route_len(key, ip4);
-    w->route_counts[rdid][ip4 ? len : 33 + len] += (uint32_t)n;
-    if (rdid == 0)
-        w->provider_routes += (uint64_t)n;
-    uint32_t subnet = act_kind(act) == ACT_VIA ? change->next->vias[act_index(act)].subnet : act_index(act);
-    if (rdid != 0)
-        *change_subnet_refs(w, subnet) += (uint32_t)n;
-    if (act_kind(act) == ACT_VIA && n < 0)
-        change_drop(change, VIAS, act_index(act));
-    struct rdid_lengths *lengths = &change->next->lengths[rdid];
-    if (n > 0 && ip4)
-        atomic_fetch_or(&lengths->len4, 1ull << len);
-    else if (n > 0)
-        atomic_fetch_or(&lengths->len6[len / 64], 1ull << len % 64);
-}
-
-static bool change_is_records(enum table table) { return table == TABLE_RECORDS4 || table == TABLE_RECORDS6; }
-static bool change_is_routes(enum table table) { return table == TABLE_ROUTES4 || table == TABLE_ROUTES6; }
-
-static void change_account(struct change *change, enum table table, const uint64_t *key, uint32_t act, int n)
-{
-    if (act == 0)
-        return;
-    if (change_is_records(table))
-        change_account_record(change, table, key, act, n);
-    else if (table == TABLE_PAS4 || table == TABLE_PAS6)
-        change_account_pa(change, act, n);
-    else if (change_is_routes(table))
-        change_account_route(change, table, key, act, n);
-    else if (n < 0)
-        change_drop(change, table == TABLE_SUBNETS ? SUBNETS : PREFIXES, act_index(act));
-    if (table == TABLE_SUBNETS)
-        change->memo_vsid = 0;
-}
-
-void change_entry(struct change *change, enum table table, const uint64_t *key, const struct map_value *value,
-                  struct map_value *out)
-{
-    struct map *map = change_map(change->next, table);
-    struct map_value old = {0};
-    if (value)
-        map_put(map, key, value, &old);     /* change_apply_row() has made room */
-    else
-        map_del(map, key, &old);
-    if (value)
-        change_account(change, table, key, value->act, 1);
-    change_account(change, table, key, old.act, -1);
-    if (out)
-        *out = old;
-}
-
 /* ---- the end ------------------------------------------------------------------------------------------- */
 
 static void change_release_ways(struct change *change)
@@ -251,15 +48,6 @@ static void change_release_ways(struct change *change)
         if (neigh != INDEX_NONE)
             neigh_release(change->control->neigh, neigh, index);
     }
-}
-
-struct inverse *change_inverse(const struct change *change, size_t *at)
-{
-    struct inverse *back = (struct inverse *)(change->inverse + *at);
-    if (*at == change->inverse_size)
-        return NULL;
-    *at += sizeof *back + row_sizes[back->kind];
-    return back;
 }
 
 /* Where rows of routes have their family, and behind it the length. */
@@ -347,7 +135,7 @@ static bool change_copy_maps(struct tables *to, struct tables *from, const uint6
 {
     bool whole = true;
     for (enum table table = 0; table < TABLE_PREFIXES; table++) {
-        uint64_t expected = change_is_records(table) ? records[table == TABLE_RECORDS6] : 0;
+        uint64_t expected = is_records(table) ? records[table == TABLE_RECORDS6] : 0;
         *change_map_at(to, table) = map_clone(change_map(from, table), expected);
         whole &= change_map(to, table) != NULL;
     }

@@ -132,15 +132,21 @@ struct change {
     struct dp_change_error *error;
 };
 
-static inline enum table records_of(unsigned family)
-{
-    return family == DP_IPV4 ? TABLE_RECORDS4 : TABLE_RECORDS6;
-}
-static inline enum table pas_of(unsigned family) { return family == DP_IPV4 ? TABLE_PAS4 : TABLE_PAS6; }
-static inline enum table routes_of(unsigned family)
-{
-    return family == DP_IPV4 ? TABLE_ROUTES4 : TABLE_ROUTES6;
-}
+static inline bool is_records(enum table table) { return table == TABLE_RECORDS4 || table == TABLE_RECORDS6; }
+static inline bool is_routes(enum table table) { return table == TABLE_ROUTES4 || table == TABLE_ROUTES6; }
+static inline enum table records_of(unsigned family) { return TABLE_RECORDS4 + (family != DP_IPV4); }
+static inline enum table pas_of(unsigned family) { return TABLE_PAS4 + (family != DP_IPV4); }
+static inline enum table routes_of(unsigned family) { return TABLE_ROUTES4 + (family != DP_IPV4); }
+
+/* ---- tell.c */
+
+/* Tells what is wrong with the row; returns code. */
+int change_fail(struct change *change, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+int change_no_memory(struct change *change, int code);
+int change_tell(struct dp_change_error *error, uint32_t section, uint32_t row, int code, const char *text);
+struct change_text { char s[INET6_ADDRSTRLEN]; };
+struct change_text change_address(unsigned family, const uint8_t *address);
 
 /* ---- decode.c */
 
@@ -152,47 +158,7 @@ static inline const struct dp_section *change_next_section(const struct dp_secti
                                        section->count * row_sizes[section->kind]);
 }
 
-/* ---- changes.c */
-
-/*
- * Puts (value) or deletes (NULL) an entry and accounts for it. *old, unless NULL: what was there, act 0
- * if nothing.
- */
-void change_entry(struct change *change, enum table table, const uint64_t *key, const struct map_value *value,
-                  struct map_value *old);
-struct map **change_map_at(struct tables *tables, enum table table);
-static inline struct map *change_map(const struct tables *tables, enum table table)
-{
-    return *change_map_at((struct tables *)(uintptr_t)tables, table);
-}
-/* Words of its keys. */
-unsigned change_words(enum table table);
-static inline bool change_get(const struct change *change, enum table table, const uint64_t *key,
-                              struct map_value *value)
-{
-    return map_get(change_map(change->next, table), key, value);
-}
-/* The subnet's index, INDEX_NONE if there is none. */
-uint32_t change_subnet(struct change *change, uint32_t vsid);
-/* One reference more or less; at 0 it is dropped. */
-void change_way_ref(struct change *change, uint32_t index, int n);
-/* Objects to make and to give up. 0, or the error is told. */
-int change_ready(struct change *change, enum object object);
-/* An object that change_ready() has made sure of. */
-uint32_t change_make(struct change *change, enum object object);
-/* Tells what is wrong with the row; returns code. */
-int change_fail(struct change *change, int code, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-int change_no_memory(struct change *change, int code);
-int change_tell(struct dp_change_error *error, uint32_t section, uint32_t row, int code, const char *text);
-/* Makes room for n + 1 elements of a list that doubles. False: out of memory. */
-bool change_room(void *list, uint32_t n, uint32_t *capacity, size_t size);
-struct change_text { char s[INET6_ADDRSTRLEN]; };
-struct change_text change_address(unsigned family, const uint8_t *address);
-/* The inverse's rows, the last one's first, from *at == inverse_at; NULL: that was all. */
-struct inverse *change_inverse(const struct change *change, size_t *at);
-/* Frees what could be put back by it. NULL: nothing. */
-void change_free(struct change *change);
+/* ---- sides of objects */
 
 static inline void *change_side(const struct tables_writer *w, enum object object, uint32_t i)
 {
@@ -219,7 +185,75 @@ static inline struct hosted *change_host(const struct tables_writer *w, uint32_t
     return (struct hosted *)w->objects[HOSTS].objects.base + i;
 }
 
-/* ---- checks of fields (rows.c): 0, or the error is told */
+/* ---- hosted.c: what hangs on each host */
+
+/* NULL: no PA was ever of this host. */
+struct hosted *hosted_find(const struct tables_writer *w, uint32_t host);
+/* path_finish() will look at it. */
+void hosted_touch(struct tables_writer *w, struct hosted *host);
+/* Index of the host's first shared PA of a family, INDEX_NONE: it has none. */
+uint32_t hosted_shared(const struct tables_writer *w, const struct tables *t, uint32_t host, unsigned family);
+/* A shared PA joins its host's, or leaves. */
+void hosted_link(struct change *change, uint32_t index, bool in);
+/*
+ * A rewrite is referred to first, or no longer: its host's chain and the way that only it uses, if there
+ * is one.
+ */
+void hosted_join(struct change *change, uint32_t index, bool in);
+/* One reference more or less; at 0 it is dropped. */
+static inline void change_way_ref(struct change *change, uint32_t index, int n)
+{
+    struct way *way = change_way(change->writer, index);
+    way->refs += (uint32_t)n;
+    if (way->refs == 0)
+        objects_drop(&change->writer->objects[NEXT_HOPS], index);
+}
+/* It goes by a way of its own. */
+static inline bool path_is_own(const struct tables *t, const struct rewrite *rewrite)
+{
+    return rewrite->next_hop != INDEX_NONE && !memcmp(t->next_hops[rewrite->next_hop].pa, rewrite->pa, 16);
+}
+/* It is of another host, and has a CA. */
+static inline bool path_is_remote(const struct change *change, const struct rewrite *rewrite)
+{
+    return rewrite->vsid && rewrite->host != change->next->self_host;
+}
+
+/* ---- entry.c */
+
+struct map **change_map_at(struct tables *tables, enum table table);
+static inline struct map *change_map(const struct tables *tables, enum table table)
+{
+    return *change_map_at((struct tables *)(uintptr_t)tables, table);
+}
+/* Words of its keys. */
+unsigned change_words(enum table table);
+static inline bool change_get(const struct change *change, enum table table, const uint64_t *key,
+                              struct map_value *value)
+{
+    return map_get(change_map(change->next, table), key, value);
+}
+/* Keys of what rows name; room for three words. */
+void key_prefix(uint64_t *key, uint32_t rdid, unsigned family, const uint8_t *prefix, unsigned len);
+void key_route(uint64_t *key, uint32_t rdid, unsigned family, const uint8_t *prefix, unsigned len);
+/* Puts (value) or deletes (NULL) an entry and accounts for it. */
+void change_entry(struct change *change, enum table table, const uint64_t *key,
+                  const struct map_value *value);
+/* The subnet's index, INDEX_NONE if there is none. */
+uint32_t change_subnet(struct change *change, uint32_t vsid);
+/* Objects to make and to give up. 0, or the error is told. */
+int change_ready(struct change *change, enum object object);
+/* An object that change_ready() has made sure of. */
+static inline uint32_t change_make(struct change *change, enum object object)
+{
+    return objects_make(&change->writer->objects[object]);
+}
+/* Makes room for n + 1 elements of a list that doubles. False: out of memory. */
+bool change_room(void *list, uint32_t n, uint32_t *capacity, size_t size);
+/* The inverse's rows, the last one's first, from *at == inverse_at; NULL: that was all. */
+struct inverse *change_inverse(const struct change *change, size_t *at);
+
+/* ---- check.c: fields. 0, or the error is told */
 
 int check_family(struct change *change, const char *field, unsigned family);
 /* The bytes beyond a family's length are 0. */
@@ -228,6 +262,8 @@ int check_unicast(struct change *change, const char *field, unsigned family, con
 int check_prefix(struct change *change, unsigned family, const uint8_t *prefix, unsigned len);
 int check_zero(struct change *change, const uint8_t *pad, size_t len);
 int check_mac(struct change *change, const uint8_t *mac);
+int check_vsid(struct change *change, uint32_t vsid);
+/* *subnet: the VSID's index. */
 int check_subnet(struct change *change, uint32_t vsid, uint32_t *subnet);
 
 /* ---- rows: one function a kind and op. 0; or the error is told, and nothing was written */
@@ -249,13 +285,6 @@ int path_rebind(struct change *change, uint32_t from, const struct rewrite *like
 void path_bind(struct change *change, uint32_t index);
 /* The rewrite PA stands for no CA any more, if this is still what it is. */
 void path_unbind(struct change *change, uint32_t index);
-/* A shared PA joins its host's, or leaves. */
-void path_link(struct change *change, uint32_t index, bool in);
-/*
- * A rewrite is referred to first, or no longer: its host's chain and the way that only it uses, if there
- * is one.
- */
-void path_join(struct change *change, uint32_t index, bool in);
 /* The shared PA's order, which its inverse has to give it back. */
 void path_remember(const struct change *change, struct inverse *back);
 /* The end of a change set, before it is published; may fail. */
@@ -295,9 +324,9 @@ bool export_row(const struct tables *tables, bool drafts, uint16_t kind, const v
 /* What tells rows of a kind apart, as a hash. */
 uint64_t export_key_hash(const struct tables *tables, uint16_t kind, const void *row);
 
-/* ---- keys of what rows name (rows.c); room for three words */
+/* ---- changes.c */
 
-void key_prefix(uint64_t *key, uint32_t rdid, unsigned family, const uint8_t *prefix, unsigned len);
-void key_route(uint64_t *key, uint32_t rdid, unsigned family, const uint8_t *prefix, unsigned len);
+/* Frees what could be put back by it. NULL: nothing. */
+void change_free(struct change *change);
 
 #endif

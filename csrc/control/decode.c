@@ -55,8 +55,7 @@ static int decode_section(struct outline *outline, const uint8_t *at, size_t lef
     return DP_OK;
 }
 
-int change_decode(struct outline *outline, const uint8_t *bytes, size_t len,
-                              struct dp_change_error *error)
+int change_decode(struct outline *outline, const uint8_t *bytes, size_t len, struct dp_change_error *error)
 {
     const struct dp_change_header *header = (const struct dp_change_header *)bytes;
     if ((uintptr_t)bytes % 8)

@@ -162,7 +162,7 @@ static bool export_source(uint32_t port, const struct port_source *source, union
     return source->extra;
 }
 
-/* By kind: the maps whose entries are its rows, and what makes one of them. */
+/* By kind: the maps whose entries are its rows, if there are such, and what makes one of them. */
 static const struct {
     enum table first, last;
     bool (*entry)(const struct export *e, const uint64_t *key, const struct map_value *value,
@@ -172,8 +172,8 @@ static const struct {
     [DP_ROW_PROVIDER_ROUTE] = {TABLE_ROUTES4, TABLE_ROUTES6, export_provider_route},
     [DP_ROW_SUBNET] = {TABLE_SUBNETS, TABLE_SUBNETS, export_subnet},
     [DP_ROW_PREFIX] = {TABLE_PREFIXES, TABLE_PREFIXES, export_prefix},
-    [DP_ROW_PORT] = {0, 0, NULL},
-    [DP_ROW_SOURCE] = {0, 0, NULL},
+    [DP_ROW_PORT] = {TABLE_COUNT, 0, NULL},
+    [DP_ROW_SOURCE] = {TABLE_COUNT, 0, NULL},
     [DP_ROW_RECORD] = {TABLE_RECORDS4, TABLE_RECORDS6, export_record},
     [DP_ROW_ROUTE] = {TABLE_ROUTES4, TABLE_ROUTES6, export_route},
 };
@@ -216,7 +216,6 @@ static bool export_find_source(const struct export *e, const struct dp_row_sourc
 /* The map and the key in it. */
 static enum table export_key(const struct export *e, const union export_row_of *row, uint64_t *key)
 {
-    const uint64_t vsid = row->subnet.vsid;
     uint32_t subnet;
     switch (e->kind) {
     case DP_ROW_PA:
@@ -238,13 +237,12 @@ static enum table export_key(const struct export *e, const union export_row_of *
                    row->prefix.prefix, row->prefix.prefix_len);
         return TABLE_PREFIXES;
     default:
-        key[0] = vsid;
+        key[0] = row->subnet.vsid;
         return TABLE_SUBNETS;
     }
 }
 
-bool export_row(const struct tables *t, bool drafts, uint16_t kind, const void *of,
-                void *out, uint32_t *act)
+bool export_row(const struct tables *t, bool drafts, uint16_t kind, const void *of, void *out, uint32_t *act)
 {
     struct export e = {.tables = t, .kind = kind, .drafts = drafts};
     const union export_row_of *like = of;
@@ -321,8 +319,7 @@ static int export_all(const struct tables *t, struct export *e, uint32_t kind)
     e->kind = (uint16_t)kind;
     e->size = row_sizes[kind];
     e->room /= e->size;
-    for (e->table = export_kinds[kind].first; export_kinds[kind].entry && e->table <= export_kinds[kind].last;
-         e->table++)
+    for (e->table = export_kinds[kind].first; e->table <= export_kinds[kind].last; e->table++)
         map_each(change_map(t, e->table), export_entry, e);
     for (uint32_t port = 0; !export_kinds[kind].entry && port < DP_MAX_PORTS; port++)
         if (t->policies[port])
@@ -347,9 +344,8 @@ static uint64_t export_digest_slice(const struct tables *t, enum table table, ui
 {
     uint64_t entries = 1;
     for (uint16_t kind = 1; kind < ROW_KINDS; kind++) {
-        struct export e = {
-            .tables = t, .kind = kind, .table = table, .size = row_sizes[kind]};
-        if (!export_kinds[kind].entry || table < export_kinds[kind].first || table > export_kinds[kind].last)
+        struct export e = {.tables = t, .kind = kind, .table = table, .size = row_sizes[kind]};
+        if (table < export_kinds[kind].first || table > export_kinds[kind].last)
             continue;
         map_slice_each(change_map(t, table), slice, export_entry, &e);
         t->writer->sums[table][kind == DP_ROW_PROVIDER_ROUTE][slice] = e.digest;
@@ -380,8 +376,7 @@ int tables_digest_step(const struct tables *t, uint64_t rows, uint64_t *out)
         struct export e = {0};
         if (!export_kinds[kind].entry)
             export_all(t, &e, kind);
-        for (enum table table = export_kinds[kind].first;
-             export_kinds[kind].entry && table <= export_kinds[kind].last; table++)
+        for (enum table table = export_kinds[kind].first; table <= export_kinds[kind].last; table++)
             for (uint32_t slice = 0; slice < MAP_SLICES; slice++)
                 e.digest += t->writer->sums[table][kind == DP_ROW_PROVIDER_ROUTE][slice];
         out[kind] = e.digest;

@@ -4,10 +4,8 @@
  * changes.c and records.c.
  */
 #include <stdatomic.h>
-#include <stdlib.h>
 #include "control/changes.h"
 #include "step/nvgre.h"
-#include "base/qsbr.h"
 
 bool path_find(const struct change *change, unsigned family, const uint8_t *pa, struct map_value *value)
 {
@@ -20,7 +18,7 @@ static void path_set(struct change *change, unsigned family, const uint8_t *pa, 
 {
     uint64_t key[3];
     key_pa(key, family, pa);
-    change_entry(change, pas_of(family), key, act ? &(struct map_value){.act = act} : NULL, NULL);
+    change_entry(change, pas_of(family), key, act ? &(struct map_value){.act = act} : NULL);
 }
 
 static const uint8_t *path_shared_pa(const struct tables *t, unsigned family)
@@ -28,63 +26,18 @@ static const uint8_t *path_shared_pa(const struct tables *t, unsigned family)
     return family == DP_IPV4 ? t->shared_pa4 : t->shared_pa6;
 }
 
-/* ---- what hangs on each host --------------------------------------------------------------------------- */
-
-/* NULL: no PA was ever of this host. */
-static struct hosted *path_host(const struct tables_writer *w, uint32_t host)
-{
-    const uint64_t key = (uint64_t)host + 1;
-    struct map_value value;
-    return map_get(w->hosts, &key, &value) ? change_host(w, value.act - 1) : NULL;
-}
-
 /* A host's entry stays, so that linking can't fail. */
 static int path_host_ready(struct change *change, uint32_t host)
 {
     const uint64_t key = (uint64_t)host + 1;
-    int code = path_host(change->writer, host) ? DP_OK : change_ready(change, HOSTS);
-    if (code || path_host(change->writer, host))
+    int code = hosted_find(change->writer, host) ? DP_OK : change_ready(change, HOSTS);
+    if (code || hosted_find(change->writer, host))
         return code;
     if (map_ready(change->writer->hosts))
         return change_no_memory(change, DP_ENOMEM);
     uint32_t index = change_make(change, HOSTS);
     *change_host(change->writer, index) = (struct hosted){INDEX_NONE, INDEX_NONE, INDEX_NONE, true, false};
     return map_put(change->writer->hosts, &key, &(struct map_value){.act = index + 1}, NULL);
-}
-
-/* path_finish() will look at it. */
-static void path_touch(struct tables_writer *w, struct hosted *host)
-{
-    if (host->touched)
-        return;
-    host->touched = true;
-    host->next_touched = w->touched;
-    w->touched = (uint32_t)(host - change_host(w, 0));
-}
-
-void path_link(struct change *change, uint32_t index, bool in)
-{
-    struct tables_writer *w = change->writer;
-    struct way *way = change_way(w, index);
-    struct hosted *host = path_host(w, change->next->next_hops[index].host);
-    uint32_t *at = &host->first_way;
-    while (*at != INDEX_NONE && change_way(w, *at)->order < way->order)
-        at = &change_way(w, *at)->behind;
-    if (in)
-        way->behind = *at;
-    *at = in ? index : way->behind;
-    path_touch(w, host);
-}
-
-/* Index of the host's first shared PA of a family, INDEX_NONE: it has none. */
-static uint32_t path_shared(const struct tables_writer *w, const struct tables *t, uint32_t number,
-                            unsigned family)
-{
-    const struct hosted *host = path_host(w, number);
-    for (uint32_t at = host ? host->first_way : INDEX_NONE; at != INDEX_NONE; at = change_way(w, at)->behind)
-        if (t->next_hops[at].family == family)
-            return at;
-    return INDEX_NONE;
 }
 
 /* ---- headers ------------------------------------------------------------------------------------------- */
@@ -232,13 +185,12 @@ static struct choice path_choose(const struct change *change, const struct rewri
 {
     const struct tables_writer *w = change->writer;
     const struct tables *t = change->next;
-    const uint32_t self = change->next->self_host;
     unsigned family = rewrite->family, other = family == DP_IPV4 ? DP_IPV6 : DP_IPV4;
-    uint32_t same = path_shared(w, t, rewrite->host, family),
-             across = path_shared(w, t, rewrite->host, other);
+    uint32_t same = hosted_shared(w, t, rewrite->host, family),
+             across = hosted_shared(w, t, rewrite->host, other);
     struct choice choice = {INDEX_NONE, same};
-    bool across_only = same == INDEX_NONE || path_shared(w, t, self, family) == INDEX_NONE;
-    if (across != INDEX_NONE && across_only && path_shared(w, t, self, other) != INDEX_NONE)
+    bool across_only = same == INDEX_NONE || hosted_shared(w, t, t->self_host, family) == INDEX_NONE;
+    if (across != INDEX_NONE && across_only && hosted_shared(w, t, t->self_host, other) != INDEX_NONE)
         choice.shared = across;
     if (same != INDEX_NONE &&
         tables_route(t, 0, family, t->next_hops[same].pa) == tables_route(t, 0, family, rewrite->pa))
@@ -247,11 +199,6 @@ static struct choice path_choose(const struct change *change, const struct rewri
 }
 
 static const struct rewrite path_unbound;
-
-static bool path_is_own(const struct tables *t, const struct rewrite *rewrite)
-{
-    return rewrite->next_hop != INDEX_NONE && !memcmp(t->next_hops[rewrite->next_hop].pa, rewrite->pa, 16);
-}
 
 /* Of a PA, by no way yet, like another in what it stands for. */
 static uint32_t path_make_rewrite(struct change *change, const struct rewrite *like, const uint8_t *pa,
@@ -278,11 +225,6 @@ static int path_find_ways(struct change *change, const struct rewrite *rewrite, 
         return DP_OK;
     }
     return path_make_way(change, rewrite->family, rewrite->pa, rewrite->host, &choice->next_hop);
-}
-
-static bool path_is_remote(const struct change *change, const struct rewrite *rewrite)
-{
-    return rewrite->vsid && rewrite->host != change->next->self_host;
 }
 
 int path_rebind(struct change *change, uint32_t from, const struct rewrite *like, uint32_t *index)
@@ -315,26 +257,6 @@ void path_unbind(struct change *change, uint32_t index)
         return;
     path_rebind(change, index, &path_unbound, &made);       /* for no CA: it does not fail */
     path_bind(change, made);
-}
-
-void path_join(struct change *change, uint32_t index, bool in)
-{
-    struct tables_writer *w = change->writer;
-    const struct rewrite *rewrite = &change->next->rewrites[index];
-    struct bond *bond = change_bond(w, index);
-    if (!path_is_remote(change, rewrite))
-        return;
-    struct hosted *host = path_host(w, rewrite->host);
-    if (in) {
-        bond->before = INDEX_NONE;
-        bond->behind = host->first_rewrite;
-    }
-    uint32_t *at = bond->before == INDEX_NONE ? &host->first_rewrite : &change_bond(w, bond->before)->behind;
-    *at = in ? index : bond->behind;
-    if (bond->behind != INDEX_NONE)
-        change_bond(w, bond->behind)->before = in ? index : bond->before;
-    if (path_is_own(change->next, rewrite))
-        change_way_ref(change, rewrite->next_hop, in ? 1 : -1);
 }
 
 /* ---- rows ---------------------------------------------------------------------------------------------- */
@@ -552,8 +474,7 @@ static bool path_own_pas(struct change *change)
     for (unsigned six = 0; six < 2; six++) {
         static const uint8_t none[16];
         uint8_t *own = six ? t->shared_pa6 : t->shared_pa4;
-        uint32_t index =
-            path_shared(change->writer, t, change->next->self_host, six ? DP_IPV6 : DP_IPV4);
+        uint32_t index = hosted_shared(change->writer, t, t->self_host, six ? DP_IPV6 : DP_IPV4);
         const uint8_t *now = index == INDEX_NONE ? none : t->next_hops[index].pa;
         change->own_pas |= memcmp(own, now, 16) != 0;
         memcpy(own, now, 16);
@@ -581,7 +502,7 @@ int path_finish(struct change *change)
     bool all = path_own_pas(change) || change->provider_routes;
     for (uint32_t i = 0; all && i < w->objects[HOSTS].used; i++)
         if (change_host(w, i)->made)
-            path_touch(w, change_host(w, i));
+            hosted_touch(w, change_host(w, i));
     while (code == DP_OK && w->touched != INDEX_NONE) {
         struct hosted *host = change_host(w, w->touched);
         code = path_refresh_host(change, host);

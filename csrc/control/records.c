@@ -213,7 +213,7 @@ static int record_write(struct change *change, const struct record *record)
     }
     if (record->local)
         value.act = act_make(ACT_LOCAL, row->port);
-    change_entry(change, records_of(row->family), record->key, &value, NULL);
+    change_entry(change, records_of(row->family), record->key, &value);
     record_leave(change, row, record->old.act, record);
     if (record->local && !record->wildcard)
         record_source(change, record);
@@ -255,7 +255,7 @@ int record_del(struct change *change, const void *p)
                                                change_address(row->family, row->ca).s);
     if (act_kind(old.act) == ACT_LOCAL && (code = policy_ready(change, act_index(old.act))))
         return code;
-    change_entry(change, records_of(row->family), key, NULL, NULL);
+    change_entry(change, records_of(row->family), key, NULL);
     record_leave(change, row, old.act, NULL);
     return DP_OK;
 }

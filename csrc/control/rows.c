@@ -1,94 +1,12 @@
-/* rows.c: checks of fields, and the rows of subnets, prefixes and routes. Called by changes.c, row by row. */
+/*
+ * rows.c: the rows of subnets, prefixes and routes. In: a row; out: entries changed, or a code and nothing.
+ * Called by changes.c.
+ */
 #include <stdlib.h>
 #include "control/changes.h"
 
 static const uint8_t rows_any[16];
 static const uint8_t rows_router_link_local[16] = {0xfe, 0x80, [15] = 1};
-
-/* ---- keys ---------------------------------------------------------------------------------------------- */
-
-void key_prefix(uint64_t *key, uint32_t rdid, unsigned family, const uint8_t *prefix, unsigned len)
-{
-    key_ca6(key, 0, prefix);
-    key[0] = (uint64_t)rdid << 32 | family << 8 | len;
-}
-
-void key_route(uint64_t *key, uint32_t rdid, unsigned family, const uint8_t *prefix, unsigned len)
-{
-    if (family == DP_IPV4)
-        key[0] = key_route4(rdid, len, prefix);
-    else
-        key_route6(key, rdid, len, prefix);
-}
-
-/* ---- fields -------------------------------------------------------------------------------------------- */
-
-int check_family(struct change *change, const char *field, unsigned family)
-{
-    return family == DP_IPV4 || family == DP_IPV6
-               ? DP_OK
-               : change_fail(change, DP_EINVAL, "%s %u is neither 4 nor 6", field, family);
-}
-
-int check_address(struct change *change, const char *field, unsigned family, const uint8_t *address)
-{
-    if (family == DP_IPV4 && (load32(address + 4) | load64(address + 8)))
-        return change_fail(change, DP_EINVAL, "%s: bytes behind an IPv4 address", field);
-    return DP_OK;
-}
-
-int check_unicast(struct change *change, const char *field, unsigned family, const uint8_t *address)
-{
-    int code = check_address(change, field, family, address);
-    if (code == DP_OK && !is_host(family, address))
-        return change_fail(change, DP_EINVAL, "%s %s is no unicast address", field,
-                           change_address(family, address).s);
-    return code;
-}
-
-int check_prefix(struct change *change, unsigned family, const uint8_t *prefix, unsigned len)
-{
-    int code = check_family(change, "family", family);
-    if (code)
-        return code;
-    unsigned bits = family == DP_IPV4 ? 32 : 128;
-    if (len > bits)
-        return change_fail(change, DP_EINVAL, "prefix_len %u is over %u", len, bits);
-    for (unsigned i = len; i < 128; i++)
-        if (prefix[i / 8] & 0x80 >> i % 8)
-            return change_fail(change, DP_EINVAL, "prefix %s/%u has bits behind its length",
-                               change_address(family, prefix).s, len);
-    return DP_OK;
-}
-
-int check_zero(struct change *change, const uint8_t *pad, size_t len)
-{
-    for (size_t i = 0; i < len; i++)
-        if (pad[i])
-            return change_fail(change, DP_EINVAL, "padding is not zero");
-    return DP_OK;
-}
-
-int check_mac(struct change *change, const uint8_t *mac)
-{
-    return mac_is_group(mac) ? change_fail(change, DP_EINVAL, "mac is a group address") : DP_OK;
-}
-
-static int rows_check_vsid(struct change *change, uint32_t vsid)
-{
-    if (vsid < VSID_MIN || vsid > VSID_MAX)
-        return change_fail(change, DP_EINVAL, "vsid %u is not in %u..%u", vsid, VSID_MIN, VSID_MAX);
-    return DP_OK;
-}
-
-int check_subnet(struct change *change, uint32_t vsid, uint32_t *subnet)
-{
-    int code = rows_check_vsid(change, vsid);
-    if (code)
-        return code;
-    *subnet = change_subnet(change, vsid);
-    return *subnet == INDEX_NONE ? change_fail(change, DP_ENOENT, "no subnet has vsid %u", vsid) : DP_OK;
-}
 
 /* ---- subnets ------------------------------------------------------------------------------------------- */
 
@@ -100,7 +18,7 @@ static void rows_set_gateway(struct change *change, uint32_t subnet, uint32_t vs
     memcpy(value.mac, change->next->router_mac, 6);
     uint64_t key[3];
     key_record(key, vsid, family, gateway);
-    change_entry(change, records_of(family), key, subnet == INDEX_NONE ? NULL : &value, NULL);
+    change_entry(change, records_of(family), key, subnet == INDEX_NONE ? NULL : &value);
 }
 
 /* Lengths of a routing domain, which readers look at before it has a route. */
@@ -130,7 +48,7 @@ static bool rows_subnet_used(const struct change *change, uint32_t vsid, uint32_
 int subnet_put(struct change *change, const void *p)
 {
     const struct dp_row_subnet *row = p;
-    int code = rows_check_vsid(change, row->vsid);
+    int code = check_vsid(change, row->vsid);
     if (code)
         return code;
     if (row->rdid == 0 || row->rdid >= RDIDS)
@@ -147,7 +65,7 @@ int subnet_put(struct change *change, const void *p)
     uint32_t index = change_make(change, SUBNETS);
     change->next->subnets[index] = (struct subnet){row->vsid, row->rdid};
     stats_subnet_reset(change->control->subnets, index);
-    change_entry(change, TABLE_SUBNETS, &key, &(struct map_value){.act = act_make(ACT_SUBNET, index)}, NULL);
+    change_entry(change, TABLE_SUBNETS, &key, &(struct map_value){.act = act_make(ACT_SUBNET, index)});
     rows_set_gateway(change, index, row->vsid, DP_IPV6, rows_router_link_local);
     return DP_OK;
 }
@@ -164,7 +82,7 @@ int subnet_del(struct change *change, const void *p)
         return change_fail(change, DP_EINVAL, "vsid %u still has ports, prefixes, routes or records",
                            row->vsid);
     rows_set_gateway(change, INDEX_NONE, row->vsid, DP_IPV6, rows_router_link_local);
-    change_entry(change, TABLE_SUBNETS, &key, NULL, NULL);
+    change_entry(change, TABLE_SUBNETS, &key, NULL);
     return DP_OK;
 }
 
@@ -236,8 +154,8 @@ int prefix_put(struct change *change, const void *p)
                            onlink = {.act = act_make(ACT_ONLINK, subnet)};
     if (gateway)
         rows_set_gateway(change, subnet, row->vsid, row->family, row->gateway);
-    change_entry(change, TABLE_PREFIXES, key, &value, NULL);
-    change_entry(change, routes_of(row->family), route, &onlink, NULL);
+    change_entry(change, TABLE_PREFIXES, key, &value);
+    change_entry(change, routes_of(row->family), route, &onlink);
     if (memcmp(gone.gateway, rows_any, 16))
         rows_set_gateway(change, INDEX_NONE, gone.vsid, row->family, gone.gateway);
     return DP_OK;
@@ -258,10 +176,10 @@ int prefix_del(struct change *change, const void *p)
     if (!old)
         return change_fail(change, DP_ENOENT, "no prefix %s/%u in rdid %u",
                            change_address(row->family, row->prefix).s, row->prefix_len, rdid);
-    change_entry(change, routes_of(row->family), route, NULL, NULL);
+    change_entry(change, routes_of(row->family), route, NULL);
     if (memcmp(old->gateway, rows_any, 16))
         rows_set_gateway(change, INDEX_NONE, old->vsid, row->family, old->gateway);
-    change_entry(change, TABLE_PREFIXES, key, NULL, NULL);
+    change_entry(change, TABLE_PREFIXES, key, NULL);
     return DP_OK;
 }
 
@@ -279,7 +197,7 @@ static int rows_put_via(struct change *change, unsigned family, uint32_t rdid, c
         return code;
     uint32_t index = change_make(change, VIAS);
     memcpy(&change->next->vias[index], via, sizeof *via);
-    change_entry(change, routes_of(family), key, &(struct map_value){.act = act_make(ACT_VIA, index)}, NULL);
+    change_entry(change, routes_of(family), key, &(struct map_value){.act = act_make(ACT_VIA, index)});
     return DP_OK;
 }
 
@@ -333,7 +251,7 @@ static int rows_del_via(struct change *change, uint32_t rdid, bool provider, uns
         return change_fail(change, DP_ENOENT, "no route %s/%u in rdid %u", change_address(family, prefix).s,
                            len, rdid);
     change->provider_routes |= provider;
-    change_entry(change, routes_of(family), key, NULL, NULL);
+    change_entry(change, routes_of(family), key, NULL);
     return DP_OK;
 }
 
@@ -360,7 +278,7 @@ int provider_route_put(struct change *change, const void *p)
     change->provider_routes = true;
     if (is_via)
         return rows_put_via(change, row->family, 0, key, &via);
-    change_entry(change, routes_of(row->family), key, &onlink, NULL);
+    change_entry(change, routes_of(row->family), key, &onlink);
     return DP_OK;
 }
 

@@ -1,0 +1,175 @@
+/*
+ * entry.c: the one place where maps change and counts follow. In: an entry; out: its map and the accounts of
+ * all that it refers to. Called by rows, behind their checks. Also where entries are: maps, keys, inverse.
+ */
+#include <stdatomic.h>
+#include <stdlib.h>
+#include "control/changes.h"
+
+struct map **change_map_at(struct tables *t, enum table table)
+{
+    switch (table) {
+    case TABLE_RECORDS4: return &t->records4;
+    case TABLE_RECORDS6: return &t->records6;
+    case TABLE_PAS4: return &t->pas4;
+    case TABLE_PAS6: return &t->pas6;
+    case TABLE_SUBNETS: return &t->subnet_by_vsid;
+    case TABLE_ROUTES4: return &t->routes4;
+    case TABLE_ROUTES6: return &t->routes6;
+    default: return &t->writer->prefix_map;
+    }
+}
+
+unsigned change_words(enum table table)
+{
+    return table == TABLE_RECORDS6 || table == TABLE_PAS6 || table == TABLE_ROUTES6 ||
+           table == TABLE_PREFIXES ? 3 : 1;
+}
+
+void key_prefix(uint64_t *key, uint32_t rdid, unsigned family, const uint8_t *prefix, unsigned len)
+{
+    key_ca6(key, 0, prefix);
+    key[0] = (uint64_t)rdid << 32 | family << 8 | len;
+}
+
+void key_route(uint64_t *key, uint32_t rdid, unsigned family, const uint8_t *prefix, unsigned len)
+{
+    if (family == DP_IPV4)
+        key[0] = key_route4(rdid, len, prefix);
+    else
+        key_route6(key, rdid, len, prefix);
+}
+
+bool change_room(void *list, uint32_t n, uint32_t *capacity, size_t size)
+{
+    void *old, *new;
+    if (n < *capacity)
+        return true;
+    memcpy(&old, list, sizeof old);
+    uint32_t wanted = *capacity ? *capacity * 2 : 16;
+    new = realloc(old, wanted * size);
+    if (!new)
+        return false;
+    memcpy(list, &new, sizeof new);
+    *capacity = wanted;
+    return true;
+}
+
+struct inverse *change_inverse(const struct change *change, size_t *at)
+{
+    struct inverse *back = (struct inverse *)(change->inverse + *at);
+    if (*at == change->inverse_size)
+        return NULL;
+    *at += sizeof *back + row_sizes[back->kind];
+    return back;
+}
+
+/* ---- objects ------------------------------------------------------------------------------------------- */
+
+uint32_t change_subnet(struct change *change, uint32_t vsid)
+{
+    if (change->memo_vsid != vsid) {
+        change->memo_vsid = vsid;
+        change->memo_subnet = tables_subnet(change->next, vsid);
+    }
+    return change->memo_subnet;
+}
+
+int change_ready(struct change *change, enum object object)
+{
+    int code = objects_ready(&change->writer->objects[object], ROW_OBJECTS, change->restoring);
+    return code ? change_no_memory(change, code) : DP_OK;
+}
+
+static void entry_drop(struct change *change, enum object object, uint32_t index)
+{
+    objects_drop(&change->writer->objects[object], index);
+}
+
+static void entry_account_rewrite(struct change *change, uint32_t index, int n)
+{
+    struct bond *bond = change_bond(change->writer, index);
+    if (bond->refs == 0)
+        hosted_join(change, index, true);
+    bond->refs += (uint32_t)n;
+    if (bond->refs == 0) {
+        hosted_join(change, index, false);
+        entry_drop(change, REWRITES, index);
+    }
+}
+
+static void entry_account_record(struct change *change, enum table table, const uint64_t *key, uint32_t act,
+                                  int n)
+{
+    if (act_kind(act) == ACT_GATEWAY) {
+        change->writer->gateways[table == TABLE_RECORDS6] += (uint64_t)n;
+        return;
+    }
+    if (act_kind(act) == ACT_NVGRE)
+        change_way_ref(change, act_index(act), n);
+    else if (act_kind(act) == ACT_REWRITE)
+        entry_account_rewrite(change, act_index(act), n);
+    else
+        change->writer->locals[act_index(act)] += (uint32_t)n;
+    *change_subnet_refs(change->writer, change_subnet(change, (uint32_t)(key[0] >> 32))) += (uint32_t)n;
+}
+
+static void entry_account_pa(struct change *change, uint32_t act, int n)
+{
+    if (act_kind(act) == ACT_PA_REWRITE) {
+        entry_account_rewrite(change, act_index(act), n);
+        return;
+    }
+    hosted_link(change, act_index(act), n > 0);
+    change_way_ref(change, act_index(act), n);
+}
+
+static void entry_account_route(struct change *change, enum table table, const uint64_t *key, uint32_t act,
+                                 int n)
+{
+    struct tables_writer *w = change->writer;
+    bool ip4 = table == TABLE_ROUTES4;
+    uint32_t rdid = key_route_rdid(key, ip4), len = key_route_len(key, ip4);
+    w->route_counts[rdid][ip4 ? len : 33 + len] += (uint32_t)n;
+    if (rdid == 0)
+        w->provider_routes += (uint64_t)n;
+    uint32_t subnet = act_kind(act) == ACT_VIA ? change->next->vias[act_index(act)].subnet : act_index(act);
+    if (rdid != 0)
+        *change_subnet_refs(w, subnet) += (uint32_t)n;
+    if (act_kind(act) == ACT_VIA && n < 0)
+        entry_drop(change, VIAS, act_index(act));
+    struct rdid_lengths *lengths = &change->next->lengths[rdid];
+    if (n > 0 && ip4)
+        atomic_fetch_or(&lengths->len4, 1ull << len);
+    else if (n > 0)
+        atomic_fetch_or(&lengths->len6[len / 64], 1ull << len % 64);
+}
+
+static void entry_account(struct change *change, enum table table, const uint64_t *key, uint32_t act, int n)
+{
+    if (act == 0)
+        return;
+    if (is_records(table))
+        entry_account_record(change, table, key, act, n);
+    else if (table == TABLE_PAS4 || table == TABLE_PAS6)
+        entry_account_pa(change, act, n);
+    else if (is_routes(table))
+        entry_account_route(change, table, key, act, n);
+    else if (n < 0)
+        entry_drop(change, table == TABLE_SUBNETS ? SUBNETS : PREFIXES, act_index(act));
+    if (table == TABLE_SUBNETS)
+        change->memo_vsid = 0;
+}
+
+void change_entry(struct change *change, enum table table, const uint64_t *key, const struct map_value *value)
+{
+    struct map *map = change_map(change->next, table);
+    struct map_value old = {0};
+    if (value)
+        map_put(map, key, value, &old);     /* change_apply_row() has made room */
+    else
+        map_del(map, key, &old);
+    if (value)
+        entry_account(change, table, key, value->act, 1);
+    entry_account(change, table, key, old.act, -1);
+}
