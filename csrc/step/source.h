@@ -54,13 +54,13 @@ source_search(const struct port_policy *policy, bool ip4, const uint8_t *address
 }
 
 static __attribute__((noinline, unused)) const struct port_source *source_search4(const struct port_policy *policy,
-                                                                                          const uint8_t *address)
+                                                                            const uint8_t *address)
 {
     return source_search(policy, true, address);
 }
 
 static __attribute__((noinline, unused)) const struct port_source *source_search6(const struct port_policy *policy,
-                                                                                          const uint8_t *address)
+                                                                            const uint8_t *address)
 {
     return source_search(policy, false, address);
 }
