@@ -185,7 +185,7 @@ def _base_sections(plan: Plan) -> list[Section]:
 
 def _source_rows(plan: Plan) -> list[SourceRow]:
     net = NETWORKS[plan.family]
-    prefixes = (pack_address(net.allowed + (i << 8)) for i in range(plan.sources))
+    prefixes = (pack_address(net.allowed + (i << 9)) for i in range(plan.sources))
     return [SourceRow(prefix, PORT, plan.family, net.width * 8 - 8) for prefix in prefixes]
 
 
@@ -327,7 +327,7 @@ def frames_spoof(plan: Plan, length: int, numbers: Numbers, flow: Numbers) -> By
 def frames_allowed(plan: Plan, length: int, numbers: Numbers, flow: Numbers) -> Bytes:
     """From the prefixes that port 1 may use besides its own CA, to remote records."""
     net = NETWORKS[plan.family]
-    source = addresses(net.allowed, (numbers % plan.sources << 8 | 5).astype(np.uint32))
+    source = addresses(net.allowed, (numbers % plan.sources << 9 | 5).astype(np.uint32))
     return _frames_between(plan, length, source, addresses(net.ca, numbers), numbers, flow)
 
 

@@ -309,6 +309,8 @@ int policy_finish(struct change *change);
 /* Every worker has been quiescent since: frees the policies that were replaced. */
 void policy_settle(struct change *change, const struct tables *old);
 void policy_free(struct draft *draft);
+/* Of the policy that the draft makes. */
+size_t policy_bytes(const struct draft *draft);
 /* The policy's own CA, in many by halving; NULL: it is not. */
 const struct port_source *policy_own(const struct port_policy *policy, unsigned family, const uint8_t *ca);
 

@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 #include "control/changes.h"
+#include "step/source.h"
 
 struct draft *policy_draft(const struct change *change, uint32_t port)
 {
@@ -18,9 +19,31 @@ void policy_free(struct draft *draft)
     free(draft);
 }
 
-static size_t policy_size(uint32_t sources)
+/* Where the edges of IPv6 begin, in bytes. */
+static size_t policy_edges_at(size_t sources)
 {
-    return sizeof(struct port_policy) + sources * sizeof(struct port_source);
+    size_t end = sizeof(struct port_policy) + sources * sizeof(struct port_source);
+    return (end + sizeof(unsigned __int128) - 1) & ~(sizeof(unsigned __int128) - 1);
+}
+
+/* A source has two edges at most. */
+static size_t policy_size(size_t n4, size_t n6)
+{
+    return policy_edges_at(n4 + n6) + n6 * 2 * sizeof(unsigned __int128) + n4 * 2 * sizeof(uint32_t);
+}
+
+static uint32_t policy_count(const struct draft *draft, unsigned family)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < draft->n; i++)
+        n += draft->sources[i].family == family;
+    return n;
+}
+
+size_t policy_bytes(const struct draft *draft)
+{
+    uint32_t n4 = policy_count(draft, DP_IPV4);
+    return policy_size(n4, draft->n - n4);
 }
 
 /* A draft that there is stays, if only as room for the next one; so does the room for its sources. */
@@ -35,7 +58,7 @@ int policy_ready(struct change *change, uint32_t port)
     if (!change_room(&(*draft)->sources, (*draft)->n, &(*draft)->capacity, sizeof *(*draft)->sources))
         return change_no_memory(change, DP_ENOMEM);
     if (now && !change->spares[port] &&
-        !(change->spares[port] = malloc(policy_size((uint32_t)now->n4 + now->n6))))
+        !(change->spares[port] = malloc(policy_size(now->n4, now->n6))))
         return change_no_memory(change, DP_ENOMEM);
     change->touched[port] = true;
     return DP_OK;
@@ -186,6 +209,41 @@ const struct port_source *policy_own(const struct port_policy *policy, unsigned 
     return bsearch(&key, policy->sources, (size_t)policy->n4 + policy->n6, sizeof key, policy_compare);
 }
 
+static uint32_t policy_own_count(const struct port_source *s, uint32_t n)
+{
+    uint32_t own = 0;
+    while (own < n && !s[own].extra)
+        own++;
+    return own;
+}
+
+static void policy_edge(struct port_policy *policy, bool ip4, unsigned __int128 edge)
+{
+    if (ip4)
+        policy->edges4[policy->edge_count4++] = (uint32_t)edge;
+    else
+        policy->edges6[policy->edge_count6++] = edge;
+}
+
+/* Of prefixes in the order of their addresses. A range that reaches the last address there is is never over. */
+static void policy_edges(struct port_policy *policy, bool ip4, const struct port_source *s, uint32_t n)
+{
+    const unsigned __int128 highest = ip4 ? UINT32_MAX : ~(unsigned __int128)0;
+    unsigned __int128 last = 0;         /* of the range that is open */
+    for (uint32_t i = 0; i < n; i++) {
+        unsigned __int128 rest = s[i].prefix_len ? highest >> s[i].prefix_len : highest;
+        unsigned __int128 first = source_number(ip4, s[i].ca) & ~rest;
+        if (i == 0 || (first > last && first - last > 1)) {
+            if (i)
+                policy_edge(policy, ip4, last + 1);
+            policy_edge(policy, ip4, first);
+        }
+        last = i == 0 || (first | rest) > last ? first | rest : last;
+    }
+    if (n && last < highest)
+        policy_edge(policy, ip4, last + 1);
+}
+
 static void policy_build(struct change *change, uint32_t port, const struct draft *draft,
                          struct port_policy *policy)
 {
@@ -196,11 +254,18 @@ static void policy_build(struct change *change, uint32_t port, const struct draf
     policy->rdid = change->next->subnets[policy->subnet].rdid;
     memcpy(policy->mac, draft->mac, 6);
     mac_link_local(policy->link_local, draft->mac);
-    for (uint32_t i = 0; i < draft->n; i++)
-        *(draft->sources[i].family == DP_IPV4 ? &policy->n4 : &policy->n6) += 1;
+    policy->n4 = (uint16_t)policy_count(draft, DP_IPV4);
+    policy->n6 = (uint16_t)(draft->n - policy->n4);
     if (draft->n)
         memcpy(policy->sources, draft->sources, draft->n * sizeof policy->sources[0]);
     qsort(policy->sources, draft->n, sizeof policy->sources[0], policy_compare);
+    const struct port_source *s4 = policy->sources, *s6 = s4 + policy->n4;
+    policy->own4 = (uint16_t)policy_own_count(s4, policy->n4);
+    policy->own6 = (uint16_t)policy_own_count(s6, policy->n6);
+    policy->edges6 = (void *)((char *)policy + policy_edges_at(draft->n));
+    policy->edges4 = (void *)(policy->edges6 + (size_t)2 * policy->n6);
+    policy_edges(policy, true, s4 + policy->own4, (uint32_t)policy->n4 - policy->own4);
+    policy_edges(policy, false, s6 + policy->own6, (uint32_t)policy->n6 - policy->own6);
 }
 
 /* What is restored goes where there is room for it; what a first try built, no reader has seen. */
@@ -218,7 +283,7 @@ int policy_finish(struct change *change)
         if (draft && change->restoring) {
             policy = change->spares[port];
             change->spares[port] = NULL;
-        } else if (draft && !(policy = malloc(policy_size(draft->n)))) {
+        } else if (draft && !(policy = malloc(policy_bytes(draft)))) {
             return change_no_memory(change, DP_ENOMEM);
         }
         if (draft)

@@ -127,5 +127,5 @@ void tables_stats(const struct tables *t, struct dp_table_stats *out)
         out->bytes += objects_bytes(&w->objects[i]);
     for (uint32_t port = 0; port < DP_MAX_PORTS; port++)
         if (w->drafts[port])
-            out->bytes += 2 * w->drafts[port]->n * sizeof(struct port_source);
+            out->bytes += w->drafts[port]->n * sizeof(struct port_source) + policy_bytes(w->drafts[port]);
 }

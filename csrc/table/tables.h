@@ -127,14 +127,19 @@ struct port_source {
 };
 
 /*
- * Policy of a tenant port. sources[]: the n4 IPv4 ones first, then the n6 IPv6 ones; own CAs before prefixes
- * in each family.
+ * Policy of a tenant port. sources[]: the n4 IPv4 ones first, then the n6 IPv6 ones; in each family first the
+ * own CAs, own4 and own6 of them, then prefixes, both by address. Behind them are the same prefixes' edges,
+ * rising numbers in host order: where an allowed range begins, where it is over, and so on. An address with an
+ * odd number of edges at or below it is in a range.
  */
 struct port_policy {
     uint32_t port, vsid, rdid, subnet;
     uint8_t mac[6];
     uint8_t link_local[16];             /* fe80:: EUI-64 of mac */
-    uint16_t n4, n6;
+    uint16_t n4, n6, own4, own6;
+    uint32_t edge_count4, edge_count6;
+    uint32_t *edges4;
+    unsigned __int128 *edges6;
     struct port_source sources[];
 };
 
