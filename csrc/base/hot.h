@@ -1,4 +1,7 @@
-/* hot.h: marks of what every packet meets, and of what few do: read by the compiler. Used where measured (bench core). */
+/*
+ * hot.h: marks of functions that every packet meets, and of those that few do. Used by whatever `bench core`
+ * has measured to be faster for it.
+ */
 #ifndef HOT_H
 #define HOT_H
 

@@ -1,6 +1,6 @@
 /*
  * policies.c: rows of ports and their sources. They draft; at the end of the change set each draft that
- * was touched becomes a new policy.
+ * was touched becomes a new policy. Called by changes.c, row by row.
  */
 #include <stdlib.h>
 #include "control/changes.h"
@@ -225,7 +225,8 @@ static void policy_edge(struct port_policy *policy, bool ip4, unsigned __int128 
         policy->edges6[policy->edge_count6++] = edge;
 }
 
-/* Of prefixes in the order of their addresses. A range that reaches the last address there is is never over. */
+/* Of prefixes in the order of their addresses. A range that reaches the last address there is is never over.
+ */
 static void policy_edges(struct port_policy *policy, bool ip4, const struct port_source *s, uint32_t n)
 {
     const unsigned __int128 highest = ip4 ? UINT32_MAX : ~(unsigned __int128)0;

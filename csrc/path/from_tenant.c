@@ -1,7 +1,8 @@
 /*
- * from_tenant.c: tenant to provider (README.md section 2). Passes over the batch: check, and begin the
- * lookup; answer all lookups; carry out, in order. A packet that fails a check leaves the batch. Only the
- * last pass has effects that other packets can see, so the result does not depend on the batch size.
+ * from_tenant.c: tenant to provider (README.md section 2). Called by path.h. Passes over the batch: check,
+ * and begin the lookup; answer all lookups; carry out, in order. A packet that fails a check leaves the
+ * batch. Only the last pass has effects that other packets can see, so the result does not depend on the
+ * batch size.
  */
 #include "base/hot.h"
 #include "path/local.h"

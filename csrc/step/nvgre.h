@@ -1,9 +1,9 @@
-/* nvgre.h: the NVGRE tunnel (RFC 7637): template (control), push and pop (hot). */
+/* nvgre.h: the NVGRE tunnel (RFC 7637): a next hop's template, push and pop. Called by control/ and paths. */
 #ifndef NVGRE_H
 #define NVGRE_H
-#include "base/hot.h"
 #include <immintrin.h>
 #include "base/drop.h"
+#include "base/hot.h"
 #include "pkt/pkt.h"
 #include "table/tables.h"
 

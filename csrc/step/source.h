@@ -13,62 +13,17 @@ static inline unsigned __int128 source_number(bool ip4, const uint8_t *address)
 {
     if (ip4)
         return get32(address);
-    return (unsigned __int128)__builtin_bswap64(load64(address)) << 64 | __builtin_bswap64(load64(address + 8));
+    return (unsigned __int128)__builtin_bswap64(load64(address)) << 64 |
+           __builtin_bswap64(load64(address + 8));
 }
+
+/* The search of one family: 4 or 16 bytes. */
+const struct port_source *source_search4(const struct port_policy *policy, const uint8_t *address);
+const struct port_source *source_search6(const struct port_policy *policy, const uint8_t *address);
 
 /*
- * The port's own CA of that number, NULL: there is none. Both searches are without a branch that depends on the address, which a
- * VM chooses: after each step [0, n) of what is left holds the last one that isn't above it.
- */
-static inline const struct port_source *source_of_own(const struct port_policy *policy, bool ip4, unsigned __int128 address)
-{
-    const struct port_source *s = policy->sources + (ip4 ? 0 : policy->n4);
-    uint32_t n = ip4 ? policy->own4 : policy->own6;
-    for (uint32_t half; n > 1; n -= half) {
-        half = n / 2;
-        s += half & -(uint32_t)(source_number(ip4, s[half].ca) <= address);
-    }
-    return n && source_number(ip4, s->ca) == address ? s : NULL;
-}
-
-/* An allowed prefix holds it. */
-static inline bool source_is_allowed(const struct port_policy *policy, bool ip4, unsigned __int128 address)
-{
-    uint32_t at = 0, n = ip4 ? policy->edge_count4 : policy->edge_count6;
-    if (!n)
-        return false;
-    for (uint32_t half; n > 1; n -= half) {
-        half = n / 2;
-        at += half & -(uint32_t)((ip4 ? policy->edges4[at + half] : policy->edges6[at + half]) <= address);
-    }
-    return (at + ((ip4 ? policy->edges4[at] : policy->edges6[at]) <= address)) & 1;
-}
-
-static inline __attribute__((always_inline)) const struct port_source *
-source_search(const struct port_policy *policy, bool ip4, const uint8_t *address)
-{
-    unsigned __int128 number = source_number(ip4, address);
-    const struct port_source *own = source_of_own(policy, ip4, number);
-    if (own || !source_is_allowed(policy, ip4, number))
-        return own;
-    return policy->sources + (ip4 ? policy->own4 : policy->n4 + policy->own6);
-}
-
-static __attribute__((noinline, unused)) const struct port_source *source_search4(const struct port_policy *policy,
-                                                                            const uint8_t *address)
-{
-    return source_search(policy, true, address);
-}
-
-static __attribute__((noinline, unused)) const struct port_source *source_search6(const struct port_policy *policy,
-                                                                            const uint8_t *address)
-{
-    return source_search(policy, false, address);
-}
-
-/*
- * The port's own CA; or, where an allowed prefix holds the address, the family's first prefix, which stands for all of them;
- * NULL: the port may not send from it.
+ * The port's own CA; or, where an allowed prefix holds the address, the family's first prefix, which stands
+ * for all of them; NULL: the port may not send from it.
  */
 static inline const struct port_source *policy_source(const struct port_policy *policy, unsigned family,
                                                       const uint8_t *address)

@@ -129,8 +129,8 @@ struct port_source {
 /*
  * Policy of a tenant port. sources[]: the n4 IPv4 ones first, then the n6 IPv6 ones; in each family first the
  * own CAs, own4 and own6 of them, then prefixes, both by address. Behind them are the same prefixes' edges,
- * rising numbers in host order: where an allowed range begins, where it is over, and so on. An address with an
- * odd number of edges at or below it is in a range.
+ * rising numbers in host order: where an allowed range begins, where it is over, and so on. An address with
+ * an odd number of edges at or below it is in a range.
  */
 struct port_policy {
     uint32_t port, vsid, rdid, subnet;

@@ -9,31 +9,19 @@ from tests.native import ROOT
 
 CSRC = ROOT / "csrc"
 FILES = sorted(path for path in CSRC.rglob("*") if path.suffix in {".c", ".h", ".def"})
-TODO = {
-    "control/policies.c",
-    "pkt/parse.h",
-    "step/nvgre.h",
-    "step/nvgre_image.h",
-    "step/rewrite.c",
-    "step/rewrite.h",
-    "step/source.h",
-    "table/lookup_batch.h",
-} | {path.relative_to(CSRC).as_posix() for path in (CSRC / "path").iterdir()}
-"""Files that are not held to this yet."""
-HELD = [path for path in FILES if path.relative_to(CSRC).as_posix() not in TODO]
 
 
-@pytest.mark.parametrize("path", HELD, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_columns(path: Path) -> None:
     assert wide_lines(path.read_text()) == []
 
 
-@pytest.mark.parametrize("path", HELD, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_first_sentence(path: Path) -> None:
     assert faults_of_opening(path, path.read_text()) == []
 
 
-@pytest.mark.parametrize("path", HELD, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_prefix_of_statics(path: Path) -> None:
     assert without_prefix(path, path.read_text()) == []
 
