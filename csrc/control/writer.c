@@ -1,4 +1,5 @@
 /* writer.c: making and ending the tables and what only their writer needs, and what they hold. Called by the engine. */
+#include <stdatomic.h>
 #include <stdlib.h>
 #include "control/changes.h"
 
