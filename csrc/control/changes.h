@@ -132,8 +132,8 @@ struct change {
     struct dp_change_error *error;
 };
 
-static inline bool is_records(enum table table) { return table == TABLE_RECORDS4 || table == TABLE_RECORDS6; }
-static inline bool is_routes(enum table table) { return table == TABLE_ROUTES4 || table == TABLE_ROUTES6; }
+static inline bool change_is_records(enum table t) { return t == TABLE_RECORDS4 || t == TABLE_RECORDS6; }
+static inline bool change_is_routes(enum table t) { return t == TABLE_ROUTES4 || t == TABLE_ROUTES6; }
 static inline enum table records_of(unsigned family) { return TABLE_RECORDS4 + (family != DP_IPV4); }
 static inline enum table pas_of(unsigned family) { return TABLE_PAS4 + (family != DP_IPV4); }
 static inline enum table routes_of(unsigned family) { return TABLE_ROUTES4 + (family != DP_IPV4); }
@@ -209,12 +209,12 @@ static inline void change_way_ref(struct change *change, uint32_t index, int n)
         objects_drop(&change->writer->objects[NEXT_HOPS], index);
 }
 /* It goes by a way of its own. */
-static inline bool path_is_own(const struct tables *t, const struct rewrite *rewrite)
+static inline bool change_is_own(const struct tables *t, const struct rewrite *rewrite)
 {
     return rewrite->next_hop != INDEX_NONE && !memcmp(t->next_hops[rewrite->next_hop].pa, rewrite->pa, 16);
 }
 /* It is of another host, and has a CA. */
-static inline bool path_is_remote(const struct change *change, const struct rewrite *rewrite)
+static inline bool change_is_remote(const struct change *change, const struct rewrite *rewrite)
 {
     return rewrite->vsid && rewrite->host != change->next->self_host;
 }

@@ -149,11 +149,11 @@ static void entry_account(struct change *change, enum table table, const uint64_
 {
     if (act == 0)
         return;
-    if (is_records(table))
+    if (change_is_records(table))
         entry_account_record(change, table, key, act, n);
     else if (table == TABLE_PAS4 || table == TABLE_PAS6)
         entry_account_pa(change, act, n);
-    else if (is_routes(table))
+    else if (change_is_routes(table))
         entry_account_route(change, table, key, act, n);
     else if (n < 0)
         entry_drop(change, table == TABLE_SUBNETS ? SUBNETS : PREFIXES, act_index(act));

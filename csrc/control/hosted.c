@@ -49,7 +49,7 @@ void hosted_join(struct change *change, uint32_t index, bool in)
     struct tables_writer *w = change->writer;
     const struct rewrite *rewrite = &change->next->rewrites[index];
     struct bond *bond = change_bond(w, index);
-    if (!path_is_remote(change, rewrite))
+    if (!change_is_remote(change, rewrite))
         return;
     struct hosted *host = hosted_find(w, rewrite->host);
     if (in) {
@@ -60,6 +60,6 @@ void hosted_join(struct change *change, uint32_t index, bool in)
     *at = in ? index : bond->behind;
     if (bond->behind != INDEX_NONE)
         change_bond(w, bond->behind)->before = in ? index : bond->before;
-    if (path_is_own(change->next, rewrite))
+    if (change_is_own(change->next, rewrite))
         change_way_ref(change, rewrite->next_hop, in ? 1 : -1);
 }

@@ -220,7 +220,7 @@ static int path_find_ways(struct change *change, const struct rewrite *rewrite, 
     *choice = path_choose(change, rewrite);
     if (choice->next_hop != INDEX_NONE)
         return DP_OK;
-    if (path_is_own(change->next, rewrite)) {
+    if (change_is_own(change->next, rewrite)) {
         choice->next_hop = rewrite->next_hop;
         return DP_OK;
     }
@@ -233,7 +233,7 @@ int path_rebind(struct change *change, uint32_t from, const struct rewrite *like
     *index = path_make_rewrite(change, like, old->pa, old->family, old->host);
     struct rewrite *rewrite = &change->next->rewrites[*index];
     struct choice choice = {INDEX_NONE, INDEX_NONE};
-    int code = path_is_remote(change, rewrite) ? path_find_ways(change, rewrite, &choice) : DP_OK;
+    int code = change_is_remote(change, rewrite) ? path_find_ways(change, rewrite, &choice) : DP_OK;
     rewrite->next_hop = choice.next_hop;
     rewrite->shared = choice.shared;
     change_bond(change->writer, *index)->moved = change_bond(change->writer, from)->moved;
@@ -317,7 +317,7 @@ static int path_make_pa(struct change *change, const struct dp_row_pa *row, uint
     *act = was;
     if (same && change_bond(change->writer, index)->refs)
         return DP_OK;
-    if (same && !path_is_remote(change, old))
+    if (same && !change_is_remote(change, old))
         like = old;
     *act = act_make(ACT_PA_REWRITE, path_make_rewrite(change, like, row->address, row->family, row->host));
     return DP_OK;
@@ -435,7 +435,7 @@ static int path_refresh(struct change *change, uint32_t index)
     struct rewrite *rewrite = &change->next->rewrites[index];
     const uint32_t old = rewrite->next_hop;
     struct choice choice;
-    bool was_own = path_is_own(change->next, rewrite);
+    bool was_own = change_is_own(change->next, rewrite);
     int code = path_find_ways(change, rewrite, &choice);
     change->writer->visited++;
     if (code)
@@ -444,7 +444,7 @@ static int path_refresh(struct change *change, uint32_t index)
     rewrite->shared = choice.shared;
     if (choice.next_hop == old)
         return DP_OK;
-    if (path_is_own(change->next, rewrite))
+    if (change_is_own(change->next, rewrite))
         change_way_ref(change, choice.next_hop, 1);
     if (was_own)
         change_way_ref(change, old, -1);

@@ -18,7 +18,7 @@ SUBJECTS = {
 HEADERS = {
     "base/addr.h": ["is", "mac", "prefix"],
     "base/wire.h": ["get16", "get32", "put16", "put32", "load16", "load32", "load64"],
-    "control/changes.h": ["records_of", "pas_of", "routes_of", "is_records", "is_routes", "path"],
+    "control/changes.h": ["records_of", "pas_of", "routes_of"],
     "path/segments.h": ["path"],
     "pkt/pool.h": ["arena"],
     "port/io.h": ["port"],
