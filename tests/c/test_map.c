@@ -183,7 +183,7 @@ static void spill_counts_as_far_as_it_can(void **state)
     struct map *map = map_create(1, MANY, secret);
     /* map_put() would search the whole chain for each. */
     for (uint32_t i = 0; i < MANY; i++, map->entries++)
-        assert_int_equal(place_new(map_table(map), 1, 0, &(struct entry){{5001ull << 32 | i}, {.act = 1}}), DP_OK);
+        assert_int_equal(map_place_new(map_table(map), 1, 0, &(struct entry){{5001ull << 32 | i}, {.act = 1}}), DP_OK);
     check_map(map);
     assert_int_equal(((struct map_bucket *)map_table(map)->view.buckets)->spill, SPILL_MAX);
     for (uint32_t i = 0; i < MANY; i += MANY / 10) {
