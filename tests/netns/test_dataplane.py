@@ -325,6 +325,7 @@ def test_a_data_plane_killed_is_followed_by_another(
     assert time.monotonic() - begun < 1
     with pytest.raises(GoneError):
         client.hello()
+    process.wait(5)  # until then its socket may take a connection that it resets
 
     cleanup.enter_context(running(instance))
     successor = cleanup.enter_context(connect(instance))
