@@ -236,6 +236,7 @@ static void neigh_refresh(const struct host *host, struct neigh *e)
 bool neigh_learn(const struct host *host, unsigned family, const uint8_t *address, const uint8_t *mac)
 {
     struct neigh *e = neigh_table_find(host->neigh, family, address);
+    /* 3.2.1 */
     if (!e || (atomic_load_explicit(&e->users, memory_order_relaxed) == 0 && e->queue != NEIGH_RETRY))
         return false;
     neigh_heard(host, e, mac);

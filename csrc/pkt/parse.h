@@ -83,14 +83,14 @@ static inline uint32_t parse_ports(const struct pkt *pkt)
 static inline uint32_t parse_flow(const struct pkt *pkt)
 {
     const uint8_t *ip = pkt->data + pkt->l3;
-    uint64_t crc = 0;
+    uint64_t crc = 0; /* 2.13.3 */
     if (__builtin_expect(pkt->l3_type == PKT_L3_IP4, 1)) {
         crc = _mm_crc32_u64(crc, load64(ip + 12));
     } else if (pkt->l3_type == PKT_L3_IP6) {
         for (int i = 8; i < IP6_LEN; i += 8)
             crc = _mm_crc32_u64(crc, load64(ip + i));
     } else {
-        return 0;
+        return 0; /* 2.13.1 */
     }
     uint32_t ports =
         __builtin_expect(pkt->flags & PKT_PLAIN, 1) ? load32(pkt->data + pkt->l4) : parse_ports(pkt);

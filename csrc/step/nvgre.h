@@ -70,7 +70,7 @@ HOT uint64_t nvgre_push(struct pkt *pkt, const struct next_hop *nh, uint32_t vsi
     }
     uint8_t *h = pkt_push_whole(pkt, NVGRE6_LEN), *ip = h + ETH_LEN;
     uint64_t eth = nvgre_copy(h, nh, NVGRE6_LEN);
-    ip[0] = (uint8_t)(0x60 | tos >> 4);
+    ip[0] = (uint8_t)(0x60 | tos >> 4); /* 2.11.10 */
     ip[1] = (uint8_t)(tos << 4);
     put16(ip + 4, (uint16_t)(pkt->len - ETH_LEN - IP6_LEN));
     put32(h + NVGRE6_LEN - 4, vsid << 8 | flowid);

@@ -32,7 +32,7 @@ struct proxy_verdict proxy_arp(const struct tables *tables, const struct port_po
     bool known = is_any(DP_IPV4, sender) || policy_source(policy, DP_IPV4, sender);
     if (!mac_equal(arp + 8, policy->mac) || !known)
         return proxy_drop(DROP_ARP_SENDER);
-    if (get16(arp + 6) == ARP_REPLY || proxy_own_address(policy, DP_IPV4, target))
+    if (get16(arp + 6) == ARP_REPLY || proxy_own_address(policy, DP_IPV4, target)) /* 2.2.3, 2.2.4 */
         return proxy_consume;
     struct map_value record = lookup_record(tables, policy->vsid, DP_IPV4, target);
     if (!record.act)
@@ -67,7 +67,7 @@ struct proxy_verdict proxy_nd(const struct tables *tables, const struct port_pol
     if (drop)
         return proxy_drop(drop);
     const uint8_t *target = pkt->data + pkt->l4 + 8;
-    if (pkt->data[pkt->l4] != ND_NS || !memcmp(target, policy->link_local, 16) ||
+    if (pkt->data[pkt->l4] != ND_NS || !memcmp(target, policy->link_local, 16) || /* 2.3.15, 2.3.16 */
         proxy_own_address(policy, DP_IPV6, target))
         return proxy_consume;
     struct map_value record = lookup_record(tables, policy->vsid, DP_IPV6, target);

@@ -29,7 +29,7 @@ static bool rewrite_is_icmp_error(const struct pkt *pkt)
         return false;
     const uint8_t *type = pkt->data + pkt->l4;
     if (pkt->l3_type == PKT_L3_IP4 && pkt->l4_proto == PROTO_ICMP)
-        return *type == 3 || *type == 4 || *type == 5 || *type == 11 || *type == 12;
+        return *type == 3 || *type == 4 || *type == 5 || *type == 11 || *type == 12; /* 2.10.2, 3.5.5 */
     return pkt->l3_type == PKT_L3_IP6 && pkt->l4_proto == PROTO_ICMP6 && *type < 128;
 }
 
@@ -40,6 +40,7 @@ static bool rewrite_has_route_option(const struct pkt *pkt)
         return false;
     while (at < end && *at != IP4_OPT_END) {
         bool nop = *at == IP4_OPT_NOP;
+        /* 2.10.3, 2.10.4, 3.5.6 */
         if (!nop && (end - at < 2 || at[1] < 2 || at[1] > end - at || *at == IP4_OPT_RR ||
                      *at == IP4_OPT_TIMESTAMP || *at == IP4_OPT_LSRR || *at == IP4_OPT_SSRR))
             return true;
