@@ -10,12 +10,12 @@ enum { IP6_EXTENSIONS_MAX = 8, IP4_PAYLOAD_MAX = 65535 - IP4_LEN, IP6_PAYLOAD_MA
 static inline bool parse_has(const struct pkt *pkt, uint32_t len)
 {
     uint32_t end = pkt->l4 + len;
-    return end <= pkt->l3_end && pkt_has(pkt, end);
+    return end <= pkt->l3_end && pkt_has(pkt, end); /* 1.5.6 */
 }
 
 static enum drop parse_tcp(const struct pkt *pkt)
 {
-    if (!parse_has(pkt, TCP_LEN))
+    if (!parse_has(pkt, TCP_LEN)) /* 1.5.1 */
         return DROP_L4_SHORT;
     uint32_t hlen = (pkt->data[pkt->l4 + 12] >> 4) * 4u;
     return hlen >= TCP_LEN && parse_has(pkt, hlen) ? DROP_NONE : DROP_L4_LENGTH; /* 1.5.2 */
@@ -23,7 +23,7 @@ static enum drop parse_tcp(const struct pkt *pkt)
 
 static enum drop parse_udp(const struct pkt *pkt)
 {
-    if (!parse_has(pkt, UDP_LEN))
+    if (!parse_has(pkt, UDP_LEN)) /* 1.5.1 */
         return DROP_L4_SHORT;
     uint32_t len = get16(pkt->data + pkt->l4 + 4);
     bool fits = pkt->flags & PKT_FRAGMENT || len <= pkt->l3_end - pkt->l4; /* 1.5.4 */
@@ -90,12 +90,12 @@ static inline enum drop parse_ip4(struct pkt *pkt)
 static enum drop parse_extension(struct pkt *pkt)
 {
     const uint8_t *h = pkt->data + pkt->l4;
-    if (!parse_has(pkt, 8))
+    if (!parse_has(pkt, 8)) /* 1.4.6 */
         return DROP_IP6_EXTENSION;
     uint32_t len = pkt->l4_proto == PROTO_AH ? (h[1] + 2u) * 4 : (h[1] + 1u) * 8;
     if (pkt->l4_proto == PROTO_FRAGMENT)
         len = 8;
-    if (!parse_has(pkt, len))
+    if (!parse_has(pkt, len)) /* 1.4.6 */
         return DROP_IP6_EXTENSION;
     bool fragment = pkt->l4_proto == PROTO_FRAGMENT;
     pkt->l4_proto = h[0];
@@ -127,7 +127,7 @@ static enum drop parse_ip6(struct pkt *pkt)
     pkt->l4 = (uint16_t)(pkt->l3 + IP6_LEN);
     pkt->l4_proto = ip[6];
     pkt->l3_end = pkt->l3 + total;
-    for (int n = 0; parse_is_extension(pkt->l4_proto); n++) {
+    for (int n = 0; parse_is_extension(pkt->l4_proto); n++) { /* 1.4.4 */
         enum drop drop = n < IP6_EXTENSIONS_MAX ? parse_extension(pkt) : DROP_IP6_EXTENSION; /* 1.4.5 */
         if (drop || pkt->flags & PKT_LATER) /* 1.4.10 */
             return drop;

@@ -54,7 +54,7 @@ void port_queues_free(struct port *port)
  */
 enum drop port_prepare(const struct port *port, struct pool *pool, struct pkt *pkt)
 {
-    if (!port_takes_gso(port, pkt))
+    if (!port_takes_gso(port, pkt)) /* 4.5.4 */
         return DROP_TX_ERROR;
     /* 4.2.4 */
     if (pkt->flags & PKT_PARTIAL && !(port->caps & PORT_CSUM) && !offload_finish(pool->arena, pkt))

@@ -6,16 +6,16 @@
 
 unsigned rewrite_field(const struct pkt *pkt)
 {
-    if (pkt->flags & PKT_LATER)
+    if (pkt->flags & PKT_LATER) /* 4.1.4 */
         return REWRITE_NONE;
-    switch (pkt->l4_proto) {
+    switch (pkt->l4_proto) { /* 4.1.3 */
     case PROTO_TCP:
         return 16;
     case PROTO_UDP:
         return 6;
     case PROTO_UDPLITE:
     case PROTO_DCCP:                    /* no parser has looked whether it is there */
-        return pkt->l4 + 8u <= pkt->l3_end && pkt_has(pkt, pkt->l4 + 8u) ? 6 : REWRITE_NONE;
+        return pkt->l4 + 8u <= pkt->l3_end && pkt_has(pkt, pkt->l4 + 8u) ? 6 : REWRITE_NONE; /* 4.1.5 */
     case PROTO_ICMP6:
         return pkt->l3_type == PKT_L3_IP6 ? 2 : REWRITE_NONE;
     default:
