@@ -25,7 +25,7 @@ static inline uint16_t csum_fold(uint64_t sum)
 }
 
 /* RFC 1624 eqn. 3: the field after words summing to `from` became words summing to `to`. All as in memory. */
-static inline uint16_t csum_update(uint16_t field, uint64_t from, uint64_t to)
+static inline uint16_t csum_update(uint16_t field, uint64_t from, uint64_t to) /* 4.1.1, 4.1.2 */
 {
     return (uint16_t)~csum_fold((uint64_t)(uint16_t)~field + (uint16_t)~csum_fold(from) + to);
 }

@@ -106,7 +106,7 @@ static bool path_hop(const struct tables *t, const struct next_hop *nh, uint8_t 
 {
     uint32_t route = tables_route(t, 0, nh->family, nh->pa);
     if (route)
-        memcpy(hop, act_kind(route) == ACT_VIA ? t->vias[act_index(route)].ca : nh->pa, 16);
+        memcpy(hop, act_kind(route) == ACT_VIA ? t->vias[act_index(route)].ca : nh->pa, 16); /* 2.12.3 */
     return route != 0;
 }
 
@@ -191,10 +191,10 @@ static struct choice path_choose(const struct change *change, const struct rewri
     struct choice choice = {INDEX_NONE, same};
     bool across_only = same == INDEX_NONE || hosted_shared(w, t, t->self_host, family) == INDEX_NONE;
     if (across != INDEX_NONE && across_only && hosted_shared(w, t, t->self_host, other) != INDEX_NONE)
-        choice.shared = across;
+        choice.shared = across; /* 2.11.2 */
     if (same != INDEX_NONE &&
         tables_route(t, 0, family, t->next_hops[same].pa) == tables_route(t, 0, family, rewrite->pa))
-        choice.next_hop = same;
+        choice.next_hop = same; /* 2.12.4 */
     return choice;
 }
 

@@ -43,7 +43,7 @@ static const uint8_t ask_no_mac[6];
 static const uint8_t *ask_source(const struct tables *tables, unsigned family)
 {
     const uint8_t *shared = family == DP_IPV4 ? tables->shared_pa4 : tables->shared_pa6, *lowest = NULL;
-    if (!is_any(family, shared))
+    if (!is_any(family, shared)) /* 2.12.10 */
         return shared;
     for (unsigned port = 0; port < DP_MAX_PORTS; port++) {
         const struct port_policy *policy = atomic_load(&tables->policies[port]);
@@ -61,16 +61,17 @@ void ask_for(const struct host *host, unsigned family, const uint8_t *address, c
 {
     const uint8_t *own = ask_source(host->tables, family);
     uint8_t group[16], group_mac[6];
-    if (!host->underlay || !own)
+    if (!host->underlay || !own) /* 2.12.10 */
         return;
     if (family == DP_IPV4) {
-        const struct arpnd_arp arp = {
+        const struct arpnd_arp arp = { /* 2.12.9 */
             .to = mac ? mac : arpnd_broadcast, .mac = host->underlay->mac, .sender = own,
             .target_mac = ask_no_mac, .target = address, .op = ARP_REQUEST};
         ask_send_arp(host, &arp, time);
         return;
     }
     arpnd_solicited_node(address, group, group_mac);
+    /* 2.12.9 */
     const struct arpnd_nd ns = {.to = mac ? mac : group_mac, .mac = host->underlay->mac, .source = own,
                                 .destination = mac ? address : group, .target = address, .type = ND_NS};
     ask_send_nd(host, &ns, time);

@@ -58,7 +58,7 @@ static void neigh_queue_join(struct neigh_table *table, struct neigh *e, enum ne
 static void neigh_queue_join_fresh(struct neigh_table *table, struct neigh *e, uint64_t now)
 {
     uint64_t source = neigh_table_source(table);
-    uint32_t hash = csum_crc32c(csum_crc32c(0, (const uint8_t *)&source, 6), e->address, 16);
+    uint32_t hash = csum_crc32c(csum_crc32c(0, (const uint8_t *)&source, 6), e->address, 16); /* 2.12.11 */
     neigh_queue_join(table, e, (enum neigh_queue_id)(NEIGH_FRESH + hash % NEIGH_SPREAD), now);
 }
 
@@ -79,7 +79,7 @@ static struct neigh *neigh_queue_first(const struct neigh_table *table, uint32_t
 /* One thing more may be done in this round. */
 static bool neigh_round_has_room(struct neigh_table *table, uint64_t now)
 {
-    if (now - table->round >= NEIGH_ROUND_NS) {
+    if (now - table->round >= NEIGH_ROUND_NS) { /* 2.12.15 */
         table->round = now;
         table->left = NEIGH_ROUND;
     }
@@ -138,7 +138,7 @@ static void neigh_count_held(const struct host *host, const struct pkt *pkt, int
 static bool neigh_may_hold(const struct host *host, const struct neigh *e, const struct pkt *pkt)
 {
     const uint32_t most = host->io->pool.arena->slots / NEIGH_SHARE;
-    return atomic_load_explicit(&e->held, memory_order_relaxed) < NEIGH_HOLD &&
+    return atomic_load_explicit(&e->held, memory_order_relaxed) < NEIGH_HOLD && /* 2.12.5 */
            atomic_load_explicit(&host->neigh->slots, memory_order_relaxed) + pkt->slots <= most;
 }
 
@@ -156,7 +156,7 @@ static bool neigh_send_known(const struct host *host, const struct neigh *e, str
     if (host->underlay)
         io_send(host->io, host->underlay, pkt);
     else
-        io_drop(host->io, pkt, DROP_STOPPED);
+        io_drop(host->io, pkt, DROP_STOPPED); /* 4.5.6 */
     return true;
 }
 
@@ -170,7 +170,7 @@ static void neigh_let_go(const struct host *host, struct neigh *e, enum drop rea
     uint8_t n = atomic_load_explicit(&e->held, memory_order_relaxed);
     for (uint8_t i = 0; i < n; i++) {
         neigh_count_held(host, &hold->pkts[i], -1);
-        if (reason || !neigh_send_known(host, e, &hold->pkts[i]))
+        if (reason || !neigh_send_known(host, e, &hold->pkts[i])) /* 2.12.7 */
             io_drop(host->io, &hold->pkts[i], reason);
     }
     atomic_store_explicit(&e->held, 0, memory_order_relaxed);
@@ -184,7 +184,7 @@ static void neigh_keep(const struct host *host, struct neigh *e, struct pkt *pkt
     neigh_count_held(host, pkt, 1);
     table->holds[neigh_table_index(table, e)].pkts[n] = *pkt;
     atomic_store_explicit(&e->held, (uint8_t)(n + 1), memory_order_relaxed);
-    neigh_begin_asking(host, e, pkt->time);
+    neigh_begin_asking(host, e, pkt->time); /* 2.12.6 */
 }
 
 /* ---- worker 0: what becomes of an entry ------------------------------------------------------ */
@@ -201,7 +201,7 @@ static void neigh_settle(const struct host *host, struct neigh *e, uint64_t mac,
 /* It has said its MAC. */
 static void neigh_heard(const struct host *host, struct neigh *e, const uint8_t *mac)
 {
-    if (neigh_state(e) == DP_NEIGH_FIXED || !neigh_is_unicast(neigh_table_word(mac)))
+    if (neigh_state(e) == DP_NEIGH_FIXED || !neigh_is_unicast(neigh_table_word(mac))) /* 3.2.2, 3.2.3 */
         return;
     neigh_settle(host, e, neigh_table_word(mac), DP_NEIGH_KNOWN);
     neigh_queue_join_fresh(host->neigh, e, host->io->now);
@@ -216,26 +216,27 @@ static void neigh_fail(const struct host *host, struct neigh *e)
 
 static void neigh_retry(const struct host *host, struct neigh *e)
 {
-    if (e->tries < NEIGH_TRIES)
+    if (e->tries < NEIGH_TRIES) /* 2.12.8 */
         neigh_ask(host, e, host->io->now);
     else
-        neigh_fail(host, e);
+        neigh_fail(host, e); /* 2.12.8, 2.12.13 */
 }
 
 /* Heard of, or not, long ago. */
 static void neigh_refresh(const struct host *host, struct neigh *e)
 {
     if (atomic_load_explicit(&e->users, memory_order_relaxed) == 0)
-        neigh_settle(host, e, 0, DP_NEIGH_IDLE);
+        neigh_settle(host, e, 0, DP_NEIGH_IDLE); /* 2.12.12 */
     else if (neigh_state(e) == DP_NEIGH_FAILED)
         neigh_queue_join_fresh(host->neigh, e, host->io->now);
     else
-        neigh_begin_asking(host, e, host->io->now);
+        neigh_begin_asking(host, e, host->io->now); /* 2.12.11 */
 }
 
 bool neigh_learn(const struct host *host, unsigned family, const uint8_t *address, const uint8_t *mac)
 {
     struct neigh *e = neigh_table_find(host->neigh, family, address);
+    /* 3.2.1 */
     if (!e || (atomic_load_explicit(&e->users, memory_order_relaxed) == 0 && e->queue != NEIGH_RETRY))
         return false;
     neigh_heard(host, e, mac);
@@ -268,7 +269,7 @@ static void neigh_post_pkt(const struct host *host, uint8_t kind, uint32_t neigh
     if (!ring_push(&host->neigh->rings[host->io->id], &message, &wake_it)) {
         neigh_arrived(host->neigh, neigh);
         neigh_count_held(host, pkt, -1);
-        io_drop(host->io, pkt, DROP_NEIGH_FULL);
+        io_drop(host->io, pkt, DROP_NEIGH_FULL); /* 4.5.5 */
     } else if (wake_it) {
         wake(host->neigh->wake_fd);
     }
@@ -487,12 +488,12 @@ void neigh_drop_held(const struct host *host)
                 neigh_run(host, &message);
                 continue;
             }
-            io_drop(host->io, neigh_take_pkt(host, &message), DROP_STOPPED);
+            io_drop(host->io, neigh_take_pkt(host, &message), DROP_STOPPED); /* 4.5.6 */
             neigh_arrived(table, message.neigh);
         }
     io_flush(host->io);
     for (uint32_t i = 0; i < neigh_table_count(table); i++)
-        neigh_let_go(host, &table->entries[i], DROP_STOPPED);
+        neigh_let_go(host, &table->entries[i], DROP_STOPPED); /* 4.5.6 */
 }
 
 /* Any thread. False: nobody has a use for it, or it is just made again for another address. */

@@ -215,7 +215,7 @@ uint32_t neigh_use(struct neigh_table *table, unsigned family, const uint8_t *ad
     if (first != INDEX_NONE)
         table->previous[first] = nh;
     atomic_store(&e->first, nh);
-    atomic_fetch_add_explicit(&e->users, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&e->users, 1, memory_order_relaxed); /* 2.12.14 */
     neigh_table_set_probed(table, e, false);
     neigh_table_catch_up(table, e, hop);
     return neigh_table_index(table, e);

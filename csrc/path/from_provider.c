@@ -54,7 +54,7 @@ HOT enum drop provider_inner(struct pkt *pkt, struct provider_pkt *d)
     if (__builtin_expect(!parse_plain(pkt, DP_IPV4), 0) && !parse_plain(pkt, DP_IPV6)) {
         if ((drop = parse_frame(pkt)))
             return drop;
-        if (pkt->flags & PKT_VLAN)
+        if (pkt->flags & PKT_VLAN) /* 3.8.14 */
             return DROP_INNER_VLAN;
         if (pkt->l3_type == PKT_L3_ARP)
             d->step = PROVIDER_POPPED_ARP;
@@ -74,7 +74,7 @@ HOT bool provider_pop(struct provider_batch *b, struct pkt **pkt, struct provide
 {
     struct pkt *p = *pkt;
     uint32_t vsid = get32(p->data + len - 4) >> 8, subnet = provider_subnet(&b->p, vsid);
-    if (end > p->head || end < len || subnet == INDEX_NONE || pkt_offloaded(p))
+    if (end > p->head || end < len || subnet == INDEX_NONE || pkt_offloaded(p)) /* 3.8.11 */
         return false;
     d->outer = p->data;
     d->outer_len = (uint8_t)len;
@@ -82,7 +82,7 @@ HOT bool provider_pop(struct provider_batch *b, struct pkt **pkt, struct provide
     d->sender = 0;
     d->subnet = subnet;
     p->data += len;
-    p->len = p->head = (uint16_t)(end - len);
+    p->len = p->head = (uint16_t)(end - len); /* 3.8.13 */
     enum drop drop = provider_inner(p, d);
     if (__builtin_expect(drop, 0)) {
         provider_drop_inner(&b->p, p, d, drop);
@@ -96,18 +96,19 @@ HOT bool provider_pop(struct provider_batch *b, struct pkt **pkt, struct provide
 /* Any other packet. */
 RARE enum drop provider_check(struct provider_batch *b, struct pkt *pkt, struct provider_pkt *d)
 {
+    /* 3.1.1 */
     enum drop drop = parse_plain(pkt, DP_IPV4) || parse_plain(pkt, DP_IPV6) ? DROP_NONE : parse_frame(pkt);
     if (drop)
         return drop;
     if (pkt->flags & PKT_VLAN) {
-        if (parse_vlan(pkt))
+        if (parse_vlan(pkt)) /* 3.1.2 */
             return DROP_UNDERLAY_VLAN;
-        parse_strip_vlan(pkt);
+        parse_strip_vlan(pkt); /* 3.1.5 */
     }
     bool arp = pkt->l3_type == PKT_L3_ARP, nd = arpnd_is_nd(pkt);
-    if (!mac_equal(pkt->data, b->p.in->mac) && !(mac_is_group(pkt->data) && (arp || nd)))
+    if (!mac_equal(pkt->data, b->p.in->mac) && !(mac_is_group(pkt->data) && (arp || nd))) /* 3.1.3 */
         return DROP_UNDERLAY_DST_MAC;
-    if (mac_is_group(pkt->data + 6))
+    if (mac_is_group(pkt->data + 6)) /* 3.1.4 */
         return DROP_UNDERLAY_SRC_MAC;
     d->step = arp ? PROVIDER_ARP : nd ? PROVIDER_ND : PROVIDER_PA;
     if (d->step == PROVIDER_PA)
@@ -118,7 +119,7 @@ RARE enum drop provider_check(struct provider_batch *b, struct pkt *pkt, struct 
 /* A plain packet from a unicast MAC to ours: to a rewrite PA, most likely. */
 HOT bool provider_plain(const struct provider_batch *b, struct pkt *pkt)
 {
-    bool ours = mac_word(pkt->data) == b->mac && !mac_is_group(pkt->data + 6);
+    bool ours = mac_word(pkt->data) == b->mac && !mac_is_group(pkt->data + 6); /* 3.1.3, 3.1.4 */
     return ours && (parse_plain(pkt, DP_IPV4) || parse_plain(pkt, DP_IPV6));
 }
 
@@ -223,7 +224,8 @@ HOT bool provider_is_hosts(const struct provider_pkt *d)
 {
     const uint8_t *ip = d->pkt->data + ETH_LEN;
     if (__builtin_expect(!d->wide, 1))
-        return load32(ip + 12) != 0 && load32(ip + 16) != 0;
+        return load32(ip + 12) != 0 && load32(ip + 16) != 0; /* 3.9.1, 3.11.2 */
+    /* 3.9.1, 3.9.2, 3.11.2 */
     return !is_any(DP_IPV6, ip + 8) && !is_any(DP_IPV6, ip + 24) && !is_link_local(ip + 8);
 }
 
@@ -234,10 +236,10 @@ HOT void provider_carry_popped(const struct provider *p, struct provider_pkt *d)
     bool plain = act_kind(d->to.act) == ACT_LOCAL && macs && provider_is_home(p, d) && provider_is_hosts(d);
     if (__builtin_expect(!plain, 0) && provider_refused(p, d))
         return;
-    if (__builtin_expect(d->outer_tos & 3, 0) && !nvgre_ecn(pkt, d->outer_tos))
+    if (__builtin_expect(d->outer_tos & 3, 0) && !nvgre_ecn(pkt, d->outer_tos)) /* 3.13.1 */
         io_drop(p->host->io, pkt, DROP_ECN);
     else
-        local_deliver(p->host, pkt, act_index(d->to.act), d->subnet);
+        local_deliver(p->host, pkt, act_index(d->to.act), d->subnet); /* 3.13.7 */
 }
 
 HOT void provider_carry_rewrite(struct provider *p, struct provider_pkt *d)
@@ -251,18 +253,18 @@ HOT void provider_carry_rewrite(struct provider *p, struct provider_pkt *d)
         return;
     }
     uint32_t subnet = INDEX_NONE;
-    enum drop drop = DROP_REWRITE_UNBOUND;
+    enum drop drop = DROP_REWRITE_UNBOUND; /* 3.5.3 */
     if (to->vsid)
-        drop = from->rdid != to->rdid ? DROP_REWRITE_RDID : DROP_NONE;
+        drop = from->rdid != to->rdid ? DROP_REWRITE_RDID : DROP_NONE; /* 3.5.4 */
     if (!drop && __builtin_expect(!(pkt->flags & PKT_PLAIN) || pkt_offloaded(pkt), 0))
         drop = provider_check_rewrite(p, pkt);
     if (!drop && (subnet = provider_subnet(p, to->vsid)) == INDEX_NONE)
         drop = DROP_REWRITE_UNBOUND;
     if (io_dropped(p->host->io, pkt, drop))
         return;
-    rewrite_addresses(pkt, from->ca, to->ca);
-    memcpy(pkt->data, to->mac, 6);
-    memcpy(pkt->data + 6, from->vsid == to->vsid ? from->mac : p->tables->router_mac, 6);
+    rewrite_addresses(pkt, from->ca, to->ca); /* 3.5.10, 3.5.13, 3.5.14 */
+    memcpy(pkt->data, to->mac, 6); /* 3.5.11 */
+    memcpy(pkt->data + 6, from->vsid == to->vsid ? from->mac : p->tables->router_mac, 6); /* 3.5.12 */
     local_deliver(p->host, pkt, to->port, subnet);
 }
 

@@ -26,7 +26,7 @@ static bool provider_has_sender(const struct provider *p, struct provider_pkt *d
             lookup_pa(p->tables, ip4 ? DP_IPV4 : DP_IPV6, d->outer + ETH_LEN + (ip4 ? 12 : 8));
         d->sender = value.act;
     }
-    return act_kind(d->sender) == ACT_PA_HOST;
+    return act_kind(d->sender) == ACT_PA_HOST; /* 3.8.12 */
 }
 
 void provider_drop_inner(const struct provider *p, struct pkt *pkt, struct provider_pkt *d, enum drop drop)
@@ -63,7 +63,7 @@ static void provider_answer(const struct provider *p, const struct provider_pkt 
     } else {
         io_answered(io, d->pkt);
         const struct next_hop *nh = &p->tables->next_hops[act_index(d->sender)];
-        underlay_push(p->host, d->pkt, nh, p->tables->subnets[d->subnet].vsid);
+        underlay_push(p->host, d->pkt, nh, p->tables->subnets[d->subnet].vsid); /* 3.10.4, 3.10.5 */
     }
 }
 
@@ -95,19 +95,19 @@ static enum drop provider_pop_any(struct provider *p, struct provider_pkt *d)
     if (drop)
         return drop;
     d->subnet = provider_subnet(p, vsid);
-    if (d->subnet == INDEX_NONE)
+    if (d->subnet == INDEX_NONE) /* 3.8.11 */
         return DROP_VSID_UNKNOWN;
-    if (act_kind(d->from.act) != ACT_PA_HOST)
+    if (act_kind(d->from.act) != ACT_PA_HOST) /* 3.8.12 */
         return DROP_OUTER_SOURCE;
     d->sender = d->from.act;
     d->outer_tos = pkt->tos;
-    pkt_trim(pkt, pkt->l3_end);
+    pkt_trim(pkt, pkt->l3_end); /* 3.8.13 */
     pkt_pop(pkt, len);
     if ((drop = parse_frame(pkt)))
         return drop;
-    if (pkt->flags & PKT_VLAN)
+    if (pkt->flags & PKT_VLAN) /* 3.8.14 */
         return DROP_INNER_VLAN;
-    return pkt_offloaded(pkt) ? offload_check(p->host->io->pool.arena, pkt) : DROP_NONE;
+    return pkt_offloaded(pkt) ? offload_check(p->host->io->pool.arena, pkt) : DROP_NONE; /* 3.8.15 */
 }
 
 static void provider_tunnel(struct provider *p, struct provider_pkt *d)
@@ -135,29 +135,30 @@ static void provider_tunnel(struct provider *p, struct provider_pkt *d)
 
 void provider_no_source(const struct provider *p, const struct provider_pkt *d)
 {
-    if (icmp_is_echo(d->pkt))
+    if (icmp_is_echo(d->pkt)) /* 3.5.1 */
         pa_echo(p->host, d->pkt);
     else
-        io_drop(p->host->io, d->pkt, DROP_REWRITE_SOURCE);
+        io_drop(p->host->io, d->pkt, DROP_REWRITE_SOURCE); /* 3.5.2 */
 }
 
 enum drop provider_check_rewrite(const struct provider *p, struct pkt *pkt)
 {
-    enum drop drop = rewrite_check(pkt);
-    return drop || !pkt_offloaded(pkt) ? drop : offload_check(p->host->io->pool.arena, pkt);
+    enum drop drop = rewrite_check(pkt); /* 3.5.5, 3.5.6 */
+    return drop || !pkt_offloaded(pkt) ? drop : offload_check(p->host->io->pool.arena, pkt); /* 3.5.7 */
 }
 
 /* To a PA that is not a rewrite PA of ours. */
 static enum drop provider_check_shared(const struct provider_pkt *d)
 {
     const struct pkt *pkt = d->pkt;
-    if (act_kind(d->to.act) != ACT_PA_SELF)
+    if (act_kind(d->to.act) != ACT_PA_SELF) /* 3.4.1 */
         return DROP_UNDERLAY_NOT_OURS;
+    /* 3.6.1 */
     if (pkt->l3_type == PKT_L3_IP4 && !csum_ip4_ok(pkt->data + pkt->l3, (unsigned)(pkt->l4 - pkt->l3)))
         return DROP_OUTER_CHECKSUM;
-    if (pkt->flags & PKT_FRAGMENT)
+    if (pkt->flags & PKT_FRAGMENT) /* 3.6.2 */
         return DROP_OUTER_FRAGMENT;
-    return pkt->l4_proto == PROTO_GRE || icmp_is_echo(pkt) ? DROP_NONE : DROP_PA_PROTOCOL;
+    return pkt->l4_proto == PROTO_GRE || icmp_is_echo(pkt) ? DROP_NONE : DROP_PA_PROTOCOL; /* 3.6.5 */
 }
 
 void provider_rest(struct provider *p, struct provider_pkt *d)
@@ -176,9 +177,9 @@ void provider_rest(struct provider *p, struct provider_pkt *d)
     default:
         if (io_dropped(p->host->io, d->pkt, provider_check_shared(d)))
             break;
-        if (d->pkt->l4_proto == PROTO_GRE)
+        if (d->pkt->l4_proto == PROTO_GRE) /* 3.6.3 */
             provider_tunnel(p, d);
         else
-            pa_echo(p->host, d->pkt);
+            pa_echo(p->host, d->pkt); /* 3.6.4 */
     }
 }

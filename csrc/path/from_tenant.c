@@ -80,18 +80,18 @@ RARE enum drop tenant_route(const struct tenant *t, struct tenant_pkt *d, unsign
     const struct tables *tables = t->tables;
     uint32_t act = tables_route(tables, t->policy->rdid, family, destination);
     const uint8_t *ca = any;
-    uint32_t how = TENANT_ROUTED | TENANT_MISS * DROP_NO_ROUTE;
-    d->subnet = t->policy->subnet;
-    if (!is_host(family, destination))
+    uint32_t how = TENANT_ROUTED | TENANT_MISS * DROP_NO_ROUTE; /* 2.6.3 */
+    d->subnet = t->policy->subnet; /* 2.6.2 */
+    if (!is_host(family, destination)) /* 2.5.2, 2.5.3 */
         return DROP_NO_RECORD;
-    if (act_kind(act) == ACT_ONLINK) {
+    if (act_kind(act) == ACT_ONLINK) { /* 2.6.4 */
         d->subnet = act_index(act);
         ca = destination;
-        how = TENANT_ROUTED | TENANT_DIRECT | TENANT_WILDCARD | TENANT_MISS * DROP_NO_RECORD;
-    } else if (act_kind(act) == ACT_VIA) {
+        how = TENANT_ROUTED | TENANT_DIRECT | TENANT_WILDCARD | TENANT_MISS * DROP_NO_RECORD; /* 2.6.6 */
+    } else if (act_kind(act) == ACT_VIA) { /* 2.6.7 */
         d->subnet = tables->vias[act_index(act)].subnet;
         ca = tables->vias[act_index(act)].ca;
-        how = TENANT_ROUTED | TENANT_MISS * DROP_NO_RECORD;
+        how = TENANT_ROUTED | TENANT_MISS * DROP_NO_RECORD; /* 2.6.8 */
     }
     if (family == DP_IPV4)
         tenant_look(t, d, tables->subnets[d->subnet].vsid, DP_IPV4, ca, how);
@@ -109,15 +109,17 @@ HOT enum drop tenant_check(const struct tenant *t, struct pkt *pkt, struct tenan
     uint64_t to = mac_word(pkt->data);
     d->pkt = pkt;
     d->source = source_find(&t->own, t->policy, family, source);
-    if (__builtin_expect(!d->source, 0) && !source_is_own_mld(t->policy, pkt))
+    if (__builtin_expect(!d->source, 0) && !source_is_own_mld(t->policy, pkt)) /* 2.4.1, 2.4.2 */
         return DROP_SRC_ADDRESS;
-    if (to & 1)
+    if (to & 1) /* 2.5.1 */
         return DROP_MULTICAST;
+    /* 2.5.2, 2.5.3 */
     if (is_any(family, destination))    /* the wildcard's key; what else is no host's address has no record */
         return DROP_NO_RECORD;
+    /* 2.6.1 */
     if (__builtin_expect(to == t->router_mac, 0) && !(family == DP_IPV6 && is_link_local(destination)))
         return tenant_route(t, d, family, destination);
-    tenant_look(t, d, t->policy->vsid, family, destination,
+    tenant_look(t, d, t->policy->vsid, family, destination, /* 2.6.9, 2.6.10 */
                 how | TENANT_DIRECT | TENANT_MISS * DROP_NO_RECORD);
     return DROP_NONE;
 }
@@ -125,10 +127,10 @@ HOT enum drop tenant_check(const struct tenant *t, struct pkt *pkt, struct tenan
 HOT enum drop tenant_check_plain(const struct tenant *t, struct pkt *pkt, struct tenant_pkt *d,
                                  unsigned family, bool offloaded)
 {
-    if (mac_word(pkt->data + 6) != t->mac)
+    if (mac_word(pkt->data + 6) != t->mac) /* 2.1.4 */
         return DROP_SRC_MAC;
     if (__builtin_expect(offloaded, 0)) {
-        enum drop drop = offload_check(t->host->io->pool.arena, pkt);
+        enum drop drop = offload_check(t->host->io->pool.arena, pkt); /* 2.1.5 */
         return drop ? drop : tenant_check(t, pkt, d, family, 0);
     }
     return tenant_check(t, pkt, d, family, TENANT_PLAIN);
@@ -137,14 +139,14 @@ HOT enum drop tenant_check_plain(const struct tenant *t, struct pkt *pkt, struct
 /* What is no plain TCP or UDP: parsed in full; ARP and ND are answered later. */
 RARE enum drop tenant_check_rest(const struct tenant *t, struct pkt *pkt, struct tenant_pkt *d)
 {
-    enum drop drop = parse_frame(pkt);
+    enum drop drop = parse_frame(pkt); /* 2.1.2 */
     if (drop)
         return drop;
     if (pkt->flags & PKT_VLAN)
-        parse_strip_vlan(pkt);
-    if (!mac_equal(pkt->data + 6, t->policy->mac))
+        parse_strip_vlan(pkt); /* 2.1.3 */
+    if (!mac_equal(pkt->data + 6, t->policy->mac)) /* 2.1.4 */
         return DROP_SRC_MAC;
-    if (pkt_offloaded(pkt) && (drop = offload_check(t->host->io->pool.arena, pkt)))
+    if (pkt_offloaded(pkt) && (drop = offload_check(t->host->io->pool.arena, pkt))) /* 2.1.5 */
         return drop;
     bool arp = pkt->l3_type == PKT_L3_ARP;
     if (arp || arpnd_is_nd(pkt)) {
@@ -160,7 +162,7 @@ RARE enum drop tenant_check_rest(const struct tenant *t, struct pkt *pkt, struct
 HOT enum drop tenant_start(const struct tenant *t, struct pkt *pkt, struct tenant_pkt *d)
 {
     bool offloaded = pkt_offloaded(pkt);
-    if (__builtin_expect(parse_plain(pkt, DP_IPV4), 1))
+    if (__builtin_expect(parse_plain(pkt, DP_IPV4), 1)) /* 2.1.2 */
         return tenant_check_plain(t, pkt, d, DP_IPV4, offloaded);
     if (parse_plain(pkt, DP_IPV6))
         return tenant_check_plain(t, pkt, d, DP_IPV6, offloaded);
@@ -224,8 +226,8 @@ HOT void tenant_look_up(const struct tenant *t, struct tenant_pkt *pkts, uint32_
 /* The inner frame as its receiver must see it. */
 HOT void tenant_readdress(const struct tenant *t, struct pkt *pkt, const struct tenant_pkt *d)
 {
-    memcpy(pkt->data, &d->answer.mac, 6);
-    if (__builtin_expect(d->how & TENANT_ROUTED, 0)) {
+    memcpy(pkt->data, &d->answer.mac, 6); /* 2.9.4, 2.11.7 */
+    if (__builtin_expect(d->how & TENANT_ROUTED, 0)) { /* 2.9.5, 2.11.8 */
         memcpy(pkt->data + 6, t->tables->router_mac, 6);
         rewrite_ttl(pkt);
     }
@@ -240,7 +242,7 @@ HOT void tenant_push(const struct tenant *t, struct pkt *pkt, const struct tenan
 static void tenant_local(const struct tenant *t, struct pkt *pkt, const struct tenant_pkt *d)
 {
     uint32_t port = act_index(d->answer.act);
-    if (port == t->in->id) {
+    if (port == t->in->id) { /* 2.9.1 */
         io_drop(t->host->io, pkt, DROP_HAIRPIN);
         return;
     }
@@ -251,29 +253,29 @@ static void tenant_local(const struct tenant *t, struct pkt *pkt, const struct t
 /* What may not be rewritten. */
 static enum drop tenant_check_rewrite(const struct tenant *t, const struct pkt *pkt)
 {
-    enum drop drop = rewrite_check(pkt);
-    return drop || gso_l3_len(pkt) <= t->host->underlay_mtu ? drop : DROP_TOO_BIG;
+    enum drop drop = rewrite_check(pkt); /* 2.10.2, 2.10.3, 2.10.4 */
+    return drop || gso_l3_len(pkt) <= t->host->underlay_mtu ? drop : DROP_TOO_BIG; /* 2.10.5 */
 }
 
 HOT void tenant_rewrite(const struct tenant *t, struct pkt *pkt, const struct tenant_pkt *d)
 {
     const struct rewrite *to = &t->tables->rewrites[act_index(d->answer.act)];
-    if (__builtin_expect(!(d->how & TENANT_DIRECT) || !d->source || !d->source->has_pa, 0)) {
+    if (__builtin_expect(!(d->how & TENANT_DIRECT) || !d->source || !d->source->has_pa, 0)) { /* 2.10.1 */
         uint32_t shared = to->shared;
-        if (shared == INDEX_NONE)
+        if (shared == INDEX_NONE) /* 2.11.3 */
             io_drop(t->host->io, pkt, DROP_NO_SHARED_PA);
         else
-            tenant_push(t, pkt, d, shared);
+            tenant_push(t, pkt, d, shared); /* 2.11.2 */
         return;
     }
     bool plain = pkt->flags & PKT_PLAIN && !pkt->gso && pkt->l3_end - pkt->l3 <= t->host->underlay_mtu;
     if (__builtin_expect(!plain, 0) && io_dropped(t->host->io, pkt, tenant_check_rewrite(t, pkt)))
         return;
     const struct next_hop *nh = &t->tables->next_hops[to->next_hop];
-    if (d->how & TENANT_ROUTED)
+    if (d->how & TENANT_ROUTED) /* 2.10.6 */
         rewrite_ttl(pkt);
-    rewrite_addresses(pkt, d->source->pa, to->pa);
-    uint64_t eth = next_hop_macs(nh, pkt->data);
+    rewrite_addresses(pkt, d->source->pa, to->pa); /* 2.10.7 */
+    uint64_t eth = next_hop_macs(nh, pkt->data); /* 2.10.8 */
     if (__builtin_expect(pkt->gso, 0))
         underlay_rewritten(t->host, pkt, nh);
     else
@@ -301,9 +303,9 @@ RARE void tenant_carry(const struct tenant *t, struct tenant_pkt *d)
 {
     uint32_t act = d->answer.act;
     bool host = act_kind(act) != ACT_NONE && act_kind(act) != ACT_GATEWAY;
-    if (__builtin_expect(d->how & TENANT_ROUTED, 0) && host && pkt_ttl(d->pkt) <= 1)
+    if (__builtin_expect(d->how & TENANT_ROUTED, 0) && host && pkt_ttl(d->pkt) <= 1) /* 2.8.1 */
         io_drop(t->host->io, d->pkt, DROP_TTL_EXCEEDED);
-    else if (__builtin_expect(act_kind(act) == ACT_NVGRE, 1))
+    else if (__builtin_expect(act_kind(act) == ACT_NVGRE, 1)) /* 2.11.1 */
         tenant_push(t, d->pkt, d, act_index(act));
     else if (act_kind(act) == ACT_REWRITE)
         tenant_rewrite(t, d->pkt, d);
@@ -328,7 +330,7 @@ static void tenant_odd(const struct tenant *t, struct tenant_pkt *d)
         tenant_answer(t, d->pkt, proxy_router(t->tables, d->pkt));
         return;
     }
-    if (d->how & TENANT_WILDCARD)
+    if (d->how & TENANT_WILDCARD) /* 2.6.5 */
         wildcard = lookup_wildcard(t->tables, tenant_vsid(t, d), d->pkt->l3_type);
     if (!wildcard.act) {
         io_drop(t->host->io, d->pkt, (enum drop)(d->how / TENANT_MISS));
@@ -367,9 +369,10 @@ HOT struct tenant_pkt *tenant_push_run(const struct tenant *t, struct tenant_pkt
             continue;
         }
         uint64_t macs = d->answer.mac | source;
-        memcpy(frame, &macs, 8);
+        memcpy(frame, &macs, 8); /* 2.11.7 */
         uint32_t flow = __builtin_expect(d->how & TENANT_WIDE, 0) ? parse_flow_plain(frame, DP_IPV6)
                                                                   : parse_flow_plain(frame, DP_IPV4);
+        /* 2.13.1 */
         uint64_t eth = nvgre_push(pkt, nh, vsid, parse_flowid(flow) & host->flowid_mask, pkt->tos);
         if (__builtin_expect(eth != 0, 1))
             io_send(host->io, underlay, pkt);
@@ -399,11 +402,11 @@ HOT struct tenant_pkt *tenant_rewrite_run(const struct tenant *t, struct tenant_
             tenant_carry(t, d);
             continue;
         }
-        if (__builtin_expect(is4, 1))
+        if (__builtin_expect(is4, 1)) /* 2.10.7 */
             rewrite_plain4(pkt->data, constant, source, load32(to->pa));
         else
             rewrite_addresses(pkt, own6->pa, to->pa);
-        if (__builtin_expect(next_hop_macs(nh, pkt->data) != 0, 1))
+        if (__builtin_expect(next_hop_macs(nh, pkt->data) != 0, 1)) /* 2.10.8 */
             io_send(host->io, underlay, pkt);
         else
             underlay_wait(host, pkt, nh);
@@ -418,7 +421,7 @@ void from_tenant(const struct host *host, struct port *in, struct batch *batch)
         __atomic_load_n((struct port_policy *const *)&tables->policies[in->id], __ATOMIC_ACQUIRE);
     struct tenant_pkt pkts[DP_BATCH], *d = pkts;
     uint64_t bytes = 0;
-    if (!policy) {
+    if (!policy) { /* 2.1.1 */
         for (uint32_t i = 0; i < batch->n; i++)
             io_drop(host->io, &batch->pkt[i], DROP_PORT_NO_POLICY);
         return;
@@ -451,6 +454,6 @@ void from_tenant(const struct host *host, struct port *in, struct batch *batch)
         else
             tenant_carry(&t, d++);
     struct vsid_stats *stats = &host->io->vsid_stats[policy->subnet];
-    stats_add(&stats->from_port, n);
-    stats_add(&stats->from_port_bytes, bytes);
+    stats_add(&stats->from_port, n); /* 4.4.1 */
+    stats_add(&stats->from_port_bytes, bytes); /* 4.4.3 */
 }

@@ -5,13 +5,13 @@
 void local_deliver_gso(const struct host *host, struct pkt *pkt, struct port *port, struct vsid_stats *stats)
 {
     struct io *io = host->io;
-    if (gso_l3_len(pkt) > port->mtu) {
+    if (gso_l3_len(pkt) > port->mtu) { /* 2.9.3, 3.5.9 */
         io_drop(io, pkt, DROP_TOO_BIG);
         return;
     }
-    stats_add(&stats->to_port, 1);
+    stats_add(&stats->to_port, 1); /* 4.4.2, 4.4.3 */
     stats_add(&stats->to_port_bytes, pkt->len);
-    if (port_takes_gso(port, pkt)) {
+    if (port_takes_gso(port, pkt)) { /* 2.9.6 */
         io_send(io, port, pkt);
         return;
     }

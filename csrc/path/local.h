@@ -16,15 +16,15 @@ HOT void local_deliver(const struct host *host, struct pkt *pkt, uint32_t port_i
     struct io *io = host->io;
     struct port *port = port_at(host->ports, port_id);
     struct vsid_stats *stats = &io->vsid_stats[subnet];
-    if (__builtin_expect(!port, 0)) {
+    if (__builtin_expect(!port, 0)) { /* 2.9.2, 3.5.8, 3.13.5 */
         io_drop(io, pkt, DROP_PORT_DOWN);
     } else if (__builtin_expect(pkt->gso, 0)) {
         local_deliver_gso(host, pkt, port, stats);
-    } else if (__builtin_expect(pkt->l3_end - pkt->l3 > port->mtu, 0)) {
+    } else if (__builtin_expect(pkt->l3_end - pkt->l3 > port->mtu, 0)) { /* 2.9.3, 3.5.9, 3.13.6 */
         io_drop(io, pkt, DROP_TOO_BIG);
     } else {
-        stats_add(&stats->to_port, 1);
-        stats_add(&stats->to_port_bytes, pkt->len);
+        stats_add(&stats->to_port, 1); /* 4.4.2 */
+        stats_add(&stats->to_port_bytes, pkt->len); /* 4.4.3 */
         io_send(io, port, pkt);
     }
 }

@@ -20,7 +20,7 @@ static inline struct pkt *path_segment(struct io *io, struct gso_cut *cut, struc
     if (gso_next(&io->pool, cut, segment))
         return segment;
     io_originated(io, pkt->in_port, cut->index);
-    io_drop_lent(io, pkt, DROP_NO_SLOT);
+    io_drop_lent(io, pkt, DROP_NO_SLOT); /* 4.5.1 */
     return NULL;
 }
 

@@ -10,11 +10,11 @@
 void underlay_wait(const struct host *host, struct pkt *pkt, const struct next_hop *nh)
 {
     uint32_t neigh = __atomic_load_n(&nh->neigh, __ATOMIC_ACQUIRE);
-    if (!host->underlay)
+    if (!host->underlay) /* 2.12.1 */
         io_drop(host->io, pkt, DROP_PORT_DOWN);
-    else if (neigh == INDEX_NONE)
+    else if (neigh == INDEX_NONE) /* 2.12.2 */
         io_drop(host->io, pkt, DROP_NO_PROVIDER_ROUTE);
-    else if (!pool_pkt_own(&host->io->pool, pkt))
+    else if (!pool_pkt_own(&host->io->pool, pkt)) /* 4.5.1 */
         io_drop(host->io, pkt, DROP_NO_SLOT);
     else
         neigh_hold(host, neigh, pkt);
@@ -23,7 +23,7 @@ void underlay_wait(const struct host *host, struct pkt *pkt, const struct next_h
 static void underlay_push_one(const struct host *host, struct pkt *pkt, const struct next_hop *nh,
                               uint32_t vsid, uint8_t flowid)
 {
-    if (pkt->flags & PKT_PARTIAL && !offload_finish(host->io->pool.arena, pkt)) {
+    if (pkt->flags & PKT_PARTIAL && !offload_finish(host->io->pool.arena, pkt)) { /* 2.11.6 */
         io_drop(host->io, pkt, DROP_BAD_OFFLOAD);
         return;
     }
@@ -34,27 +34,27 @@ void underlay_push_rest(const struct host *host, struct pkt *pkt, const struct n
 {
     uint32_t frame_len = pkt->gso ? gso_l3_len(pkt) + ETH_LEN : pkt->len;
     uint8_t header_len = next_hop_header_len(nh);
-    if (header_len == 0) {
+    if (header_len == 0) { /* 2.11.3 */
         io_drop(host->io, pkt, DROP_NO_SHARED_PA);
         return;
     }
-    if (frame_len + header_len - ETH_LEN > host->underlay_mtu) {
+    if (frame_len + header_len - ETH_LEN > host->underlay_mtu) { /* 2.11.4 */
         io_drop(host->io, pkt, DROP_TOO_BIG);
         return;
     }
-    uint8_t flowid = parse_flowid(parse_flow(pkt)) & host->flowid_mask;
+    uint8_t flowid = parse_flowid(parse_flow(pkt)) & host->flowid_mask; /* 2.13.1 */
     if (!pkt->gso) {
         underlay_push_one(host, pkt, nh, vsid, flowid);
         return;
     }
-    struct gso_cut cut = gso_begin(host->io->pool.arena, pkt);
+    struct gso_cut cut = gso_begin(host->io->pool.arena, pkt); /* 2.11.5 */
     for (struct pkt *segment; (segment = path_segment(host->io, &cut, pkt));)
         underlay_push_one(host, segment, nh, vsid, flowid);
 }
 
 void underlay_rewritten(const struct host *host, struct pkt *pkt, const struct next_hop *nh)
 {
-    if (!host->underlay || port_takes_gso(host->underlay, pkt)) {
+    if (!host->underlay || port_takes_gso(host->underlay, pkt)) { /* 2.10.9 */
         underlay_send(host, pkt, nh, load64(pkt->data));
         return;
     }

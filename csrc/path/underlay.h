@@ -38,7 +38,7 @@ HOT void underlay_push(const struct host *host, struct pkt *pkt, const struct ne
         underlay_push_rest(host, pkt, nh, vsid);
         return;
     }
-    uint8_t flowid = parse_flowid(parse_flow(pkt)) & host->flowid_mask;
+    uint8_t flowid = parse_flowid(parse_flow(pkt)) & host->flowid_mask; /* 2.13.1 */
     underlay_send(host, pkt, nh, nvgre_push(pkt, nh, vsid, flowid, pkt->tos));
 }
 

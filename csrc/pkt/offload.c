@@ -44,7 +44,7 @@ static void offload_finish_sctp(const struct arena *arena, struct pkt *pkt, uint
     uint8_t *field = pkt->data + pkt->l4 + SCTP_CHECKSUM, *run;
     struct cursor c = cursor_at(arena, pkt, pkt->l4);
     uint32_t crc = 0xffffffff;
-    memset(field, 0, 4);
+    memset(field, 0, 4); /* 4.2.3 */
     while (len) {
         uint32_t n = cursor_run(&c, len, &run);
         crc = csum_crc32c(crc, run, n);
@@ -65,7 +65,7 @@ bool offload_finish(const struct arena *arena, struct pkt *pkt)
     if (sctp) {
         offload_finish_sctp(arena, pkt, len);
     } else {
-        uint16_t sum = (uint16_t)~csum_fold(offload_sum(arena, pkt, pkt->csum_start, len));
+        uint16_t sum = (uint16_t)~csum_fold(offload_sum(arena, pkt, pkt->csum_start, len)); /* 4.2.2 */
         if (sum == 0)   /* UDP must (RFC 768); in others the two zeros are one, and Linux does the same */
             sum = 0xffff;
         memcpy(pkt->data + field, &sum, 2);
@@ -87,14 +87,15 @@ enum drop offload_check(const struct arena *arena, struct pkt *pkt)
     bool partial = pkt->flags & PKT_PARTIAL, own = partial && offload_is_own(pkt);
     if (pkt->gso != DP_GSO_NONE) {
         uint8_t l3_type = pkt->gso == DP_GSO_TCP4 ? PKT_L3_IP4 : PKT_L3_IP6;
-        if (!own || pkt->l4_proto != PROTO_TCP || pkt->l3_type != l3_type ||
+        if (!own || pkt->l4_proto != PROTO_TCP || pkt->l3_type != l3_type || /* 1.6.1, 1.6.2, 1.6.3 */
             pkt->gso_size * GSO_SEGMENTS_MAX < pkt->l3_end - pkt->l4)
             return DROP_BAD_OFFLOAD;
     }
-    if (!partial || own)
+    if (!partial || own) /* 1.6.4 */
         return DROP_NONE;
     uint32_t field = (uint32_t)pkt->csum_start + pkt->csum_offset + 2;
+    /* 1.6.5, 1.6.6 */
     bool fits = pkt->l3_type != PKT_L3_ARP && pkt->csum_start >= pkt->l4 && field <= pkt->l3_end &&
                 pkt_has(pkt, field);
-    return fits && offload_finish(arena, pkt) ? DROP_NONE : DROP_BAD_OFFLOAD;
+    return fits && offload_finish(arena, pkt) ? DROP_NONE : DROP_BAD_OFFLOAD; /* 1.6.7 */
 }

@@ -73,6 +73,7 @@ static inline uint32_t parse_ports(const struct pkt *pkt)
     uint8_t proto = pkt->l4_proto;
     bool ported = proto == PROTO_TCP || proto == PROTO_UDP || proto == PROTO_SCTP;
     bool whole = pkt->l4 + 4u <= pkt->l3_end && pkt_has(pkt, pkt->l4 + 4u);
+    /* 2.13.4, 2.13.5 */
     return ported && !(pkt->flags & PKT_FRAGMENT) && whole ? load32(pkt->data + pkt->l4) : 0;
 }
 
@@ -83,34 +84,35 @@ static inline uint32_t parse_ports(const struct pkt *pkt)
 static inline uint32_t parse_flow(const struct pkt *pkt)
 {
     const uint8_t *ip = pkt->data + pkt->l3;
-    uint64_t crc = 0;
+    uint64_t crc = 0; /* 2.13.3 */
     if (__builtin_expect(pkt->l3_type == PKT_L3_IP4, 1)) {
         crc = _mm_crc32_u64(crc, load64(ip + 12));
     } else if (pkt->l3_type == PKT_L3_IP6) {
         for (int i = 8; i < IP6_LEN; i += 8)
             crc = _mm_crc32_u64(crc, load64(ip + i));
     } else {
-        return 0;
+        return 0; /* 2.13.1 */
     }
     uint32_t ports =
         __builtin_expect(pkt->flags & PKT_PLAIN, 1) ? load32(pkt->data + pkt->l4) : parse_ports(pkt);
-    return (uint32_t)_mm_crc32_u64(crc, (uint64_t)ports << 32 | pkt->l4_proto);
+    return (uint32_t)_mm_crc32_u64(crc, (uint64_t)ports << 32 | pkt->l4_proto); /* 2.13.2 */
 }
 
 /* The same of a plain packet, at its frame. */
 HOT uint32_t parse_flow_plain(const uint8_t *frame, unsigned family)
 {
     const uint8_t *ip = frame + ETH_LEN, *l4 = ip + (family == DP_IPV4 ? IP4_LEN : IP6_LEN);
-    uint64_t crc = 0;
+    uint64_t crc = 0; /* 2.13.3 */
     for (const uint8_t *at = ip + (family == DP_IPV4 ? 12 : 8); at < l4; at += 8)
         crc = _mm_crc32_u64(crc, load64(at));
+    /* 2.13.2 */
     return (uint32_t)_mm_crc32_u64(crc, (uint64_t)load32(l4) << 32 | ip[family == DP_IPV4 ? 9 : 6]);
 }
 
 /* The 8-bit FlowID of it (RFC 7637 section 3.2): the four bytes of the hash xored. */
 static inline uint8_t parse_flowid(uint32_t flow)
 {
-    flow ^= flow >> 16;
+    flow ^= flow >> 16; /* 2.13.2 */
     return (uint8_t)(flow ^ flow >> 8);
 }
 

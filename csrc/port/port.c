@@ -54,8 +54,9 @@ void port_queues_free(struct port *port)
  */
 enum drop port_prepare(const struct port *port, struct pool *pool, struct pkt *pkt)
 {
-    if (!port_takes_gso(port, pkt))
+    if (!port_takes_gso(port, pkt)) /* 4.5.4 */
         return DROP_TX_ERROR;
+    /* 4.2.4 */
     if (pkt->flags & PKT_PARTIAL && !(port->caps & PORT_CSUM) && !offload_finish(pool->arena, pkt))
         return DROP_TX_ERROR;
     return port->ops->keeps && !pool_pkt_own(pool, pkt) ? DROP_NO_SLOT : DROP_NONE;
@@ -91,7 +92,7 @@ enum drop port_vnet_read(struct pkt *pkt, const struct vnet_hdr *hdr)
     case VIRTIO_NET_HDR_GSO_TCPV6 | VIRTIO_NET_HDR_GSO_ECN:
         pkt->gso = DP_GSO_TCP6;
         break;
-    default:
+    default: /* 4.5.2 */
         return DROP_BAD_OFFLOAD;
     }
     pkt->gso_size = hdr->gso_size;

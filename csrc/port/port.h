@@ -185,7 +185,7 @@ void port_disarm(struct port_armed *armed, struct pool *pool, uint32_t keep);
 uint32_t port_fill(struct pool *pool, const uint32_t *slots, uint32_t n, struct pkt *pkt, uint32_t len,
                    const uint8_t *beyond);
 /* Why a packet of `len` bytes got no slots. */
-static inline enum drop port_refused(uint32_t len)
+static inline enum drop port_refused(uint32_t len) /* 4.5.1, 4.5.2 */
 {
     return len > POOL_FRAME_MAX ? DROP_BAD_OFFLOAD : DROP_NO_SLOT;
 }

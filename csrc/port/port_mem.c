@@ -107,7 +107,7 @@ static void mem_tx(struct port_txq *txq, struct io *io, struct pkt *const *pkts,
     for (uint32_t i = 0; i < n; i++) {
         enum drop drop = port_prepare(txq->port, &io->pool, pkts[i]);
         if (!drop && queue->n == COLLECT_MAX)
-            drop = DROP_TX_FULL;
+            drop = DROP_TX_FULL; /* 4.5.3 */
         if (io_dropped(io, pkts[i], drop))
             continue;
         port_count(&count, pkts[i]);

@@ -93,7 +93,7 @@ static bool packet_lost_one(const struct port *port, struct io *io, struct port_
         return false;
     struct pkt pkt = {.in_port = (uint16_t)port->id};
     port_count(count, &pkt);
-    io_drop(io, &pkt, DROP_BAD_OFFLOAD);
+    io_drop(io, &pkt, DROP_BAD_OFFLOAD); /* 4.5.2 */
     return true;
 }
 
@@ -261,7 +261,7 @@ static void packet_send(const struct port_txq *txq, struct io *io, struct packet
         if (sent > 0)
             continue;
         bool buffer_full = errno == EAGAIN;
-        enum drop drop = buffer_full || errno == ENOBUFS ? DROP_TX_FULL : DROP_TX_ERROR;
+        enum drop drop = buffer_full || errno == ENOBUFS ? DROP_TX_FULL : DROP_TX_ERROR; /* 4.5.3, 4.5.4 */
         do
             io_drop(io, out->pkts[done++], drop);
         while (buffer_full && done < out->n);

@@ -44,6 +44,7 @@ static enum drop tap_write(const struct port_txq *txq, struct io *io, struct pkt
     ssize_t wrote = n ? writev(txq->fd, iov, n + 1) : 0;
     if (wrote == (ssize_t)(sizeof hdr + pkt->len))
         return DROP_NONE;
+    /* 4.5.3, 4.5.4 */
     return wrote < 0 && (errno == EAGAIN || errno == ENOBUFS) ? DROP_TX_FULL : DROP_TX_ERROR;
 }
 

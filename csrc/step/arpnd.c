@@ -83,6 +83,7 @@ void arpnd_arp_reply(struct pkt *pkt, const uint8_t *mac)
     memcpy(asker_mac, arpnd_body(pkt) + 8, 6);
     memcpy(asker, arpnd_body(pkt) + 14, 4);
     memcpy(target, arpnd_body(pkt) + 24, 4);
+    /* 2.2.7 */
     const struct arpnd_arp reply = {.to = to, .mac = mac, .sender = target, .target_mac = asker_mac,
                                     .target = asker, .op = ARP_REPLY};
     arpnd_arp(arpnd_restart(pkt, ARP_FRAME), &reply);
@@ -95,7 +96,8 @@ void arpnd_na_reply(struct pkt *pkt, const uint8_t *mac, uint8_t flags)
     memcpy(asker, pkt_source(pkt), 16);
     memcpy(target, pkt->data + pkt->l4 + 8, 16);
     bool nobody = is_any(DP_IPV6, asker);   /* no address yet: all nodes are told (RFC 4861 section 7.2.4) */
-    flags |= nobody ? ND_NA_OVERRIDE : ND_NA_OVERRIDE | ND_NA_SOLICITED;
+    flags |= nobody ? ND_NA_OVERRIDE : ND_NA_OVERRIDE | ND_NA_SOLICITED; /* 2.3.21 */
+    /* 2.3.19, 2.3.20 */
     const struct arpnd_nd reply = {.to = nobody ? arpnd_all_nodes_mac : asker_mac, .mac = mac,
                                    .source = target, .destination = nobody ? arpnd_all_nodes : asker,
                                    .target = target, .type = ND_NA, .flags = flags};
@@ -131,15 +133,17 @@ bool arpnd_nd_valid(const struct pkt *pkt, const uint8_t **lladdr)
     uint32_t len = pkt->l3_end - pkt->l4;
     uint8_t type = icmp[0];
     *lladdr = NULL;
+    /* 2.3.1, 2.3.2, 2.3.3, 2.3.4, 2.3.5 */
     if (pkt->flags & PKT_FRAGMENT || pkt_ttl(pkt) != 255 || icmp[1] != 0 || !pkt_has(pkt, pkt->l3_end) ||
         csum_fold(csum_add(icmp, len, offload_pseudo(pkt, len))) != 0xffff)
         return false;
-    if (type == ND_RA || type == ND_REDIRECT)
+    if (type == ND_RA || type == ND_REDIRECT) /* 2.3.6 */
         return true;
     uint32_t fixed = type == ND_RS ? 8 : ND_LEN;
-    if (len < fixed || (type != ND_RS && icmp[8] == 0xff))
+    if (len < fixed || (type != ND_RS && icmp[8] == 0xff)) /* 2.3.7, 2.3.8 */
         return false;
+    /* 2.3.9 */
     if (!arpnd_nd_options(icmp + fixed, icmp + len, type == ND_NA ? ND_OPT_TLLA : ND_OPT_SLLA, lladdr))
         return false;
-    return !(type == ND_NS && *lladdr && is_any(DP_IPV6, pkt_source(pkt)));
+    return !(type == ND_NS && *lladdr && is_any(DP_IPV6, pkt_source(pkt))); /* 2.3.10 */
 }

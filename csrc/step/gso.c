@@ -29,8 +29,8 @@ static void gso_set_ip(struct pkt *segment, uint32_t index)
     }
     uint32_t from = load32(ip + 2);
     put16(ip + 2, (uint16_t)(segment->l3_end - segment->l3));
-    put16(ip + 4, (uint16_t)(get16(ip + 4) + index));
-    uint16_t field = csum_update(load16(ip + 10), from, load32(ip + 2));
+    put16(ip + 4, (uint16_t)(get16(ip + 4) + index)); /* 4.3.2 */
+    uint16_t field = csum_update(load16(ip + 10), from, load32(ip + 2)); /* 4.1.8 */
     memcpy(ip + 10, &field, 2);
 }
 
@@ -42,14 +42,14 @@ static void gso_set_ip(struct pkt *segment, uint32_t index)
 static void gso_set_tcp(struct pkt *segment, const struct gso_cut *cut, bool last, uint64_t payload_sum)
 {
     uint8_t *tcp = segment->data + segment->l4;
-    put32(tcp + 4, get32(tcp + 4) + cut->done);
-    if (!last)
+    put32(tcp + 4, get32(tcp + 4) + cut->done); /* 4.3.3 */
+    if (!last) /* 4.3.4 */
         tcp[TCP_FLAGS] &= (uint8_t)~TCP_FIN_PSH;
-    if (cut->index)
+    if (cut->index) /* 4.3.4 */
         tcp[TCP_FLAGS] &= (uint8_t)~TCP_CWR;
     uint32_t from = __builtin_bswap32(cut->source->l3_end - cut->source->l4);
     uint32_t to = __builtin_bswap32(segment->l3_end - segment->l4);
-    uint64_t sum = csum_add(tcp, cut->headers - segment->l4, (uint16_t)~csum_fold(from));
+    uint64_t sum = csum_add(tcp, cut->headers - segment->l4, (uint16_t)~csum_fold(from)); /* 4.3.5 */
     uint16_t field = (uint16_t)~csum_fold(sum + to + csum_fold(payload_sum));
     if (field == 0)     /* as offload_finish() */
         field = 0xffff;
@@ -83,7 +83,7 @@ bool gso_next(struct pool *pool, struct gso_cut *cut, struct pkt *segment)
     segment->flags &= (uint8_t)~PKT_PARTIAL;
     if (payload)
         pool->arena->segs[slot] = cursor_seg(&cut->payload);
-    memcpy(segment->data, source->data, cut->headers);
+    memcpy(segment->data, source->data, cut->headers); /* 4.3.1 */
     cut->left -= payload;
     gso_set_ip(segment, cut->index);
     gso_set_tcp(segment, cut, cut->left == 0, offload_run_sum(&cut->payload, payload));

@@ -11,8 +11,9 @@ bool icmp_is_echo(const struct pkt *pkt)
         return false;
     const uint8_t *icmp = pkt->data + pkt->l4;
     if (pkt->l3_type == PKT_L3_IP4)
+        /* 2.7.1 */
         return pkt->l4_proto == PROTO_ICMP && pkt->l4 == pkt->l3 + IP4_LEN && !memcmp(icmp, echo4, 2);
-    return pkt->l3_type == PKT_L3_IP6 && pkt->l4_proto == PROTO_ICMP6 && !memcmp(icmp, echo6, 2);
+    return pkt->l3_type == PKT_L3_IP6 && pkt->l4_proto == PROTO_ICMP6 && !memcmp(icmp, echo6, 2); /* 2.7.1 */
 }
 
 static void icmp_swap_addresses(struct pkt *pkt)
@@ -29,7 +30,7 @@ static void icmp_set_summed(uint8_t *byte, uint8_t value, uint8_t *checksum)
 {
     uint16_t from = load16(byte);
     *byte = value;
-    uint16_t field = csum_update(load16(checksum), from, load16(byte));
+    uint16_t field = csum_update(load16(checksum), from, load16(byte)); /* 2.7.3 */
     memcpy(checksum, &field, 2);
 }
 
@@ -38,7 +39,7 @@ void icmp_echo_reply(struct pkt *pkt, const uint8_t *mac)
     uint8_t *ip = pkt->data + pkt->l3, *icmp = pkt->data + pkt->l4;
     memcpy(pkt->data, pkt->data + 6, 6);
     memcpy(pkt->data + 6, mac, 6);
-    icmp_swap_addresses(pkt);
+    icmp_swap_addresses(pkt); /* 2.7.2 */
     if (pkt->l3_type == PKT_L3_IP4)
         icmp_set_summed(ip + 8, ICMP_TTL, ip + 10);
     else

@@ -18,7 +18,7 @@ void nvgre_template(struct next_hop *nh, unsigned family, const uint8_t *source_
         nh->header_len = NVGRE4_LEN;
         put16(h + 12, ETHERTYPE_IP4);
         ip[0] = 0x45;
-        put16(ip + 6, IP4_DF);
+        put16(ip + 6, IP4_DF); /* 2.11.11 */
         ip[8] = NVGRE_TTL;
         ip[9] = PROTO_GRE;
         memcpy(ip + 12, source_pa, 4);
@@ -29,56 +29,57 @@ void nvgre_template(struct next_hop *nh, unsigned family, const uint8_t *source_
         put16(h + 12, ETHERTYPE_IP6);
         ip[0] = 0x60;
         ip[6] = PROTO_GRE;
-        ip[7] = NVGRE_TTL;
+        ip[7] = NVGRE_TTL; /* 2.11.12 */
         memcpy(ip + 8, source_pa, 16);
         memcpy(ip + 24, pa, 16);
     }
     uint8_t *gre = h + nh->header_len - GRE_LEN;
-    put16(gre, GRE_K);
+    put16(gre, GRE_K); /* 2.11.9 */
     put16(gre + 2, GRE_TEB);
     __atomic_store_n((uint64_t *)&nh->eth, 0, __ATOMIC_RELEASE);
 }
 
 static inline enum drop nvgre_flags(uint16_t flags)
 {
+    /* 3.8.9 */
     if (__builtin_expect((flags & (GRE_VERSION | GRE_C | GRE_S | GRE_BITS_1_4_5 | GRE_K)) == GRE_K, 1))
         return DROP_NONE;
-    if (flags & GRE_VERSION)
+    if (flags & GRE_VERSION) /* 3.8.2 */
         return DROP_GRE_VERSION;
-    if (flags & GRE_C)
+    if (flags & GRE_C) /* 3.8.3 */
         return DROP_GRE_CHECKSUM_BIT;
-    if (flags & GRE_S)
+    if (flags & GRE_S) /* 3.8.4 */
         return DROP_GRE_SEQUENCE_BIT;
-    return flags & GRE_BITS_1_4_5 ? DROP_GRE_RESERVED_BITS : DROP_GRE_NO_KEY;
+    return flags & GRE_BITS_1_4_5 ? DROP_GRE_RESERVED_BITS : DROP_GRE_NO_KEY; /* 3.8.5, 3.8.6 */
 }
 
 enum drop nvgre_check(const struct pkt *pkt, uint32_t *vsid, uint16_t *len)
 {
     const uint8_t *gre = pkt->data + pkt->l4;
     uint32_t room = pkt->l3_end - pkt->l4;
-    if (room < 4 || !pkt_has(pkt, pkt->l4 + 4u))
+    if (room < 4 || !pkt_has(pkt, pkt->l4 + 4u)) /* 3.8.1 */
         return DROP_GRE_SHORT;
     enum drop drop = nvgre_flags(get16(gre));
     if (drop)
         return drop;
-    if (get16(gre + 2) != GRE_TEB)
+    if (get16(gre + 2) != GRE_TEB) /* 3.8.7 */
         return DROP_GRE_PROTOCOL;
-    if (room < GRE_LEN || !pkt_has(pkt, pkt->l4 + (uint32_t)GRE_LEN))
+    if (room < GRE_LEN || !pkt_has(pkt, pkt->l4 + (uint32_t)GRE_LEN)) /* 3.8.8 */
         return DROP_GRE_SHORT;
     *vsid = get32(gre + 4) >> 8;
     *len = (uint16_t)(pkt->l4 + GRE_LEN);
-    return *vsid >= VSID_MIN && *vsid <= VSID_MAX ? DROP_NONE : DROP_VSID_RESERVED;
+    return *vsid >= VSID_MIN && *vsid <= VSID_MAX ? DROP_NONE : DROP_VSID_RESERVED; /* 3.8.10 */
 }
 
 bool nvgre_ecn(struct pkt *inner, uint8_t outer_tos)
 {
     enum { NOT_ECT = 0, ECT0 = 2, CE = 3 };
     uint8_t outer = outer_tos & 3, in = inner->tos & 3, ecn = in;
-    if (__builtin_expect(outer == in || outer == NOT_ECT || in == CE, 1))
+    if (__builtin_expect(outer == in || outer == NOT_ECT || in == CE, 1)) /* 3.13.4 */
         return true;
-    if (in == NOT_ECT)
+    if (in == NOT_ECT) /* 3.13.1 */
         return outer != CE;
-    if (outer != ECT0)
+    if (outer != ECT0) /* 3.13.2, 3.13.3 */
         ecn = outer;
     inner->tos = (uint8_t)((inner->tos & ~3) | ecn);
     uint8_t *ip = inner->data + inner->l3;

@@ -48,11 +48,11 @@ HOT uint64_t nvgre_push4(uint8_t *frame, uint32_t len, const struct next_hop *nh
     sum +=
         sum << 16 | sum >> 16; /* both halves' sum with its carry, in the upper half; the sum is below 2^18 */
     uint64_t eth = nvgre_copy(h, nh, NVGRE4_LEN);
-    ip[1] = tos;
+    ip[1] = tos; /* 2.11.10 */
     memcpy(ip + 2, &total, 2);
     sum = ~sum >> 16;
     memcpy(ip + 10, &sum, 2);
-    put32(h + NVGRE4_LEN - 4, key);
+    put32(h + NVGRE4_LEN - 4, key); /* 2.11.9 */
     return eth;
 }
 
@@ -70,10 +70,10 @@ HOT uint64_t nvgre_push(struct pkt *pkt, const struct next_hop *nh, uint32_t vsi
     }
     uint8_t *h = pkt_push_whole(pkt, NVGRE6_LEN), *ip = h + ETH_LEN;
     uint64_t eth = nvgre_copy(h, nh, NVGRE6_LEN);
-    ip[0] = (uint8_t)(0x60 | tos >> 4);
+    ip[0] = (uint8_t)(0x60 | tos >> 4); /* 2.11.10 */
     ip[1] = (uint8_t)(tos << 4);
     put16(ip + 4, (uint16_t)(pkt->len - ETH_LEN - IP6_LEN));
-    put32(h + NVGRE6_LEN - 4, vsid << 8 | flowid);
+    put32(h + NVGRE6_LEN - 4, vsid << 8 | flowid); /* 2.11.9 */
     return eth;
 }
 

@@ -30,14 +30,14 @@ struct proxy_verdict proxy_arp(const struct tables *tables, const struct port_po
 {
     const uint8_t *arp = arpnd_body(pkt), *sender = arp + 14, *target = arp + 24;
     bool known = is_any(DP_IPV4, sender) || policy_source(policy, DP_IPV4, sender);
-    if (!mac_equal(arp + 8, policy->mac) || !known)
+    if (!mac_equal(arp + 8, policy->mac) || !known) /* 2.2.1, 2.2.2 */
         return proxy_drop(DROP_ARP_SENDER);
-    if (get16(arp + 6) == ARP_REPLY || proxy_own_address(policy, DP_IPV4, target))
+    if (get16(arp + 6) == ARP_REPLY || proxy_own_address(policy, DP_IPV4, target)) /* 2.2.3, 2.2.4 */
         return proxy_consume;
     struct map_value record = lookup_record(tables, policy->vsid, DP_IPV4, target);
-    if (!record.act)
+    if (!record.act) /* 2.2.6 */
         return proxy_drop(DROP_ARP_UNKNOWN);
-    arpnd_arp_reply(pkt, proxy_record_mac(tables, &record));
+    arpnd_arp_reply(pkt, proxy_record_mac(tables, &record)); /* 2.2.5 */
     return proxy_answer;
 }
 
@@ -48,14 +48,15 @@ static enum drop proxy_check_nd(const struct port_policy *policy, const struct p
     if (!arpnd_nd_valid(pkt, &lladdr))
         return DROP_ND_MALFORMED;
     uint8_t type = pkt->data[pkt->l4];
-    if (type == ND_RA || type == ND_REDIRECT)
+    if (type == ND_RA || type == ND_REDIRECT) /* 2.3.11 */
         return DROP_ND_ROUTER;
     bool nobody = is_any(DP_IPV6, source) && (type == ND_NS || type == ND_RS);
+    /* 2.3.12 */
     if (!nobody && memcmp(source, policy->link_local, 16) && !policy_source(policy, DP_IPV6, source))
         return DROP_SRC_ADDRESS;
-    if (lladdr && !mac_equal(lladdr, policy->mac))
+    if (lladdr && !mac_equal(lladdr, policy->mac)) /* 2.3.13 */
         return DROP_ND_SPOOFED;
-    if (type == ND_NA && memcmp(target, policy->link_local, 16) &&
+    if (type == ND_NA && memcmp(target, policy->link_local, 16) && /* 2.3.14 */
         !proxy_own_address(policy, DP_IPV6, target))
         return DROP_ND_SPOOFED;
     return DROP_NONE;
@@ -67,20 +68,20 @@ struct proxy_verdict proxy_nd(const struct tables *tables, const struct port_pol
     if (drop)
         return proxy_drop(drop);
     const uint8_t *target = pkt->data + pkt->l4 + 8;
-    if (pkt->data[pkt->l4] != ND_NS || !memcmp(target, policy->link_local, 16) ||
+    if (pkt->data[pkt->l4] != ND_NS || !memcmp(target, policy->link_local, 16) || /* 2.3.15, 2.3.16 */
         proxy_own_address(policy, DP_IPV6, target))
         return proxy_consume;
     struct map_value record = lookup_record(tables, policy->vsid, DP_IPV6, target);
-    if (!record.act)
+    if (!record.act) /* 2.3.18 */
         return proxy_drop(DROP_ND_UNKNOWN);
     uint8_t flags = act_kind(record.act) == ACT_GATEWAY ? ND_NA_ROUTER : 0;
-    arpnd_na_reply(pkt, proxy_record_mac(tables, &record), flags);
+    arpnd_na_reply(pkt, proxy_record_mac(tables, &record), flags); /* 2.3.17 */
     return proxy_answer;
 }
 
 struct proxy_verdict proxy_router(const struct tables *tables, struct pkt *pkt)
 {
-    if (!icmp_is_echo(pkt))
+    if (!icmp_is_echo(pkt)) /* 2.7.4 */
         return proxy_drop(DROP_ROUTER_LOCAL);
     icmp_echo_reply(pkt, tables->router_mac);
     return proxy_answer;
@@ -92,10 +93,10 @@ struct proxy_verdict proxy_tunnel_arp(const struct tables *tables, const struct 
                                       struct pkt *pkt)
 {
     const uint8_t *arp = arpnd_body(pkt);
-    if (get16(arp + 6) == ARP_REPLY)
+    if (get16(arp + 6) == ARP_REPLY) /* 3.10.3 */
         return proxy_consume;
     struct map_value record = lookup_record(tables, subnet->vsid, DP_IPV4, arp + 24);
-    if (act_kind(record.act) != ACT_LOCAL)
+    if (act_kind(record.act) != ACT_LOCAL) /* 3.10.6 */
         return proxy_drop(DROP_ARP_UNKNOWN);
     arpnd_arp_reply(pkt, record.mac);
     return proxy_answer;
@@ -104,10 +105,10 @@ struct proxy_verdict proxy_tunnel_arp(const struct tables *tables, const struct 
 struct proxy_verdict proxy_tunnel_nd(const struct tables *tables, const struct subnet *subnet,
                                      struct pkt *pkt)
 {
-    if (pkt->data[pkt->l4] != ND_NS)
+    if (pkt->data[pkt->l4] != ND_NS) /* 3.10.3 */
         return proxy_consume;
     struct map_value record = lookup_record(tables, subnet->vsid, DP_IPV6, pkt->data + pkt->l4 + 8);
-    if (act_kind(record.act) != ACT_LOCAL)
+    if (act_kind(record.act) != ACT_LOCAL) /* 3.10.7 */
         return proxy_drop(DROP_ND_UNKNOWN);
     arpnd_na_reply(pkt, record.mac, 0);
     parse_frame(pkt);                   /* for the flow of the answer */

@@ -6,16 +6,16 @@
 
 unsigned rewrite_field(const struct pkt *pkt)
 {
-    if (pkt->flags & PKT_LATER)
+    if (pkt->flags & PKT_LATER) /* 4.1.4 */
         return REWRITE_NONE;
-    switch (pkt->l4_proto) {
+    switch (pkt->l4_proto) { /* 4.1.3 */
     case PROTO_TCP:
         return 16;
     case PROTO_UDP:
         return 6;
     case PROTO_UDPLITE:
     case PROTO_DCCP:                    /* no parser has looked whether it is there */
-        return pkt->l4 + 8u <= pkt->l3_end && pkt_has(pkt, pkt->l4 + 8u) ? 6 : REWRITE_NONE;
+        return pkt->l4 + 8u <= pkt->l3_end && pkt_has(pkt, pkt->l4 + 8u) ? 6 : REWRITE_NONE; /* 4.1.5 */
     case PROTO_ICMP6:
         return pkt->l3_type == PKT_L3_IP6 ? 2 : REWRITE_NONE;
     default:
@@ -29,7 +29,7 @@ static bool rewrite_is_icmp_error(const struct pkt *pkt)
         return false;
     const uint8_t *type = pkt->data + pkt->l4;
     if (pkt->l3_type == PKT_L3_IP4 && pkt->l4_proto == PROTO_ICMP)
-        return *type == 3 || *type == 4 || *type == 5 || *type == 11 || *type == 12;
+        return *type == 3 || *type == 4 || *type == 5 || *type == 11 || *type == 12; /* 2.10.2, 3.5.5 */
     return pkt->l3_type == PKT_L3_IP6 && pkt->l4_proto == PROTO_ICMP6 && *type < 128;
 }
 
@@ -40,6 +40,7 @@ static bool rewrite_has_route_option(const struct pkt *pkt)
         return false;
     while (at < end && *at != IP4_OPT_END) {
         bool nop = *at == IP4_OPT_NOP;
+        /* 2.10.3, 2.10.4, 3.5.6 */
         if (!nop && (end - at < 2 || at[1] < 2 || at[1] > end - at || *at == IP4_OPT_RR ||
                      *at == IP4_OPT_TIMESTAMP || *at == IP4_OPT_LSRR || *at == IP4_OPT_SSRR))
             return true;

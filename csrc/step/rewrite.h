@@ -28,7 +28,7 @@ enum drop rewrite_check(const struct pkt *pkt);
 /* csum_update() for a difference that is folded: two 16-bit words carry once. */
 static inline uint16_t rewrite_update(uint16_t field, uint16_t delta)
 {
-    uint32_t sum = (uint32_t)(uint16_t)~field + delta;
+    uint32_t sum = (uint32_t)(uint16_t)~field + delta; /* 4.1.1 */
     return (uint16_t)~(sum + (sum >> 16));
 }
 
@@ -41,7 +41,7 @@ HOT void rewrite_ttl(struct pkt *pkt)
         return;
     }
     ip[8]--; /* the low byte of a word as it lies: ~m + (m - 1) is 0xfffe for every m */
-    uint16_t field = rewrite_update(load16(ip + 10), 0xfffe);
+    uint16_t field = rewrite_update(load16(ip + 10), 0xfffe); /* 4.1.8 */
     memcpy(ip + 10, &field, 2);
 }
 
@@ -62,13 +62,13 @@ HOT void rewrite_plain4(uint8_t *frame, uint64_t constant, uint32_t source, uint
     sum = (sum & 0xffffffff) + (sum >> 32);
     sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
     uint16_t delta = (uint16_t)((sum & 0xffff) + (sum >> 16));
-    uint16_t field = rewrite_update(load16(ip + 10), delta), l4 = load16(at);
+    uint16_t field = rewrite_update(load16(ip + 10), delta), l4 = load16(at); /* 4.1.8 */
     memcpy(ip + 10, &field, 2);
     memcpy(ip + 12, &addresses, 8);
-    if (__builtin_expect(ip[9] == PROTO_UDP && l4 == 0, 0))
+    if (__builtin_expect(ip[9] == PROTO_UDP && l4 == 0, 0)) /* 4.1.6 */
         return;
     l4 = rewrite_update(l4, delta);
-    if (__builtin_expect(ip[9] == PROTO_UDP && l4 == 0, 0))
+    if (__builtin_expect(ip[9] == PROTO_UDP && l4 == 0, 0)) /* 4.1.7 */
         l4 = 0xffff;
     memcpy(at, &l4, 2);
 }
@@ -84,10 +84,10 @@ HOT void rewrite_l4(struct pkt *pkt, unsigned offset, uint16_t delta)
     uint8_t *at = pkt->data + pkt->l4 + offset;
     uint16_t field = load16(at);
     if (__builtin_expect(pkt->flags & PKT_PARTIAL, 0)) {
-        field = csum_fold((uint64_t)field + delta);
-    } else if (field || pkt->l4_proto != PROTO_UDP) {
+        field = csum_fold((uint64_t)field + delta); /* 4.2.1 */
+    } else if (field || pkt->l4_proto != PROTO_UDP) { /* 4.1.6 */
         field = rewrite_update(field, delta);
-        if (field == 0 && (pkt->l4_proto == PROTO_UDP || pkt->l4_proto == PROTO_UDPLITE))
+        if (field == 0 && (pkt->l4_proto == PROTO_UDP || pkt->l4_proto == PROTO_UDPLITE)) /* 4.1.7 */
             field = 0xffff;
     }
     memcpy(at, &field, 2);
@@ -108,9 +108,9 @@ HOT void rewrite_addresses(struct pkt *pkt, const uint8_t *source, const uint8_t
         memcpy(ip + 8, source, 16);
         memcpy(ip + 24, destination, 16);
     }
-    uint16_t delta = csum_fold((uint16_t)~csum_fold(from) + to);
+    uint16_t delta = csum_fold((uint16_t)~csum_fold(from) + to); /* 4.1.1 */
     if (pkt->l3_type == PKT_L3_IP4) {
-        uint16_t field = rewrite_update(load16(ip + 10), delta);
+        uint16_t field = rewrite_update(load16(ip + 10), delta); /* 4.1.8 */
         memcpy(ip + 10, &field, 2);
     }
     unsigned offset;

@@ -70,7 +70,7 @@ static inline bool source_is_own_mld(const struct port_policy *policy, const str
     uint8_t type = pkt->data[pkt->l4];
     const uint8_t *source = pkt_source(pkt);
     bool mld = type == MLD_QUERY || type == MLD_REPORT || type == MLD_DONE || type == MLD2_REPORT;
-    return mld && mac_is_group(pkt->data) &&
+    return mld && mac_is_group(pkt->data) && /* 2.4.1 */
            (is_any(DP_IPV6, source) || !memcmp(source, policy->link_local, 16));
 }
 

@@ -163,6 +163,7 @@ static void all_are_lost(void)
     assert_int_equal(in_state(DP_NEIGH_FAILED), HOPS);
 }
 
+/* 2.12.15 */
 static void ten_thousand_are_asked_in_rounds(void **state)
 {
     (void)state;

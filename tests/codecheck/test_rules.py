@@ -8,10 +8,22 @@ import pytest
 
 from dataplane.stats import drop_reasons
 from tests.codecheck.rules import Rule, problems, rules
+from tests.golden.cases import CASES
 from tests.golden.table import Case, case, drops, ends
 from tests.native import ROOT
 
 PAGE = ROOT / "csrc" / "README.md"
+
+
+def sources(folder: Path, *suffixes: str) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.suffix in suffixes]
+
+
+def test_every_rule_is_cited_by_code_and_by_a_test() -> None:
+    folders = [ROOT / "tests" / name for name in ("c", "oracle", "netns")]
+    tests = [path for folder in folders for path in sources(folder, ".c", ".py")]
+    tests.append(ROOT / "tests" / "unit" / "test_fake.py")
+    assert not problems(PAGE.read_text(), sources(ROOT / "csrc", ".c", ".h"), tests, CASES)
 
 
 def test_numbers_count_up() -> None:
