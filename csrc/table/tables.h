@@ -115,12 +115,23 @@ struct port_source {
     uint8_t extra;                      /* from allowedSources: not an own address */
 };
 
+/* Of packets or bytes; depth: how long an empty bucket takes to fill, and per_second 0: no limit. See step/limit.h. */
+struct limit_rate {
+    uint64_t per_second, depth;
+    uint32_t burst;
+};
+struct port_limit { struct limit_rate packets, bytes; };
+/* When each is full again; 0: it is. Of a port id: policies come and go over it. */
+struct limit_bucket { _Atomic uint64_t packets, bytes; } __attribute__((aligned(64)));
+
 /* Policy of a tenant port. sources[]: the n4 IPv4 ones first, then the n6 IPv6 ones; own CAs before prefixes in each family. */
 struct port_policy {
     uint32_t port, vsid, rdid, subnet;
     uint8_t mac[6];
     uint8_t link_local[16];             /* fe80:: EUI-64 of mac */
     uint16_t n4, n6;
+    struct limit_bucket *bucket;        /* NULL: no limit */
+    struct port_limit limit;
     struct port_source sources[];
 };
 
