@@ -90,7 +90,8 @@ class FakeDataplane(FakeEngine):
         now, second = 4 * p.time, 4_000_000_000
         limits = [limit for limit in policy.limits if limit]
         full = [max(now, at) for at in self.buckets.setdefault(p.in_port, [0] * len(limits))]
-        if any(at - now >= limit.burst * second // limit.rate for at, limit in zip(full, limits, strict=True)):
+        depths = [limit.burst * second // limit.rate for limit in limits]
+        if any(at - now >= depth for at, depth in zip(full, depths, strict=True)):
             raise Drop("rate-limit")
         sizes = [len(list(segments(p))) if p.gso else 1, len(p.frame)]
         taken = [size for size, limit in zip(sizes, policy.limits, strict=True) if limit]
