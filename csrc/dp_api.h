@@ -251,10 +251,9 @@ struct dp_row_port {
     uint8_t mac[6];
     uint8_t pad[2];
     uint64_t bytes_per_second;
+    uint64_t burst_bytes;  /* under 2^32 */
     uint32_t packets_per_second;
     uint32_t burst_packets;
-    uint32_t burst_bytes;
-    uint8_t pad2[4];
 };
 
 /* One more source prefix that a port may send from (allowedSources). Key: all of it. 24 bytes. */

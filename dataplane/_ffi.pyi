@@ -121,10 +121,9 @@ class dp_row_port:
     mac: _ArrayField
     pad: _ArrayField
     bytes_per_second: int
+    burst_bytes: int
     packets_per_second: int
     burst_packets: int
-    burst_bytes: int
-    pad2: _ArrayField
 
 class dp_row_prefix:
     prefix: _ArrayField

@@ -225,7 +225,7 @@ class Tables:
 
     def port_row(
         self, op: int, port: int, vsid: int, mac: bytes,
-        bytes_rate: int, packets_rate: int, burst_packets: int, burst_bytes: int,
+        bytes_rate: int, burst_bytes: int, packets_rate: int, burst_packets: int,
     ) -> None:  # fmt: skip
         packets = Limit(packets_rate, burst_packets) if packets_rate else None
         octets = Limit(bytes_rate, burst_bytes) if bytes_rate else None
@@ -269,7 +269,7 @@ LAYOUTS = {
     2: "<16s16sBB6x",
     3: "<II",
     4: "<16s16sIBB2x",
-    5: "<II6s2xQIII4x",
+    5: "<II6s2xQQII",
     6: "<16sIBB2x",
     7: "<16s16sIII6sBBBB10x",
     8: "<16s16sIIBB6x",

@@ -102,9 +102,9 @@ class PortRow(NamedTuple):
     vsid: int
     mac: bytes
     bytes_per_second: int = 0
+    burst_bytes: int = 0
     packets_per_second: int = 0
     burst_packets: int = 0
-    burst_bytes: int = 0
 
 
 class SourceRow(NamedTuple):
@@ -160,7 +160,7 @@ ROW_FORMATS: dict[RowKind, struct.Struct] = {
     RowKind.PROVIDER_ROUTE: struct.Struct("<16s16sBB6x"),
     RowKind.SUBNET: struct.Struct("<II"),
     RowKind.PREFIX: struct.Struct("<16s16sIBB2x"),
-    RowKind.PORT: struct.Struct("<II6s2xQIII4x"),
+    RowKind.PORT: struct.Struct("<II6s2xQQII"),
     RowKind.SOURCE: struct.Struct("<16sIBB2x"),
     RowKind.RECORD: struct.Struct("<16s16sIII6sBBBB10x"),
     RowKind.ROUTE: struct.Struct("<16s16sIIBB6x"),
@@ -172,7 +172,7 @@ _FORMATS: dict[RowKind, tuple[str, ...]] = {
     RowKind.PROVIDER_ROUTE: (_ADDRESS, _ADDRESS, _U8, _U8),
     RowKind.SUBNET: (_U32, _U32),
     RowKind.PREFIX: (_ADDRESS, _ADDRESS, _U32, _U8, _U8),
-    RowKind.PORT: (_U32, _U32, _MAC, _U64, _U32, _U32, _U32),
+    RowKind.PORT: (_U32, _U32, _MAC, _U64, _U64, _U32, _U32),
     RowKind.SOURCE: (_ADDRESS, _U32, _U8, _U8),
     RowKind.RECORD: (_ADDRESS, _ADDRESS, _U32, _U32, _U32, _MAC, _U8, _U8, _U8, _U8),
     RowKind.ROUTE: (_ADDRESS, _ADDRESS, _U32, _U32, _U8, _U8),

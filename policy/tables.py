@@ -249,9 +249,9 @@ def _port_row(port: LocalPort, ids: Ids) -> dp.PortRow:
         port.vsid,
         _mac_bytes(port.mac),
         port.limit.bytes_per_second,
+        port.limit.burst_bytes,
         port.limit.packets_per_second,
         port.limit.burst_packets,
-        port.limit.burst_bytes,
     )
 
 

@@ -91,9 +91,11 @@ static bool policy_same_limit(const struct port_limit *a, const struct port_limi
     return policy_same_rate(&a->packets, &b->packets) && policy_same_rate(&a->bytes, &b->bytes);
 }
 
-static int policy_check_limit(struct change *change, const char *what, uint64_t rate, uint32_t burst)
+static int policy_check_limit(struct change *change, const char *what, uint64_t rate, uint64_t burst)
 {
-    return !rate == !burst ? DP_OK : change_fail(change, DP_EINVAL, "a limit of %s needs a rate and a burst", what);
+    if (!rate != !burst || burst > UINT32_MAX)
+        return change_fail(change, DP_EINVAL, "a limit of %s needs a rate and a burst under 2^32", what);
+    return DP_OK;
 }
 
 /* Room for the port's draft, and for its bucket if there is a limit. */
@@ -114,11 +116,11 @@ int port_put(struct change *change, const void *p)
 {
     const struct dp_row_port *row = p;
     const struct port_limit limit = {limit_rate(row->packets_per_second, row->burst_packets),
-                                     limit_rate(row->bytes_per_second, row->burst_bytes)};
+                                     limit_rate(row->bytes_per_second, (uint32_t)row->burst_bytes)};
     uint32_t subnet;
     int code = policy_port(change, row->port);
     if (code || (code = check_subnet(change, row->vsid, &subnet)) || (code = check_mac(change, row->mac)) ||
-        (code = check_zero(change, row->pad, sizeof row->pad)) || (code = check_zero(change, row->pad2, sizeof row->pad2)) ||
+        (code = check_zero(change, row->pad, sizeof row->pad)) ||
         (code = policy_check_limit(change, "packets", row->packets_per_second, row->burst_packets)) ||
         (code = policy_check_limit(change, "bytes", row->bytes_per_second, row->burst_bytes)))
         return code;

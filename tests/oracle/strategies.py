@@ -82,8 +82,8 @@ TRANSLATIONS = [
 
 
 NO_LIMIT = (0, 0, 0, 0)
-LIMITS = ((0, 700, 4, 0), (90_000, 0, 0, 1500), (30_001, 33, 3, 3000), (1000, 1_000_000, 1000, 1))
-"""Bytes and packets a second, burst of packets, of bytes."""
+LIMITS = ((0, 0, 700, 4), (90_000, 1500, 0, 0), (30_001, 3000, 33, 3), (1000, 1, 1_000_000, 1000))
+"""Bytes a second and at once, packets a second and at once."""
 
 
 class Burst(NamedTuple):
