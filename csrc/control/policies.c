@@ -125,7 +125,8 @@ int port_put(struct change *change, const void *p)
         (code = policy_check_limit(change, "bytes", row->bytes_per_second, row->burst_bytes)))
         return code;
     const struct draft *old = policy_draft(change, row->port);
-    if (old && old->vsid == row->vsid && !memcmp(old->mac, row->mac, 6) && policy_same_limit(&old->limit, &limit))
+    if (old && old->vsid == row->vsid && !memcmp(old->mac, row->mac, 6) &&
+        policy_same_limit(&old->limit, &limit))
         return DP_OK;
     if (old && old->vsid != row->vsid && change->writer->locals[row->port])
         return change_fail(change, DP_EINVAL, "port %u has records in vsid %u", row->port, old->vsid);

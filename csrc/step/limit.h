@@ -3,8 +3,8 @@
  * pass out. Called by from_tenant.
  *
  * A bucket holds one number for packets and one for bytes: the time at which it is full again. So the whole
- * port has one bucket, whichever of its queues a packet came by: a flow, which is always of one queue, may use
- * all of the limit, and workers share it without a lock. Two workers at once may only differ in which of two
+ * port has one bucket, whichever of its queues a packet came by: a flow, which is always of one queue, may
+ * use all of the limit, and workers share it without a lock. Two workers at once may only differ in which of two
  * packets passes: when the bytes refuse one, the packets it took are given back, and another worker may have
  * been refused for them meanwhile.
  *
@@ -33,26 +33,30 @@ static inline uint64_t limit_cost(const struct limit_rate *rate, uint64_t n)
 }
 
 /* False: nothing is left. What is taken beyond what is left is owed. */
-static inline bool limit_take(_Atomic uint64_t *full, const struct limit_rate *rate, uint64_t now, uint64_t cost)
+static inline bool limit_take(_Atomic uint64_t *full, const struct limit_rate *rate, uint64_t now,
+                              uint64_t cost)
 {
     uint64_t at = atomic_load_explicit(full, memory_order_relaxed), from;
     do {
         from = at > now ? at : now;
         if (from - now >= rate->depth)
             return false;
-    } while (!atomic_compare_exchange_weak_explicit(full, &at, from + cost, memory_order_relaxed, memory_order_relaxed));
+    } while (!atomic_compare_exchange_weak_explicit(full, &at, from + cost, memory_order_relaxed,
+                                                    memory_order_relaxed));
     return true;
 }
 
 /* ns: the packet's time. Any thread. */
-static inline bool limit_allows(const struct port_limit *limit, struct limit_bucket *bucket, uint64_t ns, uint64_t packets,
-                                uint64_t bytes)
+static inline bool limit_allows(const struct port_limit *limit, struct limit_bucket *bucket, uint64_t ns,
+                                uint64_t packets, uint64_t bytes)
 {
-    const uint64_t now = ns * (LIMIT_SECOND / 1000000000), cost = limit->packets.per_second ? limit_cost(&limit->packets, packets) : 0;
+    const struct limit_rate *of_packets = &limit->packets, *of_bytes = &limit->bytes;
+    const uint64_t now = ns * (LIMIT_SECOND / 1000000000);
+    uint64_t cost = of_packets->per_second ? limit_cost(of_packets, packets) : 0;
     /* 2.14.2, 2.14.3 */
-    if (limit->packets.per_second && !limit_take(&bucket->packets, &limit->packets, now, cost))
+    if (cost && !limit_take(&bucket->packets, of_packets, now, cost))
         return false;
-    if (!limit->bytes.per_second || limit_take(&bucket->bytes, &limit->bytes, now, limit_cost(&limit->bytes, bytes)))
+    if (!of_bytes->per_second || limit_take(&bucket->bytes, of_bytes, now, limit_cost(of_bytes, bytes)))
         return true;
     atomic_fetch_sub_explicit(&bucket->packets, cost, memory_order_relaxed);
     return false;

@@ -3,7 +3,7 @@
 #include <pthread.h>
 #include "step/limit.h"
 
-/* Tokens times 2^2 * 10^9, so that a quarter of a nanosecond brings `per_second` of them: nothing is rounded. */
+/* Tokens times 4 * 10^9, so that a quarter of a nanosecond brings `per_second` of them, without rounding. */
 struct naive {
     __int128 packets, bytes;
     uint64_t then;
@@ -16,7 +16,8 @@ static __int128 naive_filled(const struct limit_rate *rate, __int128 level, uint
     return level < most ? level : most;
 }
 
-static bool naive_allows(const struct port_limit *limit, struct naive *n, uint64_t now, uint64_t packets, uint64_t bytes)
+static bool naive_allows(const struct port_limit *limit, struct naive *n, uint64_t now, uint64_t packets,
+                         uint64_t bytes)
 {
     n->packets = naive_filled(&limit->packets, n->packets, now - n->then);
     n->bytes = naive_filled(&limit->bytes, n->bytes, now - n->then);
@@ -46,7 +47,8 @@ static void passes_what_the_naive_one_passes(void **unused)
                                          limit_rate(rates[below(7)], 1 + (uint32_t)below(300000))};
         struct limit_bucket bucket = {0, 0};
         uint64_t now = below(2) ? below(1000) : 1700000000000000000 + below(1000);
-        struct naive naive = {(__int128)limit.packets.burst * LIMIT_SECOND, (__int128)limit.bytes.burst * LIMIT_SECOND, now};
+        struct naive naive = {(__int128)limit.packets.burst * LIMIT_SECOND,
+                              (__int128)limit.bytes.burst * LIMIT_SECOND, now};
         for (uint32_t i = 0; i < 2000; i++, now += below(4) ? below(2000) : below(4000000)) {
             uint64_t packets = below(8) ? 1 : 1 + below(1365), bytes = 60 + below(packets > 1 ? 65000 : 1455);
             bool expected = naive_allows(&limit, &naive, now, packets, bytes);
