@@ -4,9 +4,9 @@
  *
  * A bucket holds one number for packets and one for bytes: the time at which it is full again. So the whole
  * port has one bucket, whichever of its queues a packet came by: a flow, which is always of one queue, may
- * use all of the limit, and workers share it without a lock. Two workers at once may only differ in which of two
- * packets passes: when the bytes refuse one, the packets it took are given back, and another worker may have
- * been refused for them meanwhile.
+ * use all of the limit, and workers share it without a lock. Two workers at once may only differ in which of
+ * two packets passes: when the bytes refuse one, the packets it took are given back, and another worker may
+ * have been refused for them meanwhile.
  *
  * Times are in quarters of a nanosecond, of any epoch up to 2^62 ns; what a packet takes is rounded up.
  */
