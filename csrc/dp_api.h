@@ -266,12 +266,19 @@ struct dp_row_prefix {
     uint8_t pad[2];
 };
 
-/* Policy of a tenant port. Key: port. 16 bytes. */
+/*
+ * Policy of a tenant port. Key: port. 40 bytes. Rate limits of what it sends: README.md 2.14. A rate of 0
+ * is no limit, and then the burst is 0; else it is not.
+ */
 struct dp_row_port {
     uint32_t port;
     uint32_t vsid;
     uint8_t mac[6];
     uint8_t pad[2];
+    uint64_t bytes_per_second;
+    uint64_t burst_bytes;  /* under 2^32 */
+    uint32_t packets_per_second;
+    uint32_t burst_packets;
 };
 
 /* One more source prefix that a port may send from (allowedSources). Key: all of it. 24 bytes. */

@@ -120,6 +120,10 @@ class dp_row_port:
     vsid: int
     mac: _ArrayField
     pad: _ArrayField
+    bytes_per_second: int
+    burst_bytes: int
+    packets_per_second: int
+    burst_packets: int
 
 class dp_row_prefix:
     prefix: _ArrayField

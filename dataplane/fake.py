@@ -34,6 +34,7 @@ from dataplane.fake_wire import (
     put16,
     read_arp,
     rewrite_addresses,
+    segments,
     strip_tag,
     u16,
     update16,
@@ -61,6 +62,8 @@ class FakeDataplane(FakeEngine):
         check_offload(p)
         if p.kind == "ip" and not p.is_nd:
             self.check_addresses(p, policy)
+        else:
+            self.check_limits(p, policy)
         self.count_subnet(policy.vsid, "from_port", p)
         if p.kind == "arp":
             self.tenant_arp(p, policy)
@@ -76,10 +79,25 @@ class FakeDataplane(FakeEngine):
             mld and p.source in (ANY6, eui64(policy.mac))
         ):
             raise Drop("src-address")
+        self.check_limits(p, policy)
         if p.destination_mac[0] & 1:
             raise Drop("multicast")
         if not is_host(p.destination):
             raise Drop("no-record")
+
+    def check_limits(self, p: Packet, policy: Port) -> None:
+        """Each bucket as the time at which it is full again, in quarters of a nanosecond."""
+        now, second = 4 * p.time, 4_000_000_000
+        limits = [limit for limit in policy.limits if limit]
+        full = [max(now, at) for at in self.buckets.setdefault(p.in_port, [0] * len(limits))]
+        depths = [limit.burst * second // limit.rate for limit in limits]
+        if any(at - now >= depth for at, depth in zip(full, depths, strict=True)):
+            raise Drop("rate-limit")
+        sizes = [len(list(segments(p))) if p.gso else 1, len(p.frame)]
+        taken = [size for size, limit in zip(sizes, policy.limits, strict=True) if limit]
+        self.buckets[p.in_port] = [
+            at - (-size * second // limit.rate) for at, size, limit in zip(full, taken, limits, strict=True)
+        ]
 
     def tenant_arp(self, p: Packet, policy: Port) -> None:
         asked = read_arp(p)

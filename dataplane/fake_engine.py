@@ -70,6 +70,7 @@ class FakeEngine:
         self.counts: dict[int, Counter[str]] = {}
         self.drops: dict[int, Counter[str]] = {}
         self.by_vsid: dict[int, Counter[str]] = {}
+        self.buckets: dict[int, list[int]] = {}
         self.now = 0
         self.running = False
         self.next_hops = Neighbours(self._request, self._let_go, self._give_up, self._is_next_hop)
@@ -303,12 +304,16 @@ class FakeEngine:
             self.count_drop(p, drop.reason)
 
     def apply(self, change_set: bytes) -> None:
+        before = self.tables.ports
         try:
             self.tables = self.tables.applied(change_set)
         except RowError as error:
             raise ChangeSetError(str(error), error.code, error.section, error.row) from None
         for vsid in self.tables.subnets:
             self.by_vsid.setdefault(vsid, Counter())
+        for port in list(self.buckets):
+            if port not in self.tables.ports or self.tables.ports[port].limits != before[port].limits:
+                del self.buckets[port]
 
     @property
     def generation(self) -> int:

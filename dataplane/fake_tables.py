@@ -52,9 +52,19 @@ class Route(NamedTuple):
     next_hop: bytes | None
 
 
+class Limit(NamedTuple):
+    """So many a second; a bucket holds `burst` of them."""
+
+    rate: int
+    burst: int
+
+
 class Port(NamedTuple):
+    """limits: of packets and of bytes, None where there is none."""
+
     vsid: int
     mac: bytes
+    limits: tuple[Limit | None, Limit | None] = (None, None)
 
 
 class Record(NamedTuple):
@@ -213,8 +223,13 @@ class Tables:
         if op == PUT and gateway != ANY6:
             self.gateways[vsid, address_of(gateway, family)] = key
 
-    def port_row(self, op: int, port: int, vsid: int, mac: bytes) -> None:
-        change(self.ports, op, port, Port(vsid, mac))
+    def port_row(
+        self, op: int, port: int, vsid: int, mac: bytes,
+        bytes_rate: int, burst_bytes: int, packets_rate: int, burst_packets: int,
+    ) -> None:  # fmt: skip
+        packets = Limit(packets_rate, burst_packets) if packets_rate else None
+        octets = Limit(bytes_rate, burst_bytes) if bytes_rate else None
+        change(self.ports, op, port, Port(vsid, mac, (packets, octets)))
 
     def source_row(self, op: int, prefix: bytes, port: int, family: int, length: int) -> None:
         change(self.sources.setdefault(port, {}), op, prefix_of(prefix, family, length), True)
@@ -254,7 +269,7 @@ LAYOUTS = {
     2: "<16s16sBB6x",
     3: "<II",
     4: "<16s16sIBB2x",
-    5: "<II6s2x",
+    5: "<II6s2xQQII",
     6: "<16sIBB2x",
     7: "<16s16sIII6sBBBB10x",
     8: "<16s16sIIBB6x",

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address
-from itertools import accumulate, starmap
+from itertools import starmap
 from typing import NamedTuple
 
 import numpy as np
@@ -96,11 +96,15 @@ class PrefixRow(NamedTuple):
 
 
 class PortRow(NamedTuple):
-    """Policy of a tenant port. Key: port."""
+    """Policy of a tenant port. Key: port. Rates of 0: no limit."""
 
     port: int
     vsid: int
     mac: bytes
+    bytes_per_second: int = 0
+    burst_bytes: int = 0
+    packets_per_second: int = 0
+    burst_packets: int = 0
 
 
 class SourceRow(NamedTuple):
@@ -156,19 +160,19 @@ ROW_FORMATS: dict[RowKind, struct.Struct] = {
     RowKind.PROVIDER_ROUTE: struct.Struct("<16s16sBB6x"),
     RowKind.SUBNET: struct.Struct("<II"),
     RowKind.PREFIX: struct.Struct("<16s16sIBB2x"),
-    RowKind.PORT: struct.Struct("<II6s2x"),
+    RowKind.PORT: struct.Struct("<II6s2xQQII"),
     RowKind.SOURCE: struct.Struct("<16sIBB2x"),
     RowKind.RECORD: struct.Struct("<16s16sIII6sBBBB10x"),
     RowKind.ROUTE: struct.Struct("<16s16sIIBB6x"),
 }
 
-_ADDRESS, _MAC, _U32, _U8 = "V16", "V6", "<u4", "u1"
+_ADDRESS, _MAC, _U64, _U32, _U8 = "V16", "V6", "<u8", "<u4", "u1"
 _FORMATS: dict[RowKind, tuple[str, ...]] = {
     RowKind.PA: (_ADDRESS, _U32, _U8, _U8, _U8),
     RowKind.PROVIDER_ROUTE: (_ADDRESS, _ADDRESS, _U8, _U8),
     RowKind.SUBNET: (_U32, _U32),
     RowKind.PREFIX: (_ADDRESS, _ADDRESS, _U32, _U8, _U8),
-    RowKind.PORT: (_U32, _U32, _MAC),
+    RowKind.PORT: (_U32, _U32, _MAC, _U64, _U64, _U32, _U32),
     RowKind.SOURCE: (_ADDRESS, _U32, _U8, _U8),
     RowKind.RECORD: (_ADDRESS, _ADDRESS, _U32, _U32, _U32, _MAC, _U8, _U8, _U8, _U8),
     RowKind.ROUTE: (_ADDRESS, _ADDRESS, _U32, _U32, _U8, _U8),
@@ -176,15 +180,14 @@ _FORMATS: dict[RowKind, tuple[str, ...]] = {
 
 
 def _dtype(kind: RowKind) -> np.dtype[np.void]:
-    """Fields as they stand, without gaps; what is left of the row is padding."""
-    sizes = [np.dtype(field).itemsize for field in _FORMATS[kind]]
+    """Fields where C puts them; what is left of the row is padding."""
     return np.dtype(
         {
             "names": list(ROW_TYPES[kind]._fields),
             "formats": list(_FORMATS[kind]),
-            "offsets": list(accumulate(sizes, initial=0))[:-1],
             "itemsize": ROW_FORMATS[kind].size,
-        }
+        },
+        align=True,
     )
 
 

@@ -17,6 +17,7 @@ from policy.model import (
     Policy,
     Port,
     Prefix,
+    RateLimit,
     Translation,
     VMSubnet,
 )
@@ -94,12 +95,7 @@ def compile_host(policy: Policy, name: str, presence: Presence | None = None) ->
                 for subnet in subnets
             )
         ),
-        ports=tuple(
-            sorted(
-                LocalPort(port.name, policy.subnet_by_id[port.subnet_id].vsid, port.mac, port.allowed_sources)
-                for port in local
-            )
-        ),
+        ports=tuple(sorted(_local_port(policy.subnet_by_id[port.subnet_id], port) for port in local)),
         customer_routes=_customer_routes(policy, networks),
     )
 
@@ -165,6 +161,11 @@ def managed_host(policy: Policy, name: str) -> Host:
         managed = [host.name for host in policy.hosts if host.managed]
         raise UnknownHostError(name, managed, "unmanaged host" if host else "unknown host")
     return host
+
+
+def _local_port(subnet: VMSubnet, port: Port) -> LocalPort:
+    limit = port.rate_limit or subnet.rate_limit or RateLimit()
+    return LocalPort(port.name, subnet.vsid, port.mac, port.allowed_sources, limit.whole)
 
 
 def _shared_pas(policy: Policy, host: Host) -> list[ProviderAddress]:

@@ -32,6 +32,8 @@ UNDERLAY_PORT = "underlay"
 
 FIRST_VSID, LAST_VSID = 4096, 16_777_214  # RFC 7637 section 3.4 reserves the rest
 DEFAULT_UNDERLAY_MTU = 1500
+MAX_BURST, MAX_BYTE_RATE = 2**32 - 1, 10**12
+MIN_BURST_PACKETS, MIN_BURST_BYTES = 64, 128 << 10
 IPV6_MIN_MTU = 1280  # RFC 8200 section 5: what a tenant's IPv6 packet may always be
 NVGRE_OVERHEAD = {4: 20 + 8 + 14, 6: 40 + 8 + 14}
 """Outer IP family -> octets by which NVGRE lengthens an IP packet: outer IP, GRE with key, inner Ethernet."""
@@ -192,6 +194,27 @@ class VMNetwork:
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimit:
+    """Of what a port sends; 0: not stated. Without its rate a burst means nothing."""
+
+    packets_per_second: int = 0
+    bytes_per_second: int = 0
+    burst_packets: int = 0
+    burst_bytes: int = 0
+
+    @property
+    def whole(self) -> "RateLimit":
+        """With the bursts that hold when none is stated: a tenth of a second, and what a super-packet is."""
+        packets, octets = self.packets_per_second, self.bytes_per_second
+        return RateLimit(
+            packets,
+            octets,
+            (self.burst_packets or max(MIN_BURST_PACKETS, packets // 10)) if packets else 0,
+            (self.burst_bytes or max(MIN_BURST_BYTES, min(octets // 10, MAX_BURST))) if octets else 0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class VMSubnet:
     """A tenant's subnet: one VSID. In a Policy, `gateways` are those of `prefixes`, in order."""
 
@@ -202,6 +225,7 @@ class VMSubnet:
     gateways: tuple[Address, ...] = ()
     vsid: int = 0
     translation: Translation = Translation.NVGRE
+    rate_limit: RateLimit | None = None
     labels: Labels = ()
 
     @property
@@ -255,6 +279,7 @@ class Port:
     mac: Mac = NO_MAC
     provider_addresses: tuple[Address, ...] = ()
     allowed_sources: tuple[Prefix, ...] = ()
+    rate_limit: RateLimit | None = None
     attach: Attach | None = None
     labels: Labels = ()
 

@@ -3,7 +3,18 @@
 import re
 from ipaddress import ip_address, ip_network
 
-from policy.model import FIRST_VSID, LAST_VSID, ROUTER_MAC, Address, AddressRange, Mac, MacRange, Prefix
+from policy.model import (
+    FIRST_VSID,
+    LAST_VSID,
+    MAX_BURST,
+    MAX_BYTE_RATE,
+    ROUTER_MAC,
+    Address,
+    AddressRange,
+    Mac,
+    MacRange,
+    Prefix,
+)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}")
@@ -212,6 +223,19 @@ def check_prefix_length(length: int) -> int:
     if not 0 < length < 128:
         raise ValueError(f"{length} is not a prefix length: 1..127")
     return length
+
+
+def check_burst(number: int) -> int:
+    """Packets or bytes at once; packets a second."""
+    if not 0 < number <= MAX_BURST:
+        raise ValueError(f"{number} is not in 1..{MAX_BURST}")
+    return number
+
+
+def check_byte_rate(rate: int) -> int:
+    if not 0 < rate <= MAX_BYTE_RATE:
+        raise ValueError(f"{rate} is not in 1..{MAX_BYTE_RATE}")
+    return rate
 
 
 def check_vsid(vsid: int) -> int:

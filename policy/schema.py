@@ -16,6 +16,8 @@ from policy import notation
 from policy.fields import Fields, Read, boolean, from_text, integer, one_of
 from policy.model import (
     DEFAULT_UNDERLAY_MTU,
+    MIN_BURST_BYTES,
+    MIN_BURST_PACKETS,
     NO_MAC,
     Attach,
     AttachKind,
@@ -32,6 +34,7 @@ from policy.model import (
     Port,
     ProviderAddress,
     ProviderRoute,
+    RateLimit,
     RecordType,
     SiteSubnet,
     Tenant,
@@ -109,6 +112,9 @@ METRIC = _number("metric", notation.check_metric)
 PREFIX_LENGTH = _number("prefix length", notation.check_prefix_length)
 VSID = _number("VSID", notation.check_vsid)
 MTU = _number("MTU", _check_mtu)
+PACKETS = _number("packets", notation.check_burst)
+BYTES = _number("bytes", notation.check_burst)
+BYTE_RATE = _number("bytes", notation.check_byte_rate)
 BOOLEAN = Scalar("boolean", boolean, bool, bool, {"type": "boolean"})
 
 
@@ -197,6 +203,19 @@ def _attach(values: Values, fields: Fields | None) -> Attach | None:
 
 def _write_attach(attach: Attach) -> dict[str, Plain]:
     return {str(attach.kind): attach.device, **({"netns": attach.netns} if attach.netns else {})}
+
+
+def _rate_limit(values: Values, fields: Fields | None) -> RateLimit:
+    limit = RateLimit(**{name: value or 0 for name, value in values.items()})
+    if fields is None:
+        return limit
+    rates = ("packetsPerSecond", "bytesPerSecond")
+    if not any(map(fields.has, rates)):
+        fields.report("", f"expected {' or '.join(rates)}, or both")
+    for rate, burst in zip(rates, ("burstPackets", "burstBytes"), strict=True):
+        if fields.has(burst) and not fields.has(rate):
+            fields.report(burst, f"means nothing without {rate}")
+    return limit
 
 
 SITE_SUBNET = Section(
@@ -304,6 +323,37 @@ ATTACH = Section(
     ),
     _attach,
     _write_attach,
+)
+
+RATE_LIMIT = Section(
+    (
+        Field("packetsPerSecond", PACKETS, "Packets a second.", "20000", 0, "as many as it likes"),
+        Field(
+            "bytesPerSecond",
+            BYTE_RATE,
+            "Bytes a second, of whole Ethernet frames without FCS.",
+            "125000000",
+            0,
+            "as many as it likes",
+        ),
+        Field(
+            "burstPackets",
+            PACKETS,
+            "Packets at once, after a time of silence.",
+            "2000",
+            0,
+            f"those of a tenth of a second, at least {MIN_BURST_PACKETS}",
+        ),
+        Field(
+            "burstBytes",
+            BYTES,
+            "Bytes at once, after a time of silence.",
+            "12500000",
+            0,
+            f"those of a tenth of a second, at least {MIN_BURST_BYTES}",
+        ),
+    ),
+    _rate_limit,
 )
 
 # ---- kinds -------------------------------------------------------------------------------------------------
@@ -509,6 +559,14 @@ KINDS: Mapping[str, Kind] = {
                     "nvgre",
                     decisive=True,
                 ),
+                Field(
+                    "rateLimit",
+                    RATE_LIMIT,
+                    "How much each of its ports may send, unless the port has a limit of its own.",
+                    "{packetsPerSecond: 20000, bytesPerSecond: 125000000}",
+                    None,
+                    "as much as it likes",
+                ),
             ),
             of_tenant=True,
         ),
@@ -545,6 +603,14 @@ KINDS: Mapping[str, Kind] = {
                     (),
                     "none but its own addresses",
                     many=True,
+                ),
+                Field(
+                    "rateLimit",
+                    RATE_LIMIT,
+                    "How much it may send, in place of its subnet's limit; what is more is dropped.",
+                    "{packetsPerSecond: 20000, bytesPerSecond: 125000000}",
+                    None,
+                    "its subnet's, if that has one",
                 ),
                 Field(
                     "attach",

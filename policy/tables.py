@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any, Literal, NamedTuple
 
 from dataplane import tables as dp
-from policy.model import Address, Mac, Prefix, RecordType, Translation
+from policy.model import Address, Mac, Prefix, RateLimit, RecordType, Translation
 
 FIRST_GENERATION = 1
 """The generation of a core to which these tables were the first change set."""
@@ -76,6 +76,7 @@ class LocalPort(NamedTuple):
     vsid: int
     mac: Mac
     allowed_sources: tuple[Prefix, ...]
+    limit: RateLimit = RateLimit()
 
 
 SELF = 1
@@ -155,7 +156,7 @@ class Tables:
                 for subnet in self.subnets
                 for prefix, gateway in zip(subnet.prefixes, subnet.gateways, strict=True)
             ),
-            sorted(dp.PortRow(ids.ports[port.name], port.vsid, _mac_bytes(port.mac)) for port in self.ports),
+            sorted(_port_row(port, ids) for port in self.ports),
             sorted(
                 _source_row(ids.ports[port.name], prefix)
                 for port in self.ports
@@ -166,7 +167,8 @@ class Tables:
         ]
 
     def view(self, generation: int = FIRST_GENERATION) -> dict[str, Any]:
-        """The JSON document."""
+        """The JSON document; `rateLimits` only where there are some."""
+        limits = [_limit_view(port) for port in self.ports if port.limit != RateLimit()]
         return {
             "host": self.host,
             "generation": generation,
@@ -180,6 +182,7 @@ class Tables:
             ),
             "providerRoutes": _sorted_view(map(_provider_route_view, self.provider_routes)),
             "subnets": _sorted_view(map(_subnet_view, self.subnets)),
+            **({"rateLimits": limits} if limits else {}),
         }
 
     def _record_row(self, record: Record, ids: Ids) -> dp.RecordRow:
@@ -240,12 +243,35 @@ def _route_row(route: CustomerRoute, ids: Ids) -> dp.RouteRow:
     )
 
 
+def _port_row(port: LocalPort, ids: Ids) -> dp.PortRow:
+    return dp.PortRow(
+        ids.ports[port.name],
+        port.vsid,
+        _mac_bytes(port.mac),
+        port.limit.bytes_per_second,
+        port.limit.burst_bytes,
+        port.limit.packets_per_second,
+        port.limit.burst_packets,
+    )
+
+
 def _source_row(port: int, prefix: Prefix) -> dp.SourceRow:
     return dp.SourceRow(dp.pack_address(prefix.network_address), port, prefix.version, prefix.prefixlen)
 
 
 def _pa_view(pa: ProviderAddress) -> dict[str, Any]:
     return {"address": str(pa.address), "prefixLength": pa.prefix_length, "kind": pa.kind, "host": pa.host}
+
+
+def _limit_view(port: LocalPort) -> dict[str, Any]:
+    """Bursts as they hold; what has no limit is 0."""
+    return {
+        "port": port.name,
+        "packetsPerSecond": port.limit.packets_per_second,
+        "bytesPerSecond": port.limit.bytes_per_second,
+        "burstPackets": port.limit.burst_packets,
+        "burstBytes": port.limit.burst_bytes,
+    }
 
 
 def _on_link_view(subnet: Subnet, prefix: Prefix) -> dict[str, Any]:

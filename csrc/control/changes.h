@@ -61,10 +61,15 @@ struct hosted {
 
 struct prefix { uint8_t gateway[16]; uint32_t vsid; };
 
-/* A port's policy as rows make it; sources in no order. vsid 0: there is none. */
+/*
+ * A port's policy as rows make it; sources in no order. vsid 0: there is none. The bucket is made with the
+ * first limit and stays.
+ */
 struct draft {
     uint32_t vsid;
     uint8_t mac[6];
+    struct port_limit limit;
+    struct limit_bucket *bucket;
     uint32_t n, capacity;
     struct port_source *sources;
 };

@@ -20,7 +20,7 @@ _Static_assert(sizeof(struct dp_change_header) == 24 && sizeof(struct dp_section
                "rows are 8-byte aligned");
 _Static_assert(sizeof(struct dp_row_pa) == 32 && sizeof(struct dp_row_provider_route) == 40 &&
                    sizeof(struct dp_row_subnet) == 8 && sizeof(struct dp_row_prefix) == 40 &&
-                   sizeof(struct dp_row_port) == 16 && sizeof(struct dp_row_source) == 24 &&
+                   sizeof(struct dp_row_port) == 40 && sizeof(struct dp_row_source) == 24 &&
                    sizeof(struct dp_row_record) == 64 && sizeof(struct dp_row_route) == 48,
                "rows without holes");
 

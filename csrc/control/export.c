@@ -145,11 +145,16 @@ static bool export_record(const struct export *e, const uint64_t *key, const str
     return kind != ACT_GATEWAY;
 }
 
-static void export_port(const struct port_policy *policy, union export_row_of *row)
+static void export_port(uint32_t port, uint32_t vsid, const uint8_t *mac, const struct port_limit *limit,
+                        union export_row_of *row)
 {
-    row->port.port = policy->port;
-    row->port.vsid = policy->vsid;
-    memcpy(row->port.mac, policy->mac, 6);
+    row->port.port = port;
+    row->port.vsid = vsid;
+    memcpy(row->port.mac, mac, 6);
+    row->port.packets_per_second = (uint32_t)limit->packets.per_second;
+    row->port.burst_packets = limit->packets.burst;
+    row->port.bytes_per_second = limit->bytes.per_second;
+    row->port.burst_bytes = limit->bytes.burst;
 }
 
 /* False: an own CA, which is a record's. */
@@ -185,12 +190,10 @@ static bool export_find_port(const struct export *e, uint32_t port, union export
     const struct draft *draft = port < DP_MAX_PORTS ? e->tables->writer->drafts[port] : NULL;
     const struct port_policy *policy = port < DP_MAX_PORTS ? e->tables->policies[port] : NULL;
     if (!e->drafts && policy)
-        export_port(policy, row);
+        export_port(port, policy->vsid, policy->mac, &policy->limit, row);
     if (!e->drafts || !draft || !draft->vsid)
         return !e->drafts && policy;
-    row->port.port = port;
-    row->port.vsid = draft->vsid;
-    memcpy(row->port.mac, draft->mac, 6);
+    export_port(port, draft->vsid, draft->mac, &draft->limit, row);
     return true;
 }
 
@@ -304,7 +307,7 @@ static void export_policy(struct export *e, const struct port_policy *policy)
     for (uint32_t i = 0; i < (e->kind == DP_ROW_PORT ? 1 : (uint32_t)policy->n4 + policy->n6); i++) {
         memset(&row, 0, sizeof row);
         if (e->kind == DP_ROW_PORT)
-            export_port(policy, &row);
+            export_port(policy->port, policy->vsid, policy->mac, &policy->limit, &row);
         else if (!export_source(policy->port, &policy->sources[i], &row))
             continue;
         export_give(e, &row);

@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 #include "control/changes.h"
+#include "step/limit.h"
 #include "step/source.h"
 
 struct draft *policy_draft(const struct change *change, uint32_t port)
@@ -14,8 +15,10 @@ struct draft *policy_draft(const struct change *change, uint32_t port)
 
 void policy_free(struct draft *draft)
 {
-    if (draft)
+    if (draft) {
         free(draft->sources);
+        free(draft->bucket);
+    }
     free(draft);
 }
 
@@ -101,23 +104,60 @@ static int policy_port(struct change *change, uint32_t port)
     return DP_OK;
 }
 
+static bool policy_same_rate(const struct limit_rate *a, const struct limit_rate *b)
+{
+    return a->per_second == b->per_second && a->burst == b->burst;
+}
+
+static bool policy_same_limit(const struct port_limit *a, const struct port_limit *b)
+{
+    return policy_same_rate(&a->packets, &b->packets) && policy_same_rate(&a->bytes, &b->bytes);
+}
+
+static int policy_check_limit(struct change *change, const char *what, uint64_t rate, uint64_t burst)
+{
+    if (!rate != !burst || burst > UINT32_MAX)
+        return change_fail(change, DP_EINVAL, "a limit of %s needs a rate and a burst under 2^32", what);
+    return DP_OK;
+}
+
+/* Room for the port's draft, and for its bucket if there is a limit. */
+static int policy_port_ready(struct change *change, uint32_t port, const struct port_limit *limit)
+{
+    int code = policy_ready(change, port);
+    struct draft *draft = change->writer->drafts[port];
+    bool limited = limit->packets.per_second || limit->bytes.per_second;
+    if (code || !limited || draft->bucket)
+        return code;
+    if (!(draft->bucket = aligned_alloc(sizeof *draft->bucket, sizeof *draft->bucket)))
+        return change_no_memory(change, DP_ENOMEM);
+    memset((void *)draft->bucket, 0, sizeof *draft->bucket);
+    return DP_OK;
+}
+
 int port_put(struct change *change, const void *p)
 {
     const struct dp_row_port *row = p;
+    const struct port_limit limit = {limit_rate(row->packets_per_second, row->burst_packets),
+                                     limit_rate(row->bytes_per_second, (uint32_t)row->burst_bytes)};
     uint32_t subnet;
     int code = policy_port(change, row->port);
     if (code || (code = check_subnet(change, row->vsid, &subnet)) || (code = check_mac(change, row->mac)) ||
-        (code = check_zero(change, row->pad, sizeof row->pad)))
+        (code = check_zero(change, row->pad, sizeof row->pad)) ||
+        (code = policy_check_limit(change, "packets", row->packets_per_second, row->burst_packets)) ||
+        (code = policy_check_limit(change, "bytes", row->bytes_per_second, row->burst_bytes)))
         return code;
     const struct draft *old = policy_draft(change, row->port);
-    if (old && old->vsid == row->vsid && !memcmp(old->mac, row->mac, 6))
+    if (old && old->vsid == row->vsid && !memcmp(old->mac, row->mac, 6) &&
+        policy_same_limit(&old->limit, &limit))
         return DP_OK;
     if (old && old->vsid != row->vsid && change->writer->locals[row->port])
         return change_fail(change, DP_EINVAL, "port %u has records in vsid %u", row->port, old->vsid);
-    if ((code = policy_ready(change, row->port)))
+    if ((code = policy_port_ready(change, row->port, &limit)))
         return code;
     struct draft *draft = change->writer->drafts[row->port];
     draft->vsid = row->vsid;
+    draft->limit = limit;
     memcpy(draft->mac, row->mac, 6);
     return DP_OK;
 }
@@ -254,6 +294,8 @@ static void policy_build(struct change *change, uint32_t port, const struct draf
     policy->subnet = change_subnet(change, draft->vsid);
     policy->rdid = change->next->subnets[policy->subnet].rdid;
     memcpy(policy->mac, draft->mac, 6);
+    policy->limit = draft->limit;
+    policy->bucket = draft->limit.packets.per_second || draft->limit.bytes.per_second ? draft->bucket : NULL;
     mac_link_local(policy->link_local, draft->mac);
     policy->n4 = (uint16_t)policy_count(draft, DP_IPV4);
     policy->n6 = (uint16_t)(draft->n - policy->n4);
@@ -294,9 +336,21 @@ int policy_finish(struct change *change)
     return DP_OK;
 }
 
+/* 2.14.1: a limit that is new or another one begins with a full bucket. */
+static void policy_fill(struct limit_bucket *bucket)
+{
+    atomic_store(&bucket->packets, 0);
+    atomic_store(&bucket->bytes, 0);
+}
+
 void policy_settle(struct change *change, const struct tables *old)
 {
-    for (uint32_t port = 0; port < DP_MAX_PORTS; port++)
-        if (change->touched[port])
-            free(old->policies[port]);
+    for (uint32_t port = 0; port < DP_MAX_PORTS; port++) {
+        struct port_policy *was = old->policies[port], *is = change->next->policies[port];
+        if (!change->touched[port])
+            continue;
+        if (is && is->bucket && !(was && policy_same_limit(&was->limit, &is->limit)))
+            policy_fill(is->bucket);
+        free(was);
+    }
 }

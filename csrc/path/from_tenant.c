@@ -12,6 +12,7 @@
 #include "pkt/parse.h"
 #include "step/arpnd.h"
 #include "step/gso.h"
+#include "step/limit.h"
 #include "step/proxy.h"
 #include "step/rewrite.h"
 #include "step/source.h"
@@ -100,6 +101,11 @@ RARE enum drop tenant_route(const struct tenant *t, struct tenant_pkt *d, unsign
     return DROP_NONE;
 }
 
+static bool tenant_over(const struct tenant *t, const struct pkt *pkt)
+{
+    return !limit_allows(&t->policy->limit, t->policy->bucket, pkt->time, gso_segments(pkt), pkt->len);
+}
+
 /* Pass 1, of a parsed IP packet with the port's MAC: the port's own rules, and where to look. */
 HOT enum drop tenant_check(const struct tenant *t, struct pkt *pkt, struct tenant_pkt *d, unsigned family,
                            uint32_t how)
@@ -111,6 +117,8 @@ HOT enum drop tenant_check(const struct tenant *t, struct pkt *pkt, struct tenan
     d->source = source_find(&t->own, t->policy, family, source);
     if (__builtin_expect(!d->source, 0) && !source_is_own_mld(t->policy, pkt)) /* 2.4.1, 2.4.2 */
         return DROP_SRC_ADDRESS;
+    if (__builtin_expect(t->policy->bucket != NULL, 0) && tenant_over(t, pkt))
+        return DROP_RATE_LIMIT;     /* 2.4.3 */
     if (to & 1) /* 2.5.1 */
         return DROP_MULTICAST;
     /* 2.5.2, 2.5.3 */
@@ -150,6 +158,8 @@ RARE enum drop tenant_check_rest(const struct tenant *t, struct pkt *pkt, struct
         return drop;
     bool arp = pkt->l3_type == PKT_L3_ARP;
     if (arp || arpnd_is_nd(pkt)) {
+        if (t->policy->bucket && tenant_over(t, pkt))
+            return DROP_RATE_LIMIT;     /* 2.1.6 */
         d->pkt = pkt;
         d->how = arp ? TENANT_ARP : TENANT_ND;
         d->answer.act = ACT_NONE;

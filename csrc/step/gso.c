@@ -19,6 +19,14 @@ uint32_t gso_l3_len(const struct pkt *pkt)
     return headers - pkt->l3 + (payload < pkt->gso_size ? payload : pkt->gso_size);
 }
 
+uint32_t gso_segments(const struct pkt *pkt)
+{
+    if (pkt->gso == DP_GSO_NONE)
+        return 1;
+    uint32_t payload = pkt->l3_end - gso_header_len(pkt);
+    return payload ? (payload + pkt->gso_size - 1) / pkt->gso_size : 1;
+}
+
 /* Length and, in IPv4, the identification, which counts up. A wrong header checksum stays wrong. */
 static void gso_set_ip(struct pkt *segment, uint32_t index)
 {

@@ -10,6 +10,9 @@
 /* Size of the largest segment's IP packet, bytes, or the packet's own when it has no gso. */
 uint32_t gso_l3_len(const struct pkt *pkt);
 
+/* How many it is cut into, 1 without gso; of a parsed packet behind offload_check(). */
+uint32_t gso_segments(const struct pkt *pkt);
+
 /* A packet being cut. */
 struct gso_cut {
     const struct pkt *source;

@@ -127,6 +127,18 @@ struct port_source {
 };
 
 /*
+ * Of packets or bytes; depth: how long an empty bucket takes to fill, and per_second 0: no limit. See
+ * step/limit.h.
+ */
+struct limit_rate {
+    uint64_t per_second, depth;
+    uint32_t burst;
+};
+struct port_limit { struct limit_rate packets, bytes; };
+/* When each is full again; 0: it is. Of a port id: policies come and go over it. */
+struct limit_bucket { _Atomic uint64_t packets, bytes; } __attribute__((aligned(64)));
+
+/*
  * Policy of a tenant port. sources[]: the n4 IPv4 ones first, then the n6 IPv6 ones; in each family first the
  * own CAs, own4 and own6 of them, then prefixes, both by address. Behind them are the same prefixes' edges,
  * rising numbers in host order: where an allowed range begins, where it is over, and so on. An address with
@@ -140,6 +152,8 @@ struct port_policy {
     uint32_t edge_count4, edge_count6;
     uint32_t *edges4;
     unsigned __int128 *edges6;
+    struct limit_bucket *bucket;        /* NULL: no limit */
+    struct port_limit limit;
     struct port_source sources[];
 };
 

@@ -15,7 +15,7 @@ enum { ROW_MAX = 64 };
 
 struct row {
     uint16_t kind, op;
-    uint8_t bytes[ROW_MAX];
+    _Alignas(8) uint8_t bytes[ROW_MAX];
 };
 
 struct change_set {

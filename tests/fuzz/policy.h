@@ -78,7 +78,7 @@ static void add_subnet(struct builder *b, uint32_t vsid, uint32_t rdid, uint8_t 
 
 static void add_port(struct builder *b, uint32_t port, uint32_t vsid, uint8_t subnet, uint8_t n)
 {
-    struct dp_row_port row = {port, vsid, {2, 0xbb, 0, 0, subnet, n}, {0}};
+    struct dp_row_port row = {.port = port, .vsid = vsid, .mac = {2, 0xbb, 0, 0, subnet, n}};
     add(b, DP_ROW_PORT, &row, sizeof row);
 }
 

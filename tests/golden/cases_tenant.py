@@ -1,5 +1,7 @@
 """From a tenant port to the same host: local delivery, the router, and what a tenant may not do."""
 
+from pathlib import Path
+
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP
 from scapy.layers.inet6 import ICMPv6MLReport2, IPv6, IPv6ExtHdrDestOpt
 from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
@@ -22,6 +24,7 @@ from tests.golden.world import (
     C,
     E,
     Vm,
+    arp,
     cut,
     frame,
     ip,
@@ -390,4 +393,34 @@ REFUSED = (
     ),
 )
 
-CASES = (*LOCAL, *GATEWAYS, *REFUSED)
+LIMITED_MANIFEST = Path(__file__).parent / "limit.yaml"
+FROM_B = frame(B.mac, A.mac, B.v4, A.v4)
+LONG_FROM_B = frame(B.mac, A.mac, B.v4, A.v4, UDP(sport=4000, dport=5000) / Raw(bytes(200)))
+
+LIMITED = (
+    case(
+        "rate-limit-packets",
+        "2.1.6 2.4.2 2.4.3 2.14.1 2.14.2 2.14.3",
+        "what is refused, or was not the port's to send, takes nothing; half a packet lets one out",
+        *[same(A, PLAIN)] * 4,
+        drops("red-a", PLAIN, "rate-limit"),
+        drops("red-a", frame(A.mac, B.mac, "10.1.1.99", B.v4), "src-address"),
+        *[same(A, PLAIN)] * 2,
+        drops("red-a", arp(1, (A.mac, A.v4), ("00:00:00:00:00:00", B.v4)), "rate-limit"),
+        same(A, PLAIN),
+        manifest=LIMITED_MANIFEST,
+    ),
+    case(
+        "rate-limit-bytes",
+        "2.4.3 2.14.1 2.14.2 2.14.3",
+        "a frame longer than the burst passes too, and delays the next ones by as much",
+        same(B, LONG_FROM_B),
+        *[drops("red-b", FROM_B, "rate-limit")] * 6,
+        same(B, FROM_B),
+        drops("red-b", FROM_B, "rate-limit"),
+        same(B, FROM_B),
+        manifest=LIMITED_MANIFEST,
+    ),
+)
+
+CASES = (*LOCAL, *GATEWAYS, *REFUSED, *LIMITED)

@@ -146,8 +146,8 @@ FLOODS = {
 def test_another_vms_ping_beside_a_flood(
     tmp_path: Path, make_namespace: MakeNamespace, flooder: PortKind, name: str
 ) -> None:
-    """The bar is 3 times idle plus 200 us, and is printed; what is asserted is that nobody starves, which also
-    holds where other processes want the CPUs. Of interleaved rounds the best counts: what else runs only adds.
+    """The bar is 3 times idle plus 200 us, and is printed; what is asserted is that nobody starves, which
+    also holds where others want the CPUs. Of interleaved rounds the best counts: what else runs only adds.
     """
     with running(tmp_path, make_namespace, flooder) as host:
         ping(host)

@@ -39,6 +39,7 @@ from dataplane.tables import (
     ChangeSet,
     PaKind,
     PaRow,
+    PortRow,
     PrefixRow,
     ProviderRouteRow,
     RecordRow,
@@ -80,6 +81,11 @@ TRANSLATIONS = [
 ]
 
 
+NO_LIMIT = (0, 0, 0, 0)
+LIMITS = ((0, 0, 700, 4), (90_000, 1500, 0, 0), (30_001, 3000, 33, 3), (1000, 1, 1_000_000, 1000))
+"""Bytes a second and at once, packets a second and at once."""
+
+
 class Burst(NamedTuple):
     """ns: how long after the last one it comes."""
 
@@ -105,6 +111,7 @@ def worlds(**choices: st.SearchStrategy[Any]) -> st.SearchStrategy[World]:
         "mtu": st.sampled_from((1500, 576, 1280, 9000)),
         "underlay_offloads": st.sampled_from((Offload.NONE, Offload.CSUM, TAKES_ALL)),
         "underlay_mtu": st.sampled_from((1600, 1500, 600, 9100)),
+        "limit": st.sampled_from((*[NO_LIMIT] * 12, *LIMITS)),
     }
     return st.builds(World, **(usual | choices))
 
@@ -488,7 +495,7 @@ def update(draw: st.DrawFn, world: World, generation: int) -> bytes:
     """A change set that is valid whatever came before: it puts all rows first."""
     chance = Random(draw(st.integers(0, 2**32)))
     everything = [put(rows) for rows in world.groups() if rows]
-    kind = draw(st.sampled_from(("remove", "move", "restore", "provider", "prefix")))
+    kind = draw(st.sampled_from(("remove", "move", "restore", "provider", "prefix", "limit")))
     if kind == "remove":
         rows = [row for row in world.rows() if isinstance(row, RecordRow | RouteRow | SourceRow)]
         changed = everything + [delete([row]) for row in chance.sample(rows, k=chance.randint(1, 12))]
@@ -497,6 +504,10 @@ def update(draw: st.DrawFn, world: World, generation: int) -> bytes:
         nvgre = [row for row in rows if row.translation == Translation.NVGRE]
         some = chance.sample(nvgre, k=min(len(nvgre), 10))
         changed = everything + [put([moved(chance, row)]) for row in some]
+    elif kind == "limit":
+        rows = [row for row in world.rows() if isinstance(row, PortRow)]
+        some = chance.sample(rows, k=len(rows) // 2)
+        changed = everything + [put([PortRow(*row[:3], *chance.choice((NO_LIMIT, *LIMITS)))]) for row in some]
     elif kind == "provider":
         changed = everything + provider_changes(chance, world)
     elif kind == "prefix":

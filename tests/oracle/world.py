@@ -127,7 +127,7 @@ class World:
     host 3 instead of 2 and the other way round. pa_families: of this host's shared PAs. outer: the family
     of a remote host's PA in NVGRE records. wildcard: number of the VM that catches what has no record in
     subnet 0. resolved: next hops have fixed MACs. offloads, mtu: of tenant ports; underlay_...: of the
-    underlay.
+    underlay. limit: of ports in subnet 0, as the end of a PortRow.
     """
 
     networks: int = 2
@@ -144,6 +144,7 @@ class World:
     mtu: int = 1500
     underlay_offloads: Offload = Offload.NONE
     underlay_mtu: int = 1600
+    limit: tuple[int, int, int, int] = (0, 0, 0, 0)
 
     def config(self, workers: int = 1) -> Config:
         flags = Flags.NONE if self.flowid else Flags.FLOWID_OFF
@@ -193,11 +194,14 @@ class World:
             ],
             [SubnetRow(vsid(n, s), n + 1) for n in range(self.networks) for s in SUBNETS],
             list(self._prefixes()),
-            [PortRow(vm.port, vm.vsid, vm.mac) for vm in self.vms() if vm.port],
+            [self._port(vm) for vm in self.vms() if vm.port],
             list(self._sources()),
             list(self._records()),
             list(self._routes()),
         )
+
+    def _port(self, vm: Vm) -> PortRow:
+        return PortRow(vm.port, vm.vsid, vm.mac, *((0, 0, 0, 0) if vm.subnet else self.limit))
 
     def _pas(self) -> Iterator[Row]:
         for (host, family), address in SHARED.items():
