@@ -33,11 +33,15 @@ static size_t policy_all_nodes(size_t keys)
     return nodes;
 }
 
-/* Each source has two edges at most. In this order, each at a line: sources, edges of IPv6, keys of IPv6, keys of IPv4. */
+static size_t policy_head(size_t sources)
+{
+    return policy_line(sizeof(struct port_policy) + sources * sizeof(struct port_source));
+}
+
+/* A source has two edges at most. In this order, each at a line: sources, IPv6 edges, IPv6 keys, IPv4 keys. */
 static size_t policy_size(size_t n4, size_t n6)
 {
-    return policy_line(sizeof(struct port_policy) + (n4 + n6) * sizeof(struct port_source)) +
-           policy_line(n6 * 2 * sizeof(unsigned __int128)) +
+    return policy_head(n4 + n6) + policy_line(n6 * 2 * sizeof(unsigned __int128)) +
            (policy_all_nodes(n6 * 2) + policy_all_nodes(n4 * 2)) * EDGE_NODE * sizeof(int64_t);
 }
 
@@ -235,13 +239,13 @@ static void policy_edge(struct source_edges *edges, bool ip4, unsigned __int128 
         to[edges->count++] = edge;
 }
 
-/* From prefixes in the order of their addresses. A range that reaches the last address there is is never over. */
-static void policy_merge(struct source_edges *edges, bool ip4, unsigned __int128 *to, const struct port_source *s,
-                         uint32_t n)
+/* From prefixes in the order of their addresses. A range up to the last address there is has no second edge. */
+static void policy_merge(struct source_edges *edges, bool ip4, unsigned __int128 *to,
+                         const struct port_source *s, size_t n)
 {
     const unsigned __int128 highest = ip4 ? UINT32_MAX : ~(unsigned __int128)0;
     unsigned __int128 last = 0;         /* of the range that is open */
-    for (uint32_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++) {
         unsigned __int128 rest = s[i].prefix_len < (ip4 ? 32 : 128) ? highest >> s[i].prefix_len : 0;
         unsigned __int128 first = source_number(ip4, s[i].ca) & ~rest;
         if (i == 0 || (first > last && first - last > 1)) {
@@ -292,12 +296,12 @@ static void policy_levels(struct source_edges *edges)
 static void policy_edges(struct port_policy *policy)
 {
     const struct port_source *s4 = policy->sources, *s6 = s4 + policy->n4;
-    uint32_t prefixes4 = (uint32_t)policy->n4 - policy->own4, prefixes6 = (uint32_t)policy->n6 - policy->own6;
-    char *at = (char *)policy + policy_line((size_t)((const char *)(s6 + policy->n6) - (const char *)policy));
+    size_t prefixes4 = (size_t)policy->n4 - policy->own4, prefixes6 = (size_t)policy->n6 - policy->own6;
+    char *at = (char *)policy + policy_head((size_t)policy->n4 + policy->n6);
     unsigned __int128 *edges6 = (void *)at;
     at += policy_line(prefixes6 * 2 * sizeof *edges6);
     policy->edges6.level[0] = (void *)at;
-    at += policy_all_nodes((size_t)prefixes6 * 2) * EDGE_NODE * sizeof(int64_t);
+    at += policy_all_nodes(prefixes6 * 2) * EDGE_NODE * sizeof(int64_t);
     policy->edges4.level[0] = (void *)at;
     policy_merge(&policy->edges4, true, NULL, s4 + policy->own4, prefixes4);
     policy_merge(&policy->edges6, false, edges6, s6 + policy->own6, prefixes6);

@@ -13,14 +13,17 @@ static inline unsigned __int128 source_number(bool ip4, const uint8_t *address)
 {
     if (ip4)
         return get32(address);
-    return (unsigned __int128)__builtin_bswap64(load64(address)) << 64 | __builtin_bswap64(load64(address + 8));
+    unsigned __int128 high = __builtin_bswap64(load64(address));
+    return high << 64 | __builtin_bswap64(load64(address + 8));
 }
 
 /*
- * The port's own CA of that number, NULL: there is none. The search, as those below, has no branch that depends on
- * the address, which a VM chooses: after each step the n from s on have among them the last one that isn't above it.
+ * The port's own CA of that number, NULL: there is none. The search, as those below, has no branch that
+ * depends on the address, which a VM chooses: after each step the n from s on have among them the last one
+ * that isn't above it.
  */
-static inline const struct port_source *source_of_own(const struct port_policy *policy, bool ip4, unsigned __int128 address)
+static inline const struct port_source *source_of_own(const struct port_policy *policy, bool ip4,
+                                                      unsigned __int128 address)
 {
     const struct port_source *s = policy->sources + (ip4 ? 0 : policy->n4);
     uint32_t n = ip4 ? policy->own4 : policy->own6;
@@ -82,21 +85,21 @@ source_search(const struct port_policy *policy, bool ip4, const uint8_t *address
     return policy->sources + (ip4 ? policy->own4 : policy->n4 + policy->own6);
 }
 
-static __attribute__((noinline, unused)) const struct port_source *source_search4(const struct port_policy *policy,
-                                                                            const uint8_t *address)
+static __attribute__((noinline, unused)) const struct port_source *
+source_search4(const struct port_policy *policy, const uint8_t *address)
 {
     return source_search(policy, true, address);
 }
 
-static __attribute__((noinline, unused)) const struct port_source *source_search6(const struct port_policy *policy,
-                                                                            const uint8_t *address)
+static __attribute__((noinline, unused)) const struct port_source *
+source_search6(const struct port_policy *policy, const uint8_t *address)
 {
     return source_search(policy, false, address);
 }
 
 /*
- * The port's own CA; or, where an allowed prefix holds the address, the family's first prefix, which stands for all of them;
- * NULL: the port may not send from it.
+ * The port's own CA; or, where an allowed prefix holds the address, the family's first prefix, which stands
+ * for all of them; NULL: the port may not send from it.
  */
 static inline const struct port_source *policy_source(const struct port_policy *policy, unsigned family,
                                                       const uint8_t *address)

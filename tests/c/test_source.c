@@ -1,4 +1,4 @@
-/* The source check beside its naive twin, which goes through the prefixes one by one: at and around all edges there are. */
+/* The source check beside its naive twin, which goes through all prefixes: at and around every edge. */
 #include "change_set.h"
 #include "step/source.h"
 
@@ -43,21 +43,24 @@ static void check(const struct port_policy *policy, bool ip4, unsigned __int128 
     set_number(address, ip4, number);
     for (uint32_t i = 0; i < entry_count && !allowed; i++)
         allowed = entries[i].family == family && prefix_holds(entries[i].ca, entries[i].prefix_len, address);
-    const struct port_source *own = policy_own(policy, family, address), *found = policy_source(policy, family, address);
+    const struct port_source *own = policy_own(policy, family, address);
+    const struct port_source *found = policy_source(policy, family, address);
     if (own ? found != own : !found != !allowed || (found && (!found->extra || found->has_pa)))
         fail_msg("%s: %s, not %s", hex(text, address, ip4 ? 4 : 16), found ? "found" : "none",
                  own ? "its own" : allowed ? "allowed" : "none");
 }
 
-/* Before, at and behind each first and last address, of up to `probes` entries; the ends; and some anywhere. */
+/* Before, at and behind the first and last address of about `probes` entries; the ends; and some anywhere. */
 static void check_all(const struct port_policy *policy, uint32_t probes)
 {
     for (uint32_t i = 0; i < entry_count; i++) {
         if (entry_count > probes && rnd(entry_count) >= probes)
             continue;
         bool ip4 = entries[i].family == DP_IPV4;
-        unsigned __int128 all = ip4 ? UINT32_MAX : ~(unsigned __int128)0, first = source_number(ip4, entries[i].ca);
-        unsigned __int128 last = first | (entries[i].prefix_len < (ip4 ? 32 : 128) ? all >> entries[i].prefix_len : 0);
+        unsigned bits = ip4 ? 32 : 128, len = entries[i].prefix_len;
+        unsigned __int128 first = source_number(ip4, entries[i].ca);
+        unsigned __int128 all = ~(unsigned __int128)0 >> (128 - bits);
+        unsigned __int128 last = first | (len < bits ? all >> len : 0);
         for (unsigned j = 0; j < 3; j++) {
             check(policy, ip4, first - 1 + j);
             check(policy, ip4, last - 1 + j);
@@ -65,7 +68,7 @@ static void check_all(const struct port_policy *policy, uint32_t probes)
     }
     for (unsigned ip4 = 0; ip4 < 2; ip4++)
         for (unsigned i = 0; i < 200; i++) {
-            unsigned __int128 number = (unsigned __int128)rnd(~0u) << 96 | (unsigned __int128)rnd(~0u) << 64 | rnd(~0u);
+            unsigned __int128 high = (uint64_t)rnd(~0u) << 32 | rnd(~0u), number = high << 64 | rnd(~0u);
             check(policy, ip4, i < 2 ? -(unsigned __int128)i : number >> rnd(128));
         }
 }
@@ -74,15 +77,17 @@ static struct dp *engine;
 
 static const struct port_policy *policy_of_entries(void)
 {
-    static const char *const own[] = {"10.1.1.10", "10.1.1.12", "10.200.0.1", "172.16.0.5", "fd00::1", "fd00::ffff", "fd00:0:0:1::1"};
-    struct dp_config config = {.workers = 1, .slots = 512, .self_host = 1, .router_mac = {2, 0x15, 0x5d, 0, 0, 1}};
+    static const char *const own[] = {"10.1.1.10", "10.1.1.12", "10.200.0.1",   "172.16.0.5",
+                                      "fd00::1",   "fd00::ffff", "fd00:0:0:1::1"};
+    struct dp_config config = {
+        .workers = 1, .slots = 512, .self_host = 1, .router_mac = {2, 0x15, 0x5d, 0, 0, 1}};
     struct change_set set = {0};
     struct dp_change_error error;
     assert_int_equal(dp_create(&config, &engine), DP_OK);
     change_set_begin(&set, 0);
-    struct row rows[] = {pa_row("192.168.77.1", 1, DP_PA_SHARED), pa_row("fd77::1", 1, DP_PA_SHARED), subnet_row(VSID, 1),
-                         prefix_row(VSID, "10.0.0.0", 8, "0.0.0.0"), prefix_row(VSID, "172.16.0.0", 16, "0.0.0.0"),
-                         prefix_row(VSID, "fd00::", 16, "::"), port_row(PORT, VSID, 10)};
+    struct row rows[] = {pa_row("192.168.77.1", 1, DP_PA_SHARED), subnet_row(VSID, 1),
+                         prefix_row(VSID, "10.0.0.0", 8, "0.0.0.0"), prefix_row(VSID, "fd00::", 16, "::"),
+                         prefix_row(VSID, "172.16.0.0", 16, "0.0.0.0"), port_row(PORT, VSID, 10)};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         change_set_row(&set, &rows[i]);
     for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
@@ -122,7 +127,8 @@ static void prefixes_may_touch_nest_and_reach_the_ends(void **state)
     for (unsigned i = 0; i < sizeof lens4 + sizeof lens6; i++)
         for (unsigned end = 0; end < 2; end++) {
             bool ip4 = i < sizeof lens4;
-            add(ip4, -(unsigned __int128)end & (ip4 ? UINT32_MAX : ~(unsigned __int128)0), ip4 ? lens4[i] : lens6[i - sizeof lens4]);
+            unsigned __int128 all = ip4 ? UINT32_MAX : ~(unsigned __int128)0;
+            add(ip4, end ? all : 0, ip4 ? lens4[i] : lens6[i - sizeof lens4]);
             check_entries(10);
         }
     for (unsigned i = 0; i < 4; i++) {
@@ -139,7 +145,7 @@ static void prefixes_may_touch_nest_and_reach_the_ends(void **state)
     entry_count = 0;
 }
 
-/* By how many there are, for one level to four, and how they lie: by themselves, in clumps, in one /64, of all lengths. */
+/* By how many there are, for one level or more, and how they lie: alone, in clumps, in a /64, of all lengths. */
 static void random_prefixes(void **state)
 {
     (void)state;
@@ -148,12 +154,11 @@ static void random_prefixes(void **state)
         for (unsigned i = 0; i < sizeof counts / sizeof *counts; i++) {
             for (uint32_t j = 0; j < counts[i]; j++) {
                 uint32_t clump = rnd(3) << 28 | rnd(1 << 16), any = rnd(~0u);
+                unsigned __int128 one = (unsigned __int128)0xfd000000 << 96, low = rnd(1 << 16);
                 unsigned __int128 high = (unsigned __int128)any << 96 | (unsigned __int128)rnd(~0u) << 64;
-                unsigned __int128 one = (unsigned __int128)0xfd000000 << 96;
+                unsigned __int128 of_kind[] = {high, one | low << 64 | rnd(3), one | low, high | low};
                 add(true, kind == 0 ? any : clump, kind == 3 ? 1 + rnd(32) : 32 - rnd(4));
-                add(false, kind == 0 ? high : kind == 1 ? one | (high >> 64 & 0xffff) << 64 | rnd(3)
-                           : kind == 2 ? one | rnd(1 << 16) : high | rnd(1 << 16),
-                    kind == 0 ? 64 : kind == 3 ? 1 + rnd(128) : 128 - rnd(4));
+                add(false, of_kind[kind], kind == 0 ? 64 : kind == 3 ? 1 + rnd(128) : 128 - rnd(4));
             }
             check_entries(150);
         }
