@@ -38,7 +38,7 @@ static size_t policy_head(size_t sources)
     return policy_line(sizeof(struct port_policy) + sources * sizeof(struct port_source));
 }
 
-/* A source has two edges at most. In this order, each at a line: sources, IPv6 edges, IPv6 keys, IPv4 keys. */
+/* A source has two edges at most. In order, each at a line: sources, IPv6 edges, IPv6 keys, IPv4 keys. */
 static size_t policy_size(size_t n4, size_t n6)
 {
     return policy_head(n4 + n6) + policy_line(n6 * 2 * sizeof(unsigned __int128)) +
@@ -239,7 +239,7 @@ static void policy_edge(struct source_edges *edges, bool ip4, unsigned __int128 
         to[edges->count++] = edge;
 }
 
-/* From prefixes in the order of their addresses. A range up to the last address there is has no second edge. */
+/* From prefixes in the order of their addresses. A range up to the last address has no second edge. */
 static void policy_merge(struct source_edges *edges, bool ip4, unsigned __int128 *to,
                          const struct port_source *s, size_t n)
 {

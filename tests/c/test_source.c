@@ -145,7 +145,7 @@ static void prefixes_may_touch_nest_and_reach_the_ends(void **state)
     entry_count = 0;
 }
 
-/* By how many there are, for one level or more, and how they lie: alone, in clumps, in a /64, of all lengths. */
+/* By how many there are, for one level and more, by how they lie: alone, in clumps, in a /64, all lengths. */
 static void random_prefixes(void **state)
 {
     (void)state;
