@@ -22,17 +22,30 @@ void policy_free(struct draft *draft)
     free(draft);
 }
 
-/* Where the edges of IPv6 begin, in bytes. */
-static size_t policy_edges_at(size_t sources)
+enum { POLICY_LINE = 64 };
+
+static size_t policy_line(size_t bytes) { return (bytes + POLICY_LINE - 1) / POLICY_LINE * POLICY_LINE; }
+
+/* In nodes: of so many keys, without and with the levels above them. */
+static size_t policy_nodes(size_t keys) { return (keys + EDGE_NODE - 1) / EDGE_NODE; }
+static size_t policy_all_nodes(size_t keys)
 {
-    size_t end = sizeof(struct port_policy) + sources * sizeof(struct port_source);
-    return (end + sizeof(unsigned __int128) - 1) & ~(sizeof(unsigned __int128) - 1);
+    size_t nodes = 0;
+    for (size_t n = policy_nodes(keys); n; n = policy_nodes(n - 1))
+        nodes += n;
+    return nodes;
 }
 
-/* A source has two edges at most. */
+static size_t policy_head(size_t sources)
+{
+    return policy_line(sizeof(struct port_policy) + sources * sizeof(struct port_source));
+}
+
+/* A source has two edges at most. In order, each at a line: sources, IPv6 edges, IPv6 keys, IPv4 keys. */
 static size_t policy_size(size_t n4, size_t n6)
 {
-    return policy_edges_at(n4 + n6) + n6 * 2 * sizeof(unsigned __int128) + n4 * 2 * sizeof(uint32_t);
+    return policy_head(n4 + n6) + policy_line(n6 * 2 * sizeof(unsigned __int128)) +
+           (policy_all_nodes(n6 * 2) + policy_all_nodes(n4 * 2)) * EDGE_NODE * sizeof(int64_t);
 }
 
 static uint32_t policy_count(const struct draft *draft, unsigned family)
@@ -61,7 +74,7 @@ int policy_ready(struct change *change, uint32_t port)
     if (!change_room(&(*draft)->sources, (*draft)->n, &(*draft)->capacity, sizeof *(*draft)->sources))
         return change_no_memory(change, DP_ENOMEM);
     if (now && !change->spares[port] &&
-        !(change->spares[port] = malloc(policy_size(now->n4, now->n6))))
+        !(change->spares[port] = aligned_alloc(POLICY_LINE, policy_size(now->n4, now->n6))))
         return change_no_memory(change, DP_ENOMEM);
     change->touched[port] = true;
     return DP_OK;
@@ -257,32 +270,84 @@ static uint32_t policy_own_count(const struct port_source *s, uint32_t n)
     return own;
 }
 
-static void policy_edge(struct port_policy *policy, bool ip4, unsigned __int128 edge)
+/* Of IPv4 the keys, of IPv6 the edges. */
+static void policy_edge(struct source_edges *edges, bool ip4, unsigned __int128 *to, unsigned __int128 edge)
 {
     if (ip4)
-        policy->edges4[policy->edge_count4++] = (uint32_t)edge;
+        edges->level[0][edges->count++] = (int64_t)edge;
     else
-        policy->edges6[policy->edge_count6++] = edge;
+        to[edges->count++] = edge;
 }
 
-/* Of prefixes in the order of their addresses. A range that reaches the last address there is is never over.
- */
-static void policy_edges(struct port_policy *policy, bool ip4, const struct port_source *s, uint32_t n)
+/* From prefixes in the order of their addresses. A range up to the last address has no second edge. */
+static void policy_merge(struct source_edges *edges, bool ip4, unsigned __int128 *to,
+                         const struct port_source *s, size_t n)
 {
     const unsigned __int128 highest = ip4 ? UINT32_MAX : ~(unsigned __int128)0;
     unsigned __int128 last = 0;         /* of the range that is open */
-    for (uint32_t i = 0; i < n; i++) {
-        unsigned __int128 rest = s[i].prefix_len ? highest >> s[i].prefix_len : highest;
+    for (size_t i = 0; i < n; i++) {
+        unsigned __int128 rest = s[i].prefix_len < (ip4 ? 32 : 128) ? highest >> s[i].prefix_len : 0;
         unsigned __int128 first = source_number(ip4, s[i].ca) & ~rest;
         if (i == 0 || (first > last && first - last > 1)) {
             if (i)
-                policy_edge(policy, ip4, last + 1);
-            policy_edge(policy, ip4, first);
+                policy_edge(edges, ip4, to, last + 1);
+            policy_edge(edges, ip4, to, first);
         }
         last = i == 0 || (first | rest) > last ? first | rest : last;
     }
     if (n && last < highest)
-        policy_edge(policy, ip4, last + 1);
+        policy_edge(edges, ip4, to, last + 1);
+}
+
+/* Keys of IPv6: as many high bits as are sure to be below INT64_MAX. */
+static void policy_keys(struct source_edges *edges, const unsigned __int128 *of)
+{
+    edges->edges = of;
+    edges->first = edges->count ? of[0] : 0;
+    unsigned __int128 span = edges->count ? of[edges->count - 1] - edges->first : 0, lost = 0;
+    while (span >> edges->shift >> 62)
+        edges->shift++;
+    for (uint32_t i = 0, same = 0; i < edges->count; i++) {
+        unsigned __int128 above = of[i] - edges->first;
+        edges->level[0][i] = (int64_t)(above >> edges->shift);
+        same = i && edges->level[0][i] == edges->level[0][i - 1] ? same + 1 : 1;
+        edges->alike = same > edges->alike ? same : edges->alike;
+        lost |= above & (((unsigned __int128)1 << edges->shift) - 1);
+    }
+    edges->alike = lost ? edges->alike : 0;
+}
+
+/* Fills the last node of each level, and makes the levels above the first. */
+static void policy_levels(struct source_edges *edges)
+{
+    uint32_t keys = edges->count;
+    while (keys) {
+        int64_t *level = edges->level[edges->levels++];
+        uint32_t nodes = (uint32_t)policy_nodes(keys);
+        for (uint32_t i = keys; i < nodes * EDGE_NODE; i++)
+            level[i] = INT64_MAX;
+        for (uint32_t i = 1; i < nodes; i++)
+            level[(size_t)nodes * EDGE_NODE + i - 1] = level[(size_t)i * EDGE_NODE];
+        if ((keys = nodes - 1))
+            edges->level[edges->levels] = level + (size_t)nodes * EDGE_NODE;
+    }
+}
+
+static void policy_edges(struct port_policy *policy)
+{
+    const struct port_source *s4 = policy->sources, *s6 = s4 + policy->n4;
+    size_t prefixes4 = (size_t)policy->n4 - policy->own4, prefixes6 = (size_t)policy->n6 - policy->own6;
+    char *at = (char *)policy + policy_head((size_t)policy->n4 + policy->n6);
+    unsigned __int128 *edges6 = (void *)at;
+    at += policy_line(prefixes6 * 2 * sizeof *edges6);
+    policy->edges6.level[0] = (void *)at;
+    at += policy_all_nodes(prefixes6 * 2) * EDGE_NODE * sizeof(int64_t);
+    policy->edges4.level[0] = (void *)at;
+    policy_merge(&policy->edges4, true, NULL, s4 + policy->own4, prefixes4);
+    policy_merge(&policy->edges6, false, edges6, s6 + policy->own6, prefixes6);
+    policy_keys(&policy->edges6, edges6);
+    policy_levels(&policy->edges4);
+    policy_levels(&policy->edges6);
 }
 
 static void policy_build(struct change *change, uint32_t port, const struct draft *draft,
@@ -302,13 +367,9 @@ static void policy_build(struct change *change, uint32_t port, const struct draf
     if (draft->n)
         memcpy(policy->sources, draft->sources, draft->n * sizeof policy->sources[0]);
     qsort(policy->sources, draft->n, sizeof policy->sources[0], policy_compare);
-    const struct port_source *s4 = policy->sources, *s6 = s4 + policy->n4;
-    policy->own4 = (uint16_t)policy_own_count(s4, policy->n4);
-    policy->own6 = (uint16_t)policy_own_count(s6, policy->n6);
-    policy->edges6 = (void *)((char *)policy + policy_edges_at(draft->n));
-    policy->edges4 = (void *)(policy->edges6 + (size_t)2 * policy->n6);
-    policy_edges(policy, true, s4 + policy->own4, (uint32_t)policy->n4 - policy->own4);
-    policy_edges(policy, false, s6 + policy->own6, (uint32_t)policy->n6 - policy->own6);
+    policy->own4 = (uint16_t)policy_own_count(policy->sources, policy->n4);
+    policy->own6 = (uint16_t)policy_own_count(policy->sources + policy->n4, policy->n6);
+    policy_edges(policy);
 }
 
 /* What is restored goes where there is room for it; what a first try built, no reader has seen. */
@@ -326,7 +387,7 @@ int policy_finish(struct change *change)
         if (draft && change->restoring) {
             policy = change->spares[port];
             change->spares[port] = NULL;
-        } else if (draft && !(policy = malloc(policy_bytes(draft)))) {
+        } else if (draft && !(policy = aligned_alloc(POLICY_LINE, policy_bytes(draft)))) {
             return change_no_memory(change, DP_ENOMEM);
         }
         if (draft)

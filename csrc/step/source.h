@@ -13,8 +13,8 @@ static inline unsigned __int128 source_number(bool ip4, const uint8_t *address)
 {
     if (ip4)
         return get32(address);
-    return (unsigned __int128)__builtin_bswap64(load64(address)) << 64 |
-           __builtin_bswap64(load64(address + 8));
+    unsigned __int128 high = __builtin_bswap64(load64(address));
+    return high << 64 | __builtin_bswap64(load64(address + 8));
 }
 
 /* The search of one family: 4 or 16 bytes. */
@@ -70,7 +70,7 @@ static inline bool source_is_own_mld(const struct port_policy *policy, const str
     uint8_t type = pkt->data[pkt->l4];
     const uint8_t *source = pkt_source(pkt);
     bool mld = type == MLD_QUERY || type == MLD_REPORT || type == MLD_DONE || type == MLD2_REPORT;
-    return mld && mac_is_group(pkt->data) && /* 2.4.1 */
+    return mld && mac_is_group(pkt->data) &&
            (is_any(DP_IPV6, source) || !memcmp(source, policy->link_local, 16));
 }
 

@@ -139,19 +139,31 @@ struct port_limit { struct limit_rate packets, bytes; };
 struct limit_bucket { _Atomic uint64_t packets, bytes; } __attribute__((aligned(64)));
 
 /*
+ * What a family's allowed prefixes hold, as edges: rising addresses, where a range begins, where it is over,
+ * and so on; an address with an odd number of edges at or below it is allowed. level[0] has their keys
+ * (source.h), in nodes of EDGE_NODE, two lines each; each level above has the first key of every node but
+ * the first. INT64_MAX, which no key is, fills the last nodes.
+ */
+enum { EDGE_NODE = 16, EDGE_LEVELS = 5 };   /* enough for 65,535 prefixes */
+struct source_edges {
+    unsigned __int128 first;            /* of IPv6: a key is how far above it, without `shift` low bits */
+    const unsigned __int128 *edges;     /* of IPv6 */
+    int64_t *level[EDGE_LEVELS];
+    uint32_t levels, count;
+    uint32_t shift, alike;              /* alike: so many edges may have one key; 0: keys tell all */
+};
+
+/*
  * Policy of a tenant port. sources[]: the n4 IPv4 ones first, then the n6 IPv6 ones; in each family first the
- * own CAs, own4 and own6 of them, then prefixes, both by address. Behind them are the same prefixes' edges,
- * rising numbers in host order: where an allowed range begins, where it is over, and so on. An address with
- * an odd number of edges at or below it is in a range.
+ * own CAs, own4 and own6 of them, then prefixes, both by address. Behind them lies what edges4 and edges6
+ * refer to.
  */
 struct port_policy {
     uint32_t port, vsid, rdid, subnet;
     uint8_t mac[6];
     uint8_t link_local[16];             /* fe80:: EUI-64 of mac */
     uint16_t n4, n6, own4, own6;
-    uint32_t edge_count4, edge_count6;
-    uint32_t *edges4;
-    unsigned __int128 *edges6;
+    struct source_edges edges4, edges6;
     struct limit_bucket *bucket;        /* NULL: no limit */
     struct port_limit limit;
     struct port_source sources[];
