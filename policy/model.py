@@ -225,8 +225,8 @@ class VMSubnet:
     gateways: tuple[Address, ...] = ()
     vsid: int = 0
     translation: Translation = Translation.NVGRE
-    rate_limit: RateLimit | None = None
     labels: Labels = ()
+    rate_limit: RateLimit | None = None
 
     @property
     def id(self) -> ObjectId:
@@ -279,9 +279,9 @@ class Port:
     mac: Mac = NO_MAC
     provider_addresses: tuple[Address, ...] = ()
     allowed_sources: tuple[Prefix, ...] = ()
-    rate_limit: RateLimit | None = None
     attach: Attach | None = None
     labels: Labels = ()
+    rate_limit: RateLimit | None = None
 
     @property
     def id(self) -> ObjectId:
