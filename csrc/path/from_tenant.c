@@ -74,8 +74,8 @@ HOT void tenant_look(const struct tenant *t, struct tenant_pkt *d, uint32_t vsid
 }
 
 /* To the router's MAC: the longest prefix in the routing domain says in which subnet to look for what. */
-RARE enum drop tenant_route(const struct tenant *t, struct tenant_pkt *d, unsigned family,
-                            const uint8_t *destination)
+RARE void tenant_route(const struct tenant *t, struct tenant_pkt *d, unsigned family,
+                       const uint8_t *destination)
 {
     static const uint8_t any[16];
     const struct tables *tables = t->tables;
@@ -83,8 +83,6 @@ RARE enum drop tenant_route(const struct tenant *t, struct tenant_pkt *d, unsign
     const uint8_t *ca = any;
     uint32_t how = TENANT_ROUTED | TENANT_MISS * DROP_NO_ROUTE; /* 2.6.3 */
     d->subnet = t->policy->subnet; /* 2.6.2 */
-    if (!is_host(family, destination)) /* 2.5.2, 2.5.3 */
-        return DROP_NO_RECORD;
     if (act_kind(act) == ACT_ONLINK) { /* 2.6.4 */
         d->subnet = act_index(act);
         ca = destination;
@@ -98,7 +96,6 @@ RARE enum drop tenant_route(const struct tenant *t, struct tenant_pkt *d, unsign
         tenant_look(t, d, tables->subnets[d->subnet].vsid, DP_IPV4, ca, how);
     else
         tenant_look(t, d, tables->subnets[d->subnet].vsid, DP_IPV6, ca, how);
-    return DROP_NONE;
 }
 
 static bool tenant_over(const struct tenant *t, const struct pkt *pkt)
@@ -118,17 +115,17 @@ HOT enum drop tenant_check(const struct tenant *t, struct pkt *pkt, struct tenan
     if (__builtin_expect(!d->source, 0) && !source_is_own_mld(t->policy, pkt)) /* 2.4.1, 2.4.2 */
         return DROP_SRC_ADDRESS;
     if (__builtin_expect(t->policy->bucket != NULL, 0) && tenant_over(t, pkt))
-        return DROP_RATE_LIMIT;     /* 2.4.3 */
-    if (to & 1) /* 2.5.1 */
+        return DROP_RATE_LIMIT; /* 2.4.3 */
+    if (to & 1)                 /* 2.5.1 */
         return DROP_MULTICAST;
-    /* 2.5.2, 2.5.3 */
-    if (is_any(family, destination))    /* the wildcard's key; what else is no host's address has no record */
+    if (!is_host(family, destination)) /* 2.5.2, 2.5.3 */
         return DROP_NO_RECORD;
     /* 2.6.1 */
     if (__builtin_expect(to == t->router_mac, 0) && !(family == DP_IPV6 && is_link_local(destination)))
-        return tenant_route(t, d, family, destination);
-    tenant_look(t, d, t->policy->vsid, family, destination, /* 2.6.9, 2.6.10 */
-                how | TENANT_DIRECT | TENANT_MISS * DROP_NO_RECORD);
+        tenant_route(t, d, family, destination);
+    else
+        tenant_look(t, d, t->policy->vsid, family, destination, /* 2.6.9, 2.6.10 */
+                    how | TENANT_DIRECT | TENANT_MISS * DROP_NO_RECORD);
     return DROP_NONE;
 }
 

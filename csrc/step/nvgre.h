@@ -63,7 +63,7 @@ HOT uint64_t nvgre_push4(uint8_t *frame, uint32_t len, const struct next_hop *nh
 HOT uint64_t nvgre_push(struct pkt *pkt, const struct next_hop *nh, uint32_t vsid, uint8_t flowid,
                         uint8_t tos)
 {
-    if (__builtin_expect(nh->header_len == NVGRE4_LEN, 1)) {
+    if (__builtin_expect(next_hop_header_len(nh) == NVGRE4_LEN, 1)) {
         uint64_t eth = nvgre_push4(pkt->data, pkt->len, nh, vsid << 8 | flowid, tos);
         pkt_push_whole(pkt, NVGRE4_LEN);
         return eth;
