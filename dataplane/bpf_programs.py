@@ -80,6 +80,8 @@ DIVERT = Program(
 DROP = Program(
     name="isolane_drop",
     type=ProgramType.SCHED_CLS,
-    code=b64decode("twAAAAIAAACVAAAAAAAAAA=="),
+    code=b64decode(
+        "twAAAAIAAACVAAAAAAAAAA=="
+    ),
     map_loads=(),
 )
