@@ -110,6 +110,9 @@ def _table(items: list["Object"]) -> Iterator[str]:
         spec = schema.write_all(item)
         whose = {} if kind.of_tenant is False else {"tenant": item.id.tenant}
         rows.append({**whose, "name": item.id.name, **spec})
+    if not any(row.get("rateLimit") for row in rows):  # few have one: no column for it then
+        for row in rows:
+            row.pop("rateLimit", None)
     return columns(rows)
 
 
