@@ -1,6 +1,7 @@
 """An engine, core or twin, set up for a World, and its balance checked at every step."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Self
 
 from scapy.packet import Packet as Scapy
@@ -64,6 +65,16 @@ class Rig:
 
     def counters(self) -> Counters:
         return self.engine.counters()
+
+
+Make = Callable[..., Rig]
+
+
+@contextmanager
+def rigs(engine: type[Dataplane] | type[FakeDataplane]) -> Iterator[Make]:
+    """What makes engines for worlds, make(rewrite=..., ...), and closes them all at the end."""
+    with ExitStack() as made:
+        yield lambda **choices: made.enter_context(Rig(engine, World(**choices)))
 
 
 def data(frames: Iterable[Frame]) -> list[bytes]:

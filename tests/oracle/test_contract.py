@@ -4,7 +4,7 @@ The golden world has no routes by next hops, no wildcards, no offload metadata, 
 an answer from each neighbour.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from ipaddress import ip_address
 
 import pytest
@@ -18,7 +18,7 @@ from dataplane.fake import FakeDataplane
 from dataplane.stats import SubnetCounters
 from dataplane.tables import Address, ChangeSet, RecordRow, delete, pack_address
 from tests.oracle.frames import PEER_MAC, arriving, between, ether, from_host, ip, tcp, udp
-from tests.oracle.rig import Rig, data
+from tests.oracle.rig import Make, Rig, data, rigs
 from tests.oracle.strategies import TAKES_ALL, link_local
 from tests.oracle.world import (
     GATEWAY_VM,
@@ -35,7 +35,6 @@ from tests.oracle.world import (
     World,
 )
 
-Make = Callable[..., Rig]
 UNDERLAY = 0
 VM = World().vm
 A, NEIGHBOUR, DOWN = VM(0, 0, LOCAL), VM(0, 0, LOCAL_APPLIANCE), VM(0, 0, LOCAL_DOWN)
@@ -48,15 +47,8 @@ BLUE = frozenset(((0, 0), (0, 1)))
 @pytest.fixture(params=(FakeDataplane, Dataplane), ids=("twin", "core"))
 def rig(request: pytest.FixtureRequest) -> Iterator[Make]:
     """Makes engines for worlds: rig(rewrite=..., ...)."""
-    made = []
-
-    def make(**choices: object) -> Rig:
-        made.append(Rig(request.param, World(**choices)))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.engine.close()
+    with rigs(request.param) as make:
+        yield make
 
 
 def dies(r: Rig, port: int, frame: Packet | Frame, reason: str) -> None:

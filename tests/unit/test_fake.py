@@ -24,7 +24,7 @@ from dataplane.fake_neighbours import fresh_time
 from dataplane.fake_wire import crc32c, updated
 from dataplane.tables import Address
 from tests.oracle.frames import PEER_MAC, arriving, between, ether, from_host, gre, ip, outer, tcp, udp
-from tests.oracle.rig import SECOND, Rig, data
+from tests.oracle.rig import SECOND, Make, data, rigs
 from tests.oracle.world import (
     GATEWAY_VM,
     LOCAL,
@@ -44,7 +44,6 @@ UNDERLAY = 0
 BROADCAST = b"\xff" * 6
 FAMILIES = pytest.mark.parametrize("family", (4, 6))
 BOTH_REWRITTEN = frozenset(((0, 0), (0, 1)))
-Make = Callable[..., Rig]
 
 VM = World().vm
 LOCAL_VM, NEIGHBOUR, OTHER_SUBNET = VM(0, 0, LOCAL), VM(0, 0, LOCAL_APPLIANCE), VM(0, 1, LOCAL)
@@ -54,15 +53,8 @@ REMOTE, REMOTE_OTHER_SUBNET, BEHIND_ROUTER = VM(0, 0, 20), VM(0, 1, 20), VM(0, 0
 @pytest.fixture(params=(FakeDataplane, Dataplane), ids=("twin", "core"))
 def rig(request: pytest.FixtureRequest) -> Iterator[Make]:
     """Makes engines for worlds: rig(rewrite=..., ...)."""
-    made = []
-
-    def make(**choices: object) -> Rig:
-        made.append(Rig(request.param, World(**choices)))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.engine.close()
+    with rigs(request.param) as make:
+        yield make
 
 
 # ---- NVGRE out -------------------------------------------------------------------------
