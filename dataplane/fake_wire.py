@@ -348,7 +348,8 @@ def finish_checksum(p: Packet) -> None:
         crc = crc32c(bytes(p.frame[p.csum_start : p.end]), 0xFFFFFFFF)
         p.frame[at : at + 4] = (crc ^ 0xFFFFFFFF).to_bytes(4, "little")
     else:
-        put16(p.frame, at, checksum(p.frame[p.csum_start : p.end]) or 0xFFFF)
+        zero = 0xFFFF if p.csum_offset == 6 else 0  # in UDP a field of 0 means that there is none
+        put16(p.frame, at, checksum(p.frame[p.csum_start : p.end]) or zero)
     p.partial = False
 
 

@@ -2,7 +2,7 @@
 #include "pkt/offload.h"
 #include "base/csum.h"
 
-enum { SCTP_CHECKSUM = 8 };     /* offset of the CRC32c in an SCTP header, RFC 9260 section 3.1 */
+enum { SCTP_CHECKSUM = 8, UDP_CHECKSUM = 6 };   /* offsets in the L4 header, RFC 9260 section 3.1, RFC 768 */
 
 /*
  * The longest packet in segments of 48 bytes, the fewest that Linux makes: a VM must not turn one packet into
@@ -66,7 +66,7 @@ bool offload_finish(const struct arena *arena, struct pkt *pkt)
         offload_finish_sctp(arena, pkt, len);
     } else {
         uint16_t sum = (uint16_t)~csum_fold(offload_sum(arena, pkt, pkt->csum_start, len)); /* 4.2.2 */
-        if (sum == 0)   /* UDP must (RFC 768); in others the two zeros are one, and Linux does the same */
+        if (sum == 0 && pkt->csum_offset == UDP_CHECKSUM)   /* a UDP field of 0 says: none (RFC 768) */
             sum = 0xffff;
         memcpy(pkt->data + field, &sum, 2);
     }

@@ -59,8 +59,6 @@ static void gso_set_tcp(struct pkt *segment, const struct gso_cut *cut, bool las
     uint32_t to = __builtin_bswap32(segment->l3_end - segment->l4);
     uint64_t sum = csum_add(tcp, cut->headers - segment->l4, (uint16_t)~csum_fold(from)); /* 4.3.5 */
     uint16_t field = (uint16_t)~csum_fold(sum + to + csum_fold(payload_sum));
-    if (field == 0)     /* as offload_finish() */
-        field = 0xffff;
     memcpy(tcp + TCP_CHECKSUM, &field, 2);
 }
 

@@ -141,30 +141,33 @@ static void finish_makes_partial_sums_whole(void **state)
         assert_int_equal(pkt.flags & PKT_PARTIAL, 0);
         frame_of_pkt(&arena, &pkt, &frame);
         assert_int_equal(naive_residue(frame.bytes + ETH_LEN, proto, frame.bytes + l4, end - l4), 0xffff);
-        assert_int_not_equal(field_at(&pkt, l4 + pkt.csum_offset), 0);
+        assert_int_not_equal(field_at(&pkt, l4 + pkt.csum_offset), proto == PROTO_UDP ? 0 : 0xffff);
         pool_pkt_free(&pool, &pkt);
     }
 }
 
 /*
- * The payload is made so that the sum comes out as 0xffff: the field would be 0, which in UDP means "no
- * checksum".
+ * The payload is made so that the sum comes out as 0xffff and the field 0, which in UDP means "no checksum"
+ * and in TCP is the checksum.
  */
-static void finish_never_computes_zero(void **state)
+static void finish_computes_zero_but_in_udp(void **state)
 {
     (void)state;
     struct pkt pkt;
-    uint32_t l4 = frame_l4(&frame, 4, PROTO_UDP, 40, 1);
-    put16(frame.bytes + l4 + 20, 0);
-    put16(frame.bytes + l4 + 20, (uint16_t)(0xffff - naive_sum(frame.bytes + l4, 40, 0)));
-    frame_to_pkt(&pool, &frame, &pkt, POOL_HEAD_MAX);
-    pkt.flags = PKT_PARTIAL;
-    pkt.csum_start = (uint16_t)l4;
-    pkt.csum_offset = 6;
-    assert_int_equal(parse_frame(&pkt), DROP_NONE);
-    assert_true(offload_finish(&arena, &pkt));
-    assert_int_equal(field_at(&pkt, l4 + 6), 0xffff);
-    pool_pkt_free(&pool, &pkt);
+    for (int udp = 0; udp < 2; udp++) {
+        uint8_t proto = udp ? PROTO_UDP : PROTO_TCP;
+        uint32_t l4 = frame_l4(&frame, 4, proto, 40, 1);
+        put16(frame.bytes + l4 + 20, 0);
+        put16(frame.bytes + l4 + 20, (uint16_t)(0xffff - naive_sum(frame.bytes + l4, 40, 0)));
+        frame_to_pkt(&pool, &frame, &pkt, POOL_HEAD_MAX);
+        pkt.flags = PKT_PARTIAL;
+        pkt.csum_start = (uint16_t)l4;
+        pkt.csum_offset = udp ? 6 : 16;
+        assert_int_equal(parse_frame(&pkt), DROP_NONE);
+        assert_true(offload_finish(&arena, &pkt));
+        assert_int_equal(field_at(&pkt, l4 + pkt.csum_offset), udp ? 0xffff : 0);
+        pool_pkt_free(&pool, &pkt);
+    }
 }
 
 /* 4.2.3 */
@@ -246,7 +249,7 @@ int main(void)
         cmocka_unit_test(sum_of_a_frame_in_slots),
         cmocka_unit_test(pseudo_headers_and_ip4_headers),
         cmocka_unit_test(finish_makes_partial_sums_whole),
-        cmocka_unit_test(finish_never_computes_zero),
+        cmocka_unit_test(finish_computes_zero_but_in_udp),
         cmocka_unit_test(finish_of_sctp_is_crc32c),
         cmocka_unit_test(finish_refuses_what_lies_outside),
     };

@@ -34,8 +34,7 @@ static bool naive_segment(const struct frame *f, uint32_t l4, uint32_t end, uint
     if (i)
         tcp[13] &= 0x7f;
     put16(tcp + 16, 0);
-    uint32_t sum = naive_fold(naive_residue(ip, PROTO_TCP, tcp, out->len - l4) + error);
-    put16(tcp + 16, (uint16_t)(sum == 0xffff ? sum : 0xffff - sum));
+    put16(tcp + 16, (uint16_t)~naive_fold(naive_residue(ip, PROTO_TCP, tcp, out->len - l4) + error));
     return last;
 }
 
@@ -170,6 +169,23 @@ static void wrong_sums_stay_wrong(void **state)
     }
 }
 
+/* 4.2.2: in TCP a field that comes out 0 is 0 */
+static void a_field_of_zero_is_zero(void **state)
+{
+    (void)state;
+    struct pkt pkt;
+    for (unsigned family = 4; family <= 6; family += 2) {
+        make_super(family, 2000, 1000, POOL_HEAD_MAX, &pkt);
+        uint32_t field = pkt.l4 + 16u, word = pkt.l4 + (pkt.data[pkt.l4 + 12] >> 4) * 4u;
+        naive_segment(&frame, pkt.l4, pkt.l3_end, 1000, 0, 0, &expected);
+        put16(frame.bytes + word, (uint16_t)naive_fold(get16(frame.bytes + word) + get16(expected.bytes + field)));
+        memcpy(pkt.data + word, frame.bytes + word, 2);
+        naive_segment(&frame, pkt.l4, pkt.l3_end, 1000, 0, 0, &expected);
+        assert_int_equal(get16(expected.bytes + field), 0);
+        assert_int_equal(cut_and_check(&pkt, 0), 2);
+    }
+}
+
 struct flags {
     const uint8_t *of;
     uint32_t n, at;
@@ -255,6 +271,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(segments_are_those_of_the_naive_twin, setup, teardown),
         cmocka_unit_test_setup_teardown(edges_of_the_size, setup, teardown),
         cmocka_unit_test_setup_teardown(wrong_sums_stay_wrong, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_field_of_zero_is_zero, setup, teardown),
         cmocka_unit_test_setup_teardown(flags_of_first_and_last, setup, teardown),
         cmocka_unit_test_setup_teardown(without_slots_the_rest_is_one_drop, setup, teardown),
     };

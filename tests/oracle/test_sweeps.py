@@ -486,9 +486,11 @@ def test_every_pair_of_ecn_fields(family: int) -> None:
 @pytest.mark.parametrize(
     "to", (VM(BLUE, 0, 20), VM(BLUE, 0, LOCAL_APPLIANCE)), ids=("rewritten", "completed")
 )
-def test_checksums_around_zero(family: int, to: Vm) -> None:
+@pytest.mark.parametrize(("l4", "offset"), ((udp, 6), (tcp, 16)), ids=("udp", "tcp"))
+def test_checksums_around_zero(family: int, to: Vm, l4: Callable[[bytes], Packet], offset: int) -> None:
     """Complete and partial ones, that come out 0x0000, 0xffff and next to them."""
-    data, start = bytes(between(BLUE_VM, to, family, udp(b"\0\0"))), 34 if family == 4 else 54
+    data, start = bytes(between(BLUE_VM, to, family, l4(b"\0\0"))), 34 if family == 4 else 54
+    at = start + offset
     payload_word = checksum(data[start:])  # makes the sum over the whole packet 0xffff
     addresses = slice(26, 34) if family == 4 else slice(22, 54)
     pas = BLUE_VM.rewrite_pa(family).packed + to.rewrite_pa(family).packed
@@ -496,10 +498,9 @@ def test_checksums_around_zero(family: int, to: Vm) -> None:
     frames = []
     for near in range(-3, 4):
         filler = (payload_word + near & 0xFFFF).to_bytes(2, "big")
-        frames.append(Frame(data[:-2] + filler, csum_partial=True, csum_start=start, csum_offset=6))
+        frames.append(Frame(data[:-2] + filler, csum_partial=True, csum_start=start, csum_offset=offset))
         for field in (0, 0xFFFF, *to_zero):
-            frames.append(
-                Frame(data[: start + 6] + (field + near & 0xFFFF).to_bytes(2, "big") + data[start + 8 :])
-            )
+            octets = (field + near & 0xFFFF).to_bytes(2, "big")
+            frames.append(Frame(data[:at] + octets + data[at + 2 :]))
     assert to_zero
     check(WORLDS["plain"], BLUE_VM.port, frames)
