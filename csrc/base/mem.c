@@ -23,9 +23,9 @@ static uint8_t *mem_pages(size_t bytes, int protection, int flags)
  * `bytes` at a multiple of the huge page size, so that the kernel can back all of it but the tail with
  * huge pages.
  */
-static uint8_t *mem_aligned(size_t bytes)
+static uint8_t *mem_aligned(size_t bytes, int protection, int flags)
 {
-    uint8_t *p = mem_pages(bytes + HUGE_PAGE, PROT_READ | PROT_WRITE, 0);
+    uint8_t *p = mem_pages(bytes + HUGE_PAGE, protection, flags);
     if (!p)
         return NULL;
     uint8_t *base = (uint8_t *)mem_round((uintptr_t)p, HUGE_PAGE);
@@ -77,7 +77,8 @@ static void mem_find(struct mem *mem, size_t bytes)
     if (mem->base)
         return;
     mem->reserved = bytes;
-    mem->base = bytes >= HUGE_PAGE ? mem_aligned(bytes) : mem_pages(bytes, PROT_READ | PROT_WRITE, 0);
+    mem->base = bytes >= HUGE_PAGE ? mem_aligned(bytes, PROT_READ | PROT_WRITE, 0)
+                                   : mem_pages(bytes, PROT_READ | PROT_WRITE, 0);
     if (mem->base && mem_populate(mem->base, bytes)) {
         munmap(mem->base, bytes);
         mem->base = NULL;
@@ -105,7 +106,7 @@ int mem_map(struct mem *mem, size_t bytes)
 int mem_reserve(struct mem *mem, size_t bytes)
 {
     *mem = (struct mem){.reserved = mem_round(bytes, PAGE), .budget = mem->budget};
-    mem->base = mem_pages(mem->reserved, PROT_NONE, MAP_NORESERVE);
+    mem->base = mem_aligned(mem->reserved, PROT_NONE, MAP_NORESERVE);
     return mem->base ? DP_OK : DP_ENOMEM;
 }
 
@@ -122,7 +123,8 @@ int mem_commit(struct mem *mem, size_t bytes)
         return DP_OK;
     if (bytes > mem->reserved)
         return DP_ENOMEM;
-    size_t to = mem_round(bytes + bytes / 8, PAGE);
+    size_t to = bytes + bytes / 8;
+    to = mem_round(to, to < HUGE_PAGE ? PAGE : HUGE_PAGE);
     if (to > mem->reserved)
         to = mem->reserved;
     if (mem_take(mem->budget, to - mem->committed))
