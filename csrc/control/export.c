@@ -4,6 +4,7 @@
  * verify.c and run/api.c.
  */
 #include "control/changes.h"
+#include "table/lookup.h"
 
 /* Where rows are made from. own: the writer's drafts in place of the policies that are built of them. */
 struct export {
@@ -125,7 +126,7 @@ static bool export_record(const struct export *e, const uint64_t *key, const str
     row->translation = DP_NVGRE;
     row->family = export_address(e->table, key, row->ca);
     row->type = is_any(row->family, row->ca) ? DP_GATEWAY_WILDCARD : DP_STATIC;
-    memcpy(row->mac, value->mac, 6);
+    memcpy(row->mac, lookup_mac(e->tables, value), 6);
     if (kind == ACT_REWRITE) {
         row->host = e->tables->rewrites[index].host;
     } else if (kind == ACT_NVGRE) {

@@ -5,6 +5,7 @@
  */
 #include <stdatomic.h>
 #include "control/changes.h"
+#include "step/rewrite.h"
 #include "step/nvgre.h"
 
 bool path_find(const struct change *change, unsigned family, const uint8_t *pa, struct map_value *value)
@@ -211,6 +212,7 @@ static uint32_t path_make_rewrite(struct change *change, const struct rewrite *l
     rewrite->family = family;
     rewrite->host = host;
     rewrite->next_hop = rewrite->shared = INDEX_NONE;
+    rewrite->delta = rewrite_delta(family, rewrite->pa, rewrite->ca);
     return index;
 }
 
@@ -429,6 +431,20 @@ static int path_check_moved(struct change *change, const struct inverse *back)
     return change_fail(change, DP_EINVAL, "host or kind changed, but records of the old one are left");
 }
 
+/* Its record has the way, too. */
+static void path_tell_record(const struct change *change, uint32_t index)
+{
+    const struct rewrite *rewrite = &change->next->rewrites[index];
+    struct map *records = change_map(change->next, records_of(rewrite->family));
+    struct map_value value;
+    uint64_t key[3];
+    key_record(key, rewrite->vsid, rewrite->family, rewrite->ca);
+    if (!map_get(records, key, &value) || value.act != act_make(ACT_REWRITE, index))
+        return;
+    rewrite_value(&value, rewrite);
+    map_put(records, key, &value, NULL);        /* a key that is there: it does not fail */
+}
+
 /* A remote rewrite in use may now go another way: it does so at once, whoever reads it. */
 static int path_refresh(struct change *change, uint32_t index)
 {
@@ -444,6 +460,7 @@ static int path_refresh(struct change *change, uint32_t index)
     rewrite->shared = choice.shared;
     if (choice.next_hop == old)
         return DP_OK;
+    path_tell_record(change, index);
     if (change_is_own(change->next, rewrite))
         change_way_ref(change, choice.next_hop, 1);
     if (was_own)

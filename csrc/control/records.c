@@ -181,7 +181,7 @@ static struct rewrite record_rewrite(const struct change *change, const struct r
     memcpy(rewrite.mac, row->mac, 6);
     rewrite.vsid = row->vsid;
     rewrite.rdid = change->next->subnets[record->subnet].rdid;
-    rewrite.port = row->port;
+    rewrite.port = (uint16_t)row->port;
     return rewrite;
 }
 
@@ -210,6 +210,8 @@ static int record_write(struct change *change, const struct record *record)
             return code;
         path_bind(change, index);
         value.act = act_make(ACT_REWRITE, index);
+        if (!record->local)
+            rewrite_value(&value, &change->next->rewrites[index]);
     }
     if (record->local)
         value.act = act_make(ACT_LOCAL, row->port);

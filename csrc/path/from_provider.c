@@ -168,7 +168,7 @@ RARE void provider_look_further(const struct provider_batch *b, struct provider_
         const struct lookup *l = at[i] % 2 ? &d->look_to : &d->look_from;
         struct lookup_answer *answer = at[i] % 2 ? &d->to : &d->from;
         lookup_finish(l, provider_view(b, d), d->wide ? 3 : 1, hash[i], answer);
-        lookup_prefetch(b->p.tables, answer->act);
+        lookup_prefetch(b->p.tables, answer, d->wide ? 3 : 1);
     }
 }
 
@@ -254,17 +254,24 @@ HOT void provider_carry_rewrite(struct provider *p, struct provider_pkt *d)
     }
     uint32_t subnet = INDEX_NONE;
     enum drop drop = DROP_REWRITE_UNBOUND; /* 3.5.3 */
+    bool plain = pkt->flags & PKT_PLAIN && !pkt_offloaded(pkt);
     if (to->vsid)
         drop = from->rdid != to->rdid ? DROP_REWRITE_RDID : DROP_NONE; /* 3.5.4 */
-    if (!drop && __builtin_expect(!(pkt->flags & PKT_PLAIN) || pkt_offloaded(pkt), 0))
+    if (!drop && __builtin_expect(!plain, 0))
         drop = provider_check_rewrite(p, pkt);
     if (!drop && (subnet = provider_subnet(p, to->vsid)) == INDEX_NONE)
         drop = DROP_REWRITE_UNBOUND;
     if (io_dropped(p->host->io, pkt, drop))
         return;
-    rewrite_addresses(pkt, from->ca, to->ca); /* 3.5.10, 3.5.13, 3.5.14 */
-    memcpy(pkt->data, to->mac, 6); /* 3.5.11 */
-    memcpy(pkt->data + 6, from->vsid == to->vsid ? from->mac : p->tables->router_mac, 6); /* 3.5.12 */
+    uint16_t delta = csum_fold((uint64_t)from->delta + to->delta);
+    if (__builtin_expect(!plain, 0)) /* 3.5.10, 3.5.13, 3.5.14 */
+        rewrite_addresses(pkt, from->ca, to->ca);
+    else if (__builtin_expect(!d->wide, 1))
+        rewrite_plain(pkt->data, DP_IPV4, delta, from->ca, to->ca);
+    else
+        rewrite_plain(pkt->data, DP_IPV6, delta, from->ca, to->ca);
+    uint64_t mac = mac_word(from->vsid == to->vsid ? from->mac : p->tables->router_mac); /* 3.5.12 */
+    next_hop_put_macs(pkt->data, next_hop_eth(mac_word(to->mac), mac), next_hop_rest(mac)); /* 3.5.11 */
     local_deliver(p->host, pkt, to->port, subnet);
 }
 

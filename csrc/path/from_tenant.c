@@ -194,23 +194,14 @@ RARE void tenant_look_further(const struct tenant *t, struct tenant_pkt *pkts, u
             lookup_finish(&d->lookup, t->view6, 3, hash[i], &d->answer);
         else
             lookup_finish(&d->lookup, t->view4, 1, hash[i], &d->answer);
-        lookup_prefetch(t->tables, d->answer.act);
+        lookup_prefetch(t->tables, &d->answer, d->how & TENANT_WIDE ? 3 : 1);
     }
-}
-
-/* Rewrites have come by now: their next hops. */
-RARE void tenant_fetch_hops(const struct tenant *t, const struct tenant_pkt *pkts, uint32_t n)
-{
-    for (uint32_t i = 0; i < n; i++)
-        if (act_kind(pkts[i].answer.act) == ACT_REWRITE)
-            __builtin_prefetch(
-                &t->tables->next_hops[t->tables->rewrites[act_index(pkts[i].answer.act)].next_hop]);
 }
 
 HOT void tenant_look_up(const struct tenant *t, struct tenant_pkt *pkts, uint32_t n)
 {
     uint8_t further[DP_BATCH];
-    uint32_t m = 0, last = 0, kinds = 0;
+    uint32_t m = 0, last = 0;
     for (uint32_t i = 0; i < n; i++) {
         struct tenant_pkt *d = &pkts[i];
         bool told = true;
@@ -220,12 +211,9 @@ HOT void tenant_look_up(const struct tenant *t, struct tenant_pkt *pkts, uint32_
             told = lookup_first(&d->lookup, 3, t->tables, &last, &d->answer);
         further[m] = (uint8_t)i;
         m += !told;
-        kinds |= d->answer.act;
     }
     if (m)
         tenant_look_further(t, pkts, further, m);
-    if (kinds & act_make(ACT_NVGRE ^ ACT_REWRITE, 0))
-        tenant_fetch_hops(t, pkts, n);
 }
 
 /* ---- pass 3 */
@@ -264,11 +252,12 @@ static enum drop tenant_check_rewrite(const struct tenant *t, const struct pkt *
     return drop || gso_l3_len(pkt) <= t->host->underlay_mtu ? drop : DROP_TOO_BIG; /* 2.10.5 */
 }
 
-HOT void tenant_rewrite(const struct tenant *t, struct pkt *pkt, const struct tenant_pkt *d)
+HOT void tenant_rewrite(const struct tenant *t, struct pkt *pkt, struct tenant_pkt *d)
 {
     const struct rewrite *to = &t->tables->rewrites[act_index(d->answer.act)];
     if (__builtin_expect(!(d->how & TENANT_DIRECT) || !d->source || !d->source->has_pa, 0)) { /* 2.10.1 */
         uint32_t shared = to->shared;
+        d->answer.mac = mac_word(to->mac);
         if (shared == INDEX_NONE) /* 2.11.3 */
             io_drop(t->host->io, pkt, DROP_NO_SHARED_PA);
         else
@@ -400,19 +389,23 @@ HOT struct tenant_pkt *tenant_rewrite_run(const struct tenant *t, struct tenant_
     const bool runs4 = own4 && own4->has_pa, runs6 = own6 && own6->has_pa;
     const uint32_t longest = underlay ? host->underlay_mtu : 0, source = runs4 ? load32(own4->pa) : 0;
     const uint64_t constant = runs4 ? rewrite_constant4(own4->ca, own4->pa) : 0;
+    const uint16_t delta6 = runs6 ? rewrite_delta(DP_IPV6, own6->ca, own6->pa) : 0;
     do {
         struct pkt *pkt = d->pkt;
-        const struct rewrite *to = &tables->rewrites[act_index(d->answer.act)];
-        const struct next_hop *nh = &tables->next_hops[to->next_hop];
-        bool is4 = runs4 && d->source == own4;
-        if (__builtin_expect(pkt->l3_end - ETH_LEN > longest || !(is4 || (runs6 && d->source == own6)), 0)) {
+        const uint32_t hop = lookup_hop(&d->answer);
+        const struct next_hop *nh = &tables->next_hops[hop];
+        bool is4 = runs4 && d->source == own4, own = is4 || (runs6 && d->source == own6);
+        if (__builtin_expect(pkt->l3_end - ETH_LEN > longest || !own || hop == REWRITE_HOP_NONE, 0)) {
             tenant_carry(t, d);
             continue;
         }
-        if (__builtin_expect(is4, 1)) /* 2.10.7 */
-            rewrite_plain4(pkt->data, constant, source, load32(to->pa));
-        else
-            rewrite_addresses(pkt, own6->pa, to->pa);
+        if (__builtin_expect(is4, 1)) { /* 2.10.7 */
+            rewrite_plain4(pkt->data, constant, source, lookup_pa4(&d->answer));
+        } else {
+            const struct rewrite *to = &tables->rewrites[act_index(d->answer.act)];
+            uint16_t delta = csum_fold((uint64_t)delta6 + (uint16_t)~to->delta);
+            rewrite_plain(pkt->data, DP_IPV6, delta, own6->pa, to->pa);
+        }
         if (__builtin_expect(next_hop_macs(nh, pkt->data) != 0, 1)) /* 2.10.8 */
             io_send(host->io, underlay, pkt);
         else

@@ -30,7 +30,8 @@ static enum drop inner_check_beyond(const struct inner *inner, unsigned family, 
     }
     if (!record.act || lookup_host(t, record.act) != inner->sender) /* 3.9.4, 3.9.7, 3.9.9, 3.9.11 */
         return own ? DROP_INNER_SOURCE_HOST : DROP_INNER_SOURCE;
-    const uint8_t *expected = vsid == subnet->vsid ? record.mac : t->router_mac; /* 3.9.8, 3.9.10, 3.9.12 */
+    const uint8_t *expected = vsid == subnet->vsid ? lookup_mac(t, &record) : t->router_mac;
+    /* 3.9.8, 3.9.10, 3.9.12 */
     return mac_equal(mac, expected) ? DROP_NONE : DROP_INNER_SRC_MAC;
 }
 
@@ -44,7 +45,8 @@ static enum drop inner_check_source(const struct inner *inner, const struct look
         return DROP_INNER_SOURCE;
     if (lookup_host(inner->tables, record->act) != inner->sender) /* 3.9.5 */
         return DROP_INNER_SOURCE_HOST;
-    return mac_word(mac) == record->mac ? DROP_NONE : DROP_INNER_SRC_MAC; /* 3.9.6 */
+    /* 3.9.6 */
+    return mac_word(mac) == lookup_mac_word(inner->tables, record) ? DROP_NONE : DROP_INNER_SRC_MAC;
 }
 
 /* No record for the destination: a prefix routed to a local CA, or the subnet's local wildcard. */

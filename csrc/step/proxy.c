@@ -21,7 +21,7 @@ static bool proxy_own_address(const struct port_policy *policy, unsigned family,
 /* Who answers for the record: the router for a gateway, else the VM behind it. */
 static const uint8_t *proxy_record_mac(const struct tables *tables, const struct map_value *record)
 {
-    return act_kind(record->act) == ACT_GATEWAY ? tables->router_mac : record->mac;
+    return act_kind(record->act) == ACT_GATEWAY ? tables->router_mac : lookup_mac(tables, record);
 }
 
 /* ---- from a tenant port ---------------------------------------------------------------------- */

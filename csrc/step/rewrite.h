@@ -45,9 +45,53 @@ HOT void rewrite_ttl(struct pkt *pkt)
     memcpy(ip + 10, &field, 2);
 }
 
+static inline uint64_t rewrite_sum6(const uint8_t *address)
+{
+    uint64_t high = load64(address), low = load64(address + 8);
+    return (high & 0xffffffff) + (high >> 32) + (low & 0xffffffff) + (low >> 32);
+}
+
+/* From one address to another, neither of which is 0: folded, and never 0 itself. */
+static inline uint16_t rewrite_delta(unsigned family, const uint8_t *from, const uint8_t *to)
+{
+    if (family == DP_IPV4)
+        return csum_fold((uint16_t)~csum_fold(load32(from)) + (uint64_t)load32(to));
+    return csum_fold((uint16_t)~csum_fold(rewrite_sum6(from)) + rewrite_sum6(to));
+}
+
+/* The checksums of a plain packet at its frame. delta: of both addresses together, folded. */
+HOT void rewrite_plain_sums(uint8_t *frame, unsigned family, uint16_t delta)
+{
+    const bool ip4 = family == DP_IPV4;
+    uint8_t *ip = frame + ETH_LEN, proto = ip[ip4 ? 9 : 6];
+    uint8_t *at = ip + (ip4 ? IP4_LEN : IP6_LEN) + (proto == PROTO_UDP ? 6 : 16);
+    uint16_t field, l4 = load16(at);
+    if (ip4) {
+        field = rewrite_update(load16(ip + 10), delta); /* 4.1.8 */
+        memcpy(ip + 10, &field, 2);
+    }
+    if (__builtin_expect(proto == PROTO_UDP && l4 == 0, 0)) /* 4.1.6 */
+        return;
+    l4 = rewrite_update(l4, delta);
+    if (__builtin_expect(proto == PROTO_UDP && l4 == 0, 0)) /* 4.1.7 */
+        l4 = 0xffff;
+    memcpy(at, &l4, 2);
+}
+
+/* A plain packet at its frame, between two addresses whose deltas are known. */
+HOT void rewrite_plain(uint8_t *frame, unsigned family, uint16_t delta, const uint8_t *source,
+                       const uint8_t *destination)
+{
+    const unsigned size = family == DP_IPV4 ? 4 : 16;
+    uint8_t *at = frame + ETH_LEN + (family == DP_IPV4 ? 12 : 8);
+    rewrite_plain_sums(frame, family, delta);
+    memcpy(at, source, size);
+    memcpy(at + size, destination, size);
+}
+
 /*
- * A plain IPv4 packet at its frame, both addresses at once: `addresses` as they lie, source first; `constant`
- * is rewrite_constant4() of the old and the new source.
+ * A plain IPv4 packet at its frame, both addresses at once: `constant` is rewrite_constant4() of the old and
+ * the new source.
  */
 static inline uint64_t rewrite_constant4(const uint8_t *from, const uint8_t *to)
 {
@@ -56,27 +100,12 @@ static inline uint64_t rewrite_constant4(const uint8_t *from, const uint8_t *to)
 
 HOT void rewrite_plain4(uint8_t *frame, uint64_t constant, uint32_t source, uint32_t destination)
 {
-    uint8_t *ip = frame + ETH_LEN, *at = ip + IP4_LEN + (ip[9] == PROTO_UDP ? 6 : 16);
     uint64_t addresses = source | (uint64_t)destination << 32;
-    uint64_t sum = constant + (uint32_t)~load32(ip + 16) + destination;     /* of four words of 32 bits */
+    uint64_t sum = constant + (uint32_t)~load32(frame + ETH_LEN + 16) + destination;    /* of 32-bit words */
     sum = (sum & 0xffffffff) + (sum >> 32);
     sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-    uint16_t delta = (uint16_t)((sum & 0xffff) + (sum >> 16));
-    uint16_t field = rewrite_update(load16(ip + 10), delta), l4 = load16(at); /* 4.1.8 */
-    memcpy(ip + 10, &field, 2);
-    memcpy(ip + 12, &addresses, 8);
-    if (__builtin_expect(ip[9] == PROTO_UDP && l4 == 0, 0)) /* 4.1.6 */
-        return;
-    l4 = rewrite_update(l4, delta);
-    if (__builtin_expect(ip[9] == PROTO_UDP && l4 == 0, 0)) /* 4.1.7 */
-        l4 = 0xffff;
-    memcpy(at, &l4, 2);
-}
-
-static inline uint64_t rewrite_sum6(const uint8_t *address)
-{
-    uint64_t high = load64(address), low = load64(address + 8);
-    return (high & 0xffffffff) + (high >> 32) + (low & 0xffffffff) + (low >> 32);
+    rewrite_plain_sums(frame, DP_IPV4, (uint16_t)((sum & 0xffff) + (sum >> 16)));
+    memcpy(frame + ETH_LEN + 12, &addresses, 8);
 }
 
 HOT void rewrite_l4(struct pkt *pkt, unsigned offset, uint16_t delta)

@@ -6,17 +6,33 @@
 #define LOOKUP_H
 #include "table/tables.h"
 
-/* What a lookup yields: act 0: nothing. The MAC's bytes as they lie in memory, then two that are 0. */
+/*
+ * What a lookup yields: act 0: nothing. The MAC's bytes as they lie in memory, then two that are 0; but what
+ * rewrite_value() has put there in the record of a remote CA under rewrite: see lookup_mac().
+ */
 struct lookup_answer {
     uint32_t act;
     uint64_t mac;
 };
+static inline uint32_t lookup_pa4(const struct lookup_answer *answer) { return (uint32_t)answer->mac; }
+static inline uint32_t lookup_hop(const struct lookup_answer *answer) { return (uint32_t)(answer->mac >> 32); }
 
 static inline struct lookup_answer lookup_answer_of(struct map_value value)
 {
     struct lookup_answer answer = {value.act, 0};
     memcpy(&answer.mac, value.mac, sizeof value.mac);
     return answer;
+}
+
+/* The MAC of a record that was found. */
+static inline const uint8_t *lookup_mac(const struct tables *tables, const struct map_value *record)
+{
+    return act_kind(record->act) == ACT_REWRITE ? tables->rewrites[act_index(record->act)].mac : record->mac;
+}
+static inline uint64_t lookup_mac_word(const struct tables *tables, const struct lookup_answer *record)
+{
+    return act_kind(record->act) == ACT_REWRITE ? mac_word(tables->rewrites[act_index(record->act)].mac)
+                                                : record->mac;
 }
 
 struct map_value lookup_record(const struct tables *tables, uint32_t vsid, unsigned family,

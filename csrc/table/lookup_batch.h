@@ -31,13 +31,21 @@ HOT void lookup_begin(struct lookup *l, const struct map_view *view, unsigned wo
     }
 }
 
-/* What an act refers to, on its way into the cache. */
-HOT void lookup_prefetch(const struct tables *tables, uint32_t act)
+/* What the answer to a key of `words` refers to, on its way into the cache. */
+HOT void lookup_prefetch(const struct tables *tables, const struct lookup_answer *answer, unsigned words)
 {
-    if (__builtin_expect(act_kind(act) == ACT_NVGRE, 1))
-        __builtin_prefetch(&tables->next_hops[act_index(act)]);
-    else if (act_kind(act) == ACT_REWRITE || act_kind(act) == ACT_PA_REWRITE)
-        __builtin_prefetch(&tables->rewrites[act_index(act)]);
+    const uint32_t index = act_index(answer->act), hop = lookup_hop(answer);
+    const enum act kind = act_kind(answer->act);
+    if (__builtin_expect(kind == ACT_NVGRE, 1)) {
+        __builtin_prefetch(&tables->next_hops[index]);
+    } else if (kind == ACT_PA_REWRITE) {
+        __builtin_prefetch(&tables->rewrites[index]);
+    } else if (kind == ACT_REWRITE) {
+        if (hop != REWRITE_HOP_NONE)
+            __builtin_prefetch(&tables->next_hops[hop]);
+        if (words == 3 || hop == REWRITE_HOP_NONE)
+            __builtin_prefetch(&tables->rewrites[index]);
+    }
 }
 
 /*
@@ -63,7 +71,7 @@ HOT bool lookup_first(const struct lookup *l, unsigned words, const struct table
             : "cc");
     answer->mac = head | (uint64_t)tail << 32;
     answer->act = act;
-    lookup_prefetch(tables, *last);
+    lookup_prefetch(tables, &(struct lookup_answer){*last, answer->mac}, words);
     return match;
 }
 

@@ -105,12 +105,27 @@ struct rewrite {
     _Atomic uint32_t next_hop;
     /* remote: next hop of the host's shared PA, for NVGRE to this CA; INDEX_NONE: none */
     _Atomic uint32_t shared;
-    uint32_t port;                      /* local */
+    uint16_t port;                      /* local */
+    uint16_t delta;                     /* from PA to CA, of checksums: step/rewrite.h */
     uint8_t mac[6];
     uint8_t family;
     uint8_t pad;
 };
 _Static_assert(sizeof(struct rewrite) == 64, "one line");
+
+/*
+ * What the record of a remote CA under rewrite has in place of the MAC, which its rewrite has: an IPv4 PA and
+ * the next hop, so that a packet on its way out needs no line more. Changed with the rewrite's way.
+ */
+enum { REWRITE_HOP_NONE = 0xffff };         /* one that is not below it: in the rewrite */
+static inline void rewrite_value(struct map_value *value, const struct rewrite *rewrite)
+{
+    uint16_t hop = REWRITE_HOP_NONE;
+    if (rewrite->next_hop < REWRITE_HOP_NONE)
+        hop = (uint16_t)rewrite->next_hop;
+    memcpy(value->mac, rewrite->pa, 4);     /* of an IPv6 one some bytes, which nobody reads */
+    memcpy(value->mac + 4, &hop, 2);
+}
 
 struct subnet { uint32_t vsid, rdid; };
 struct via { uint8_t ca[16]; uint32_t vsid, subnet; uint8_t family; };
