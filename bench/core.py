@@ -150,7 +150,7 @@ class Run:
         return result.rounds[0]
 
     def time_roof(self) -> BenchRound:
-        """Its rounds go on through the frames as the path's do: the same over again would stay in the caches."""
+        """On through the frames as the path goes: the same over again would stay in the caches."""
         result = self.bench(self.round, self.roof_first, self.roof)
         self.roof_first = self.behind(self.roof_first)
         return result.rounds[0]

@@ -441,7 +441,7 @@ static void path_tell_record(const struct change *change, uint32_t index)
     key_record(key, rewrite->vsid, rewrite->family, rewrite->ca);
     if (!map_get(records, key, &value) || value.act != act_make(ACT_REWRITE, index))
         return;
-    rewrite_value(&value, rewrite);
+    tables_rewrite_value(&value, rewrite);
     map_put(records, key, &value, NULL);        /* a key that is there: it does not fail */
 }
 

@@ -211,7 +211,7 @@ static int record_write(struct change *change, const struct record *record)
         path_bind(change, index);
         value.act = act_make(ACT_REWRITE, index);
         if (!record->local)
-            rewrite_value(&value, &change->next->rewrites[index]);
+            tables_rewrite_value(&value, &change->next->rewrites[index]);
     }
     if (record->local)
         value.act = act_make(ACT_LOCAL, row->port);

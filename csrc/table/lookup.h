@@ -8,14 +8,17 @@
 
 /*
  * What a lookup yields: act 0: nothing. The MAC's bytes as they lie in memory, then two that are 0; but what
- * rewrite_value() has put there in the record of a remote CA under rewrite: see lookup_mac().
+ * tables_rewrite_value() has put there in the record of a remote CA under rewrite: see lookup_mac().
  */
 struct lookup_answer {
     uint32_t act;
     uint64_t mac;
 };
 static inline uint32_t lookup_pa4(const struct lookup_answer *answer) { return (uint32_t)answer->mac; }
-static inline uint32_t lookup_hop(const struct lookup_answer *answer) { return (uint32_t)(answer->mac >> 32); }
+static inline uint32_t lookup_hop(const struct lookup_answer *answer)
+{
+    return (uint32_t)(answer->mac >> 32);
+}
 
 static inline struct lookup_answer lookup_answer_of(struct map_value value)
 {

@@ -34,17 +34,16 @@ HOT void lookup_begin(struct lookup *l, const struct map_view *view, unsigned wo
 /* What the answer to a key of `words` refers to, on its way into the cache. */
 HOT void lookup_prefetch(const struct tables *tables, const struct lookup_answer *answer, unsigned words)
 {
-    const uint32_t index = act_index(answer->act), hop = lookup_hop(answer);
+    const uint32_t index = act_index(answer->act);
     const enum act kind = act_kind(answer->act);
     if (__builtin_expect(kind == ACT_NVGRE, 1)) {
         __builtin_prefetch(&tables->next_hops[index]);
+    } else if (kind == ACT_REWRITE) {
+        __builtin_prefetch(&tables->next_hops[lookup_hop(answer)]);
+        if (words == 3)
+            __builtin_prefetch(&tables->rewrites[index]);
     } else if (kind == ACT_PA_REWRITE) {
         __builtin_prefetch(&tables->rewrites[index]);
-    } else if (kind == ACT_REWRITE) {
-        if (hop != REWRITE_HOP_NONE)
-            __builtin_prefetch(&tables->next_hops[hop]);
-        if (words == 3 || hop == REWRITE_HOP_NONE)
-            __builtin_prefetch(&tables->rewrites[index]);
     }
 }
 

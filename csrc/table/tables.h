@@ -118,7 +118,7 @@ _Static_assert(sizeof(struct rewrite) == 64, "one line");
  * the next hop, so that a packet on its way out needs no line more. Changed with the rewrite's way.
  */
 enum { REWRITE_HOP_NONE = 0xffff };         /* one that is not below it: in the rewrite */
-static inline void rewrite_value(struct map_value *value, const struct rewrite *rewrite)
+static inline void tables_rewrite_value(struct map_value *value, const struct rewrite *rewrite)
 {
     uint16_t hop = REWRITE_HOP_NONE;
     if (rewrite->next_hop < REWRITE_HOP_NONE)
