@@ -87,8 +87,9 @@ OPERATIONS = {
 class Settings:
     """records in the table, flows over them, hosts behind them.
 
-    frame: bytes of the tenant's frame without FCS; for pop the inner one. roof: time the roofs too (IPv4).
-    sources: prefixes that the port may send from besides its own CA.
+    frame: bytes of the tenant's frame without FCS; for pop the inner one. family: of the CAs; and of the PAs,
+    if pa_family is 0 or it is rewrite. roof: time the roofs too (IPv4). sources: prefixes that the port may
+    send from besides its own CA.
     """
 
     records: int = 8192
@@ -97,6 +98,7 @@ class Settings:
     frame: int = 64
     keys: str = "uniform"
     family: int = 4
+    pa_family: int = 0
     seconds: float = 1.0
     roof: bool = False
     sources: int = 0
@@ -117,6 +119,7 @@ class Run:
     name: str
     operation: Operation
     settings: Settings
+    plan: Plan
     dataplane: Dataplane
     frames: bytes
     frame_len: int
@@ -173,6 +176,7 @@ class Run:
             "op": self.name,
             "keys": self.settings.keys,
             "family": self.settings.family,
+            "pa_family": self.plan.pa_family,
             "records": self._records(),
             "flows": self.settings.flows,
             "hosts": self.settings.hosts,
@@ -263,7 +267,7 @@ def verify(run: Run, plan: Plan, numbers: Numbers) -> None:
     sample = run.sample
     frames = [run.frames[i * run.frame_len : (i + 1) * run.frame_len] for i in range(sample)]
     with FakeDataplane(_config()) as twin:
-        _attach(twin, plan.family)
+        _attach(twin, plan.pa_family)
         for change_set in workload.change_sets(plan, numbers[:sample]):
             twin.apply(change_set)
         pairs = zip(
@@ -300,7 +304,9 @@ def work(name: str, settings: Settings, length: int) -> Work:
     """length: frames in the pool."""
     operation = OPERATIONS[name]
     sources = settings.sources if operation.sourced else 0
-    plan = Plan(settings.records, settings.hosts, settings.family, operation.rewrite, sources)
+    family = settings.family
+    pa_family = family if operation.rewrite else settings.pa_family or family
+    plan = Plan(settings.records, settings.hosts, family, pa_family, operation.rewrite, sources)
     numbers, flow = workload.sequence(settings.keys, settings.flows, settings.records, length, seed=1)
     return Work(plan, numbers, operation.frames(plan, settings.frame, numbers, flow))
 
@@ -311,12 +317,13 @@ def prepare(name: str, settings: Settings, stack: ExitStack) -> Run:
     dataplane = stack.enter_context(Dataplane(_config()))
     for change_set in workload.change_sets(todo.plan):
         dataplane.apply(change_set)
-    _attach(dataplane, settings.family)
+    _attach(dataplane, todo.plan.pa_family)
     sample = min(SAMPLE, len(todo.frames))
-    run = Run(name, operation, settings, dataplane, todo.frames.tobytes(), todo.frames.shape[1], sample)
+    frames = todo.frames.tobytes()
+    run = Run(name, operation, settings, todo.plan, dataplane, frames, todo.frames.shape[1], sample)
     verify(run, todo.plan, todo.numbers)
     run.check()
-    if settings.roof and operation.bar:
+    if settings.roof and operation.bar and todo.plan.family == todo.plan.pa_family == 4:
         run.roof = stack.enter_context(dataplane.roof(operation.op, operation.port_in))
         verify_roof(run)
     return run
@@ -328,11 +335,14 @@ def missing(runs: Sequence[Run]) -> bool:
     )
 
 
-def variants(names: Sequence[str], settings: Settings, sources: Sequence[int]) -> list[tuple[str, Settings]]:
-    """Operations that depend on the number of sources come once for each."""
+def variants(
+    names: Sequence[str], settings: Settings, families: Sequence[int], sources: Sequence[int]
+) -> list[tuple[str, Settings]]:
+    """Each operation once for each family; those that depend on the number of sources, for each of them."""
     return [
-        (name, replace(settings, sources=n))
+        (name, replace(settings, family=family, sources=n))
         for name in names
+        for family in families
         for n in (sources if OPERATIONS[name].sourced else (0,))
     ]
 

@@ -65,7 +65,8 @@ PA_DTYPE = np.dtype(
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured: `records` in the table, `hosts` behind them, CA and PA of one family.
+    """What is measured: `records` in the table, `hosts` behind them; CAs of `family`, PAs of `pa_family`,
+    which under rewrite is the same.
 
     sources: prefixes that port 1 may send from besides its own CA.
     """
@@ -73,6 +74,7 @@ class Plan:
     records: int
     hosts: int
     family: int
+    pa_family: int
     rewrite: bool
     sources: int = 0
 
@@ -159,20 +161,19 @@ def _padded(rows: Bytes) -> Bytes:
 
 
 def _base_sections(plan: Plan) -> list[Section]:
-    net = NETWORKS[plan.family]
-    family = plan.family
-    host_len = net.ca.max_prefixlen
+    net, provider, family = NETWORKS[plan.family], NETWORKS[plan.pa_family], plan.pa_family
+    host_len = provider.ca.max_prefixlen
     shared = np.zeros(plan.hosts, PA_DTYPE)
-    shared["address"] = _padded(addresses(net.shared_pa, np.arange(plan.hosts, dtype=np.uint32)))
+    shared["address"] = _padded(addresses(provider.shared_pa, np.arange(plan.hosts, dtype=np.uint32)))
     shared["host"] = np.arange(plan.hosts) + 2
     shared["family"], shared["kind"], shared["prefix_len"] = family, PaKind.SHARED, host_len
-    own = [PaRow(pack_address(net.own_pa), SELF_HOST, family, PaKind.SHARED, host_len)]
+    own = [PaRow(pack_address(provider.own_pa), SELF_HOST, family, PaKind.SHARED, host_len)]
     if plan.rewrite:
-        own.append(PaRow(pack_address(net.own_rewrite_pa), SELF_HOST, family, PaKind.REWRITE, host_len))
+        own.append(PaRow(pack_address(provider.own_rewrite_pa), SELF_HOST, family, PaKind.REWRITE, host_len))
     translation = Translation.REWRITE if plan.rewrite else Translation.NVGRE
-    pa = net.own_rewrite_pa if plan.rewrite else net.own_pa
+    pa = provider.own_rewrite_pa if plan.rewrite else provider.own_pa
     return [
-        put([ProviderRouteRow(pack_address(net.any), pack_address(net.gateway), family, 0)]),
+        put([ProviderRouteRow(pack_address(provider.any), pack_address(provider.gateway), family, 0)]),
         put(own),
         Section(RowKind.PA, Op.PUT, shared.tobytes()),
         put([SubnetRow(VSID, RDID)]),
@@ -195,10 +196,9 @@ def _prefix(prefix: Address) -> PrefixRow:
 
 
 def _own_record(net: Network, pa: Address, translation: Translation) -> RecordRow:
-    family = net.ca.version
     ca = pack_address(net.own_ca)
     where = (pack_address(pa), VSID, SELF_HOST, PORT, PORT_MAC)
-    return RecordRow(ca, *where, family, family, translation, RecordType.STATIC)
+    return RecordRow(ca, *where, net.ca.version, pa.version, translation, RecordType.STATIC)
 
 
 def _masked(address: Address) -> Address:
@@ -207,23 +207,23 @@ def _masked(address: Address) -> Address:
 
 
 def _record_sections(plan: Plan, numbers: Numbers) -> list[Section]:
-    net = NETWORKS[plan.family]
+    net, provider, family = NETWORKS[plan.family], NETWORKS[plan.pa_family], plan.pa_family
     hosts = host_index(plan, numbers)
     records = np.zeros(len(numbers), RECORD_DTYPE)
     records["ca"] = _padded(addresses(net.ca, numbers))
-    pa = addresses(net.rewrite_pa, numbers) if plan.rewrite else addresses(net.shared_pa, hosts)
+    pa = addresses(*((provider.rewrite_pa, numbers) if plan.rewrite else (provider.shared_pa, hosts)))
     records["pa"] = _padded(pa)
     records["vsid"] = VSID
     records["host"] = hosts + 2
     records["mac"] = macs(numbers)
-    records["family"] = records["pa_family"] = plan.family
+    records["family"], records["pa_family"] = plan.family, family
     records["translation"] = Translation.REWRITE if plan.rewrite else Translation.NVGRE
     records["type"] = RecordType.STATIC
     sections = [Section(RowKind.RECORD, Op.PUT, records.tobytes())]
     if plan.rewrite:
         pas = np.zeros(len(numbers), PA_DTYPE)
         pas["address"], pas["host"] = records["pa"], records["host"]
-        pas["family"], pas["kind"], pas["prefix_len"] = plan.family, PaKind.REWRITE, net.ca.max_prefixlen
+        pas["family"], pas["kind"], pas["prefix_len"] = family, PaKind.REWRITE, provider.ca.max_prefixlen
         sections.insert(0, Section(RowKind.PA, Op.PUT, pas.tobytes()))
     return sections
 
@@ -263,9 +263,9 @@ def sequence(keys: str, flows: int, records: int, length: int, seed: int) -> tup
 
 
 def _ip_header(
-    plan: Plan, frames: Bytes, at: int, source: Bytes, destination: Bytes, length: int, proto: int
+    family: int, frames: Bytes, at: int, source: Bytes, destination: Bytes, length: int, proto: int
 ) -> None:
-    if plan.family == 4:
+    if family == 4:
         frames[:, at : at + 20] = 0
         frames[:, at] = 0x45
         frames[:, at + 2 : at + 4] = np.frombuffer(length.to_bytes(2, "big"), np.uint8)
@@ -294,7 +294,7 @@ def _tenant_frame(
     header = 20 if plan.family == 4 else 40
     frames[:, 0:6], frames[:, 6:12] = macs_
     frames[:, 12:14] = (0x08, 0x00) if plan.family == 4 else (0x86, 0xDD)
-    _ip_header(plan, frames, 14, source, destination, length - 14, 17)
+    _ip_header(plan.family, frames, 14, source, destination, length - 14, 17)
     _udp(frames, 14 + header, flow, length - 14 - header)
     return frames
 
@@ -341,17 +341,18 @@ def _frames_between(
 
 def frames_pop(plan: Plan, length: int, numbers: Numbers, flow: Numbers) -> Bytes:
     """From remote records to port 1 inside NVGRE; length is the inner frame's."""
-    net = NETWORKS[plan.family]
-    header = 20 if plan.family == 4 else 40
+    net, provider, family = NETWORKS[plan.family], NETWORKS[plan.pa_family], plan.pa_family
+    header = 20 if family == 4 else 40
     ends = (_const(PORT_MAC, len(flow)), macs(numbers))
     inner = _tenant_frame(
         plan, length, addresses(net.ca, numbers), _const(net.own_ca.packed, len(flow)), ends, flow
     )
     outer = np.zeros((len(flow), 14 + header + 8), np.uint8)
     outer[:, 0:6], outer[:, 6:12] = _const(UNDERLAY_MAC, len(flow)), _const(GATEWAY_MAC, len(flow))
-    outer[:, 12:14] = inner[:, 12:14]
-    outer_pa = addresses(net.shared_pa, host_index(plan, numbers))
-    _ip_header(plan, outer, 14, outer_pa, _const(net.own_pa.packed, len(flow)), header + 8 + length, 47)
+    outer[:, 12:14] = (0x08, 0x00) if family == 4 else (0x86, 0xDD)
+    pas = addresses(provider.shared_pa, host_index(plan, numbers))
+    own = _const(provider.own_pa.packed, len(flow))
+    _ip_header(family, outer, 14, pas, own, header + 8 + length, 47)
     outer[:, 14 + header :] = (0x20, 0x00, 0x65, 0x58, VSID >> 16, VSID >> 8 & 255, VSID & 255, 0)
     return np.hstack((outer, inner))
 

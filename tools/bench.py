@@ -56,7 +56,20 @@ def command() -> None:
     type=click.Choice(("uniform", "zipf")),
     help="Order of flows.",
 )
-@click.option("--family", default="4", show_default=True, type=click.Choice(("4", "6")), help="Of CA and PA.")
+@click.option(
+    "--family",
+    "families",
+    multiple=True,
+    default=("4",),
+    show_default="4",
+    type=click.Choice(("4", "6")),
+    help="Of the CAs; repeatable.",
+)
+@click.option(
+    "--pa-family",
+    type=click.Choice(("4", "6")),
+    help="Of the PAs of push, pop and lookup.  [default: that of the CAs]",
+)
 @click.option(
     "--seconds", default=1.0, show_default=True, type=click.FloatRange(0.1, 600), help="For each operation."
 )
@@ -88,7 +101,8 @@ def command() -> None:
 def core(
     ops: tuple[str, ...],
     flows: int | None,
-    family: str,
+    families: tuple[str, ...],
+    pa_family: str | None,
     sources: tuple[int, ...],
     instructions: bool,
     compare: Path | None,
@@ -111,18 +125,20 @@ def core(
     Example:
       isolane bench core --op push --op pop --records 1000000 --seconds 2
       isolane bench core --op push --op push-miss --op push-spoof --sources 2 --sources 1000
+      isolane bench core --op push --op pop --family 4 --family 6 --pa-family 4
       isolane bench core --instructions --json > old.json
       isolane bench core --compare old.json
     """
     if "push-allowed" in ops and 0 in sources:
         raise click.BadParameter("push-allowed needs one at least", param_hint="--sources")
-    if settings["roof"] and family == "6":
+    if settings["roof"] and ("4" not in families or pa_family == "6"):
         raise click.BadParameter("there are roofs for family 4 only", param_hint="--roof")
     flows = flows or min(settings["records"], 1 << 20)
     if earlier:
         document = json.loads(earlier.read_text())
     else:
-        document = _measure(ops or OPS, sources, flows=flows, family=int(family), **settings)
+        settings |= {"flows": flows, "pa_family": int(pa_family or 0)}
+        document = _measure(ops or OPS, [int(family) for family in families], sources, **settings)
     old = json.loads(compare.read_text()) if compare else None
     if not earlier and (instructions or compare):
         _count(document, old, required=instructions)
@@ -137,10 +153,12 @@ def core(
         _compare(old, document, to_stderr=as_json)
 
 
-def _measure(ops: Sequence[str], sources: Sequence[int], **settings: Any) -> dict[str, Any]:
+def _measure(
+    ops: Sequence[str], families: Sequence[int], sources: Sequence[int], **settings: Any
+) -> dict[str, Any]:
     from bench.core import Settings, Unmeasurable, WrongResult, run_all, variants
 
-    todo = variants(ops, Settings(**settings), sources)
+    todo = variants(ops, Settings(**settings), families, sources)
     try:
         return run_all(todo, lambda text: click.echo(text, err=True))
     except (WrongResult, Unmeasurable) as error:
@@ -191,7 +209,7 @@ def _print_table(document: dict[str, Any]) -> None:
     head += f" {'roof (min-max)':>26} {'ratio':>6} {'bar':>5}" if roofs else ""
     click.echo(head + (" instructions" if "counted" in document else ""))
     for r in results:
-        op = r["op"] + (f"/{r['sources']}" if "sources" in r else "")
+        op = r["op"] + ("/6" if r["family"] == 6 else "") + (f"/{r['sources']}" if "sources" in r else "")
         line = f"{op:<18} {r['records']:>10,} {r['flows']:>9,} {_clocks(r):>26} {r['mpps']['median']:>7.1f}"
         if "roof" in r:
             line += f" {_clocks(r['roof']):>26} {r['ratio']:>6.2f} {r['bar']:>5.2f}"

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 #include "control/changes.h"
 #include "run/engine.h"
+#include "table/lookup.h"
 
 enum { ROW_MAX = 64 };
 
@@ -266,7 +267,7 @@ static inline bool dump_entry(void *ctx, const uint64_t *key, const struct map_v
     const bool wide = dump->table == TABLE_RECORDS6 || dump->table == TABLE_PAS6 || dump->table == TABLE_ROUTES6;
     char mac[16], *line = dump_line(dump);
     line += sprintf(line, "table %u %016lx %016lx %016lx mac %s ", dump->table, key[0], wide ? key[1] : 0, wide ? key[2] : 0,
-                    hex(mac, value->mac, 6));
+                    hex(mac, lookup_mac(dump->tables, value), 6));
     bool provider = (dump->table == TABLE_ROUTES4 && key[0] >> 40 == 0) || (dump->table == TABLE_ROUTES6 && key[0] >> 32 == 0);
     if (provider && act_kind(value->act) == ACT_ONLINK)
         sprintf(line, "on link");

@@ -335,6 +335,16 @@ static void gateways_are_records_of_the_router(void **state)
     dp_destroy(dp);
 }
 
+/* Blue's record has the PA and the way of the rewrite it stands for, and yields the MAC of its row. */
+static void assert_goes(const struct dp *dp, const char *ca, const struct rewrite *rewrite)
+{
+    struct map_value record = record_at(dp, BLUE, ca);
+    struct lookup_answer answer = lookup_answer_of(record);
+    assert_int_equal(lookup_pa4(&answer), load32(rewrite->pa));
+    assert_int_equal(lookup_hop(&answer), rewrite->next_hop);
+    assert_memory_equal(lookup_mac(dp_tables(dp), &record), rewrite->mac, 6);
+}
+
 static void a_rewrite_pa_stands_for_its_ca(void **state)
 {
     (void)state;
@@ -357,8 +367,10 @@ static void a_rewrite_pa_stands_for_its_ca(void **state)
     assert_int_not_equal(other->next_hop, other->shared);
     assert_memory_equal(dp_tables(dp)->next_hops[other->next_hop].pa, other->pa, 16);
     assert_int_equal(record_at(dp, BLUE, "10.1.1.30").act, act_make(ACT_REWRITE, (uint32_t)(other - all)));
+    assert_goes(dp, "10.1.1.30", other);
     APPLY(dp, deleted(provider_route_row("192.168.78.103", 32, "0.0.0.0")));
     assert_int_equal(rewrite_at(dp, "192.168.78.103")->next_hop, hop_at(dp, "192.168.78.3"));
+    assert_goes(dp, "10.1.1.30", other);
     dp_destroy(dp);
 }
 

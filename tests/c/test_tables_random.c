@@ -219,6 +219,11 @@ static bool count_entry(void *ctx, const uint64_t *key, const struct map_value *
         count->ways[index]++;
     if (kind == ACT_REWRITE || kind == ACT_PA_REWRITE)
         count->rewrites[index]++;
+    if (kind == ACT_REWRITE) {      /* it goes the way that its rewrite goes now */
+        struct map_value now = *value;
+        tables_rewrite_value(&now, &count->tables->rewrites[index]);
+        assert_memory_equal(now.mac, value->mac, 6);
+    }
     if (kind == ACT_LOCAL)
         count->locals[index]++;
     if (kind == ACT_GATEWAY)

@@ -14,8 +14,8 @@ from dataplane.core import BenchConfig
 from tools.bench import ODD_OPS, OPS, command
 
 
-@pytest.mark.parametrize("family", [4, 6])
-def test_every_operation_is_verified_and_timed_without_a_drop(family: int) -> None:
+@pytest.mark.parametrize("pa_family", [[], ["--pa-family", "4"], ["--pa-family", "6"]], ids=" ".join)
+def test_every_operation_is_verified_and_timed_without_a_drop(pa_family: list[str]) -> None:
     arguments = [
         "core",
         "--records",
@@ -25,14 +25,20 @@ def test_every_operation_is_verified_and_timed_without_a_drop(family: int) -> No
         "--seconds",
         "0.1",
         "--family",
-        str(family),
+        "4",
+        "--family",
+        "6",
+        *pa_family,
         "--json",
     ]
     done = CliRunner().invoke(command, arguments)
     assert done.exit_code == 0, done.output
     document = json.loads(done.stdout)
-    assert [result["op"] for result in document["results"]] == list(OPS)
-    for result in document["results"]:
+    results = document["results"]
+    assert [(r["op"], r["family"]) for r in results] == [(op, family) for op in OPS for family in (4, 6)]
+    for result in results:
+        wanted = pa_family[-1:] if "rewrite" not in result["op"] else []
+        assert [str(result["pa_family"])] == (wanted or [str(result["family"])])
         assert result["drops"] == 0
         assert result["records"] == 501  # and the port's own
         assert 0 < result["clocks"]["min"] <= result["clocks"]["median"] <= result["clocks"]["max"]
@@ -140,7 +146,7 @@ def test_what_differs_from_the_twin_is_not_timed() -> None:
     settings = core.Settings(records=100, flows=10, hosts=3)
     with ExitStack() as stack:
         run = core.prepare("push", settings, stack)
-        plan = workload.Plan(100, 3, 4, False)
+        plan = workload.Plan(100, 3, 4, 4, False)
         too_few = np.zeros(128, np.uint32)  # the twin then lacks the records of most packets
         with pytest.raises(core.WrongResult):
             core.verify(run, plan, too_few)
