@@ -54,16 +54,27 @@ static void check_rewrite(const struct tables *t, uint32_t index, uint32_t tenan
     check_next_hop(t, r->shared, tenant);
 }
 
+/* What the record itself says is the tenant's, too. */
+static void check_way(const struct tables *t, struct map_value record, uint32_t tenant)
+{
+    struct lookup_answer answer = lookup_answer_of(record);
+    require(lookup_pa4(&answer) == load32(t->rewrites[act_index(record.act)].pa));
+    check_next_hop(t, lookup_hop(&answer), tenant);
+}
+
 static void check_record(const struct tables *t, uint32_t tenant, uint32_t i)
 {
     uint8_t ca[16];
     ca_of(ca, i);
     struct map_value value = lookup_record(t, VSID + tenant, DP_IPV4, ca);
-    require(value.act && value.mac[1] == tenant && value.mac[5] == i);
-    if (act_kind(value.act) == ACT_NVGRE)
+    const uint8_t *mac = lookup_mac(t, &value);
+    require(value.act && mac[1] == tenant && mac[5] == i);
+    if (act_kind(value.act) == ACT_NVGRE) {
         check_next_hop(t, act_index(value.act), tenant);
-    else
+    } else {
         check_rewrite(t, act_index(value.act), tenant, ca);
+        check_way(t, value, tenant);
+    }
 }
 
 static void check_tenant(const struct tables *t, uint32_t tenant)
