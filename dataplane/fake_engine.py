@@ -27,6 +27,7 @@ from dataplane.fake_wire import (
     flowid,
     largest_ip_length,
     nvgre,
+    parts,
     segments,
     slots_of,
     to_echo_reply,
@@ -293,10 +294,16 @@ class FakeEngine:
         counts["rx_bytes"] += len(frame.data)
         counts["rx_gso"] += p.gso != GSO_NONE
         counts["rx_csum_partial"] += p.partial
+        packets = parts(p) if p.slots <= MOST_SLOTS else [p]
+        counts["originated"] += len(packets) - 1
+        for packet in packets:
+            self._forward(packet)
+
+    def _forward(self, p: Packet) -> None:
         try:
             if p.slots > MOST_SLOTS:
                 raise Drop("bad-offload")
-            if port == UNDERLAY:
+            if p.in_port == UNDERLAY:
                 self.from_underlay(p)
             else:
                 self.from_tenant(p)

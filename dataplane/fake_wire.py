@@ -35,6 +35,8 @@ ALL_NODES = bytes.fromhex("ff020000000000000000000000000001")
 ALL_NODES_MAC = bytes.fromhex("333300000001")
 BROADCAST = b"\xff" * 6
 GSO_NONE, GSO_TCP4, GSO_TCP6 = 0, 1, 2
+PART_SEGMENTS = 64
+"""Of a super-packet that goes on whole."""
 
 
 class Drop(Exception):
@@ -398,21 +400,39 @@ def largest_ip_length(p: Packet) -> int:
 
 def segments(p: Packet) -> Iterator[Packet]:
     """A super-packet as the TCP packets it stands for, checksums complete, no Ethernet padding."""
-    headers = p.l4 + (p.frame[p.l4 + 12] >> 4) * 4
-    payload = p.frame[headers : p.end]
-    count = max(1, -(-len(payload) // p.gso_size))
-    for i in range(count):
-        part = payload[i * p.gso_size : (i + 1) * p.gso_size]
-        segment = copy(p)
-        segment.frame = p.frame[:headers] + part
-        segment.end = len(segment.frame)
+    for segment in cut(p, 1):
         segment.gso, segment.gso_size = GSO_NONE, 0
-        segment.slots = slots_of(len(segment.frame))
-        set_segment_ip(segment, i)
-        set_segment_tcp(segment, i * p.gso_size, first=i == 0, last=i == count - 1)
-        shorten_pseudo_sum(segment, p.end - p.l4, segment.end - segment.l4)
         finish_checksum(segment)
         yield segment
+
+
+def parts(p: Packet) -> list[Packet]:
+    """A super-packet of very many segments as several, README.md 1.6.8; anything else as it is."""
+    if p.gso == GSO_NONE:
+        return [p]
+    parsed = copy(p)
+    try:
+        parse(parsed)
+        check_offload(parsed)
+    except Drop:
+        return [p]
+    return list(cut(parsed, PART_SEGMENTS)) if len(list(segments(parsed))) > PART_SEGMENTS else [p]
+
+
+def cut(p: Packet, segments: int) -> Iterator[Packet]:
+    """A super-packet in pieces of so many segments, offloads as they were."""
+    headers = p.l4 + (p.frame[p.l4 + 12] >> 4) * 4
+    payload, size = p.frame[headers : p.end], segments * p.gso_size
+    count = max(1, -(-len(payload) // size))
+    for i in range(count):
+        piece = copy(p)
+        piece.frame = p.frame[:headers] + payload[i * size : (i + 1) * size]
+        piece.end = len(piece.frame)
+        piece.slots = slots_of(len(piece.frame))
+        set_segment_ip(piece, i * segments)
+        set_segment_tcp(piece, i * size, first=i == 0, last=i == count - 1)
+        shorten_pseudo_sum(piece, p.end - p.l4, piece.end - piece.l4)
+        yield piece
 
 
 def shorten_pseudo_sum(s: Packet, before: int, after: int) -> None:

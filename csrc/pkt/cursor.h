@@ -46,6 +46,13 @@ static inline uint32_t cursor_run(struct cursor *c, uint32_t want, uint8_t **run
     return n;
 }
 
+/* Past `len` bytes, which belong to the frame. */
+static inline void cursor_skip(struct cursor *c, uint32_t len)
+{
+    for (uint8_t *run; len;)
+        len -= cursor_run(c, len, &run);
+}
+
 /* Copies `len` bytes to where it is, which belong to the frame. */
 static inline void cursor_write(struct cursor *c, const uint8_t *from, uint32_t len)
 {

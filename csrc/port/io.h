@@ -14,11 +14,13 @@ enum { TXQ_MAX = 256 };
 
 /*
  * What one turn of one queue may cost beside DP_BATCH packets, so that no tenant holds up the others of a
- * worker: the bytes it brings, and IO_SEGMENT_WORK for each packet that it is, or is cut into, on the way
- * out. The packet that exceeds it is the turn's last. Measured: a segment costs a microsecond or two to send,
- * a super-packet ten to receive.
+ * worker: the bytes it brings, IO_PACKET_WORK for each packet, and IO_SEGMENT_WORK for each that it is cut
+ * into on the way out. The packet that exceeds it is the turn's last, and so is a super-packet of more than
+ * IO_SEGMENTS, which is as much as a turn: it takes several (worker.c). Measured: a segment costs half a
+ * microsecond to two to cut and send, a super-packet ten to receive.
  */
-enum { IO_TURN_WORK = 96 << 10, IO_SEGMENT_WORK = 1024 };
+enum { IO_TURN_WORK = 96 << 10, IO_PACKET_WORK = 1024, IO_SEGMENT_WORK = 1536 };
+enum { IO_SEGMENTS = IO_TURN_WORK / IO_SEGMENT_WORK };
 
 /*
  * Packets on their way to one port. Flushed when full and at the end of each receive batch, always in order.
@@ -136,7 +138,7 @@ static inline void port_count(struct port_count *count, const struct pkt *pkt)
 static inline bool io_turn_over(const struct io *io, const struct port_count *count)
 {
     return count->packets >= io->batch_limit ||
-           count->bytes + (count->packets + count->segments) * IO_SEGMENT_WORK >= IO_TURN_WORK;
+           count->bytes + count->packets * IO_PACKET_WORK + count->segments * IO_SEGMENT_WORK >= IO_TURN_WORK;
 }
 /* Ends a turn. */
 void port_count_rx(const struct port *port, struct io *io, const struct port_count *count);

@@ -31,6 +31,7 @@
 #define PORT_H
 #include "base/drop.h"
 #include "pkt/pool.h"
+#include "step/gso.h"
 
 struct io;
 struct iovec;
@@ -66,6 +67,12 @@ struct port_rxq {
     uint32_t round;
     bool heavy, used;
     uint64_t pause, retry;
+    /*
+     * A super-packet that takes several turns, and where it is cut; slots 0: none. Counted is what has been
+     * cut off, the rest as if it were still to come.
+     */
+    struct pkt whole;
+    struct gso_cut cut;
 };
 
 struct port_txq {

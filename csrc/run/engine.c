@@ -226,6 +226,9 @@ int dp_port_detach(struct dp *dp, uint32_t id)
         return DP_ENOENT;
     dp->stopped[id] = NULL;
     pool_init(&pool, &dp->arena);
+    for (uint32_t q = 0; q < port->queues; q++)
+        if (port->rxqs[q]->whole.slots)
+            pool_pkt_free(&pool, &port->rxqs[q]->whole);
     port->ops->reclaim(port, &pool);
     pool_drain(&pool);
     free(port);

@@ -14,6 +14,8 @@
 #include "host/neigh.h"
 #include "host/pa.h"
 #include "path/path.h"
+#include "pkt/offload.h"
+#include "pkt/parse.h"
 #include "run/engine.h"
 
 int worker_init(struct worker *worker, struct dp *dp, uint32_t id)
@@ -75,15 +77,52 @@ void worker_forward(struct worker *worker, struct port *in)
     io_flush(io);
 }
 
-/* A turn of one queue. */
+/*
+ * The batch's last packet, if it is a super-packet of more segments than a turn may have, becomes its first
+ * part. The whole stays with the queue, and its other parts are the queue's next turns. What is refused goes
+ * on as it is, to where that is counted; so does what there is no slot for.
+ */
+static void worker_begin_parts(struct io *io, struct port_rxq *rxq)
+{
+    struct pkt *pkt = &io->batch.pkt[io->batch.n - 1];
+    bool fits = pkt->gso == DP_GSO_NONE || pkt->len <= pkt->gso_size * (uint32_t)IO_SEGMENTS;
+    if (fits || parse_frame(pkt) || offload_check(io->pool.arena, pkt) || gso_segments(pkt) <= IO_SEGMENTS)
+        return;
+    rxq->whole = *pkt;
+    rxq->cut = gso_begin(io->pool.arena, &rxq->whole);
+    if (!gso_part(&io->pool, &rxq->cut, IO_SEGMENTS, pkt)) /* 1.6.8 */
+        rxq->whole.slots = 0;
+}
+
+static void worker_next_part(struct io *io, struct port_rxq *rxq)
+{
+    io_originated(io, rxq->port->id, 1);
+    if (gso_part(&io->pool, &rxq->cut, IO_SEGMENTS, io->batch.pkt))
+        io->batch.n = 1;
+    else
+        io_drop(io, &rxq->whole, DROP_NO_SLOT); /* 4.5.1 */
+}
+
+/* A turn of one queue: packets received, or a part of one. */
 static uint32_t worker_receive(struct worker *worker, struct port_rxq *rxq)
 {
-    worker->io.batch.n = 0;
+    struct io *io = &worker->io;
+    uint32_t received = 1;
+    io->batch.n = 0;
     rxq->round = worker->round;
-    worker->io.turn_over = false;
-    uint32_t received = rxq->port->ops->rx(rxq, &worker->io);
-    rxq->heavy = worker->io.turn_over;
+    if (rxq->whole.slots) {
+        worker_next_part(io, rxq);
+    } else {
+        rxq->more = io->turn_over = false;
+        received = rxq->port->ops->rx(rxq, io);
+        rxq->heavy = io->turn_over;
+        if (io->turn_over && io->batch.n)
+            worker_begin_parts(io, rxq);
+    }
     worker_forward(worker, rxq->port);
+    if (rxq->whole.slots && rxq->cut.left == 0)
+        pool_pkt_free(&io->pool, &rxq->whole);
+    rxq->more |= rxq->whole.slots != 0;
     worker->received += received;
     worker->more |= rxq->more;
     if (received) {
@@ -111,7 +150,9 @@ static void worker_each_queue(struct worker *worker, uint32_t *port,
 static bool worker_poll_queue(struct worker *worker, struct port_rxq *rxq, void *ctx)
 {
     (void)ctx;
-    worker_receive(worker, rxq);
+    do
+        worker_receive(worker, rxq);
+    while (rxq->whole.slots);
     return true;
 }
 
@@ -264,7 +305,7 @@ static void worker_handle_event(struct worker *worker, const struct epoll_event 
 
 static bool worker_offer_more(struct worker *worker, struct port_rxq *rxq, void *heavy)
 {
-    if (rxq->more)
+    if (rxq->more && rxq->round != worker->round)       /* one turn a round */
         worker_offer(worker, rxq, 0, heavy);
     worker->more |= rxq->more;
     return true;

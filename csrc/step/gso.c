@@ -1,4 +1,4 @@
-/* gso.c: cuts a super-packet into the TCP segments it stands for. */
+/* gso.c: cuts a super-packet into the TCP segments it stands for, or into shorter super-packets. */
 #include "step/gso.h"
 #include "base/csum.h"
 #include "pkt/offload.h"
@@ -43,11 +43,10 @@ static void gso_set_ip(struct pkt *segment, uint32_t index)
 }
 
 /*
- * Sequence number and flags (RFC 3168 section 6.1.2: CWR once); the checksum. The partial one has the L4
- * length in it, as part of the pseudo header; it is completed by the header and the payload, whose sum the
- * caller has.
+ * Sequence number and flags (RFC 3168 section 6.1.2: CWR once); the partial checksum, which has the L4 length
+ * in it, as part of the pseudo header.
  */
-static void gso_set_tcp(struct pkt *segment, const struct gso_cut *cut, bool last, uint64_t payload_sum)
+static void gso_set_tcp(struct pkt *segment, const struct gso_cut *cut, bool last)
 {
     uint8_t *tcp = segment->data + segment->l4;
     put32(tcp + 4, get32(tcp + 4) + cut->done); /* 4.3.3 */
@@ -57,8 +56,8 @@ static void gso_set_tcp(struct pkt *segment, const struct gso_cut *cut, bool las
         tcp[TCP_FLAGS] &= (uint8_t)~TCP_CWR;
     uint32_t from = __builtin_bswap32(cut->source->l3_end - cut->source->l4);
     uint32_t to = __builtin_bswap32(segment->l3_end - segment->l4);
-    uint64_t sum = csum_add(tcp, cut->headers - segment->l4, (uint16_t)~csum_fold(from)); /* 4.3.5 */
-    uint16_t field = (uint16_t)~csum_fold(sum + to + csum_fold(payload_sum));
+    uint64_t sum = (uint64_t)load16(tcp + TCP_CHECKSUM) + (uint16_t)~csum_fold(from) + to; /* 4.3.5 */
+    uint16_t field = csum_fold(sum);
     memcpy(tcp + TCP_CHECKSUM, &field, 2);
 }
 
@@ -71,29 +70,51 @@ struct gso_cut gso_begin(const struct arena *arena, const struct pkt *pkt)
                             .payload = cursor_at(arena, pkt, headers)};
 }
 
-bool gso_next(struct pool *pool, struct gso_cut *cut, struct pkt *segment)
+/* The next `payload` bytes, borrowed, behind headers of their own; the cursor is the caller's to move. */
+static inline bool gso_take(struct pool *pool, struct gso_cut *cut, struct pkt *taken, uint32_t payload)
 {
     const struct pkt *source = cut->source;
-    uint32_t payload = cut->left < source->gso_size ? cut->left : source->gso_size;
     uint32_t slot = pool_get(pool);
     if (slot == POOL_NONE)
         return false;
-    *segment = *source;
-    segment->slot = slot;
-    segment->slots = 1;
-    segment->data = pool_data(pool->arena, slot);
-    segment->head = (uint16_t)cut->headers;
-    segment->len = segment->l3_end = cut->headers + payload;
+    *taken = *source;
+    taken->slot = slot;
+    taken->slots = 1;
+    taken->data = pool_data(pool->arena, slot);
+    taken->head = (uint16_t)cut->headers;
+    taken->len = taken->l3_end = cut->headers + payload;
+    if (payload)
+        pool->arena->segs[slot] = cursor_seg(&cut->payload);
+    memcpy(taken->data, source->data, cut->headers); /* 4.3.1 */
+    cut->left -= payload;
+    gso_set_ip(taken, cut->index);
+    gso_set_tcp(taken, cut, cut->left == 0);
+    cut->done += payload;
+    return true;
+}
+
+bool gso_next(struct pool *pool, struct gso_cut *cut, struct pkt *segment)
+{
+    uint32_t size = cut->source->gso_size, payload = cut->left < size ? cut->left : size;
+    if (!gso_take(pool, cut, segment, payload))
+        return false;
+    uint8_t *tcp = segment->data + segment->l4;
+    uint64_t sum = csum_fold(offload_run_sum(&cut->payload, payload));
+    uint16_t field = (uint16_t)~csum_fold(csum_add(tcp, cut->headers - segment->l4, sum)); /* 4.2.2 */
+    memcpy(tcp + TCP_CHECKSUM, &field, 2);
     segment->gso = DP_GSO_NONE;
     segment->gso_size = 0;
     segment->flags &= (uint8_t)~PKT_PARTIAL;
-    if (payload)
-        pool->arena->segs[slot] = cursor_seg(&cut->payload);
-    memcpy(segment->data, source->data, cut->headers); /* 4.3.1 */
-    cut->left -= payload;
-    gso_set_ip(segment, cut->index);
-    gso_set_tcp(segment, cut, cut->left == 0, offload_run_sum(&cut->payload, payload));
-    cut->done += payload;
     cut->index++;
+    return true;
+}
+
+bool gso_part(struct pool *pool, struct gso_cut *cut, uint32_t segments, struct pkt *part)
+{
+    uint32_t size = cut->source->gso_size * segments, payload = cut->left < size ? cut->left : size;
+    if (!gso_take(pool, cut, part, payload)) /* 1.6.9 */
+        return false;
+    cursor_skip(&cut->payload, payload);
+    cut->index += segments;
     return true;
 }

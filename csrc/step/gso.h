@@ -1,7 +1,7 @@
 /*
  * gso.h: software segmentation (TCP over IPv4 and IPv6). A parsed super-packet in, its segments out one by
  * one: headers of its own in one slot, payload borrowed from the super-packet (pool.h), summed as it is
- * passed over. Called by the paths.
+ * passed over. Called by the paths; by workers for parts, each a shorter super-packet.
  */
 #ifndef GSO_H
 #define GSO_H
@@ -32,5 +32,7 @@ struct gso_cut gso_begin(const struct arena *arena, const struct pkt *pkt);
  * is another one as long as cut->left; the first is there even without payload.
  */
 bool gso_next(struct pool *pool, struct gso_cut *cut, struct pkt *segment);
+/* The same for a super-packet of the next `segments` of them, its checksum partial as the whole one's. */
+bool gso_part(struct pool *pool, struct gso_cut *cut, uint32_t segments, struct pkt *part);
 
 #endif

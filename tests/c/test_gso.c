@@ -1,5 +1,6 @@
 /* Segmentation beside a naive segmenter that works on flat bytes. */
 #include "path/segments.h"
+#include "pkt/offload.h"
 #include "pkt/parse.h"
 #include "fake_io.h"
 
@@ -150,6 +151,31 @@ static void edges_of_the_size(void **state)
         }
 }
 
+/* 1.6.8, 1.6.9: a super-packet in parts, each in segments, comes out as the same segments in one go. */
+static void parts_make_the_same_segments(void **state)
+{
+    (void)state;
+    struct pkt pkt, part, again;
+    for (int round = 0; round < 200; round++) {
+        uint32_t payload = rnd(4) ? rnd(3000) : rnd(60000), size = 50 + rnd(300), segments = 1 + rnd(100);
+        make_super(rnd(2) ? 4 : 6, payload, size, 200 + rnd(POOL_HEAD_MAX - 200), &pkt);
+        struct check check = {.l4 = pkt.l4, .l3_end = pkt.l3_end, .size = size};
+        struct gso_cut cut = gso_begin(&fake_arena, &pkt);
+        do {
+            assert_true(gso_part(&fake_io.pool, &cut, segments, &part));
+            assert_int_equal(part.gso, pkt.gso);
+            again = part;
+            assert_int_equal(parse_frame(&again), DROP_NONE);
+            assert_int_equal(offload_check(&fake_arena, &again), DROP_NONE);
+            assert_memory_equal(&again, &part, sizeof again);
+            assert_true(cut.left ? gso_segments(&part) == segments : gso_segments(&part) <= segments);
+            each_segment(&part, check_segment, &check);
+        } while (cut.left);
+        assert_true(check.ended);
+        pool_pkt_free(&fake_io.pool, &pkt);
+    }
+}
+
 /*
  * The sender's partial sum and its header checksum are wrong: every segment is wrong by as much, none is
  * repaired.
@@ -270,6 +296,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(segments_are_those_of_the_naive_twin, setup, teardown),
         cmocka_unit_test_setup_teardown(edges_of_the_size, setup, teardown),
+        cmocka_unit_test_setup_teardown(parts_make_the_same_segments, setup, teardown),
         cmocka_unit_test_setup_teardown(wrong_sums_stay_wrong, setup, teardown),
         cmocka_unit_test_setup_teardown(a_field_of_zero_is_zero, setup, teardown),
         cmocka_unit_test_setup_teardown(flags_of_first_and_last, setup, teardown),

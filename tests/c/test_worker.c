@@ -1,8 +1,10 @@
 /* Worker threads: nothing is lost or mixed up, ports come and go meanwhile, an idle worker sleeps. */
+#include <linux/virtio_net.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 #include "hub.h"
@@ -280,6 +282,93 @@ static void queues_take_turns(enum dp_port_kind kind)
 static void tap_queues_take_turns(void **state) { (void)state, queues_take_turns(DP_PORT_TAP); }
 static void packet_queues_take_turns(void **state) { (void)state, queues_take_turns(DP_PORT_PACKET); }
 
+enum { LONG = 65000, LONG_SIZE = 48, LONG_FRAMES = 3, PART_MAX = 4096 };
+
+/* As a VM may send it: 1,354 segments. */
+static void long_send(struct device *d, uint8_t to_port)
+{
+    static struct frame f;
+    struct vnet_hdr hdr = {.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .gso_type = VIRTIO_NET_HDR_GSO_TCPV4, .gso_size = LONG_SIZE, .csum_offset = 16};
+    hdr.csum_start = (uint16_t)frame_l4(&f, 4, PROTO_TCP, TCP_LEN + LONG, 1);
+    f.bytes[0] = 2, f.bytes[4] = HUB_SEND, f.bytes[5] = to_port;
+    put32(f.bytes + hdr.csum_start + 4, 0);
+    f.bytes[hdr.csum_start + 12] = 0x50;
+    struct iovec iov[2] = {{&hdr, sizeof hdr}, {f.bytes, f.len}};
+    assert_int_equal(writev(d->peer[0], iov, 2), sizeof hdr + f.len);
+}
+
+/* Bytes of payload of what comes out next; 0: it is no part of a long packet, which is `*at` bytes on by now. */
+static uint32_t long_part(struct device *d, uint32_t *at)
+{
+    uint8_t bytes[PART_MAX];
+    const struct vnet_hdr *hdr = (const struct vnet_hdr *)(void *)bytes;
+    assert_true(readable(d->peer[0]));
+    ssize_t n = recv(d->peer[0], bytes, sizeof bytes, MSG_TRUNC);
+    assert_true(n > HDR && n < (ssize_t)sizeof bytes);
+    if (!hdr->gso_type)
+        return 0;
+    uint32_t headers = HDR + hdr->csum_start + TCP_LEN, payload = (uint32_t)n - headers;
+    assert_int_equal(get32(bytes + headers - TCP_LEN + 4), *at % LONG);
+    *at += payload;
+    return payload;
+}
+
+/* Beside a flood that takes whole turns, one packet takes as many of them as it has times IO_SEGMENTS segments. */
+static void a_long_packet_takes_turns(enum dp_port_kind kind)
+{
+    enum { FLOOD = 400, PARTS = (LONG / LONG_SIZE + IO_SEGMENTS) / IO_SEGMENTS };
+    struct device d[3] = {device_open(), device_open(), device_open()};
+    struct flow flow = {.from = &d[1], .to_port = 3};
+    start(1, 0);
+    for (uint32_t id = 1; id <= 3; id++)
+        assert_int_equal(hub_attach(id, kind, DP_OFFLOAD_CSUM | DP_OFFLOAD_TSO4, 1, d[id - 1].ours), DP_OK);
+    for (uint32_t i = 0; i < LONG_FRAMES; i++)
+        long_send(&d[0], 3);
+    while (flow.sent < FLOOD)
+        assert_true(flow_send(&flow));
+    assert_int_equal(dp_start(hub), DP_OK);
+    uint32_t at = 0, parts = 0, others = 0;
+    for (bool was_part = false; parts < LONG_FRAMES * PARTS || others < FLOOD;) {
+        uint32_t payload = long_part(&d[2], &at);
+        assert_true(payload <= IO_SEGMENTS * LONG_SIZE);
+        assert_true(!payload || !was_part || others == FLOOD);
+        was_part = payload;
+        parts += was_part;
+        others += !was_part;
+    }
+    assert_int_equal(at, LONG_FRAMES * LONG);
+    assert_int_equal(dp_stop(hub), DP_OK);
+    assert_int_equal(hub_balance(), LONG_FRAMES + FLOOD);
+    assert_int_equal(hub_counters(1).originated, LONG_FRAMES * (PARTS - 1));
+    hub_end();
+    for (int i = 0; i < 3; i++)
+        device_close(&d[i]);
+}
+
+static void a_long_packet_takes_turns_of_a_tap(void **state) { (void)state, a_long_packet_takes_turns(DP_PORT_TAP); }
+static void a_long_packet_takes_turns_of_a_socket(void **state) { (void)state, a_long_packet_takes_turns(DP_PORT_PACKET); }
+
+static void a_port_goes_amid_a_long_packet(void **state)
+{
+    (void)state;
+    struct device d[2] = {device_open(), device_open()};
+    for (int i = 0; i < 20; i++) {
+        uint32_t at = 0;
+        start(1, 0);
+        for (uint32_t id = 1; id <= 2; id++)
+            assert_int_equal(hub_attach(id, DP_PORT_TAP, DP_OFFLOAD_CSUM | DP_OFFLOAD_TSO4, 1, d[id - 1].ours), DP_OK);
+        long_send(&d[0], 2);
+        assert_int_equal(dp_start(hub), DP_OK);
+        assert_true(long_part(&d[1], &at) > 0);
+        assert_int_equal(dp_port_detach(hub, 1), DP_OK);
+        hub_end();
+        for (uint8_t bytes[PART_MAX]; recv(d[1].peer[0], bytes, sizeof bytes, 0) > 0;)
+            ;
+    }
+    device_close(&d[0]);
+    device_close(&d[1]);
+}
+
 static void a_device_that_erred_is_heard_again(void **state)
 {
     (void)state;
@@ -359,6 +448,9 @@ int main(void)
         cmocka_unit_test(a_dead_device_does_not_keep_a_worker_awake),
         cmocka_unit_test(tap_queues_take_turns),
         cmocka_unit_test(packet_queues_take_turns),
+        cmocka_unit_test(a_long_packet_takes_turns_of_a_tap),
+        cmocka_unit_test(a_long_packet_takes_turns_of_a_socket),
+        cmocka_unit_test(a_port_goes_amid_a_long_packet),
         cmocka_unit_test(a_device_that_erred_is_heard_again),
         cmocka_unit_test(a_timer_wakes_worker_0),
         cmocka_unit_test(what_is_held_when_the_engine_stops_is_dropped),

@@ -6,10 +6,12 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -23,10 +25,12 @@ from tests.netns.test_ports import MACS, TWO_VMS
 
 MakeNamespace = Callable[[str], str]
 TAP, PACKET = PortKind.TAP, PortKind.PACKET
-PINGS = 800
-ROUNDS = 3
-QUIET = 1000.0
-"""Microseconds: the p99 of a ping on a machine that has its CPUs for itself is a tenth of it."""
+PINGS = 200
+LEAST_ROUNDS, MOST_ROUNDS = 3, 16
+IDLE_MOST = 400.0
+"""Microseconds: the p99 of a ping on a machine that has its CPUs for itself is a quarter of it."""
+WAIT_MOST = 0.005
+"""Of a round's time, without a CPU though there was work: 1 % of it is 1 % of the pings."""
 ON_FIRST_CPU = ("taskset", "-c", str(min(os.sched_getaffinity(0))))
 
 THREE_VMS = f"""{TWO_VMS}---
@@ -44,6 +48,8 @@ class Host:
     dataplane: Dataplane
     namespaces: dict[str, str]
     ports: dict[str, int]
+    workers: list[Path]
+    """Their threads, in /proc."""
 
 
 @contextmanager
@@ -72,19 +78,45 @@ def running(tmp_path: Path, make_namespace: MakeNamespace, flooder: PortKind) ->
             dataplane.attach(tables.ids.ports[name], port)
         dataplane.apply(tables.change_set().encode())
         dataplane.start()
-        prefer_workers()
-        yield Host(dataplane, names, tables.ids.ports)
+        host = Host(dataplane, names, tables.ids.ports, list(workers()))
+        stack.enter_context(preferred(host))
+        yield host
         dataplane.stop()
 
 
-def prefer_workers() -> None:
-    """What else the machine does is not to be measured: workers and pings come first, flood and pings are
-    on another CPU than the workers."""
-    first, *others = sorted(os.sched_getaffinity(0))
+def workers() -> Iterator[Path]:
     for task in Path("/proc/self/task").iterdir():
-        if (task / "comm").read_text().startswith("isolane-"):
-            os.setpriority(os.PRIO_PROCESS, int(task.name), -20)
-            os.sched_setaffinity(int(task.name), others or [first])
+        with suppress(FileNotFoundError):  # it has ended
+            if (task / "comm").read_text().startswith("isolane-"):
+                yield task
+
+
+@contextmanager
+def preferred(host: Host) -> Iterator[None]:
+    """What else the machine does is not to be measured: workers and pings come first, flood and pings are
+    on another CPU than the workers. Linux may count nice values within a session alone: then it comes first.
+    """
+    first, *others = sorted(os.sched_getaffinity(0))
+    for task in host.workers:
+        os.setpriority(os.PRIO_PROCESS, int(task.name), -20)
+        os.sched_setaffinity(int(task.name), others or [first])
+    session = Path("/proc/self/autogroup")
+    found = re.search(r"nice (-?\d+)", session.read_text()) if session.exists() else None
+    prefer_session("self", -20)
+    try:
+        yield
+    finally:
+        prefer_session("self", int(found[1]) if found else 0)
+
+
+def prefer_session(process: int | str, nice: int) -> None:
+    with suppress(OSError):  # there are none
+        Path(f"/proc/{process}/autogroup").write_text(str(nice))
+
+
+def waited(host: Host) -> float:
+    """Seconds for which workers had work and no CPU."""
+    return sum(int((task / "schedstat").read_text().split()[1]) for task in host.workers) / 1e9
 
 
 def frame(size: int, gso_size: int) -> bytes:
@@ -110,7 +142,9 @@ def flood(host: Host, data: bytes) -> Iterator[None]:
             "eth0",
         ],
         stdin=subprocess.PIPE,
+        start_new_session=True,
     )
+    prefer_session(process.pid, -15)
     assert process.stdin is not None
     try:
         process.stdin.write(data)
@@ -122,20 +156,39 @@ def flood(host: Host, data: bytes) -> Iterator[None]:
     finally:
         process.kill()
         process.wait(10)
+        wait_until(lambda: at_rest(host), "what the flood has left is still there")
 
 
-def ping(host: Host) -> float:
-    """99th percentile of pings from `three` to its gateway, us."""
+def at_rest(host: Host) -> bool:
+    before = host.dataplane.counters()
+    time.sleep(0.01)
+    return host.dataplane.counters() == before
+
+
+class Round(NamedTuple):
+    """99th percentile of pings from `three` to its gateway, us; how much of the time a worker waited."""
+
+    p99: float
+    wait: float
+
+    def __str__(self) -> str:
+        return f"{self.p99:.0f} us ({100 * self.wait:.1f} %)"
+
+
+def ping(host: Host) -> Round:
+    before, start = waited(host), time.monotonic()
     command = (*ON_FIRST_CPU, "nice", "-n", "-20", "ping", "-n", "-i", "0.002", "-c", str(PINGS), "10.1.1.1")
     printed = run(host.namespaces["three"], *command)
+    wait = (waited(host) - before) / (time.monotonic() - start)
     times = sorted(float(t) * 1000 for t in re.findall(r"time=([\d.]+) ms", printed))
     assert len(times) >= 0.99 * PINGS
-    return times[len(times) * 99 // 100]
+    return Round(times[len(times) * 99 // 100], wait)
 
 
 FLOODS = {
     "super-packets, gso_size 1448": frame(65000, 1448),
     "super-packets, gso_size 536": frame(65000, 536),
+    "super-packets, gso_size 48": frame(65000, 48),
     "64-byte packets": frame(64, 0),
 }
 
@@ -146,19 +199,31 @@ FLOODS = {
 def test_another_vms_ping_beside_a_flood(
     tmp_path: Path, make_namespace: MakeNamespace, flooder: PortKind, name: str
 ) -> None:
-    """The bar is 3 times idle plus 200 us, and is printed; what is asserted is that nobody starves, which
-    also holds where others want the CPUs. Of interleaved rounds the best counts: what else runs only adds.
+    """At most 3 times idle plus 200 us. Of interleaved rounds the best counts, since what else runs only
+    adds, and there are more of them until it meets the bar. Where every one was disturbed nothing is judged
+    but that nobody starves.
     """
     with running(tmp_path, make_namespace, flooder) as host:
         ping(host)
-        idle, beside = [], []
-        for _ in range(ROUNDS):
+        idle: list[Round] = []
+        beside: list[Round] = []
+        met = False
+        while len(idle) < LEAST_ROUNDS or (not met and len(idle) < MOST_ROUNDS):
             idle.append(ping(host))
             with flood(host, FLOODS[name]):
                 beside.append(ping(host))
-        bar = 3 * min(idle) + 200
-        print(f"{name} from {flooder.name}: ping p99 idle {idle} us, beside it {beside} us")
-        print(f"  {min(beside) / min(idle):.1f} times idle, bar {bar:.0f} us: {min(beside) < bar}")
-        if min(idle) > QUIET:
-            pytest.skip(f"this machine is busy: the p99 of an idle ping is {min(idle):.0f} us")
-        assert min(beside) < 3 * min(idle) + 20_000
+            bar = 3 * min(idle).p99 + 200
+            met = min(idle).p99 < IDLE_MOST and min(beside).p99 < bar
+        print(
+            f"{name} from {flooder.name}: p99 of a ping, and how long the worker waited for a CPU meanwhile"
+        )
+        print(f"  idle {', '.join(map(str, idle))}")
+        print(f"  beside the flood {', '.join(map(str, beside))}")
+        print(f"  best {min(beside).p99 / min(idle).p99:.1f} times idle, bar {bar:.0f} us: {met}")
+        assert min(beside).p99 < bar + 20_000
+        if not met and min(idle).p99 >= IDLE_MOST:
+            pytest.skip(f"this machine is busy: the p99 of an idle ping is {min(idle)}")
+        wait = min(r.wait for r in beside)
+        if not met and wait > WAIT_MOST:
+            pytest.skip(f"this machine is busy: the worker waited for a CPU {100 * wait:.1f} % of any round")
+        assert met

@@ -1,10 +1,10 @@
 """Trains on which core and twin once disagreed: (what it was, world, train)."""
 
 from scapy.layers.inet import ICMP
-from scapy.layers.l2 import ARP
+from scapy.layers.l2 import ARP, Dot1Q
 
 from dataplane.core import Frame, Gso, Offload
-from tests.oracle.frames import PEER_MAC, between, ether, ip, udp
+from tests.oracle.frames import PEER_MAC, between, ether, from_host, ip, udp
 from tests.oracle.rig import MILLISECOND
 from tests.oracle.strategies import Burst, Step
 from tests.oracle.world import LOCAL, SHARED, UNDERLAY_MAC, World
@@ -23,6 +23,7 @@ def from_underlay(*frames: Frame) -> list[Step]:
     return [Burst(0, MILLISECOND, list(frames))]
 
 
+TAGGED = ether(b"\xff" * 6, PEER_MAC) / Dot1Q(vlan=5) / ip("10.1.1.20", "10.1.1.10") / udp(b"x")
 REGRESSIONS: list[tuple[str, World, list[Step]]] = [
     (
         "a ping to a PA whose partial checksum lies elsewhere was answered, and died on the way out",
@@ -43,5 +44,10 @@ REGRESSIONS: list[tuple[str, World, list[Step]]] = [
         "a packet under rewrite was cut for ever when the underlay had gone",
         REWRITING,
         [0, Burst(1, MILLISECOND, [Frame(bytes(between(FROM, TO, 4, udp(b"x"))))])],
+    ),
+    (
+        "VSID 0 was taken for a subnet behind another VSID in the same batch",
+        World(),
+        from_underlay(*(Frame(bytes(from_host(2, vsid, TAGGED))) for vsid in (0x1389, 0))),
     ),
 ]

@@ -462,7 +462,7 @@ def offloads(pick: Pick, packet: Packet, data: bytes) -> dict[str, Any]:
     if kind == "own" or (l4_layer is UDP and pick.seldom(False, True)):
         return own
     family = Gso.TCP6 if IPv6 in packet else Gso.TCP4
-    return own | {"gso": pick.seldom(Gso.TCP4, family), "gso_size": pick.one_of(100, 500, 1000, 1448)}
+    return own | {"gso": pick.seldom(Gso.TCP4, family), "gso_size": pick.one_of(8, 100, 500, 1000, 1448)}
 
 
 def frame(world: World, port: int, seed: int, honest: bool) -> Frame:

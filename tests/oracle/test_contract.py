@@ -194,6 +194,23 @@ def test_own_checksums_stay_as_they_are(rig: Make) -> None:
         assert rig(offloads=TAKES_ALL).send(A.port, frame) == {NEIGHBOUR.port: [frame]}  # 1.6.4
 
 
+@pytest.mark.parametrize("family", (4, 6))
+def test_a_super_packet_of_very_many_segments_goes_on_in_parts(rig: Make, family: int) -> None:
+    payload, start, gso = bytes(range(200)) * 6, 34 if family == 4 else 54, Gso(family // 2 - 1)
+
+    def frame(at: int, end: int, flags: str) -> Frame:
+        numbered = {"id": 0xFFC0 + at // 8 & 0xFFFF} if family == 4 else {}
+        packet = between(A, NEIGHBOUR, family, tcp(payload[at:end], seq=1000 + at, flags=flags), **numbered)
+        return partial(packet, start, 16, gso, 8)
+
+    parts = [frame(0, 512, "AC"), frame(512, 1024, "A"), frame(1024, 1200, "FPA")]
+    r = rig(offloads=TAKES_ALL)
+    assert r.send(A.port, frame(0, 1200, "FPAC")) == {NEIGHBOUR.port: parts}  # 1.6.8, 1.6.9
+    assert (r.counters().received, r.counters().originated) == (1, 2)
+    whole = frame(0, 512, "FPAC")
+    assert r.send(A.port, whole) == {NEIGHBOUR.port: [whole]}
+
+
 def test_checksums_of_others_are_completed(rig: Make) -> None:
     """UDP inside of UDP, as a tunnel of the VM's own."""
     inner = ip("192.0.2.1", "192.0.2.2") / UDP(sport=1, dport=2) / b"inner"
