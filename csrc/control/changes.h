@@ -14,9 +14,9 @@
 #ifndef CHANGES_H
 #define CHANGES_H
 #include <arpa/inet.h>
+#include "base/objects.h"
 #include "control/control.h"
 #include "table/map.h"
-#include "control/objects.h"
 
 enum { RDIDS = 65536, ROUTE_LENGTHS = 33 + 129 };
 enum object { NEXT_HOPS, REWRITES, SUBNETS, VIAS, PREFIXES, HOSTS, OBJECTS };
