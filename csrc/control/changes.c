@@ -239,7 +239,7 @@ static int change_apply_rows(struct change *change, const struct dp_change_heade
     for (change->section = 0; change->section < header->sections; change->section++) {
         if ((code = change_apply_section(change, section)))
             break;
-        section = change_next_section(section);
+        section = outline_next(section);
     }
     return code;
 }
@@ -301,12 +301,13 @@ static struct change *change_new(struct control *control, const struct outline *
     change->writer->changes++;
     change->beside = outline->header->flags & DP_CHANGE_ATOMIC ||
                      change_is_large(control_tables(control), outline);
-    change->inverse_at = change->inverse_size = outline->inverse;
-    if (mem_take(&change->writer->budget, outline->inverse)) {
+    const size_t inverse = outline->rows * sizeof(struct inverse) + outline->bytes;
+    change->inverse_at = change->inverse_size = inverse;
+    if (mem_take(&change->writer->budget, inverse)) {
         free(change);
         return NULL;
     }
-    change->inverse = malloc(outline->inverse + 1);
+    change->inverse = malloc(inverse + 1);
     if (change->inverse && !change_begin(change, outline->records))
         return change;
     change_free(change);
@@ -319,12 +320,12 @@ int tables_apply(struct control *control, const uint8_t *change_set, size_t len,
     struct outline outline;
     *error = (struct dp_change_error){0};
     tables_verified(control);
-    int code = change_decode(&outline, change_set, len, error);
+    int code = outline_of(&outline, change_set, len, error);
     if (code)
         return code;
     struct change *change = change_new(control, &outline, error);
     if (!change)
-        return change_tell(error, 0, 0, DP_ENOMEM, "change set: out of memory");
+        return outline_fail(error, 0, 0, DP_ENOMEM, "change set: out of memory");
     code = change_apply_rows(change, outline.header);
     if (code == DP_OK)
         code = change_finish(change);
@@ -334,8 +335,8 @@ int tables_apply(struct control *control, const uint8_t *change_set, size_t len,
         return DP_OK;
     }
     if (change_restore(change))
-        code = change_tell(error, change->section, change->row, DP_ENOMEM,
-                           "it can't be taken back: tables are incomplete");
+        code = outline_fail(error, change->section, change->row, DP_ENOMEM,
+                            "it can't be taken back: tables are incomplete");
     change_publish(change, change->generation);
     change_free(change);
     return code;

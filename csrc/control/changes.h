@@ -1,5 +1,5 @@
 /*
- * changes.h: a change set at work, between changes.c (decode, apply, keep or put back), its rows (rows.c,
+ * changes.h: a change set at work, between changes.c (apply, keep or put back), its rows (rows.c,
  * records.c, paths.c, policies.c) and the state that only the writer needs. Used by control/ alone.
  *
  * Before a row is applied, the row that was there is written down, in export.c's form: that is the inverse.
@@ -14,6 +14,7 @@
 #ifndef CHANGES_H
 #define CHANGES_H
 #include <arpa/inet.h>
+#include "base/outline.h"
 #include "base/objects.h"
 #include "control/control.h"
 #include "table/map.h"
@@ -94,17 +95,6 @@ struct tables_writer {
     struct change *last;            /* the last change set, while it may be rolled back */
 };
 
-enum { ROW_KINDS = DP_ROW_ROUTE + 1 };
-extern const size_t row_sizes[ROW_KINDS];   /* by enum dp_row_kind */
-
-/* What a change set holds. */
-struct outline {
-    const struct dp_change_header *header;
-    uint64_t rows;
-    size_t inverse;                 /* bytes that its rows' inverse has at most */
-    uint64_t records[2];            /* to put, by family; estimated */
-};
-
 /*
  * The row that was there, or DEL and the key: followed by the row's bytes. What bytes a PA leaves free
  * hold more: paths.c.
@@ -149,19 +139,8 @@ static inline enum table routes_of(unsigned family) { return TABLE_ROUTES4 + (fa
 int change_fail(struct change *change, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 int change_no_memory(struct change *change, int code);
-int change_tell(struct dp_change_error *error, uint32_t section, uint32_t row, int code, const char *text);
 struct change_text { char s[INET6_ADDRSTRLEN]; };
 struct change_text change_address(unsigned family, const uint8_t *address);
-
-/* ---- decode.c */
-
-/* 0, or the error is told: the bytes are no change set. */
-int change_decode(struct outline *outline, const uint8_t *bytes, size_t len, struct dp_change_error *error);
-static inline const struct dp_section *change_next_section(const struct dp_section *section)
-{
-    return (const struct dp_section *)((const uint8_t *)(section + 1) +
-                                       section->count * row_sizes[section->kind]);
-}
 
 /* ---- sides of objects */
 

@@ -57,15 +57,15 @@ static int verify_rows(const struct verify *v, const struct outline *outline, bo
                        struct dp_change_error *error)
 {
     const struct dp_section *section = (const struct dp_section *)(outline->header + 1);
-    for (uint32_t s = 0; s < outline->header->sections; s++, section = change_next_section(section))
+    for (uint32_t s = 0; s < outline->header->sections; s++, section = outline_next(section))
         for (uint32_t r = 0; r < section->count; r++) {
             const uint8_t *row = (const uint8_t *)(section + 1) + r * row_sizes[section->kind];
             struct verify_key *key = verify_key(v, section->kind, row);
             if (!compare)
                 *key = (struct verify_key){key->hash, s, r};
             else if (key->section == s && key->row == r && !verify_row(v->tables, section, row))
-                return change_tell(error, s, r, DP_ENOENT,
-                                   "the tables don't hold this row as it was put, or still hold it");
+                return outline_fail(error, s, r, DP_ENOENT,
+                                    "the tables don't hold this row as it was put, or still hold it");
         }
     return DP_OK;
 }
@@ -78,7 +78,7 @@ int tables_check(const struct tables *tables, const uint8_t *change_set, size_t 
     struct verify v = {tables, NULL, 15};
     error = error ? error : &ignored;
     *error = (struct dp_change_error){0};
-    int code = change_decode(&outline, change_set, len, error);
+    int code = outline_of(&outline, change_set, len, error);
     if (code)
         return code;
     while (v.mask < 2 * outline.rows)
