@@ -17,6 +17,7 @@
 #include "base/outline.h"
 #include "base/objects.h"
 #include "control/control.h"
+#include "step/policy.h"
 #include "table/map.h"
 
 enum { RDIDS = 65536, ROUTE_LENGTHS = 33 + 129 };
@@ -295,8 +296,6 @@ void policy_settle(struct change *change, const struct tables *old);
 void policy_free(struct draft *draft);
 /* Of the policy that the draft makes. */
 size_t policy_bytes(const struct draft *draft);
-/* The policy's own CA, in many by halving; NULL: it is not. */
-const struct port_source *policy_own(const struct port_policy *policy, unsigned family, const uint8_t *ca);
 
 /* ---- export.c: rows out of the tables, in the canonical form of dp_api.h */
 
