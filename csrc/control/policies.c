@@ -82,16 +82,6 @@ static int policy_port(struct change *change, uint32_t port)
     return DP_OK;
 }
 
-static bool policy_same_rate(const struct limit_rate *a, const struct limit_rate *b)
-{
-    return a->per_second == b->per_second && a->burst == b->burst;
-}
-
-static bool policy_same_limit(const struct port_limit *a, const struct port_limit *b)
-{
-    return policy_same_rate(&a->packets, &b->packets) && policy_same_rate(&a->bytes, &b->bytes);
-}
-
 static int policy_check_limit(struct change *change, const char *what, uint64_t rate, uint64_t burst)
 {
     if (!rate != !burst || burst > UINT32_MAX)
@@ -104,8 +94,7 @@ static int policy_port_ready(struct change *change, uint32_t port, const struct 
 {
     int code = policy_ready(change, port);
     struct draft *draft = change->writer->drafts[port];
-    bool limited = limit->packets.per_second || limit->bytes.per_second;
-    if (code || !limited || draft->bucket)
+    if (code || !limit_limits(limit) || draft->bucket)
         return code;
     if (!(draft->bucket = aligned_alloc(sizeof *draft->bucket, sizeof *draft->bucket)))
         return change_no_memory(change, DP_ENOMEM);
@@ -127,7 +116,7 @@ int port_put(struct change *change, const void *p)
         return code;
     const struct draft *old = policy_draft(change, row->port);
     if (old && old->vsid == row->vsid && !memcmp(old->mac, row->mac, 6) &&
-        policy_same_limit(&old->limit, &limit))
+        limit_same(&old->limit, &limit))
         return DP_OK;
     if (old && old->vsid != row->vsid && change->writer->locals[row->port])
         return change_fail(change, DP_EINVAL, "port %u has records in vsid %u", row->port, old->vsid);
@@ -218,7 +207,7 @@ static void policy_build(struct change *change, uint32_t port, const struct draf
     policy->rdid = change->next->subnets[policy->subnet].rdid;
     memcpy(policy->mac, draft->mac, 6);
     policy->limit = draft->limit;
-    policy->bucket = draft->limit.packets.per_second || draft->limit.bytes.per_second ? draft->bucket : NULL;
+    policy->bucket = limit_limits(&draft->limit) ? draft->bucket : NULL;
     mac_link_local(policy->link_local, draft->mac);
     policy_set_sources(policy, draft->sources, draft->n);
 }
@@ -248,21 +237,14 @@ int policy_finish(struct change *change)
     return DP_OK;
 }
 
-/* 2.14.1: a limit that is new or another one begins with a full bucket. */
-static void policy_fill(struct limit_bucket *bucket)
-{
-    atomic_store(&bucket->packets, 0);
-    atomic_store(&bucket->bytes, 0);
-}
-
 void policy_settle(struct change *change, const struct tables *old)
 {
     for (uint32_t port = 0; port < DP_MAX_PORTS; port++) {
         struct port_policy *was = old->policies[port], *is = change->next->policies[port];
         if (!change->touched[port])
             continue;
-        if (is && is->bucket && !(was && policy_same_limit(&was->limit, &is->limit)))
-            policy_fill(is->bucket);
+        if (is && is->bucket && !(was && limit_same(&was->limit, &is->limit)))
+            limit_fill(is->bucket); /* 2.14.1 */
         free(was);
     }
 }
