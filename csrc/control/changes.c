@@ -136,8 +136,8 @@ static bool change_copy_maps(struct tables *to, struct tables *from, const uint6
     bool whole = true;
     for (enum table table = 0; table < TABLE_PREFIXES; table++) {
         uint64_t expected = change_is_records(table) ? records[table == TABLE_RECORDS6] : 0;
-        *change_map_at(to, table) = map_clone(change_map(from, table), expected);
-        whole &= change_map(to, table) != NULL;
+        to->maps[table] = map_clone(from->maps[table], expected);
+        whole &= to->maps[table] != NULL;
     }
     return whole;
 }

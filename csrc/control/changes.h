@@ -25,12 +25,6 @@ enum object { NEXT_HOPS, REWRITES, SUBNETS, VIAS, PREFIXES, HOSTS, OBJECTS };
 /* A row makes and gives up no more of a kind. */
 enum { ROW_OBJECTS = 2 };
 
-enum table {
-    TABLE_RECORDS4, TABLE_RECORDS6, TABLE_PAS4, TABLE_PAS6, TABLE_SUBNETS, TABLE_ROUTES4, TABLE_ROUTES6,
-    TABLE_PREFIXES,                 /* the writer's own: never beside */
-    TABLE_COUNT,
-};
-
 /*
  * The writer's side of a next hop: it stands for a shared PA, or for a rewrite PA that goes another way
  * than its host's.
@@ -61,8 +55,6 @@ struct hosted {
     bool touched;                   /* its shared PAs or routes to its PAs changed: see path_finish() */
 };
 
-struct prefix { uint8_t gateway[16]; uint32_t vsid; };
-
 /*
  * A port's policy as rows make it; sources in no order. vsid 0: there is none. The bucket is made with the
  * first limit and stays.
@@ -78,7 +70,6 @@ struct draft {
 
 struct tables_writer {
     struct objects objects[OBJECTS];    /* sides: struct way, struct bond, uint32_t: entries in the subnet */
-    struct map *prefix_map;         /* key_prefix() -> ACT_ONLINK, index: prefix */
     struct map *hosts;              /* host + 1 -> index + 1: host */
     struct mem lengths;
     uint32_t *route_counts[RDIDS];  /* by prefix length: IPv4 0..32, IPv6 0..128; NULL: rdid never used */
@@ -130,9 +121,6 @@ struct change {
 
 static inline bool change_is_records(enum table t) { return t == TABLE_RECORDS4 || t == TABLE_RECORDS6; }
 static inline bool change_is_routes(enum table t) { return t == TABLE_ROUTES4 || t == TABLE_ROUTES6; }
-static inline enum table records_of(unsigned family) { return TABLE_RECORDS4 + (family != DP_IPV4); }
-static inline enum table pas_of(unsigned family) { return TABLE_PAS4 + (family != DP_IPV4); }
-static inline enum table routes_of(unsigned family) { return TABLE_ROUTES4 + (family != DP_IPV4); }
 
 /* ---- tell.c */
 
@@ -160,10 +148,6 @@ static inline struct bond *change_bond(const struct tables_writer *w, uint32_t i
 static inline uint32_t *change_subnet_refs(const struct tables_writer *w, uint32_t i)
 {
     return change_side(w, SUBNETS, i);
-}
-static inline struct prefix *change_prefix(const struct tables_writer *w, uint32_t i)
-{
-    return (struct prefix *)w->objects[PREFIXES].objects.base + i;
 }
 static inline struct hosted *change_host(const struct tables_writer *w, uint32_t i)
 {
@@ -206,21 +190,15 @@ static inline bool change_is_remote(const struct change *change, const struct re
 
 /* ---- entry.c */
 
-struct map **change_map_at(struct tables *tables, enum table table);
 static inline struct map *change_map(const struct tables *tables, enum table table)
 {
-    return *change_map_at((struct tables *)(uintptr_t)tables, table);
+    return tables->maps[table];
 }
-/* Words of its keys. */
-unsigned change_words(enum table table);
 static inline bool change_get(const struct change *change, enum table table, const uint64_t *key,
                               struct map_value *value)
 {
     return map_get(change_map(change->next, table), key, value);
 }
-/* Keys of what rows name; room for three words. */
-void key_prefix(uint64_t *key, uint32_t rdid, unsigned family, const uint8_t *prefix, unsigned len);
-void key_route(uint64_t *key, uint32_t rdid, unsigned family, const uint8_t *prefix, unsigned len);
 /* Puts (value) or deletes (NULL) an entry and accounts for it. */
 void change_entry(struct change *change, enum table table, const uint64_t *key,
                   const struct map_value *value);

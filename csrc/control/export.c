@@ -93,7 +93,7 @@ static bool export_subnet(const struct export *e, const uint64_t *key, const str
 static bool export_prefix(const struct export *e, const uint64_t *key, const struct map_value *value,
                           union export_row_of *row)
 {
-    const struct prefix *prefix = change_prefix(e->tables->writer, act_index(value->act));
+    const struct prefix *prefix = &e->tables->prefixes[act_index(value->act)];
     row->prefix.vsid = prefix->vsid;
     row->prefix.family = (uint8_t)(key[0] >> 8);
     row->prefix.prefix_len = (uint8_t)key[0];

@@ -38,9 +38,11 @@ int policy_ready(struct change *change, uint32_t port)
         return change_no_memory(change, DP_ENOMEM);
     if (!change_room(&(*draft)->sources, (*draft)->n, &(*draft)->capacity, sizeof *(*draft)->sources))
         return change_no_memory(change, DP_ENOMEM);
-    if (now && !change->spares[port] &&
-        !(change->spares[port] = aligned_alloc(POLICY_LINE, policy_size(now->sources, (uint32_t)now->n4 + now->n6))))
-        return change_no_memory(change, DP_ENOMEM);
+    if (now && !change->spares[port]) {
+        const size_t size = policy_size(now->sources, (uint32_t)now->n4 + now->n6);
+        if (!(change->spares[port] = aligned_alloc(POLICY_LINE, size)))
+            return change_no_memory(change, DP_ENOMEM);
+    }
     change->touched[port] = true;
     return DP_OK;
 }

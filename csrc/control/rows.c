@@ -94,13 +94,13 @@ static const struct prefix *rows_find_prefix(const struct change *change, const 
     struct map_value value;
     if (!change_get(change, TABLE_PREFIXES, key, &value))
         return NULL;
-    return change_prefix(change->writer, act_index(value.act));
+    return &change->next->prefixes[act_index(value.act)];
 }
 
 static uint32_t rows_make_prefix(struct change *change, const struct dp_row_prefix *row)
 {
     uint32_t index = change_make(change, PREFIXES);
-    struct prefix *prefix = change_prefix(change->writer, index);
+    struct prefix *prefix = &change->next->prefixes[index];
     prefix->vsid = row->vsid;
     memcpy(prefix->gateway, row->gateway, 16);
     return act_make(ACT_ONLINK, index);
