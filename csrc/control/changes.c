@@ -188,27 +188,12 @@ static int change_make_room(struct change *change, const struct row_kind *kind)
     return DP_OK;
 }
 
-/* Writes the row's inverse down, in front of those of earlier rows. */
-static void change_write_inverse(struct change *change, uint16_t number, const uint8_t *row)
-{
-    const size_t size = row_sizes[number];
-    struct inverse *back = (struct inverse *)(change->inverse + change->inverse_at - size - sizeof *back);
-    *back = (struct inverse){.kind = number, .op = DP_PUT, .section = change->section, .row = change->row};
-    if (!export_row(change->next, true, number, row, back + 1, &back->act)) {
-        back->op = DP_DEL;
-        memcpy(back + 1, row, size);
-    } else if (number == DP_ROW_PA) {
-        path_remember(change, back);
-    }
-    change->back = back;
-}
-
 static int change_apply_row(struct change *change, uint16_t number, row_fn *apply, const uint8_t *row)
 {
     int code = change_make_room(change, &change_kinds[number]);
     if (code)
         return code;
-    change_write_inverse(change, number, row);
+    inverse_write(change, number, row);
     code = apply(change, row);
     if (code == DP_OK)
         change->inverse_at = (size_t)((uint8_t *)change->back - change->inverse);

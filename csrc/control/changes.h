@@ -2,7 +2,7 @@
  * changes.h: a change set at work, between changes.c (apply, keep or put back), its rows (rows.c,
  * records.c, paths.c, policies.c) and the state that only the writer needs. Used by control/ alone.
  *
- * Before a row is applied, the row that was there is written down, in export.c's form: that is the inverse.
+ * Before a row is applied, the row that was there is written down, in step/row.h's form: that is the inverse.
  * A change set that is refused, or rolled back later, is put back by the same row functions, the last row
  * first. For this to come to an end whatever happens:
  * - A row function checks first, then asks for memory, then writes; behind its first write nothing fails. A
@@ -14,8 +14,8 @@
 #ifndef CHANGES_H
 #define CHANGES_H
 #include <arpa/inet.h>
-#include "base/outline.h"
 #include "base/objects.h"
+#include "base/outline.h"
 #include "control/control.h"
 #include "step/policy.h"
 #include "table/map.h"
@@ -83,7 +83,7 @@ struct tables_writer {
     uint64_t visited;               /* rewrites that path_finish() looked at: what changes cost */
     bool own_shared[2];             /* by family: this host had a shared PA when rewrites were looked at */
     uint8_t underlay_mac[6];
-    uint64_t sums[TABLE_COUNT][2][MAP_SLICES];  /* of the digest, by slice; [1]: of provider routes */
+    uint64_t sums[TABLE_COUNT][2][MAP_SLICES];  /* tables.h has them */
     struct change *last;            /* the last change set, while it may be rolled back */
 };
 
@@ -213,8 +213,6 @@ static inline uint32_t change_make(struct change *change, enum object object)
 }
 /* Makes room for n + 1 elements of a list that doubles. False: out of memory. */
 bool change_room(void *list, uint32_t n, uint32_t *capacity, size_t size);
-/* The inverse's rows, the last one's first, from *at == inverse_at; NULL: that was all. */
-struct inverse *change_inverse(const struct change *change, size_t *at);
 
 /* ---- check.c: fields. 0, or the error is told */
 
@@ -272,20 +270,19 @@ int policy_finish(struct change *change);
 /* Every worker has been quiescent since: frees the policies that were replaced. */
 void policy_settle(struct change *change, const struct tables *old);
 void policy_free(struct draft *draft);
-/* Of the policy that the draft makes. */
-size_t policy_bytes(const struct draft *draft);
+/* ---- inverse.c: what a change set replaces */
 
-/* ---- export.c: rows out of the tables, in the canonical form of dp_api.h */
-
-/*
- * The row of the same key, or false, from `tables` or, within a change set, from the writer's drafts; act:
- * its entry's. Any bytes are a key.
- */
-bool export_row(const struct tables *tables, bool drafts, uint16_t kind, const void *key,
-                void *row, uint32_t *act);
-
-/* What tells rows of a kind apart, as a hash. */
-uint64_t export_key_hash(const struct tables *tables, uint16_t kind, const void *row);
+/* Writes the row's inverse down, in front of those of earlier rows, as change->back. */
+void inverse_write(struct change *change, uint16_t kind, const void *row);
+/* The inverse's rows, the last one's first, from *at == inverse_at; NULL: that was all. */
+static inline struct inverse *change_inverse(const struct change *change, size_t *at)
+{
+    struct inverse *back = (struct inverse *)(change->inverse + *at);
+    if (*at == change->inverse_size)
+        return NULL;
+    *at += sizeof *back + row_sizes[back->kind];
+    return back;
+}
 
 /* ---- changes.c */
 

@@ -1,6 +1,6 @@
 /*
  * entry.c: the one place where maps change and counts follow. In: an entry; out: its map and the accounts of
- * all that it refers to. Called by rows, behind their checks. Also where the inverse is.
+ * all that it refers to. Called by rows, behind their checks.
  */
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -19,15 +19,6 @@ bool change_room(void *list, uint32_t n, uint32_t *capacity, size_t size)
     memcpy(list, &new, sizeof new);
     *capacity = wanted;
     return true;
-}
-
-struct inverse *change_inverse(const struct change *change, size_t *at)
-{
-    struct inverse *back = (struct inverse *)(change->inverse + *at);
-    if (*at == change->inverse_size)
-        return NULL;
-    *at += sizeof *back + row_sizes[back->kind];
-    return back;
 }
 
 /* ---- objects ------------------------------------------------------------------------------------------- */

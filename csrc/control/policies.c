@@ -22,11 +22,6 @@ void policy_free(struct draft *draft)
     free(draft);
 }
 
-size_t policy_bytes(const struct draft *draft)
-{
-    return policy_size(draft->sources, draft->n);
-}
-
 /* A draft that there is stays, if only as room for the next one; so does the room for its sources. */
 int policy_ready(struct change *change, uint32_t port)
 {
@@ -223,13 +218,14 @@ int policy_finish(struct change *change)
         struct port_policy *policy = NULL;
         if (!change->touched[port])
             continue;
+        const size_t size = draft ? policy_size(draft->sources, draft->n) : 0;
         if (change->next->policies[port] != now[port])
             free(change->next->policies[port]);
         change->next->policies[port] = NULL;
         if (draft && change->restoring) {
             policy = change->spares[port];
             change->spares[port] = NULL;
-        } else if (draft && !(policy = aligned_alloc(POLICY_LINE, policy_bytes(draft)))) {
+        } else if (draft && !(policy = aligned_alloc(POLICY_LINE, size))) {
             return change_no_memory(change, DP_ENOMEM);
         }
         if (draft)

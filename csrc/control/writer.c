@@ -86,6 +86,7 @@ struct tables *tables_create(const struct dp_config *config)
     t->subnets = (struct subnet *)w->objects[SUBNETS].objects.base;
     t->vias = (struct via *)w->objects[VIAS].objects.base;
     t->prefixes = (struct prefix *)w->objects[PREFIXES].objects.base;
+    t->sums = w->sums;
     if (!whole) {
         tables_destroy(t);
         return NULL;
@@ -131,5 +132,6 @@ void tables_stats(const struct tables *t, struct dp_table_stats *out)
         out->bytes += objects_bytes(&w->objects[i]);
     for (uint32_t port = 0; port < DP_MAX_PORTS; port++)
         if (w->drafts[port])
-            out->bytes += w->drafts[port]->n * sizeof(struct port_source) + policy_bytes(w->drafts[port]);
+            out->bytes += w->drafts[port]->n * sizeof(struct port_source) +
+                          policy_size(w->drafts[port]->sources, w->drafts[port]->n);
 }

@@ -3,6 +3,7 @@
  * Control thread. Called by Python.
  */
 #include "run/engine.h"
+#include "run/rows.h"
 #include "table/lookup.h"
 
 const char *dp_error_name(int code)

@@ -205,6 +205,7 @@ struct tables {
     struct subnet *subnets;
     struct via *vias;
     struct prefix *prefixes;
+    uint64_t (*sums)[2][MAP_SLICES];    /* run/rows.c's digest, by map and slice; [1]: of provider routes */
     struct port_policy *_Atomic policies[DP_MAX_PORTS];
     uint8_t shared_pa4[16], shared_pa6[16];   /* this host's first shared PA of each family, all zero: none */
     uint64_t generation;
