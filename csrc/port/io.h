@@ -98,6 +98,11 @@ static inline void io_send(struct io *io, struct port *port, struct pkt *pkt)
  * nothing.
  */
 struct pkt *io_make(struct io *io);
+/*
+ * A frame of the core's own, queued already, whose bytes are to be written; NULL, and nothing was made,
+ * without a slot.
+ */
+uint8_t *io_originate(struct io *io, struct port *port, uint16_t len, uint64_t time);
 void io_flush(struct io *io);
 /* Takes back what ports have let go of. */
 void io_reap(struct io *io, const port_slot *ports);
@@ -116,6 +121,13 @@ static inline void io_answered(struct io *io, const struct pkt *pkt)
 {
     stats_add(&io->stats[pkt->in_port]->consumed, 1);
     io_originated(io, pkt->in_port, 1);
+}
+
+/* Sends it besides. */
+static inline void io_answer(struct io *io, struct port *port, struct pkt *pkt)
+{
+    io_answered(io, pkt);
+    io_send(io, port, pkt);
 }
 
 /* What passed a port in one call: kept in locals, added to the counters once. */

@@ -52,6 +52,12 @@ uint32_t lookup_host(const struct tables *tables, uint32_t act)
     }
 }
 
+bool lookup_is_own_pa(const struct tables *tables, unsigned family, const uint8_t *address)
+{
+    struct map_value value = lookup_pa(tables, family, address);
+    return value.act && lookup_host(tables, value.act) == tables->self_host;
+}
+
 const uint8_t *lookup_own_pa(const struct tables *tables, unsigned family)
 {
     const uint8_t *shared = family == DP_IPV4 ? tables->shared_pa4 : tables->shared_pa6, *lowest = NULL;
