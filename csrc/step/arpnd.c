@@ -162,8 +162,10 @@ void arpnd_na_reply(struct pkt *pkt, const uint8_t *mac, uint8_t flags)
 
 /* ---- neighbour discovery received */
 
-bool arpnd_is_nd(const struct pkt *pkt)
+bool arpnd_is(const struct pkt *pkt)
 {
+    if (pkt->l3_type == PKT_L3_ARP)
+        return true;
     if (pkt->l3_type != PKT_L3_IP6 || pkt->l4_proto != PROTO_ICMP6 || pkt->flags & PKT_LATER)
         return false;
     uint8_t type = pkt->data[pkt->l4];

@@ -26,8 +26,8 @@ void arpnd_announcement(uint8_t *frame, unsigned family, const uint8_t *from, co
 /* The ARP message of a parsed packet. */
 static inline const uint8_t *arpnd_body(const struct pkt *pkt) { return pkt->data + pkt->l3; }
 
-/* An ND message of a parsed ICMPv6 packet that is no later fragment: types 133..137. */
-bool arpnd_is_nd(const struct pkt *pkt);
+/* A parsed packet is ARP, or an ND message that is no later fragment: ICMPv6 types 133..137. */
+bool arpnd_is(const struct pkt *pkt);
 /*
  * Checks length, hop limit, code, checksum, options (RFC 4861 section 7.1); *lladdr: the link-layer address
  * option's MAC or NULL.

@@ -3,6 +3,7 @@
  */
 #include "step/nvgre.h"
 #include "base/csum.h"
+#include "pkt/parse.h"
 
 enum { NVGRE_TTL = 64 };
 
@@ -69,6 +70,14 @@ enum drop nvgre_check(const struct pkt *pkt, uint32_t *vsid, uint16_t *len)
     *vsid = get32(gre + 4) >> 8;
     *len = (uint16_t)(pkt->l4 + GRE_LEN);
     return *vsid >= VSID_MIN && *vsid <= VSID_MAX ? DROP_NONE : DROP_VSID_RESERVED; /* 3.8.10 */
+}
+
+enum drop nvgre_pop(struct pkt *pkt, uint16_t len)
+{
+    pkt_trim(pkt, pkt->l3_end); /* 3.8.13 */
+    pkt_pop(pkt, len);
+    enum drop drop = parse_frame(pkt);
+    return !drop && pkt->flags & PKT_VLAN ? DROP_INNER_VLAN : drop; /* 3.8.14 */
 }
 
 bool nvgre_ecn(struct pkt *inner, uint8_t outer_tos)

@@ -82,6 +82,8 @@ HOT uint64_t nvgre_push(struct pkt *pkt, const struct next_hop *nh, uint32_t vsi
  * up to the inner frame.
  */
 enum drop nvgre_check(const struct pkt *pkt, uint32_t *vsid, uint16_t *len);
+/* Ends the packet where the outer one does, takes `len` bytes off and parses what was within. */
+enum drop nvgre_pop(struct pkt *pkt, uint16_t len);
 /*
  * RFC 6040 section 4.2, figure 4: merges the outer ECN field into the parsed inner packet. False: must be
  * dropped.

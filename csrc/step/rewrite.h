@@ -24,6 +24,8 @@ unsigned rewrite_field(const struct pkt *pkt);
  * (ip-options). Of plain packets nothing.
  */
 enum drop rewrite_check(const struct pkt *pkt);
+/* The same of what leaves for the provider network, and has to fit. */
+enum drop rewrite_check_out(const struct pkt *pkt, uint32_t mtu);
 
 /* csum_update() for a difference that is folded: two 16-bit words carry once. */
 static inline uint16_t rewrite_update(uint16_t field, uint16_t delta)

@@ -18,7 +18,7 @@ SUBJECTS = {
 HEADERS = {
     "base/addr.h": ["is", "mac", "prefix"],
     "base/wire.h": ["get16", "get32", "put16", "put32", "load16", "load32", "load64"],
-    "path/segments.h": ["path"],
+    "port/segments.h": ["io"],
     "pkt/pool.h": ["arena"],
     "port/io.h": ["port"],
     "run/engine.h": ["dp"],
