@@ -55,19 +55,6 @@ struct hosted {
     bool touched;                   /* its shared PAs or routes to its PAs changed: see path_finish() */
 };
 
-/*
- * A port's policy as rows make it; sources in no order. vsid 0: there is none. The bucket is made with the
- * first limit and stays.
- */
-struct draft {
-    uint32_t vsid;
-    uint8_t mac[6];
-    struct port_limit limit;
-    struct limit_bucket *bucket;
-    uint32_t n, capacity;
-    struct port_source *sources;
-};
-
 struct tables_writer {
     struct objects objects[OBJECTS];    /* sides: struct way, struct bond, uint32_t: entries in the subnet */
     struct map *hosts;              /* host + 1 -> index + 1: host */
@@ -259,17 +246,10 @@ void path_headers(struct control *control, struct tables_writer *writer, const s
 struct draft *policy_draft(const struct change *change, uint32_t port);
 /* What changing the port's draft by a source may need, and putting that back. 0, or the error is told. */
 int policy_ready(struct change *change, uint32_t port);
-/* The own CA (extra false) or allowed prefix (extra true), NULL: there is none. */
-struct port_source *policy_source_of(const struct draft *draft, unsigned family, const uint8_t *ca,
-                                     unsigned prefix_len, bool extra);
-/* In place of the same source, if it is there; behind policy_ready(). */
-void policy_add(struct change *change, uint32_t port, const struct port_source *source);
-void policy_remove(struct change *change, uint32_t port, const struct port_source *source);
 /* Builds the policies of all ports touched into change->next. 0 or DP_ENOMEM. */
 int policy_finish(struct change *change);
 /* Every worker has been quiescent since: frees the policies that were replaced. */
 void policy_settle(struct change *change, const struct tables *old);
-void policy_free(struct draft *draft);
 /* ---- inverse.c: what a change set replaces */
 
 /* Writes the row's inverse down, in front of those of earlier rows, as change->back. */

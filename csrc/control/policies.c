@@ -13,15 +13,6 @@ struct draft *policy_draft(const struct change *change, uint32_t port)
     return draft && draft->vsid ? draft : NULL;
 }
 
-void policy_free(struct draft *draft)
-{
-    if (draft) {
-        free(draft->sources);
-        free(draft->bucket);
-    }
-    free(draft);
-}
-
 /* A draft that there is stays, if only as room for the next one; so does the room for its sources. */
 int policy_ready(struct change *change, uint32_t port)
 {
@@ -40,34 +31,6 @@ int policy_ready(struct change *change, uint32_t port)
     }
     change->touched[port] = true;
     return DP_OK;
-}
-
-struct port_source *policy_source_of(const struct draft *draft, unsigned family, const uint8_t *ca,
-                                     unsigned prefix_len, bool extra)
-{
-    for (uint32_t i = 0; i < draft->n; i++) {
-        struct port_source *s = &draft->sources[i];
-        if (s->family == family && s->extra == extra && s->prefix_len == prefix_len && !memcmp(s->ca, ca, 16))
-            return s;
-    }
-    return NULL;
-}
-
-void policy_add(struct change *change, uint32_t port, const struct port_source *source)
-{
-    struct draft *draft = change->writer->drafts[port];
-    struct port_source *there =
-        policy_source_of(draft, source->family, source->ca, source->prefix_len, source->extra);
-    *(there ? there : &draft->sources[draft->n++]) = *source;
-}
-
-void policy_remove(struct change *change, uint32_t port, const struct port_source *source)
-{
-    struct draft *draft = change->writer->drafts[port];
-    struct port_source *there =
-        policy_source_of(draft, source->family, source->ca, source->prefix_len, source->extra);
-    if (there)
-        *there = draft->sources[--draft->n];
 }
 
 /* ---- rows ---------------------------------------------------------------------------------------------- */
@@ -171,7 +134,7 @@ int source_put(struct change *change, const void *p)
         return change_fail(change, DP_EFULL, "port %u has %u sources already", row->port, draft->n);
     if ((code = policy_ready(change, row->port)))
         return code;
-    policy_add(change, row->port, &source);
+    policy_add(change->writer->drafts[row->port], &source);
     return DP_OK;
 }
 
@@ -188,26 +151,11 @@ int source_del(struct change *change, const void *p)
                            change_address(row->family, row->prefix).s, row->prefix_len);
     if ((code = policy_ready(change, row->port)))
         return code;
-    policy_remove(change, row->port, &source);
+    policy_remove(change->writer->drafts[row->port], &source);
     return DP_OK;
 }
 
 /* ---- policies ------------------------------------------------------------------------------------------ */
-
-static void policy_build(struct change *change, uint32_t port, const struct draft *draft,
-                         struct port_policy *policy)
-{
-    memset(policy, 0, sizeof *policy);
-    policy->port = port;
-    policy->vsid = draft->vsid;
-    policy->subnet = change_subnet(change, draft->vsid);
-    policy->rdid = change->next->subnets[policy->subnet].rdid;
-    memcpy(policy->mac, draft->mac, 6);
-    policy->limit = draft->limit;
-    policy->bucket = limit_limits(&draft->limit) ? draft->bucket : NULL;
-    mac_link_local(policy->link_local, draft->mac);
-    policy_set_sources(policy, draft->sources, draft->n);
-}
 
 /* What is restored goes where there is room for it; what a first try built, no reader has seen. */
 int policy_finish(struct change *change)
@@ -228,8 +176,10 @@ int policy_finish(struct change *change)
         } else if (draft && !(policy = aligned_alloc(POLICY_LINE, size))) {
             return change_no_memory(change, DP_ENOMEM);
         }
-        if (draft)
-            policy_build(change, port, draft, policy);
+        if (draft) {
+            const uint32_t subnet = change_subnet(change, draft->vsid);
+            policy_build(policy, draft, port, subnet, change->next->subnets[subnet].rdid);
+        }
         change->next->policies[port] = policy;
     }
     return DP_OK;

@@ -1,7 +1,45 @@
-/* policy.c: a port's sources in order, and behind them the edges that source.c searches. */
+/* policy.c: drafts; a policy, its sources in order, and behind them the edges that source.c searches. */
 #include "step/policy.h"
 #include <stdlib.h>
+#include "step/limit.h"
 #include "step/source.h"
+
+/* ---- drafts -------------------------------------------------------------------------------------------- */
+
+void policy_free(struct draft *draft)
+{
+    if (draft) {
+        free(draft->sources);
+        free(draft->bucket);
+    }
+    free(draft);
+}
+
+struct port_source *policy_source_of(const struct draft *draft, unsigned family, const uint8_t *ca,
+                                     unsigned prefix_len, bool extra)
+{
+    for (uint32_t i = 0; i < draft->n; i++) {
+        struct port_source *s = &draft->sources[i];
+        if (s->family == family && s->extra == extra && s->prefix_len == prefix_len && !memcmp(s->ca, ca, 16))
+            return s;
+    }
+    return NULL;
+}
+
+void policy_add(struct draft *draft, const struct port_source *source)
+{
+    struct port_source *there =
+        policy_source_of(draft, source->family, source->ca, source->prefix_len, source->extra);
+    *(there ? there : &draft->sources[draft->n++]) = *source;
+}
+
+void policy_remove(struct draft *draft, const struct port_source *source)
+{
+    struct port_source *there =
+        policy_source_of(draft, source->family, source->ca, source->prefix_len, source->extra);
+    if (there)
+        *there = draft->sources[--draft->n];
+}
 
 /* ---- its size ------------------------------------------------------------------------------------------ */
 
@@ -136,7 +174,7 @@ static void policy_edges(struct port_policy *policy)
     policy_levels(&policy->edges6);
 }
 
-void policy_set_sources(struct port_policy *policy, const struct port_source *sources, uint32_t n)
+static void policy_set_sources(struct port_policy *policy, const struct port_source *sources, uint32_t n)
 {
     if (n)
         memcpy(policy->sources, sources, n * sizeof *sources);
@@ -148,4 +186,19 @@ void policy_set_sources(struct port_policy *policy, const struct port_source *so
             (*(ip4 ? &policy->own4 : &policy->own6))++;
     }
     policy_edges(policy);
+}
+
+void policy_build(struct port_policy *policy, const struct draft *draft, uint32_t port, uint32_t subnet,
+                  uint32_t rdid)
+{
+    memset(policy, 0, sizeof *policy);
+    policy->port = port;
+    policy->vsid = draft->vsid;
+    policy->subnet = subnet;
+    policy->rdid = rdid;
+    memcpy(policy->mac, draft->mac, 6);
+    policy->limit = draft->limit;
+    policy->bucket = limit_limits(&draft->limit) ? draft->bucket : NULL;
+    mac_link_local(policy->link_local, draft->mac);
+    policy_set_sources(policy, draft->sources, draft->n);
 }
