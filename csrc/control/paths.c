@@ -53,12 +53,6 @@ static struct next_hop path_header(const struct tables_writer *w, const struct t
     return made;
 }
 
-/* All but the eth word, which is the neighbour's. */
-static bool path_header_same(const struct next_hop *a, const struct next_hop *b)
-{
-    return a->header_len == b->header_len && !memcmp(a->header + 8, b->header + 8, sizeof a->header - 8);
-}
-
 /*
  * Headers don't change, but for this: this host's own PA or MAC is a new one. Readers find the next hop
  * closed (length 0) while its header is written.
@@ -71,14 +65,12 @@ static bool path_set_headers(const struct tables_writer *w, const struct tables 
         if (!change_way(w, i)->refs)
             continue;
         struct next_hop made = path_header(w, t, nh);
-        if (path_header_same(nh, &made))
+        if (nvgre_same(nh, &made))
             continue;
-        if (write) {
-            __atomic_store_n(next_hop_rest_word(nh), *next_hop_rest_word(&made), __ATOMIC_RELAXED);
-            memcpy(nh->header + 12, made.header + 12, sizeof nh->header - 12);
-            nh->sum = made.sum;
-        }
-        __atomic_store_n(&nh->header_len, write ? made.header_len : 0, __ATOMIC_RELEASE);
+        if (write)
+            nvgre_set(nh, &made);
+        else
+            __atomic_store_n(&nh->header_len, 0, __ATOMIC_RELEASE);
         changed = true;
     }
     return changed;

@@ -40,6 +40,19 @@ void nvgre_template(struct next_hop *nh, unsigned family, const uint8_t *source_
     __atomic_store_n((uint64_t *)&nh->eth, 0, __ATOMIC_RELEASE);
 }
 
+bool nvgre_same(const struct next_hop *a, const struct next_hop *b)
+{
+    return a->header_len == b->header_len && !memcmp(a->header + 8, b->header + 8, sizeof a->header - 8);
+}
+
+void nvgre_set(struct next_hop *nh, const struct next_hop *like)
+{
+    __atomic_store_n(next_hop_rest_word(nh), *next_hop_rest_word(like), __ATOMIC_RELAXED);
+    memcpy(nh->header + 12, like->header + 12, sizeof nh->header - 12);
+    nh->sum = like->sum;
+    __atomic_store_n(&nh->header_len, like->header_len, __ATOMIC_RELEASE);
+}
+
 static inline enum drop nvgre_flags(uint16_t flags)
 {
     /* 3.8.9 */

@@ -14,6 +14,14 @@
 void nvgre_template(struct next_hop *nh, unsigned family, const uint8_t *source_pa, const uint8_t *pa,
                     const uint8_t *underlay_mac);
 
+/* All but the eth word, which is the neighbour's. */
+bool nvgre_same(const struct next_hop *a, const struct next_hop *b);
+/*
+ * Takes all but the eth word from `like`, and opens the next hop, which has been closed (length 0) since all
+ * readers were quiescent.
+ */
+void nvgre_set(struct next_hop *nh, const struct next_hop *like);
+
 /*
  * Copies a next hop's header to `to` and returns its first word, which is 0 while the neighbour is unknown:
  * it is loaded once, and whole (x86-64: aligned words of a vector are), so what is returned is what was
