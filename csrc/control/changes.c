@@ -188,11 +188,19 @@ static int change_make_room(struct change *change, const struct row_kind *kind)
     return DP_OK;
 }
 
+/* What is there of the row's key. */
+static void change_find(struct change *change, uint16_t kind, const void *row)
+{
+    if (row_maps[kind].first <= row_maps[kind].last)
+        change->at = row_find(change->next, kind, row, change->key);
+}
+
 static int change_apply_row(struct change *change, uint16_t number, row_fn *apply, const uint8_t *row)
 {
     int code = change_make_room(change, &change_kinds[number]);
     if (code)
         return code;
+    change_find(change, number, row);
     inverse_write(change, number, row);
     code = apply(change, row);
     if (code == DP_OK)
@@ -251,6 +259,7 @@ static int change_restore(struct change *change)
             if (change->back->moved != moved || change->back->op == 0)
                 continue;
             int error = change_make_room(change, kind);
+            change_find(change, change->back->kind, change->back + 1);
             if (!error)
                 error = (change->back->op == DP_PUT ? kind->put : kind->del)(change, change->back + 1);
             code = error ? error : code;

@@ -18,6 +18,7 @@
 #include "base/outline.h"
 #include "control/control.h"
 #include "step/policy.h"
+#include "step/row.h"
 #include "table/map.h"
 
 enum { RDIDS = 65536, ROUTE_LENGTHS = 33 + 129 };
@@ -97,6 +98,8 @@ struct change {
     uint8_t *inverse;               /* room for the inverse of all rows; the last one's stands first */
     size_t inverse_at, inverse_size;
     struct inverse *back;           /* of the row at work */
+    struct row_entry at;            /* what is there of its key, if its kind has maps */
+    uint64_t key[3];
     bool touched[DP_MAX_PORTS];     /* the port's draft */
     struct port_policy *spares[DP_MAX_PORTS];   /* of a touched port: room for the policy that it had */
     uint64_t generation;            /* before */

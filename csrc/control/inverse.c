@@ -3,7 +3,6 @@
  * there, or that there was none. Called by changes.c, which puts it back; paths.c looks what moved.
  */
 #include "control/changes.h"
-#include "step/row.h"
 
 /* From the port's draft, which is what its policy will be. */
 static bool inverse_of_draft(const struct change *change, uint16_t kind, const union table_row *like,
@@ -37,14 +36,12 @@ static uint32_t inverse_act(const struct row_entry *entry)
 static bool inverse_find(const struct change *change, uint16_t kind, const union table_row *like,
                          union table_row *row, uint32_t *act)
 {
-    uint64_t key[3];
     if (kind == DP_ROW_PORT || kind == DP_ROW_SOURCE)
         return inverse_of_draft(change, kind, like, row);
-    const struct row_entry entry = row_find(change->next, kind, like, key);
-    *act = inverse_act(&entry);
-    if (!entry.value.act || !row_of_entry(change->next, kind, &entry, row))
+    *act = inverse_act(&change->at);
+    if (!change->at.value.act || !row_of_entry(change->next, kind, &change->at, row))
         return false;
-    if (act_kind(entry.value.act) == ACT_LOCAL) {
+    if (act_kind(change->at.value.act) == ACT_LOCAL) {
         const struct dp_row_record *record = &row->record;
         row_own(&row->record, policy_source_of(change->writer->drafts[record->port], record->family,
                                                record->ca, record->family == DP_IPV4 ? 32 : 128, false));
