@@ -57,7 +57,11 @@ struct hosted {
 };
 
 struct tables_writer {
-    struct objects objects[OBJECTS];    /* sides: struct way, struct bond, uint32_t: entries in the subnet */
+    struct objects objects[OBJECTS];
+    struct way *ways;               /* sides of next hops */
+    struct bond *bonds;             /* of rewrites */
+    uint32_t *subnet_refs;          /* of subnets: entries in it */
+    struct hosted *hosted;          /* the hosts themselves */
     struct map *hosts;              /* host + 1 -> index + 1: host */
     struct mem lengths;
     uint32_t *route_counts[RDIDS];  /* by prefix length: IPv4 0..32, IPv6 0..128; NULL: rdid never used */
@@ -121,27 +125,14 @@ int change_no_memory(struct change *change, int code);
 struct change_text { char s[INET6_ADDRSTRLEN]; };
 struct change_text change_address(unsigned family, const uint8_t *address);
 
-/* ---- sides of objects */
+/* ---- what the writer keeps of objects */
 
-static inline void *change_side(const struct tables_writer *w, enum object object, uint32_t i)
-{
-    return w->objects[object].sides.base + i * w->objects[object].side_size;
-}
-static inline struct way *change_way(const struct tables_writer *w, uint32_t i)
-{
-    return change_side(w, NEXT_HOPS, i);
-}
-static inline struct bond *change_bond(const struct tables_writer *w, uint32_t i)
-{
-    return change_side(w, REWRITES, i);
-}
+static inline struct way *change_way(const struct tables_writer *w, uint32_t i) { return &w->ways[i]; }
+static inline struct bond *change_bond(const struct tables_writer *w, uint32_t i) { return &w->bonds[i]; }
+static inline struct hosted *change_host(const struct tables_writer *w, uint32_t i) { return &w->hosted[i]; }
 static inline uint32_t *change_subnet_refs(const struct tables_writer *w, uint32_t i)
 {
-    return change_side(w, SUBNETS, i);
-}
-static inline struct hosted *change_host(const struct tables_writer *w, uint32_t i)
-{
-    return (struct hosted *)w->objects[HOSTS].objects.base + i;
+    return &w->subnet_refs[i];
 }
 
 /* ---- hosted.c: what hangs on each host */

@@ -51,6 +51,10 @@ static struct tables_writer *writer_create(const uint64_t secret[2], size_t budg
     for (uint32_t i = 0; i < OBJECTS; i++)
         error |= objects_create(&w->objects[i], writer_objects[i].size, writer_objects[i].side_size,
                                 writer_objects[i].limit, &w->budget);
+    w->ways = (struct way *)w->objects[NEXT_HOPS].sides.base;
+    w->bonds = (struct bond *)w->objects[REWRITES].sides.base;
+    w->subnet_refs = (uint32_t *)w->objects[SUBNETS].sides.base;
+    w->hosted = (struct hosted *)w->objects[HOSTS].objects.base;
     error |= mem_reserve(&w->lengths, RDIDS * sizeof(struct rdid_lengths)) ||
              mem_commit(&w->lengths, sizeof(struct rdid_lengths));
     if (!error) {
