@@ -60,7 +60,7 @@ bool lookup_is_own_pa(const struct tables *tables, unsigned family, const uint8_
 
 const uint8_t *lookup_own_pa(const struct tables *tables, unsigned family)
 {
-    const uint8_t *shared = family == DP_IPV4 ? tables->shared_pa4 : tables->shared_pa6, *lowest = NULL;
+    const uint8_t *shared = tables_shared_pa(tables, family), *lowest = NULL;
     if (!is_any(family, shared)) /* 2.12.10 */
         return shared;
     for (unsigned port = 0; port < DP_MAX_PORTS; port++) {
@@ -72,4 +72,12 @@ const uint8_t *lookup_own_pa(const struct tables *tables, unsigned family)
         }
     }
     return lowest;
+}
+
+bool lookup_hop(const struct tables *tables, unsigned family, const uint8_t *pa, uint8_t hop[16])
+{
+    uint32_t route = tables_route(tables, 0, family, pa);
+    if (route) /* 2.12.3 */
+        memcpy(hop, act_kind(route) == ACT_VIA ? tables->vias[act_index(route)].ca : pa, 16);
+    return route != 0;
 }

@@ -32,5 +32,7 @@ bool lookup_is_own_pa(const struct tables *tables, unsigned family, const uint8_
  * a CA that lives here; NULL: it has none.
  */
 const uint8_t *lookup_own_pa(const struct tables *tables, unsigned family);
+/* The provider next hop of a PA of 16 bytes, by the routes of now; false: there is none. */
+bool lookup_hop(const struct tables *tables, unsigned family, const uint8_t *pa, uint8_t hop[16]);
 
 #endif

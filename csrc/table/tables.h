@@ -280,6 +280,11 @@ static inline uint8_t key_route_len(const uint64_t *key, bool ip4)
     return (uint8_t)((ip4 ? key[0] >> 32 : key[0]) - 1);
 }
 
+/* This host's first shared PA of the family, all zero: it has none. */
+static inline const uint8_t *tables_shared_pa(const struct tables *tables, unsigned family)
+{
+    return family == DP_IPV4 ? tables->shared_pa4 : tables->shared_pa6;
+}
 /* Index of a subnet, INDEX_NONE: there is none. Reader. */
 uint32_t tables_subnet(const struct tables *tables, uint32_t vsid);
 /*
