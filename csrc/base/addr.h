@@ -16,6 +16,13 @@ static inline bool is_any(unsigned family, const uint8_t *address)
     return family == DP_IPV4 ? load32(address) == 0 : (load64(address) | load64(address + 8)) == 0;
 }
 
+/* An address in 16 bytes: IPv4 in the first four. */
+static inline void addr_widen(uint8_t wide[16], unsigned family, const uint8_t *address)
+{
+    memset(wide, 0, 16);
+    memcpy(wide, address, family == DP_IPV4 ? 4 : 16);
+}
+
 static inline bool is_loopback6(const uint8_t *address)
 {
     return (load64(address) | (load64(address + 8) ^ __builtin_bswap64(1))) == 0;
@@ -56,6 +63,13 @@ static inline int mac_equal(const uint8_t *a, const uint8_t *b)
  * more, and where MACs are kept, too.
  */
 static inline uint64_t mac_word(const uint8_t *mac) { return load64(mac) & 0xffffffffffffull; }
+/* The same of a MAC behind which there may be nothing. */
+static inline uint64_t mac_word_alone(const uint8_t *mac)
+{
+    uint64_t word = 0;
+    memcpy(&word, mac, 6);
+    return word;
+}
 
 static inline int mac_is_group(const uint8_t *mac) { return mac[0] & 1; }
 

@@ -136,8 +136,8 @@ static bool change_copy_maps(struct tables *to, struct tables *from, const uint6
     bool whole = true;
     for (enum table table = 0; table < TABLE_PREFIXES; table++) {
         uint64_t expected = change_is_records(table) ? records[table == TABLE_RECORDS6] : 0;
-        *change_map_at(to, table) = map_clone(change_map(from, table), expected);
-        whole &= change_map(to, table) != NULL;
+        to->maps[table] = map_clone(from->maps[table], expected);
+        whole &= to->maps[table] != NULL;
     }
     return whole;
 }
@@ -188,19 +188,11 @@ static int change_make_room(struct change *change, const struct row_kind *kind)
     return DP_OK;
 }
 
-/* Writes the row's inverse down, in front of those of earlier rows. */
-static void change_write_inverse(struct change *change, uint16_t number, const uint8_t *row)
+/* What is there of the row's key. */
+static void change_find(struct change *change, uint16_t kind, const void *row)
 {
-    const size_t size = row_sizes[number];
-    struct inverse *back = (struct inverse *)(change->inverse + change->inverse_at - size - sizeof *back);
-    *back = (struct inverse){.kind = number, .op = DP_PUT, .section = change->section, .row = change->row};
-    if (!export_row(change->next, true, number, row, back + 1, &back->act)) {
-        back->op = DP_DEL;
-        memcpy(back + 1, row, size);
-    } else if (number == DP_ROW_PA) {
-        path_remember(change, back);
-    }
-    change->back = back;
+    if (row_maps[kind].first <= row_maps[kind].last)
+        change->at = row_find(change->next, kind, row, change->key);
 }
 
 static int change_apply_row(struct change *change, uint16_t number, row_fn *apply, const uint8_t *row)
@@ -208,7 +200,8 @@ static int change_apply_row(struct change *change, uint16_t number, row_fn *appl
     int code = change_make_room(change, &change_kinds[number]);
     if (code)
         return code;
-    change_write_inverse(change, number, row);
+    change_find(change, number, row);
+    inverse_write(change, number, row);
     code = apply(change, row);
     if (code == DP_OK)
         change->inverse_at = (size_t)((uint8_t *)change->back - change->inverse);
@@ -239,7 +232,7 @@ static int change_apply_rows(struct change *change, const struct dp_change_heade
     for (change->section = 0; change->section < header->sections; change->section++) {
         if ((code = change_apply_section(change, section)))
             break;
-        section = change_next_section(section);
+        section = outline_next(section);
     }
     return code;
 }
@@ -266,6 +259,7 @@ static int change_restore(struct change *change)
             if (change->back->moved != moved || change->back->op == 0)
                 continue;
             int error = change_make_room(change, kind);
+            change_find(change, change->back->kind, change->back + 1);
             if (!error)
                 error = (change->back->op == DP_PUT ? kind->put : kind->del)(change, change->back + 1);
             code = error ? error : code;
@@ -301,12 +295,13 @@ static struct change *change_new(struct control *control, const struct outline *
     change->writer->changes++;
     change->beside = outline->header->flags & DP_CHANGE_ATOMIC ||
                      change_is_large(control_tables(control), outline);
-    change->inverse_at = change->inverse_size = outline->inverse;
-    if (mem_take(&change->writer->budget, outline->inverse)) {
+    const size_t inverse = outline->rows * sizeof(struct inverse) + outline->bytes;
+    change->inverse_at = change->inverse_size = inverse;
+    if (mem_take(&change->writer->budget, inverse)) {
         free(change);
         return NULL;
     }
-    change->inverse = malloc(outline->inverse + 1);
+    change->inverse = malloc(inverse + 1);
     if (change->inverse && !change_begin(change, outline->records))
         return change;
     change_free(change);
@@ -319,12 +314,12 @@ int tables_apply(struct control *control, const uint8_t *change_set, size_t len,
     struct outline outline;
     *error = (struct dp_change_error){0};
     tables_verified(control);
-    int code = change_decode(&outline, change_set, len, error);
+    int code = outline_of(&outline, change_set, len, error);
     if (code)
         return code;
     struct change *change = change_new(control, &outline, error);
     if (!change)
-        return change_tell(error, 0, 0, DP_ENOMEM, "change set: out of memory");
+        return outline_fail(error, 0, 0, DP_ENOMEM, "change set: out of memory");
     code = change_apply_rows(change, outline.header);
     if (code == DP_OK)
         code = change_finish(change);
@@ -334,8 +329,8 @@ int tables_apply(struct control *control, const uint8_t *change_set, size_t len,
         return DP_OK;
     }
     if (change_restore(change))
-        code = change_tell(error, change->section, change->row, DP_ENOMEM,
-                           "it can't be taken back: tables are incomplete");
+        code = outline_fail(error, change->section, change->row, DP_ENOMEM,
+                            "it can't be taken back: tables are incomplete");
     change_publish(change, change->generation);
     change_free(change);
     return code;

@@ -1,8 +1,8 @@
 /*
- * changes.h: a change set at work, between changes.c (decode, apply, keep or put back), its rows (rows.c,
+ * changes.h: a change set at work, between changes.c (apply, keep or put back), its rows (rows.c,
  * records.c, paths.c, policies.c) and the state that only the writer needs. Used by control/ alone.
  *
- * Before a row is applied, the row that was there is written down, in export.c's form: that is the inverse.
+ * Before a row is applied, the row that was there is written down, in step/row.h's form: that is the inverse.
  * A change set that is refused, or rolled back later, is put back by the same row functions, the last row
  * first. For this to come to an end whatever happens:
  * - A row function checks first, then asks for memory, then writes; behind its first write nothing fails. A
@@ -14,20 +14,17 @@
 #ifndef CHANGES_H
 #define CHANGES_H
 #include <arpa/inet.h>
+#include "base/objects.h"
+#include "base/outline.h"
 #include "control/control.h"
+#include "step/policy.h"
+#include "step/row.h"
 #include "table/map.h"
-#include "control/objects.h"
 
 enum { RDIDS = 65536, ROUTE_LENGTHS = 33 + 129 };
 enum object { NEXT_HOPS, REWRITES, SUBNETS, VIAS, PREFIXES, HOSTS, OBJECTS };
 /* A row makes and gives up no more of a kind. */
 enum { ROW_OBJECTS = 2 };
-
-enum table {
-    TABLE_RECORDS4, TABLE_RECORDS6, TABLE_PAS4, TABLE_PAS6, TABLE_SUBNETS, TABLE_ROUTES4, TABLE_ROUTES6,
-    TABLE_PREFIXES,                 /* the writer's own: never beside */
-    TABLE_COUNT,
-};
 
 /*
  * The writer's side of a next hop: it stands for a shared PA, or for a rewrite PA that goes another way
@@ -59,24 +56,12 @@ struct hosted {
     bool touched;                   /* its shared PAs or routes to its PAs changed: see path_finish() */
 };
 
-struct prefix { uint8_t gateway[16]; uint32_t vsid; };
-
-/*
- * A port's policy as rows make it; sources in no order. vsid 0: there is none. The bucket is made with the
- * first limit and stays.
- */
-struct draft {
-    uint32_t vsid;
-    uint8_t mac[6];
-    struct port_limit limit;
-    struct limit_bucket *bucket;
-    uint32_t n, capacity;
-    struct port_source *sources;
-};
-
 struct tables_writer {
-    struct objects objects[OBJECTS];    /* sides: struct way, struct bond, uint32_t: entries in the subnet */
-    struct map *prefix_map;         /* key_prefix() -> ACT_ONLINK, index: prefix */
+    struct objects objects[OBJECTS];
+    struct way *ways;               /* sides of next hops */
+    struct bond *bonds;             /* of rewrites */
+    uint32_t *subnet_refs;          /* of subnets: entries in it */
+    struct hosted *hosted;          /* the hosts themselves */
     struct map *hosts;              /* host + 1 -> index + 1: host */
     struct mem lengths;
     uint32_t *route_counts[RDIDS];  /* by prefix length: IPv4 0..32, IPv6 0..128; NULL: rdid never used */
@@ -90,19 +75,8 @@ struct tables_writer {
     uint64_t visited;               /* rewrites that path_finish() looked at: what changes cost */
     bool own_shared[2];             /* by family: this host had a shared PA when rewrites were looked at */
     uint8_t underlay_mac[6];
-    uint64_t sums[TABLE_COUNT][2][MAP_SLICES];  /* of the digest, by slice; [1]: of provider routes */
+    uint64_t sums[TABLE_COUNT][2][MAP_SLICES];  /* tables.h has them */
     struct change *last;            /* the last change set, while it may be rolled back */
-};
-
-enum { ROW_KINDS = DP_ROW_ROUTE + 1 };
-extern const size_t row_sizes[ROW_KINDS];   /* by enum dp_row_kind */
-
-/* What a change set holds. */
-struct outline {
-    const struct dp_change_header *header;
-    uint64_t rows;
-    size_t inverse;                 /* bytes that its rows' inverse has at most */
-    uint64_t records[2];            /* to put, by family; estimated */
 };
 
 /*
@@ -128,6 +102,8 @@ struct change {
     uint8_t *inverse;               /* room for the inverse of all rows; the last one's stands first */
     size_t inverse_at, inverse_size;
     struct inverse *back;           /* of the row at work */
+    struct row_entry at;            /* what is there of its key, if its kind has maps */
+    uint64_t key[3];
     bool touched[DP_MAX_PORTS];     /* the port's draft */
     struct port_policy *spares[DP_MAX_PORTS];   /* of a touched port: room for the policy that it had */
     uint64_t generation;            /* before */
@@ -139,9 +115,6 @@ struct change {
 
 static inline bool change_is_records(enum table t) { return t == TABLE_RECORDS4 || t == TABLE_RECORDS6; }
 static inline bool change_is_routes(enum table t) { return t == TABLE_ROUTES4 || t == TABLE_ROUTES6; }
-static inline enum table records_of(unsigned family) { return TABLE_RECORDS4 + (family != DP_IPV4); }
-static inline enum table pas_of(unsigned family) { return TABLE_PAS4 + (family != DP_IPV4); }
-static inline enum table routes_of(unsigned family) { return TABLE_ROUTES4 + (family != DP_IPV4); }
 
 /* ---- tell.c */
 
@@ -149,45 +122,17 @@ static inline enum table routes_of(unsigned family) { return TABLE_ROUTES4 + (fa
 int change_fail(struct change *change, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 int change_no_memory(struct change *change, int code);
-int change_tell(struct dp_change_error *error, uint32_t section, uint32_t row, int code, const char *text);
 struct change_text { char s[INET6_ADDRSTRLEN]; };
 struct change_text change_address(unsigned family, const uint8_t *address);
 
-/* ---- decode.c */
+/* ---- what the writer keeps of objects */
 
-/* 0, or the error is told: the bytes are no change set. */
-int change_decode(struct outline *outline, const uint8_t *bytes, size_t len, struct dp_change_error *error);
-static inline const struct dp_section *change_next_section(const struct dp_section *section)
-{
-    return (const struct dp_section *)((const uint8_t *)(section + 1) +
-                                       section->count * row_sizes[section->kind]);
-}
-
-/* ---- sides of objects */
-
-static inline void *change_side(const struct tables_writer *w, enum object object, uint32_t i)
-{
-    return w->objects[object].sides.base + i * w->objects[object].side_size;
-}
-static inline struct way *change_way(const struct tables_writer *w, uint32_t i)
-{
-    return change_side(w, NEXT_HOPS, i);
-}
-static inline struct bond *change_bond(const struct tables_writer *w, uint32_t i)
-{
-    return change_side(w, REWRITES, i);
-}
+static inline struct way *change_way(const struct tables_writer *w, uint32_t i) { return &w->ways[i]; }
+static inline struct bond *change_bond(const struct tables_writer *w, uint32_t i) { return &w->bonds[i]; }
+static inline struct hosted *change_host(const struct tables_writer *w, uint32_t i) { return &w->hosted[i]; }
 static inline uint32_t *change_subnet_refs(const struct tables_writer *w, uint32_t i)
 {
-    return change_side(w, SUBNETS, i);
-}
-static inline struct prefix *change_prefix(const struct tables_writer *w, uint32_t i)
-{
-    return (struct prefix *)w->objects[PREFIXES].objects.base + i;
-}
-static inline struct hosted *change_host(const struct tables_writer *w, uint32_t i)
-{
-    return (struct hosted *)w->objects[HOSTS].objects.base + i;
+    return &w->subnet_refs[i];
 }
 
 /* ---- hosted.c: what hangs on each host */
@@ -226,21 +171,15 @@ static inline bool change_is_remote(const struct change *change, const struct re
 
 /* ---- entry.c */
 
-struct map **change_map_at(struct tables *tables, enum table table);
 static inline struct map *change_map(const struct tables *tables, enum table table)
 {
-    return *change_map_at((struct tables *)(uintptr_t)tables, table);
+    return tables->maps[table];
 }
-/* Words of its keys. */
-unsigned change_words(enum table table);
 static inline bool change_get(const struct change *change, enum table table, const uint64_t *key,
                               struct map_value *value)
 {
     return map_get(change_map(change->next, table), key, value);
 }
-/* Keys of what rows name; room for three words. */
-void key_prefix(uint64_t *key, uint32_t rdid, unsigned family, const uint8_t *prefix, unsigned len);
-void key_route(uint64_t *key, uint32_t rdid, unsigned family, const uint8_t *prefix, unsigned len);
 /* Puts (value) or deletes (NULL) an entry and accounts for it. */
 void change_entry(struct change *change, enum table table, const uint64_t *key,
                   const struct map_value *value);
@@ -255,8 +194,6 @@ static inline uint32_t change_make(struct change *change, enum object object)
 }
 /* Makes room for n + 1 elements of a list that doubles. False: out of memory. */
 bool change_room(void *list, uint32_t n, uint32_t *capacity, size_t size);
-/* The inverse's rows, the last one's first, from *at == inverse_at; NULL: that was all. */
-struct inverse *change_inverse(const struct change *change, size_t *at);
 
 /* ---- check.c: fields. 0, or the error is told */
 
@@ -303,33 +240,23 @@ void path_headers(struct control *control, struct tables_writer *writer, const s
 struct draft *policy_draft(const struct change *change, uint32_t port);
 /* What changing the port's draft by a source may need, and putting that back. 0, or the error is told. */
 int policy_ready(struct change *change, uint32_t port);
-/* The own CA (extra false) or allowed prefix (extra true), NULL: there is none. */
-struct port_source *policy_source_of(const struct draft *draft, unsigned family, const uint8_t *ca,
-                                     unsigned prefix_len, bool extra);
-/* In place of the same source, if it is there; behind policy_ready(). */
-void policy_add(struct change *change, uint32_t port, const struct port_source *source);
-void policy_remove(struct change *change, uint32_t port, const struct port_source *source);
 /* Builds the policies of all ports touched into change->next. 0 or DP_ENOMEM. */
 int policy_finish(struct change *change);
 /* Every worker has been quiescent since: frees the policies that were replaced. */
 void policy_settle(struct change *change, const struct tables *old);
-void policy_free(struct draft *draft);
-/* Of the policy that the draft makes. */
-size_t policy_bytes(const struct draft *draft);
-/* The policy's own CA, in many by halving; NULL: it is not. */
-const struct port_source *policy_own(const struct port_policy *policy, unsigned family, const uint8_t *ca);
+/* ---- inverse.c: what a change set replaces */
 
-/* ---- export.c: rows out of the tables, in the canonical form of dp_api.h */
-
-/*
- * The row of the same key, or false, from `tables` or, within a change set, from the writer's drafts; act:
- * its entry's. Any bytes are a key.
- */
-bool export_row(const struct tables *tables, bool drafts, uint16_t kind, const void *key,
-                void *row, uint32_t *act);
-
-/* What tells rows of a kind apart, as a hash. */
-uint64_t export_key_hash(const struct tables *tables, uint16_t kind, const void *row);
+/* Writes the row's inverse down, in front of those of earlier rows, as change->back. */
+void inverse_write(struct change *change, uint16_t kind, const void *row);
+/* The inverse's rows, the last one's first, from *at == inverse_at; NULL: that was all. */
+static inline struct inverse *change_inverse(const struct change *change, size_t *at)
+{
+    struct inverse *back = (struct inverse *)(change->inverse + *at);
+    if (*at == change->inverse_size)
+        return NULL;
+    *at += sizeof *back + row_sizes[back->kind];
+    return back;
+}
 
 /* ---- changes.c */
 

@@ -36,12 +36,7 @@ int tables_verified(struct control *control);
  * future.
  */
 void tables_underlay(struct control *control, const uint8_t *mac);
-/* The bodies of dp_table_stats(), dp_rows_read(), dp_rows_check() and dp_digest_...(). */
+/* The body of dp_table_stats(). */
 void tables_stats(const struct tables *tables, struct dp_table_stats *out);
-int64_t tables_rows(const struct tables *tables, uint32_t kind, uint8_t *out, size_t capacity);
-int tables_check(const struct tables *tables, const uint8_t *change_set, size_t len,
-                 struct dp_change_error *error);
-void tables_digest_begin(const struct tables *tables);
-int tables_digest_step(const struct tables *tables, uint64_t rows, uint64_t *out);
 
 #endif

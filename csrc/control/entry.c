@@ -1,44 +1,10 @@
 /*
  * entry.c: the one place where maps change and counts follow. In: an entry; out: its map and the accounts of
- * all that it refers to. Called by rows, behind their checks. Also where entries are: maps, keys, inverse.
+ * all that it refers to. Called by rows, behind their checks.
  */
 #include <stdatomic.h>
 #include <stdlib.h>
 #include "control/changes.h"
-
-struct map **change_map_at(struct tables *t, enum table table)
-{
-    switch (table) {
-    case TABLE_RECORDS4: return &t->records4;
-    case TABLE_RECORDS6: return &t->records6;
-    case TABLE_PAS4: return &t->pas4;
-    case TABLE_PAS6: return &t->pas6;
-    case TABLE_SUBNETS: return &t->subnet_by_vsid;
-    case TABLE_ROUTES4: return &t->routes4;
-    case TABLE_ROUTES6: return &t->routes6;
-    default: return &t->writer->prefix_map;
-    }
-}
-
-unsigned change_words(enum table table)
-{
-    return table == TABLE_RECORDS6 || table == TABLE_PAS6 || table == TABLE_ROUTES6 ||
-           table == TABLE_PREFIXES ? 3 : 1;
-}
-
-void key_prefix(uint64_t *key, uint32_t rdid, unsigned family, const uint8_t *prefix, unsigned len)
-{
-    key_ca6(key, 0, prefix);
-    key[0] = (uint64_t)rdid << 32 | family << 8 | len;
-}
-
-void key_route(uint64_t *key, uint32_t rdid, unsigned family, const uint8_t *prefix, unsigned len)
-{
-    if (family == DP_IPV4)
-        key[0] = key_route4(rdid, len, prefix);
-    else
-        key_route6(key, rdid, len, prefix);
-}
 
 bool change_room(void *list, uint32_t n, uint32_t *capacity, size_t size)
 {
@@ -53,15 +19,6 @@ bool change_room(void *list, uint32_t n, uint32_t *capacity, size_t size)
     memcpy(list, &new, sizeof new);
     *capacity = wanted;
     return true;
-}
-
-struct inverse *change_inverse(const struct change *change, size_t *at)
-{
-    struct inverse *back = (struct inverse *)(change->inverse + *at);
-    if (*at == change->inverse_size)
-        return NULL;
-    *at += sizeof *back + row_sizes[back->kind];
-    return back;
 }
 
 /* ---- objects ------------------------------------------------------------------------------------------- */

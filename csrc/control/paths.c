@@ -7,6 +7,7 @@
 #include "control/changes.h"
 #include "step/rewrite.h"
 #include "step/nvgre.h"
+#include "table/lookup.h"
 
 bool path_find(const struct change *change, unsigned family, const uint8_t *pa, struct map_value *value)
 {
@@ -20,11 +21,6 @@ static void path_set(struct change *change, unsigned family, const uint8_t *pa, 
     uint64_t key[3];
     key_pa(key, family, pa);
     change_entry(change, pas_of(family), key, act ? &(struct map_value){.act = act} : NULL);
-}
-
-static const uint8_t *path_shared_pa(const struct tables *t, unsigned family)
-{
-    return family == DP_IPV4 ? t->shared_pa4 : t->shared_pa6;
 }
 
 /* A host's entry stays, so that linking can't fail. */
@@ -48,16 +44,10 @@ static struct next_hop path_header(const struct tables_writer *w, const struct t
 {
     struct next_hop made;
     memset(&made, 0, sizeof made);
-    nvgre_template(&made, nh->family, path_shared_pa(t, nh->family), nh->pa, w->underlay_mac);
-    if (is_any(nh->family, path_shared_pa(t, nh->family)))
+    nvgre_template(&made, nh->family, tables_shared_pa(t, nh->family), nh->pa, w->underlay_mac);
+    if (is_any(nh->family, tables_shared_pa(t, nh->family)))
         made.header_len = 0;
     return made;
-}
-
-/* All but the eth word, which is the neighbour's. */
-static bool path_header_same(const struct next_hop *a, const struct next_hop *b)
-{
-    return a->header_len == b->header_len && !memcmp(a->header + 8, b->header + 8, sizeof a->header - 8);
 }
 
 /*
@@ -72,14 +62,12 @@ static bool path_set_headers(const struct tables_writer *w, const struct tables 
         if (!change_way(w, i)->refs)
             continue;
         struct next_hop made = path_header(w, t, nh);
-        if (path_header_same(nh, &made))
+        if (nvgre_same(nh, &made))
             continue;
-        if (write) {
-            __atomic_store_n(next_hop_rest_word(nh), *next_hop_rest_word(&made), __ATOMIC_RELAXED);
-            memcpy(nh->header + 12, made.header + 12, sizeof nh->header - 12);
-            nh->sum = made.sum;
-        }
-        __atomic_store_n(&nh->header_len, write ? made.header_len : 0, __ATOMIC_RELEASE);
+        if (write)
+            nvgre_set(nh, &made);
+        else
+            __atomic_store_n(&nh->header_len, 0, __ATOMIC_RELEASE);
         changed = true;
     }
     return changed;
@@ -102,21 +90,12 @@ void tables_underlay(struct control *control, const uint8_t *mac)
 
 /* ---- provider next hops -------------------------------------------------------------------------------- */
 
-/* The provider next hop by the routes of now; false: there is none. */
-static bool path_hop(const struct tables *t, const struct next_hop *nh, uint8_t hop[16])
-{
-    uint32_t route = tables_route(t, 0, nh->family, nh->pa);
-    if (route)
-        memcpy(hop, act_kind(route) == ACT_VIA ? t->vias[act_index(route)].ca : nh->pa, 16); /* 2.12.3 */
-    return route != 0;
-}
-
 /* The way joins the neighbour that is its provider next hop. */
 static int path_use(struct control *control, struct tables_writer *w, const struct tables *t, uint32_t index)
 {
     struct next_hop *nh = &t->next_hops[index];
     struct way *way = change_way(w, index);
-    bool known = path_hop(t, nh, way->hop);
+    bool known = lookup_provider_hop(t, nh->family, nh->pa, way->hop);
     uint32_t neigh = known ? neigh_use(control->neigh, nh->family, way->hop, index) : INDEX_NONE;
     __atomic_store_n(&nh->neigh, neigh, __ATOMIC_RELEASE);
     if (neigh == INDEX_NONE)
@@ -127,7 +106,8 @@ static int path_use(struct control *control, struct tables_writer *w, const stru
 static bool path_must_move(const struct tables_writer *w, const struct tables *t, uint32_t index)
 {
     uint8_t hop[16];
-    bool known = path_hop(t, &t->next_hops[index], hop), had = t->next_hops[index].neigh != INDEX_NONE;
+    const struct next_hop *nh = &t->next_hops[index];
+    bool known = lookup_provider_hop(t, nh->family, nh->pa, hop), had = nh->neigh != INDEX_NONE;
     return known != had || (known && memcmp(hop, change_way(w, index)->hop, 16));
 }
 

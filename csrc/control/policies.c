@@ -5,61 +5,12 @@
 #include <stdlib.h>
 #include "control/changes.h"
 #include "step/limit.h"
-#include "step/source.h"
+#include "step/policy.h"
 
 struct draft *policy_draft(const struct change *change, uint32_t port)
 {
     struct draft *draft = change->writer->drafts[port];
     return draft && draft->vsid ? draft : NULL;
-}
-
-void policy_free(struct draft *draft)
-{
-    if (draft) {
-        free(draft->sources);
-        free(draft->bucket);
-    }
-    free(draft);
-}
-
-enum { POLICY_LINE = 64 };
-
-static size_t policy_line(size_t bytes) { return (bytes + POLICY_LINE - 1) / POLICY_LINE * POLICY_LINE; }
-
-/* In nodes: of so many keys, without and with the levels above them. */
-static size_t policy_nodes(size_t keys) { return (keys + EDGE_NODE - 1) / EDGE_NODE; }
-static size_t policy_all_nodes(size_t keys)
-{
-    size_t nodes = 0;
-    for (size_t n = policy_nodes(keys); n; n = policy_nodes(n - 1))
-        nodes += n;
-    return nodes;
-}
-
-static size_t policy_head(size_t sources)
-{
-    return policy_line(sizeof(struct port_policy) + sources * sizeof(struct port_source));
-}
-
-/* A source has two edges at most. In order, each at a line: sources, IPv6 edges, IPv6 keys, IPv4 keys. */
-static size_t policy_size(size_t n4, size_t n6)
-{
-    return policy_head(n4 + n6) + policy_line(n6 * 2 * sizeof(unsigned __int128)) +
-           (policy_all_nodes(n6 * 2) + policy_all_nodes(n4 * 2)) * EDGE_NODE * sizeof(int64_t);
-}
-
-static uint32_t policy_count(const struct draft *draft, unsigned family)
-{
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < draft->n; i++)
-        n += draft->sources[i].family == family;
-    return n;
-}
-
-size_t policy_bytes(const struct draft *draft)
-{
-    uint32_t n4 = policy_count(draft, DP_IPV4);
-    return policy_size(n4, draft->n - n4);
 }
 
 /* A draft that there is stays, if only as room for the next one; so does the room for its sources. */
@@ -73,39 +24,13 @@ int policy_ready(struct change *change, uint32_t port)
         return change_no_memory(change, DP_ENOMEM);
     if (!change_room(&(*draft)->sources, (*draft)->n, &(*draft)->capacity, sizeof *(*draft)->sources))
         return change_no_memory(change, DP_ENOMEM);
-    if (now && !change->spares[port] &&
-        !(change->spares[port] = aligned_alloc(POLICY_LINE, policy_size(now->n4, now->n6))))
-        return change_no_memory(change, DP_ENOMEM);
+    if (now && !change->spares[port]) {
+        const size_t size = policy_size(now->sources, (uint32_t)now->n4 + now->n6);
+        if (!(change->spares[port] = aligned_alloc(POLICY_LINE, size)))
+            return change_no_memory(change, DP_ENOMEM);
+    }
     change->touched[port] = true;
     return DP_OK;
-}
-
-struct port_source *policy_source_of(const struct draft *draft, unsigned family, const uint8_t *ca,
-                                     unsigned prefix_len, bool extra)
-{
-    for (uint32_t i = 0; i < draft->n; i++) {
-        struct port_source *s = &draft->sources[i];
-        if (s->family == family && s->extra == extra && s->prefix_len == prefix_len && !memcmp(s->ca, ca, 16))
-            return s;
-    }
-    return NULL;
-}
-
-void policy_add(struct change *change, uint32_t port, const struct port_source *source)
-{
-    struct draft *draft = change->writer->drafts[port];
-    struct port_source *there =
-        policy_source_of(draft, source->family, source->ca, source->prefix_len, source->extra);
-    *(there ? there : &draft->sources[draft->n++]) = *source;
-}
-
-void policy_remove(struct change *change, uint32_t port, const struct port_source *source)
-{
-    struct draft *draft = change->writer->drafts[port];
-    struct port_source *there =
-        policy_source_of(draft, source->family, source->ca, source->prefix_len, source->extra);
-    if (there)
-        *there = draft->sources[--draft->n];
 }
 
 /* ---- rows ---------------------------------------------------------------------------------------------- */
@@ -115,16 +40,6 @@ static int policy_port(struct change *change, uint32_t port)
     if (port == DP_UNDERLAY || port >= DP_MAX_PORTS)
         return change_fail(change, DP_EINVAL, "port %u is not in 1..%u", port, DP_MAX_PORTS - 1);
     return DP_OK;
-}
-
-static bool policy_same_rate(const struct limit_rate *a, const struct limit_rate *b)
-{
-    return a->per_second == b->per_second && a->burst == b->burst;
-}
-
-static bool policy_same_limit(const struct port_limit *a, const struct port_limit *b)
-{
-    return policy_same_rate(&a->packets, &b->packets) && policy_same_rate(&a->bytes, &b->bytes);
 }
 
 static int policy_check_limit(struct change *change, const char *what, uint64_t rate, uint64_t burst)
@@ -139,8 +54,7 @@ static int policy_port_ready(struct change *change, uint32_t port, const struct 
 {
     int code = policy_ready(change, port);
     struct draft *draft = change->writer->drafts[port];
-    bool limited = limit->packets.per_second || limit->bytes.per_second;
-    if (code || !limited || draft->bucket)
+    if (code || !limit_limits(limit) || draft->bucket)
         return code;
     if (!(draft->bucket = aligned_alloc(sizeof *draft->bucket, sizeof *draft->bucket)))
         return change_no_memory(change, DP_ENOMEM);
@@ -162,7 +76,7 @@ int port_put(struct change *change, const void *p)
         return code;
     const struct draft *old = policy_draft(change, row->port);
     if (old && old->vsid == row->vsid && !memcmp(old->mac, row->mac, 6) &&
-        policy_same_limit(&old->limit, &limit))
+        limit_same(&old->limit, &limit))
         return DP_OK;
     if (old && old->vsid != row->vsid && change->writer->locals[row->port])
         return change_fail(change, DP_EINVAL, "port %u has records in vsid %u", row->port, old->vsid);
@@ -220,7 +134,7 @@ int source_put(struct change *change, const void *p)
         return change_fail(change, DP_EFULL, "port %u has %u sources already", row->port, draft->n);
     if ((code = policy_ready(change, row->port)))
         return code;
-    policy_add(change, row->port, &source);
+    policy_add(change->writer->drafts[row->port], &source);
     return DP_OK;
 }
 
@@ -237,140 +151,11 @@ int source_del(struct change *change, const void *p)
                            change_address(row->family, row->prefix).s, row->prefix_len);
     if ((code = policy_ready(change, row->port)))
         return code;
-    policy_remove(change, row->port, &source);
+    policy_remove(change->writer->drafts[row->port], &source);
     return DP_OK;
 }
 
 /* ---- policies ------------------------------------------------------------------------------------------ */
-
-/* IPv4 before IPv6, own CAs before prefixes, then by address, so that equal drafts make equal policies. */
-static int policy_compare(const void *a, const void *b)
-{
-    const struct port_source *x = a, *y = b;
-    if (x->family != y->family)
-        return x->family - y->family;
-    if (x->extra != y->extra)
-        return x->extra - y->extra;
-    int order = memcmp(x->ca, y->ca, 16);
-    return order ? order : x->prefix_len - y->prefix_len;
-}
-
-const struct port_source *policy_own(const struct port_policy *policy, unsigned family, const uint8_t *ca)
-{
-    struct port_source key = {.family = (uint8_t)family, .prefix_len = family == DP_IPV4 ? 32 : 128};
-    memcpy(key.ca, ca, 16);
-    return bsearch(&key, policy->sources, (size_t)policy->n4 + policy->n6, sizeof key, policy_compare);
-}
-
-static uint32_t policy_own_count(const struct port_source *s, uint32_t n)
-{
-    uint32_t own = 0;
-    while (own < n && !s[own].extra)
-        own++;
-    return own;
-}
-
-/* Of IPv4 the keys, of IPv6 the edges. */
-static void policy_edge(struct source_edges *edges, bool ip4, unsigned __int128 *to, unsigned __int128 edge)
-{
-    if (ip4)
-        edges->level[0][edges->count++] = (int64_t)edge;
-    else
-        to[edges->count++] = edge;
-}
-
-/* From prefixes in the order of their addresses. A range up to the last address has no second edge. */
-static void policy_merge(struct source_edges *edges, bool ip4, unsigned __int128 *to,
-                         const struct port_source *s, size_t n)
-{
-    const unsigned __int128 highest = ip4 ? UINT32_MAX : ~(unsigned __int128)0;
-    unsigned __int128 last = 0;         /* of the range that is open */
-    for (size_t i = 0; i < n; i++) {
-        unsigned __int128 rest = s[i].prefix_len < (ip4 ? 32 : 128) ? highest >> s[i].prefix_len : 0;
-        unsigned __int128 first = source_number(ip4, s[i].ca) & ~rest;
-        if (i == 0 || (first > last && first - last > 1)) {
-            if (i)
-                policy_edge(edges, ip4, to, last + 1);
-            policy_edge(edges, ip4, to, first);
-        }
-        last = i == 0 || (first | rest) > last ? first | rest : last;
-    }
-    if (n && last < highest)
-        policy_edge(edges, ip4, to, last + 1);
-}
-
-/* Keys of IPv6: as many high bits as are sure to be below INT64_MAX. */
-static void policy_keys(struct source_edges *edges, const unsigned __int128 *of)
-{
-    edges->edges = of;
-    edges->first = edges->count ? of[0] : 0;
-    unsigned __int128 span = edges->count ? of[edges->count - 1] - edges->first : 0, lost = 0;
-    while (span >> edges->shift >> 62)
-        edges->shift++;
-    for (uint32_t i = 0, same = 0; i < edges->count; i++) {
-        unsigned __int128 above = of[i] - edges->first;
-        edges->level[0][i] = (int64_t)(above >> edges->shift);
-        same = i && edges->level[0][i] == edges->level[0][i - 1] ? same + 1 : 1;
-        edges->alike = same > edges->alike ? same : edges->alike;
-        lost |= above & (((unsigned __int128)1 << edges->shift) - 1);
-    }
-    edges->alike = lost ? edges->alike : 0;
-}
-
-/* Fills the last node of each level, and makes the levels above the first. */
-static void policy_levels(struct source_edges *edges)
-{
-    uint32_t keys = edges->count;
-    while (keys) {
-        int64_t *level = edges->level[edges->levels++];
-        uint32_t nodes = (uint32_t)policy_nodes(keys);
-        for (uint32_t i = keys; i < nodes * EDGE_NODE; i++)
-            level[i] = INT64_MAX;
-        for (uint32_t i = 1; i < nodes; i++)
-            level[(size_t)nodes * EDGE_NODE + i - 1] = level[(size_t)i * EDGE_NODE];
-        if ((keys = nodes - 1))
-            edges->level[edges->levels] = level + (size_t)nodes * EDGE_NODE;
-    }
-}
-
-static void policy_edges(struct port_policy *policy)
-{
-    const struct port_source *s4 = policy->sources, *s6 = s4 + policy->n4;
-    size_t prefixes4 = (size_t)policy->n4 - policy->own4, prefixes6 = (size_t)policy->n6 - policy->own6;
-    char *at = (char *)policy + policy_head((size_t)policy->n4 + policy->n6);
-    unsigned __int128 *edges6 = (void *)at;
-    at += policy_line(prefixes6 * 2 * sizeof *edges6);
-    policy->edges6.level[0] = (void *)at;
-    at += policy_all_nodes(prefixes6 * 2) * EDGE_NODE * sizeof(int64_t);
-    policy->edges4.level[0] = (void *)at;
-    policy_merge(&policy->edges4, true, NULL, s4 + policy->own4, prefixes4);
-    policy_merge(&policy->edges6, false, edges6, s6 + policy->own6, prefixes6);
-    policy_keys(&policy->edges6, edges6);
-    policy_levels(&policy->edges4);
-    policy_levels(&policy->edges6);
-}
-
-static void policy_build(struct change *change, uint32_t port, const struct draft *draft,
-                         struct port_policy *policy)
-{
-    memset(policy, 0, sizeof *policy);
-    policy->port = port;
-    policy->vsid = draft->vsid;
-    policy->subnet = change_subnet(change, draft->vsid);
-    policy->rdid = change->next->subnets[policy->subnet].rdid;
-    memcpy(policy->mac, draft->mac, 6);
-    policy->limit = draft->limit;
-    policy->bucket = draft->limit.packets.per_second || draft->limit.bytes.per_second ? draft->bucket : NULL;
-    mac_link_local(policy->link_local, draft->mac);
-    policy->n4 = (uint16_t)policy_count(draft, DP_IPV4);
-    policy->n6 = (uint16_t)(draft->n - policy->n4);
-    if (draft->n)
-        memcpy(policy->sources, draft->sources, draft->n * sizeof policy->sources[0]);
-    qsort(policy->sources, draft->n, sizeof policy->sources[0], policy_compare);
-    policy->own4 = (uint16_t)policy_own_count(policy->sources, policy->n4);
-    policy->own6 = (uint16_t)policy_own_count(policy->sources + policy->n4, policy->n6);
-    policy_edges(policy);
-}
 
 /* What is restored goes where there is room for it; what a first try built, no reader has seen. */
 int policy_finish(struct change *change)
@@ -381,27 +166,23 @@ int policy_finish(struct change *change)
         struct port_policy *policy = NULL;
         if (!change->touched[port])
             continue;
+        const size_t size = draft ? policy_size(draft->sources, draft->n) : 0;
         if (change->next->policies[port] != now[port])
             free(change->next->policies[port]);
         change->next->policies[port] = NULL;
         if (draft && change->restoring) {
             policy = change->spares[port];
             change->spares[port] = NULL;
-        } else if (draft && !(policy = aligned_alloc(POLICY_LINE, policy_bytes(draft)))) {
+        } else if (draft && !(policy = aligned_alloc(POLICY_LINE, size))) {
             return change_no_memory(change, DP_ENOMEM);
         }
-        if (draft)
-            policy_build(change, port, draft, policy);
+        if (draft) {
+            const uint32_t subnet = change_subnet(change, draft->vsid);
+            policy_build(policy, draft, port, subnet, change->next->subnets[subnet].rdid);
+        }
         change->next->policies[port] = policy;
     }
     return DP_OK;
-}
-
-/* 2.14.1: a limit that is new or another one begins with a full bucket. */
-static void policy_fill(struct limit_bucket *bucket)
-{
-    atomic_store(&bucket->packets, 0);
-    atomic_store(&bucket->bytes, 0);
 }
 
 void policy_settle(struct change *change, const struct tables *old)
@@ -410,8 +191,8 @@ void policy_settle(struct change *change, const struct tables *old)
         struct port_policy *was = old->policies[port], *is = change->next->policies[port];
         if (!change->touched[port])
             continue;
-        if (is && is->bucket && !(was && policy_same_limit(&was->limit, &is->limit)))
-            policy_fill(is->bucket);
+        if (is && is->bucket && !(was && limit_same(&was->limit, &is->limit)))
+            limit_fill(is->bucket); /* 2.14.1 */
         free(was);
     }
 }

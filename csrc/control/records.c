@@ -165,7 +165,7 @@ static void record_leave(struct change *change, const struct dp_row_record *row,
         return;             /* a wildcard */
     struct port_source source = *found;
     if (!now || !now->local || row->port != act_index(act))
-        policy_remove(change, act_index(act), &source);
+        policy_remove(change->writer->drafts[act_index(act)], &source);
     if (source.has_pa && (!keeps || memcmp(keeps, source.pa, 16)))
         record_unbind(change, row, source.pa);
 }
@@ -193,7 +193,7 @@ static void record_source(struct change *change, const struct record *record)
     memcpy(source.ca, row->ca, 16);
     if (record->rewrite)
         memcpy(source.pa, row->provider_address, 16);
-    policy_add(change, row->port, &source);
+    policy_add(change->writer->drafts[row->port], &source);
 }
 
 /* The PA is bound first, then comes the entry itself, then goes what the old one leaves behind. */

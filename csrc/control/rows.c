@@ -61,11 +61,11 @@ int subnet_put(struct change *change, const void *p)
                            row->vsid);
     if ((code = rows_lengths(change, row->rdid)))
         return code;
-    const uint64_t key = row->vsid;
     uint32_t index = change_make(change, SUBNETS);
     change->next->subnets[index] = (struct subnet){row->vsid, row->rdid};
     stats_subnet_reset(change->control->subnets, index);
-    change_entry(change, TABLE_SUBNETS, &key, &(struct map_value){.act = act_make(ACT_SUBNET, index)});
+    const struct map_value value = {.act = act_make(ACT_SUBNET, index)};
+    change_entry(change, TABLE_SUBNETS, change->key, &value);
     rows_set_gateway(change, index, row->vsid, DP_IPV6, rows_router_link_local);
     return DP_OK;
 }
@@ -73,7 +73,6 @@ int subnet_put(struct change *change, const void *p)
 int subnet_del(struct change *change, const void *p)
 {
     const struct dp_row_subnet *row = p;
-    const uint64_t key = row->vsid;
     uint32_t subnet;
     int code = check_subnet(change, row->vsid, &subnet);
     if (code)
@@ -82,25 +81,23 @@ int subnet_del(struct change *change, const void *p)
         return change_fail(change, DP_EINVAL, "vsid %u still has ports, prefixes, routes or records",
                            row->vsid);
     rows_set_gateway(change, INDEX_NONE, row->vsid, DP_IPV6, rows_router_link_local);
-    change_entry(change, TABLE_SUBNETS, &key, NULL);
+    change_entry(change, TABLE_SUBNETS, change->key, NULL);
     return DP_OK;
 }
 
 /* ---- prefixes ------------------------------------------------------------------------------------------ */
 
 /* What stands behind a prefix now; NULL: nothing. */
-static const struct prefix *rows_find_prefix(const struct change *change, const uint64_t *key)
+static const struct prefix *rows_old_prefix(const struct change *change)
 {
-    struct map_value value;
-    if (!change_get(change, TABLE_PREFIXES, key, &value))
-        return NULL;
-    return change_prefix(change->writer, act_index(value.act));
+    const uint32_t act = change->at.value.act;
+    return act ? &change->next->prefixes[act_index(act)] : NULL;
 }
 
 static uint32_t rows_make_prefix(struct change *change, const struct dp_row_prefix *row)
 {
     uint32_t index = change_make(change, PREFIXES);
-    struct prefix *prefix = change_prefix(change->writer, index);
+    struct prefix *prefix = &change->next->prefixes[index];
     prefix->vsid = row->vsid;
     memcpy(prefix->gateway, row->gateway, 16);
     return act_make(ACT_ONLINK, index);
@@ -134,12 +131,11 @@ int prefix_put(struct change *change, const void *p)
     int code = rows_check_prefix(change, row, &subnet);
     if (code || (code = check_zero(change, row->pad, sizeof row->pad)))
         return code;
-    uint64_t key[3], route[3];
+    uint64_t route[3];
     struct map_value there;
     uint32_t rdid = change->next->subnets[subnet].rdid;
-    key_prefix(key, rdid, row->family, row->prefix, row->prefix_len);
     key_route(route, rdid, row->family, row->prefix, row->prefix_len);
-    const struct prefix *old = rows_find_prefix(change, key);
+    const struct prefix *old = rows_old_prefix(change);
     if (!old && change_get(change, routes_of(row->family), route, &there))
         return change_fail(change, DP_EEXIST, "%s/%u is a route by a next hop",
                            change_address(row->family, row->prefix).s, row->prefix_len);
@@ -154,7 +150,7 @@ int prefix_put(struct change *change, const void *p)
                            onlink = {.act = act_make(ACT_ONLINK, subnet)};
     if (gateway)
         rows_set_gateway(change, subnet, row->vsid, row->family, row->gateway);
-    change_entry(change, TABLE_PREFIXES, key, &value);
+    change_entry(change, TABLE_PREFIXES, change->key, &value);
     change_entry(change, routes_of(row->family), route, &onlink);
     if (memcmp(gone.gateway, rows_any, 16))
         rows_set_gateway(change, INDEX_NONE, gone.vsid, row->family, gone.gateway);
@@ -168,36 +164,38 @@ int prefix_del(struct change *change, const void *p)
     int code = rows_check_prefix(change, row, &subnet);
     if (code)
         return code;
-    uint64_t key[3], route[3];
+    uint64_t route[3];
     uint32_t rdid = change->next->subnets[subnet].rdid;
-    key_prefix(key, rdid, row->family, row->prefix, row->prefix_len);
     key_route(route, rdid, row->family, row->prefix, row->prefix_len);
-    const struct prefix *old = rows_find_prefix(change, key);
+    const struct prefix *old = rows_old_prefix(change);
     if (!old)
         return change_fail(change, DP_ENOENT, "no prefix %s/%u in rdid %u",
                            change_address(row->family, row->prefix).s, row->prefix_len, rdid);
     change_entry(change, routes_of(row->family), route, NULL);
     if (memcmp(old->gateway, rows_any, 16))
         rows_set_gateway(change, INDEX_NONE, old->vsid, row->family, old->gateway);
-    change_entry(change, TABLE_PREFIXES, key, NULL);
+    change_entry(change, TABLE_PREFIXES, change->key, NULL);
     return DP_OK;
 }
 
 /* ---- routes: the provider's are those of rdid 0 -------------------------------------------------------- */
 
-static int rows_put_via(struct change *change, unsigned family, uint32_t rdid, const uint64_t *key,
-                        const struct via *via)
+/* By a next hop, or NULL: on link. */
+static int rows_put_route(struct change *change, uint32_t rdid, const struct via *via)
 {
-    struct map_value value;
-    if (change_get(change, routes_of(family), key, &value) && act_kind(value.act) == ACT_VIA &&
-        !memcmp(&change->next->vias[act_index(value.act)], via, sizeof *via))
+    const uint32_t old = change->at.value.act;
+    struct map_value value = {.act = act_make(ACT_ONLINK, 0)};
+    if (via && act_kind(old) == ACT_VIA && !memcmp(&change->next->vias[act_index(old)], via, sizeof *via))
         return DP_OK;
     int code = rows_counts(change, rdid);
     if (code)
         return code;
-    uint32_t index = change_make(change, VIAS);
-    memcpy(&change->next->vias[index], via, sizeof *via);
-    change_entry(change, routes_of(family), key, &(struct map_value){.act = act_make(ACT_VIA, index)});
+    if (via) {
+        uint32_t index = change_make(change, VIAS);
+        memcpy(&change->next->vias[index], via, sizeof *via);
+        value.act = act_make(ACT_VIA, index);
+    }
+    change_entry(change, change->at.table, change->key, &value);
     return DP_OK;
 }
 
@@ -225,40 +223,34 @@ int route_put(struct change *change, const void *p)
     if (row->rdid == 0 || change->next->subnets[subnet].rdid != row->rdid)
         return change_fail(change, DP_EINVAL, "vsid %u of the next hop is not in rdid %u", row->vsid,
                            row->rdid);
-    uint64_t key[3];
-    struct map_value there;
-    key_route(key, row->rdid, row->family, row->prefix, row->prefix_len);
-    if (change_get(change, routes_of(row->family), key, &there) && act_kind(there.act) == ACT_ONLINK)
+    if (act_kind(change->at.value.act) == ACT_ONLINK)
         return change_fail(change, DP_EEXIST, "%s/%u is a prefix on link",
                            change_address(row->family, row->prefix).s, row->prefix_len);
     const struct via via = rows_via(row->family, row->next_hop, row->vsid, subnet);
-    return rows_put_via(change, row->family, row->rdid, key, &via);
+    return rows_put_route(change, row->rdid, &via);
 }
 
 /* A provider's route, of rdid 0, may be on link; in a routing domain that is a prefix, not a route. */
-static int rows_del_via(struct change *change, uint32_t rdid, bool provider, unsigned family,
-                        const uint8_t *prefix, unsigned len)
+static int rows_del_route(struct change *change, uint32_t rdid, bool provider, unsigned family,
+                          const uint8_t *prefix, unsigned len)
 {
-    uint64_t key[3];
-    struct map_value there;
+    const enum act there = act_kind(change->at.value.act);
     int code = check_prefix(change, family, prefix, len);
     if (code)
         return code;
-    key_route(key, rdid, family, prefix, len);
-    bool found =
-        (rdid == 0) == provider && rdid < RDIDS && change_get(change, routes_of(family), key, &there);
-    if (!found || (!provider && act_kind(there.act) != ACT_VIA))
+    bool found = provider ? there != ACT_NONE : there == ACT_VIA && rdid != 0 && rdid < RDIDS;
+    if (!found)
         return change_fail(change, DP_ENOENT, "no route %s/%u in rdid %u", change_address(family, prefix).s,
                            len, rdid);
     change->provider_routes |= provider;
-    change_entry(change, routes_of(family), key, NULL);
+    change_entry(change, change->at.table, change->key, NULL);
     return DP_OK;
 }
 
 int route_del(struct change *change, const void *p)
 {
     const struct dp_row_route *row = p;
-    return rows_del_via(change, row->rdid, false, row->family, row->prefix, row->prefix_len);
+    return rows_del_route(change, row->rdid, false, row->family, row->prefix, row->prefix_len);
 }
 
 int provider_route_put(struct change *change, const void *p)
@@ -267,23 +259,16 @@ int provider_route_put(struct change *change, const void *p)
     int code = check_prefix(change, row->family, row->prefix, row->prefix_len);
     if (code || (code = check_zero(change, row->pad, sizeof row->pad)))
         return code;
-    uint64_t key[3];
-    const struct map_value onlink = {.act = act_make(ACT_ONLINK, 0)};
     const struct via via = rows_via(row->family, row->next_hop, 0, INDEX_NONE);
     bool is_via = memcmp(row->next_hop, rows_any, 16);
-    if ((is_via && (code = check_unicast(change, "next_hop", row->family, row->next_hop))) ||
-        (code = rows_counts(change, 0)))
+    if (is_via && (code = check_unicast(change, "next_hop", row->family, row->next_hop)))
         return code;
-    key_route(key, 0, row->family, row->prefix, row->prefix_len);
     change->provider_routes = true;
-    if (is_via)
-        return rows_put_via(change, row->family, 0, key, &via);
-    change_entry(change, routes_of(row->family), key, &onlink);
-    return DP_OK;
+    return rows_put_route(change, 0, is_via ? &via : NULL);
 }
 
 int provider_route_del(struct change *change, const void *p)
 {
     const struct dp_row_provider_route *row = p;
-    return rows_del_via(change, 0, true, row->family, row->prefix, row->prefix_len);
+    return rows_del_route(change, 0, true, row->family, row->prefix, row->prefix_len);
 }

@@ -1,18 +1,10 @@
 /*
  * tell.c: what is wrong with a change set, as text. In: a code and a format; out: dp_change_error. Called
- * by whatever decodes, checks or applies.
+ * by whatever checks or applies.
  */
 #include <stdarg.h>
 #include <stdio.h>
 #include "control/changes.h"
-
-int change_tell(struct dp_change_error *error, uint32_t section, uint32_t row, int code, const char *text)
-{
-    error->section = section;
-    error->row = row;
-    snprintf(error->text, sizeof error->text, "%s", text);
-    return code;
-}
 
 int change_fail(struct change *change, int code, const char *format, ...)
 {
@@ -24,7 +16,7 @@ int change_fail(struct change *change, int code, const char *format, ...)
     int n = snprintf(text, sizeof text, "%s: ", change->row_name);
     vsnprintf(text + n, sizeof text - (size_t)n, format, args);
     va_end(args);
-    return change_tell(change->error, change->section, change->row, code, text);
+    return outline_fail(change->error, change->section, change->row, code, text);
 }
 
 int change_no_memory(struct change *change, int code)

@@ -18,10 +18,15 @@ static const struct {
     [HOSTS] = {sizeof(struct hosted), 0, 1 << 20},
 };
 
+/* Of a key. */
+static const unsigned writer_words[TABLE_COUNT] = {
+    [TABLE_RECORDS4] = 1, [TABLE_RECORDS6] = 3, [TABLE_PAS4] = 1,    [TABLE_PAS6] = 3,
+    [TABLE_SUBNETS] = 1,  [TABLE_ROUTES4] = 1,  [TABLE_ROUTES6] = 3, [TABLE_PREFIXES] = 3,
+};
+
 static void writer_destroy(struct tables_writer *w)
 {
     change_free(w->last);
-    map_destroy(w->prefix_map);
     map_destroy(w->hosts);
     for (uint32_t i = 0; i < OBJECTS; i++)
         objects_destroy(&w->objects[i]);
@@ -41,16 +46,18 @@ static struct tables_writer *writer_create(const uint64_t secret[2], size_t budg
     w->touched = INDEX_NONE;
     w->budget.limit = budget;
     w->lengths.budget = &w->budget;
-    w->prefix_map = map_create(3, 0, secret);
     w->hosts = map_create(1, 0, secret);
-    int error = !w->prefix_map || !w->hosts;
+    int error = !w->hosts;
     for (uint32_t i = 0; i < OBJECTS; i++)
         error |= objects_create(&w->objects[i], writer_objects[i].size, writer_objects[i].side_size,
                                 writer_objects[i].limit, &w->budget);
+    w->ways = (struct way *)w->objects[NEXT_HOPS].sides.base;
+    w->bonds = (struct bond *)w->objects[REWRITES].sides.base;
+    w->subnet_refs = (uint32_t *)w->objects[SUBNETS].sides.base;
+    w->hosted = (struct hosted *)w->objects[HOSTS].objects.base;
     error |= mem_reserve(&w->lengths, RDIDS * sizeof(struct rdid_lengths)) ||
              mem_commit(&w->lengths, sizeof(struct rdid_lengths));
     if (!error) {
-        map_use_budget(w->prefix_map, &w->budget);
         map_use_budget(w->hosts, &w->budget);
         return w;
     }
@@ -71,8 +78,8 @@ struct tables *tables_create(const struct dp_config *config)
     memcpy(t->router_mac, config->router_mac, sizeof t->router_mac);
     t->flowid_off = config->flags & DP_FLOWID_OFF;
     bool whole = true;
-    for (enum table table = 0; table < TABLE_PREFIXES; table++) {
-        struct map *map = *change_map_at(t, table) = map_create(change_words(table), 0, config->hash_key);
+    for (enum table table = 0; table < TABLE_COUNT; table++) {
+        struct map *map = t->maps[table] = map_create(writer_words[table], 0, config->hash_key);
         if (map)
             map_use_budget(map, &w->budget);
         whole &= map != NULL;
@@ -82,6 +89,8 @@ struct tables *tables_create(const struct dp_config *config)
     t->rewrites = (struct rewrite *)w->objects[REWRITES].objects.base;
     t->subnets = (struct subnet *)w->objects[SUBNETS].objects.base;
     t->vias = (struct via *)w->objects[VIAS].objects.base;
+    t->prefixes = (struct prefix *)w->objects[PREFIXES].objects.base;
+    t->sums = w->sums;
     if (!whole) {
         tables_destroy(t);
         return NULL;
@@ -91,8 +100,8 @@ struct tables *tables_create(const struct dp_config *config)
 
 void tables_destroy(struct tables *t)
 {
-    for (enum table table = 0; table < TABLE_PREFIXES; table++)
-        map_destroy(change_map(t, table));
+    for (enum table table = 0; table < TABLE_COUNT; table++)
+        map_destroy(t->maps[table]);
     for (uint32_t port = 0; port < DP_MAX_PORTS; port++)
         free(t->policies[port]);
     writer_destroy(t->writer);
@@ -120,12 +129,13 @@ void tables_stats(const struct tables *t, struct dp_table_stats *out)
     out->subnets = writer_count(t->subnet_by_vsid, out, false);
     out->routes = writer_count(t->routes4, out, false) + writer_count(t->routes6, out, false) -
                   w->provider_routes;
-    writer_count(w->prefix_map, out, false);
+    writer_count(t->prefix_map, out, false);
     writer_count(w->hosts, out, false);
     out->bytes += w->lengths.committed + sizeof *t + sizeof *w;
     for (uint32_t i = 0; i < OBJECTS; i++)
         out->bytes += objects_bytes(&w->objects[i]);
     for (uint32_t port = 0; port < DP_MAX_PORTS; port++)
         if (w->drafts[port])
-            out->bytes += w->drafts[port]->n * sizeof(struct port_source) + policy_bytes(w->drafts[port]);
+            out->bytes += w->drafts[port]->n * sizeof(struct port_source) +
+                          policy_size(w->drafts[port]->sources, w->drafts[port]->n);
 }

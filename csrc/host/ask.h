@@ -12,10 +12,7 @@
  */
 void ask_for(const struct host *host, unsigned family, const uint8_t *address, const uint8_t *mac,
              uint64_t time);
-/*
- * Tells everybody that a PA is here: gratuitous ARP request (RFC 5227 section 3), unsolicited NA (RFC 4861
- * section 7.2.6).
- */
+/* Tells everybody that a PA is here. */
 void ask_announce(const struct host *host, unsigned family, const uint8_t *address);
 
 #endif

@@ -201,9 +201,9 @@ static void neigh_settle(const struct host *host, struct neigh *e, uint64_t mac,
 /* It has said its MAC. */
 static void neigh_heard(const struct host *host, struct neigh *e, const uint8_t *mac)
 {
-    if (neigh_state(e) == DP_NEIGH_FIXED || !neigh_is_unicast(neigh_table_word(mac))) /* 3.2.2, 3.2.3 */
+    if (neigh_state(e) == DP_NEIGH_FIXED || !neigh_is_unicast(mac_word_alone(mac))) /* 3.2.2, 3.2.3 */
         return;
-    neigh_settle(host, e, neigh_table_word(mac), DP_NEIGH_KNOWN);
+    neigh_settle(host, e, mac_word_alone(mac), DP_NEIGH_KNOWN);
     neigh_queue_join_fresh(host->neigh, e, host->io->now);
 }
 
@@ -377,7 +377,7 @@ void neigh_announce(struct neigh_table *table, const struct host *at_rest, unsig
                     const uint8_t *address)
 {
     struct message message = {.kind = MESSAGE_ANNOUNCE, .family = (uint8_t)family};
-    neigh_table_widen(message.address, family, address);
+    addr_widen(message.address, family, address);
     neigh_post(table, at_rest, &message);
 }
 
@@ -409,7 +409,7 @@ static int neigh_post_about(struct neigh_table *table, const struct host *at_res
 int neigh_fix(struct neigh_table *table, const struct host *at_rest, unsigned family, const uint8_t *address,
               const uint8_t *mac)
 {
-    struct message message = {.kind = MESSAGE_FIX, .mac = neigh_table_word(mac)};
+    struct message message = {.kind = MESSAGE_FIX, .mac = mac_word_alone(mac)};
     return neigh_is_unicast(message.mac) ? neigh_post_about(table, at_rest, family, address, &message)
                                          : DP_EINVAL;
 }

@@ -15,7 +15,7 @@ static _Atomic uint32_t *neigh_table_bucket(struct neigh_table *table, unsigned 
 struct neigh *neigh_table_find(struct neigh_table *table, unsigned family, const uint8_t *address)
 {
     uint8_t wide[16];
-    neigh_table_widen(wide, family, address);
+    addr_widen(wide, family, address);
     uint32_t at = atomic_load_explicit(neigh_table_bucket(table, family, wide), memory_order_acquire);
     while (at != INDEX_NONE) {
         struct neigh *e = &table->entries[at];
@@ -85,7 +85,7 @@ static uint32_t neigh_table_extend(struct neigh_table *table)
 static void neigh_table_begin_life(struct neigh *e, unsigned family, const uint8_t *address)
 {
     uint8_t wide[16];
-    neigh_table_widen(wide, family, address);
+    addr_widen(wide, family, address);
     for (unsigned at = 0; at < 16; at += 8)
         __atomic_store_n((uint64_t *)(void *)(e->address + at), load64(wide + at), __ATOMIC_RELEASE);
     __atomic_store_n(&e->family, (uint8_t)family, __ATOMIC_RELEASE);
@@ -167,11 +167,6 @@ void neigh_reclaim(struct neigh_table *table)
 
 /* ---- next hops ------------------------------------------------------------------------------- */
 
-static struct next_hop *neigh_table_hop(const struct neigh_table *table, uint32_t nh)
-{
-    return &table->next_hops[nh];
-}
-
 /*
  * Who brings an eth word up to date when a neighbour is resolved while a next hop joins its chain? Worker 0
  * stores the MAC, then reads the chain. The control thread puts the next hop into the chain, then reads the
@@ -196,7 +191,7 @@ void neigh_table_set_mac(struct neigh_table *table, struct neigh *e, uint64_t ma
     atomic_store(&e->mac, mac);
     uint64_t word = neigh_table_eth(table, mac);
     for (uint32_t nh = atomic_load(&e->first); nh != INDEX_NONE;) {
-        struct next_hop *hop = neigh_table_hop(table, nh);
+        struct next_hop *hop = &table->next_hops[nh];
         atomic_store(&hop->eth, word);
         nh = __atomic_load_n(&hop->sibling, __ATOMIC_ACQUIRE);
     }
@@ -208,7 +203,7 @@ uint32_t neigh_use(struct neigh_table *table, unsigned family, const uint8_t *ad
     if (!e || nh >= NEXT_HOPS_MAX ||
         mem_commit(&table->previous_mem, (nh + (size_t)1) * sizeof *table->previous))
         return INDEX_NONE;
-    struct next_hop *hop = neigh_table_hop(table, nh);
+    struct next_hop *hop = &table->next_hops[nh];
     uint32_t first = atomic_load_explicit(&e->first, memory_order_relaxed);
     __atomic_store_n(&hop->sibling, first, __ATOMIC_RELAXED);
     table->previous[nh] = INDEX_NONE;
@@ -225,11 +220,11 @@ uint32_t neigh_use(struct neigh_table *table, unsigned family, const uint8_t *ad
 void neigh_release(struct neigh_table *table, uint32_t neigh, uint32_t nh)
 {
     struct neigh *e = &table->entries[neigh];
-    uint32_t next = neigh_table_hop(table, nh)->sibling, previous = table->previous[nh];
+    uint32_t next = table->next_hops[nh].sibling, previous = table->previous[nh];
     if (previous == INDEX_NONE)
         atomic_store(&e->first, next);
     else
-        __atomic_store_n(&neigh_table_hop(table, previous)->sibling, next, __ATOMIC_RELEASE);
+        __atomic_store_n(&table->next_hops[previous].sibling, next, __ATOMIC_RELEASE);
     if (next != INDEX_NONE)
         table->previous[next] = previous;
     bool last = atomic_fetch_sub_explicit(&e->users, 1, memory_order_relaxed) == 1;
@@ -240,13 +235,13 @@ void neigh_release(struct neigh_table *table, uint32_t neigh, uint32_t nh)
 /* Worker 0 may be about to store words with the old source: not any more behind qsbr_wait(). */
 void neigh_underlay(struct neigh_table *table, const uint8_t *mac)
 {
-    atomic_store(&table->source, neigh_table_word(mac));
+    atomic_store(&table->source, mac_word_alone(mac));
     qsbr_wait(table->qsbr);
     for (uint32_t i = 0; i < neigh_table_count(table); i++) {
         const struct neigh *e = &table->entries[i];
         uint32_t nh = atomic_load_explicit(&e->first, memory_order_relaxed);
-        for (; nh != INDEX_NONE; nh = neigh_table_hop(table, nh)->sibling)
-            neigh_table_catch_up(table, e, neigh_table_hop(table, nh));
+        for (; nh != INDEX_NONE; nh = table->next_hops[nh].sibling)
+            neigh_table_catch_up(table, e, &table->next_hops[nh]);
     }
 }
 
@@ -271,18 +266,15 @@ struct neigh_table *neigh_create(uint32_t workers, struct next_hop *next_hops, s
             (struct neigh_queue){NEIGH_FRESH_NS - i * NEIGH_SPREAD_NS, INDEX_NONE, INDEX_NONE};
     for (uint32_t i = 0; i < NEIGH_BUCKETS; i++)
         atomic_init(&table->buckets[i], INDEX_NONE);
-    if (mem_reserve(&table->entries_mem, NEIGH_MAX * sizeof *table->entries) ||
-        mem_reserve(&table->holds_mem, NEIGH_MAX * sizeof *table->holds) ||
-        mem_reserve(&table->links_mem, NEIGH_MAX * sizeof *table->links) ||
-        mem_reserve(&table->previous_mem, NEXT_HOPS_MAX * sizeof *table->previous)) {
-        neigh_destroy(table);
-        return NULL;
-    }
+    int error = mem_reserve(&table->entries_mem, NEIGH_MAX * sizeof *table->entries) ||
+                mem_reserve(&table->holds_mem, NEIGH_MAX * sizeof *table->holds) ||
+                mem_reserve(&table->links_mem, NEIGH_MAX * sizeof *table->links) ||
+                mem_reserve(&table->previous_mem, NEXT_HOPS_MAX * sizeof *table->previous);
     table->entries = (struct neigh *)(void *)table->entries_mem.base;
     table->holds = (struct neigh_hold *)(void *)table->holds_mem.base;
     table->links = (uint32_t *)(void *)table->links_mem.base;
     table->previous = (uint32_t *)(void *)table->previous_mem.base;
-    if (neigh_table_extend(table) != 0) {
+    if (error || neigh_table_extend(table) != 0) {
         neigh_destroy(table);
         return NULL;
     }

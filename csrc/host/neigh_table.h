@@ -91,12 +91,6 @@ static inline uint32_t neigh_table_index(const struct neigh_table *table, const 
 {
     return (uint32_t)(e - table->entries);
 }
-/* An address in 16 bytes: IPv4 in the first four. */
-static inline void neigh_table_widen(uint8_t wide[16], unsigned family, const uint8_t *address)
-{
-    memset(wide, 0, 16);
-    memcpy(wide, address, family == DP_IPV4 ? 4 : 16);
-}
 
 /* Any thread. NULL: none. */
 struct neigh *neigh_table_find(struct neigh_table *table, unsigned family, const uint8_t *address);
@@ -115,12 +109,6 @@ static inline uint64_t neigh_table_source(const struct neigh_table *table)
 static inline uint64_t neigh_table_eth(const struct neigh_table *table, uint64_t mac)
 {
     return mac ? next_hop_eth(mac, neigh_table_source(table)) : 0;
-}
-static inline uint64_t neigh_table_word(const uint8_t *mac)
-{
-    uint64_t word = 0;
-    memcpy(&word, mac, 6);
-    return word;
 }
 
 #endif

@@ -6,33 +6,21 @@
 #include "step/icmp.h"
 #include "table/lookup.h"
 
-static bool pa_is_own(const struct host *host, unsigned family, const uint8_t *address)
-{
-    struct map_value value = lookup_pa(host->tables, family, address);
-    return value.act && lookup_host(host->tables, value.act) == host->tables->self_host;
-}
-
-/* The packet has become its answer. There is an underlay. */
-static void pa_answer(const struct host *host, struct pkt *pkt)
-{
-    io_answered(host->io, pkt);
-    io_send(host->io, host->underlay, pkt);
-}
-
 void pa_arp(const struct host *host, struct pkt *pkt)
 {
     const uint8_t *arp = pkt->data + pkt->l3;
     if (neigh_hand_over(host, pkt))
         return;
     /* 3.2.1 */
-    bool known = neigh_learn(host, DP_IPV4, arp + 14, arp + 8), ours = pa_is_own(host, DP_IPV4, arp + 24);
+    bool known = neigh_learn(host, DP_IPV4, arp + 14, arp + 8);
+    bool ours = lookup_is_own_pa(host->tables, DP_IPV4, arp + 24);
     if (!ours && !known) { /* 3.2.4 */
         io_drop(host->io, pkt, DROP_UNDERLAY_NOT_OURS);
     } else if (!ours || !host->underlay || get16(arp + 6) == ARP_REPLY) { /* 3.2.5, 3.2.7 */
         io_consume(host->io, pkt);
     } else {
         arpnd_arp_reply(pkt, host->underlay->mac); /* 3.2.6 */
-        pa_answer(host, pkt);
+        io_answer(host->io, host->underlay, pkt);
     }
 }
 
@@ -46,11 +34,11 @@ void pa_nd(const struct host *host, struct pkt *pkt)
         io_drop(host->io, pkt, DROP_ND_MALFORMED);
     } else if (type == ND_NA && neigh_learn(host, DP_IPV6, target, lladdr ? lladdr : pkt->data + 6)) {
         io_consume(host->io, pkt); /* 3.3.2 */
-    } else if (type == ND_NS && host->underlay && pa_is_own(host, DP_IPV6, target)) { /* 3.3.3 */
+    } else if (type == ND_NS && host->underlay && lookup_is_own_pa(host->tables, DP_IPV6, target)) {
         if (lladdr) /* 3.3.4 */
             neigh_learn(host, DP_IPV6, pkt_source(pkt), lladdr);
-        arpnd_na_reply(pkt, host->underlay->mac, 0);
-        pa_answer(host, pkt);
+        arpnd_na_reply(pkt, host->underlay->mac, 0); /* 3.3.3 */
+        io_answer(host->io, host->underlay, pkt);
     } else {
         io_drop(host->io, pkt, DROP_UNDERLAY_NOT_OURS); /* 3.3.5 */
     }
@@ -60,14 +48,15 @@ void pa_echo(const struct host *host, struct pkt *pkt)
 {
     const uint8_t *source = pkt_source(pkt);
     enum drop drop = host->underlay ? DROP_NONE : DROP_PORT_DOWN;
-    if (!drop && (!is_host(pkt->l3_type, source) || pa_is_own(host, pkt->l3_type, source))) /* 3.7.1, 3.7.2 */
+    bool foreign = is_host(pkt->l3_type, source) && !lookup_is_own_pa(host->tables, pkt->l3_type, source);
+    if (!drop && !foreign) /* 3.7.1, 3.7.2 */
         drop = DROP_PA_PROTOCOL;
     if (!drop)
         drop = offload_check(host->io->pool.arena, pkt); /* 3.7.3 */
     if (io_dropped(host->io, pkt, drop))
         return;
     icmp_echo_reply(pkt, host->underlay->mac); /* 3.7.4 */
-    pa_answer(host, pkt);
+    io_answer(host->io, host->underlay, pkt);
 }
 
 void pa_timers(const struct host *host)

@@ -12,7 +12,9 @@
 #include "pkt/offload.h"
 #include "pkt/parse.h"
 #include "step/arpnd.h"
+#include "step/inner.h"
 #include "step/nvgre_image.h"
+#include "step/outer.h"
 #include "step/rewrite.h"
 #include "table/lookup_batch.h"
 
@@ -56,10 +58,8 @@ HOT enum drop provider_inner(struct pkt *pkt, struct provider_pkt *d)
             return drop;
         if (pkt->flags & PKT_VLAN) /* 3.8.14 */
             return DROP_INNER_VLAN;
-        if (pkt->l3_type == PKT_L3_ARP)
-            d->step = PROVIDER_POPPED_ARP;
-        else if (arpnd_is_nd(pkt))
-            d->step = PROVIDER_POPPED_ND;
+        if (arpnd_is(pkt))
+            d->step = PROVIDER_POPPED_ARPND;
     }
     return DROP_NONE;
 }
@@ -85,7 +85,7 @@ HOT bool provider_pop(struct provider_batch *b, struct pkt **pkt, struct provide
     p->len = p->head = (uint16_t)(end - len); /* 3.8.13 */
     enum drop drop = provider_inner(p, d);
     if (__builtin_expect(drop, 0)) {
-        provider_drop_inner(&b->p, p, d, drop);
+        provider_drop_inner(&b->p, d, drop);
         *pkt = NULL;
     } else if (__builtin_expect(d->step == PROVIDER_POPPED, 1)) {
         provider_look(d, b->records4, b->records6, vsid);
@@ -96,21 +96,10 @@ HOT bool provider_pop(struct provider_batch *b, struct pkt **pkt, struct provide
 /* Any other packet. */
 RARE enum drop provider_check(struct provider_batch *b, struct pkt *pkt, struct provider_pkt *d)
 {
-    /* 3.1.1 */
-    enum drop drop = parse_plain(pkt, DP_IPV4) || parse_plain(pkt, DP_IPV6) ? DROP_NONE : parse_frame(pkt);
+    enum drop drop = outer_check(pkt, b->p.in->mac);
     if (drop)
         return drop;
-    if (pkt->flags & PKT_VLAN) {
-        if (parse_vlan(pkt)) /* 3.1.2 */
-            return DROP_UNDERLAY_VLAN;
-        parse_strip_vlan(pkt); /* 3.1.5 */
-    }
-    bool arp = pkt->l3_type == PKT_L3_ARP, nd = arpnd_is_nd(pkt);
-    if (!mac_equal(pkt->data, b->p.in->mac) && !(mac_is_group(pkt->data) && (arp || nd))) /* 3.1.3 */
-        return DROP_UNDERLAY_DST_MAC;
-    if (mac_is_group(pkt->data + 6)) /* 3.1.4 */
-        return DROP_UNDERLAY_SRC_MAC;
-    d->step = arp ? PROVIDER_ARP : nd ? PROVIDER_ND : PROVIDER_PA;
+    d->step = arpnd_is(pkt) ? PROVIDER_ARPND : PROVIDER_PA;
     if (d->step == PROVIDER_PA)
         provider_look(d, b->pas4, b->pas6, 0);
     return DROP_NONE;
@@ -200,40 +189,13 @@ HOT void provider_look_up(const struct provider_batch *b, struct provider_pkt *p
 
 /* ---- pass 3 */
 
-/*
- * The packet comes from where its source lives: the record's next hop is the way back to the PA that sent it.
- */
-HOT bool provider_is_home(const struct provider *p, const struct provider_pkt *d)
-{
-    if (act_kind(d->from.act) != ACT_NVGRE)
-        return false;
-    const struct next_hop *nh = &p->tables->next_hops[act_index(d->from.act)];
-    if (__builtin_expect(d->outer_len == NVGRE4_LEN, 1))
-        return next_hop_header_len(nh) == NVGRE4_LEN &&
-               load32(nh->header + 30) == load32(d->outer + ETH_LEN + 12);
-    const uint8_t *source = d->outer + ETH_LEN + 8;
-    return next_hop_header_len(nh) == NVGRE6_LEN && load64(nh->pa) == load64(source) &&
-           load64(nh->pa + 8) == load64(source + 8);
-}
-
-/*
- * Neither end is the wildcard's key, nor a link-local source. What has a record is a host's address
- * (control/rows.c).
- */
-HOT bool provider_is_hosts(const struct provider_pkt *d)
-{
-    const uint8_t *ip = d->pkt->data + ETH_LEN;
-    if (__builtin_expect(!d->wide, 1))
-        return load32(ip + 12) != 0 && load32(ip + 16) != 0; /* 3.9.1, 3.11.2 */
-    /* 3.9.1, 3.9.2, 3.11.2 */
-    return !is_any(DP_IPV6, ip + 8) && !is_any(DP_IPV6, ip + 24) && !is_link_local(ip + 8);
-}
-
 HOT void provider_carry_popped(const struct provider *p, struct provider_pkt *d)
 {
     struct pkt *pkt = d->pkt;
     bool macs = mac_word(pkt->data) == d->to.mac && mac_word(pkt->data + 6) == d->from.mac;
-    bool plain = act_kind(d->to.act) == ACT_LOCAL && macs && provider_is_home(p, d) && provider_is_hosts(d);
+    bool plain = act_kind(d->to.act) == ACT_LOCAL && macs &&
+                 inner_is_home(p->tables, d->from.act, d->outer, d->outer_len) &&
+                 inner_is_hosts(pkt, d->wide);
     if (__builtin_expect(!plain, 0) && provider_refused(p, d))
         return;
     if (__builtin_expect(d->outer_tos & 3, 0) && !nvgre_ecn(pkt, d->outer_tos)) /* 3.13.1 */
@@ -245,31 +207,27 @@ HOT void provider_carry_popped(const struct provider *p, struct provider_pkt *d)
 HOT void provider_carry_rewrite(struct provider *p, struct provider_pkt *d)
 {
     struct pkt *pkt = d->pkt;
-    const struct rewrite *to = &p->tables->rewrites[act_index(d->to.act)], *from = NULL;
-    if (__builtin_expect(act_kind(d->from.act) == ACT_PA_REWRITE, 1))
-        from = &p->tables->rewrites[act_index(d->from.act)];
-    if (__builtin_expect(!from || from->vsid == 0 || from->host == p->tables->self_host, 0)) {
+    const struct rewrite *to = &p->tables->rewrites[act_index(d->to.act)];
+    const struct rewrite *from = outer_rewrite_source(p->tables, d->from.act);
+    if (__builtin_expect(!from, 0)) {
         provider_no_source(p, d);
         return;
     }
     uint32_t subnet = INDEX_NONE;
-    enum drop drop = DROP_REWRITE_UNBOUND; /* 3.5.3 */
+    enum drop drop = outer_check_rewrite(from, to);
     bool plain = pkt->flags & PKT_PLAIN && !pkt_offloaded(pkt);
-    if (to->vsid)
-        drop = from->rdid != to->rdid ? DROP_REWRITE_RDID : DROP_NONE; /* 3.5.4 */
     if (!drop && __builtin_expect(!plain, 0))
         drop = provider_check_rewrite(p, pkt);
     if (!drop && (subnet = provider_subnet(p, to->vsid)) == INDEX_NONE)
         drop = DROP_REWRITE_UNBOUND;
     if (io_dropped(p->host->io, pkt, drop))
         return;
-    uint16_t delta = csum_fold((uint64_t)from->delta + to->delta);
     if (__builtin_expect(!plain, 0)) /* 3.5.10, 3.5.13, 3.5.14 */
         rewrite_addresses(pkt, from->ca, to->ca);
     else if (__builtin_expect(!d->wide, 1))
-        rewrite_plain(pkt->data, DP_IPV4, delta, from->ca, to->ca);
+        rewrite_plain(pkt->data, DP_IPV4, (uint32_t)from->delta + to->delta, from->ca, to->ca);
     else
-        rewrite_plain(pkt->data, DP_IPV6, delta, from->ca, to->ca);
+        rewrite_plain(pkt->data, DP_IPV6, (uint32_t)from->delta + to->delta, from->ca, to->ca);
     uint64_t mac = mac_word(from->vsid == to->vsid ? from->mac : p->tables->router_mac); /* 3.5.12 */
     next_hop_put_macs(pkt->data, next_hop_eth(mac_word(to->mac), mac), next_hop_rest(mac)); /* 3.5.11 */
     local_deliver(p->host, pkt, to->port, subnet);

@@ -12,10 +12,8 @@
 enum provider_step {
     PROVIDER_POPPED,
     PROVIDER_PA,
-    PROVIDER_ARP,
-    PROVIDER_ND,
-    PROVIDER_POPPED_ARP,
-    PROVIDER_POPPED_ND
+    PROVIDER_ARPND,
+    PROVIDER_POPPED_ARPND,
 };
 
 /* The batch's side: what its packets are compared with, and the last VSID that was looked for. */
@@ -51,7 +49,7 @@ static inline uint32_t provider_subnet(struct provider *p, uint32_t vsid)
 }
 
 /* A popped packet that can't be what it says: dropped for this, or because no host of ours sent it. */
-void provider_drop_inner(const struct provider *p, struct pkt *pkt, struct provider_pkt *d, enum drop drop);
+void provider_drop_inner(const struct provider *p, struct provider_pkt *d, enum drop drop);
 /*
  * Every check of a popped IP packet, in order; may find another record for its destination. True: it was
  * dropped.

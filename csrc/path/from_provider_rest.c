@@ -2,7 +2,6 @@
  * from_provider_rest.c: what rarely comes from the underlay, and every reason to refuse what does:
  * README.md 3.1 to 3.12 in their order. Called by from_provider.c, packet by packet; lookups are single ones.
  */
-#include "base/csum.h"
 #include "host/pa.h"
 #include "path/from_provider.h"
 #include "path/local.h"
@@ -11,42 +10,34 @@
 #include "step/arpnd.h"
 #include "step/icmp.h"
 #include "step/inner.h"
-#include "step/proxy.h"
+#include "step/outer.h"
 #include "step/rewrite.h"
 #include "table/lookup.h"
 
 /* ---- who sent it */
 
-/* The outer source is a shared PA of another host: d->sender is its act. */
-static bool provider_has_sender(const struct provider *p, struct provider_pkt *d)
+/* The outer source is a shared PA of another host, d->sender its act; else the packet is dropped. */
+static bool provider_enter(const struct provider *p, struct provider_pkt *d, struct inner *inner)
 {
-    if (d->sender == 0) {
-        bool ip4 = d->outer_len == NVGRE4_LEN;
-        struct map_value value =
-            lookup_pa(p->tables, ip4 ? DP_IPV4 : DP_IPV6, d->outer + ETH_LEN + (ip4 ? 12 : 8));
-        d->sender = value.act;
-    }
-    return act_kind(d->sender) == ACT_PA_HOST; /* 3.8.12 */
+    if (d->sender == 0)
+        d->sender = inner_sender(p->tables, d->outer, d->outer_len);
+    *inner = (struct inner){p->tables, d->subnet, lookup_host(p->tables, d->sender)};
+    bool known = act_kind(d->sender) == ACT_PA_HOST;
+    return !io_dropped(p->host->io, d->pkt, known ? DROP_NONE : DROP_OUTER_SOURCE); /* 3.8.12 */
 }
 
-void provider_drop_inner(const struct provider *p, struct pkt *pkt, struct provider_pkt *d, enum drop drop)
+void provider_drop_inner(const struct provider *p, struct provider_pkt *d, enum drop drop)
 {
-    io_drop(p->host->io, pkt, provider_has_sender(p, d) ? drop : DROP_OUTER_SOURCE);
-}
-
-static struct inner provider_inside(const struct provider *p, const struct provider_pkt *d)
-{
-    return (struct inner){p->tables, d->subnet, lookup_host(p->tables, d->sender)};
+    struct inner inner;
+    if (provider_enter(p, d, &inner))
+        io_drop(p->host->io, d->pkt, drop);
 }
 
 bool provider_refused(const struct provider *p, struct provider_pkt *d)
 {
-    enum drop drop = DROP_OUTER_SOURCE;
-    if (provider_has_sender(p, d)) {
-        struct inner inner = provider_inside(p, d);
-        drop = inner_check(&inner, d->pkt, &d->from, &d->to);
-    }
-    return io_dropped(p->host->io, d->pkt, drop);
+    struct inner inner;
+    return !provider_enter(p, d, &inner) ||
+           io_dropped(p->host->io, d->pkt, inner_check(&inner, d->pkt, &d->from, &d->to));
 }
 
 /* ---- ARP and ND in a tunnel */
@@ -55,32 +46,18 @@ bool provider_refused(const struct provider *p, struct provider_pkt *d)
 static void provider_answer(const struct provider *p, const struct provider_pkt *d,
                             struct proxy_verdict verdict)
 {
-    struct io *io = p->host->io;
-    if (verdict.action == PROXY_DROP) {
-        io_drop(io, d->pkt, verdict.drop);
-    } else if (verdict.action == PROXY_CONSUME) {
-        io_consume(io, d->pkt);
-    } else {
-        io_answered(io, d->pkt);
-        const struct next_hop *nh = &p->tables->next_hops[act_index(d->sender)];
+    const struct next_hop *nh = &p->tables->next_hops[act_index(d->sender)];
+    if (local_answers(p->host->io, d->pkt, verdict))
         underlay_push(p->host, d->pkt, nh, p->tables->subnets[d->subnet].vsid); /* 3.10.4, 3.10.5 */
-    }
 }
 
-static void provider_popped_arpnd(const struct provider *p, struct provider_pkt *d, bool arp)
+static void provider_popped_arpnd(const struct provider *p, struct provider_pkt *d)
 {
     const struct subnet *subnet = &p->tables->subnets[d->subnet];
-    enum drop drop = DROP_OUTER_SOURCE;
-    if (provider_has_sender(p, d)) {
-        struct inner inner = provider_inside(p, d);
-        drop = arp ? inner_check_arp(&inner, d->pkt) : inner_check_nd(&inner, d->pkt);
-    }
-    if (io_dropped(p->host->io, d->pkt, drop))
-        return;
-    if (arp)
-        provider_answer(p, d, proxy_tunnel_arp(p->tables, subnet, d->pkt));
-    else
-        provider_answer(p, d, proxy_tunnel_nd(p->tables, subnet, d->pkt));
+    struct inner inner;
+    if (provider_enter(p, d, &inner) &&
+        !io_dropped(p->host->io, d->pkt, inner_check_arpnd(&inner, d->pkt)))
+        provider_answer(p, d, proxy_tunnel(p->tables, subnet, d->pkt));
 }
 
 /* ---- tunnels that do not look like most: to another shared PA, with options or extension headers, or
@@ -101,13 +78,8 @@ static enum drop provider_pop_any(struct provider *p, struct provider_pkt *d)
         return DROP_OUTER_SOURCE;
     d->sender = d->from.act;
     d->outer_tos = pkt->tos;
-    pkt_trim(pkt, pkt->l3_end); /* 3.8.13 */
-    pkt_pop(pkt, len);
-    if ((drop = parse_frame(pkt)))
-        return drop;
-    if (pkt->flags & PKT_VLAN) /* 3.8.14 */
-        return DROP_INNER_VLAN;
-    return pkt_offloaded(pkt) ? offload_check(p->host->io->pool.arena, pkt) : DROP_NONE; /* 3.8.15 */
+    drop = nvgre_pop(pkt, len);
+    return drop || !pkt_offloaded(pkt) ? drop : offload_check(p->host->io->pool.arena, pkt); /* 3.8.15 */
 }
 
 static void provider_tunnel(struct provider *p, struct provider_pkt *d)
@@ -116,9 +88,8 @@ static void provider_tunnel(struct provider *p, struct provider_pkt *d)
     if (io_dropped(p->host->io, pkt, provider_pop_any(p, d)))
         return;
     uint32_t vsid = p->tables->subnets[d->subnet].vsid;
-    bool arp = pkt->l3_type == PKT_L3_ARP;
-    if (arp || arpnd_is_nd(pkt)) {
-        provider_popped_arpnd(p, d, arp);
+    if (arpnd_is(pkt)) {
+        provider_popped_arpnd(p, d);
     } else {
         d->from = lookup_answer_of(lookup_record(p->tables, vsid, pkt->l3_type, pkt_source(pkt)));
         d->to = lookup_answer_of(lookup_record(p->tables, vsid, pkt->l3_type, pkt_destination(pkt)));
@@ -147,35 +118,20 @@ enum drop provider_check_rewrite(const struct provider *p, struct pkt *pkt)
     return drop || !pkt_offloaded(pkt) ? drop : offload_check(p->host->io->pool.arena, pkt); /* 3.5.7 */
 }
 
-/* To a PA that is not a rewrite PA of ours. */
-static enum drop provider_check_shared(const struct provider_pkt *d)
-{
-    const struct pkt *pkt = d->pkt;
-    if (act_kind(d->to.act) != ACT_PA_SELF) /* 3.4.1 */
-        return DROP_UNDERLAY_NOT_OURS;
-    /* 3.6.1 */
-    if (pkt->l3_type == PKT_L3_IP4 && !csum_ip4_ok(pkt->data + pkt->l3, (unsigned)(pkt->l4 - pkt->l3)))
-        return DROP_OUTER_CHECKSUM;
-    if (pkt->flags & PKT_FRAGMENT) /* 3.6.2 */
-        return DROP_OUTER_FRAGMENT;
-    return pkt->l4_proto == PROTO_GRE || icmp_is_echo(pkt) ? DROP_NONE : DROP_PA_PROTOCOL; /* 3.6.5 */
-}
-
 void provider_rest(struct provider *p, struct provider_pkt *d)
 {
     switch (d->step) {
-    case PROVIDER_ARP:
-        pa_arp(p->host, d->pkt);
+    case PROVIDER_ARPND:
+        if (d->pkt->l3_type == PKT_L3_ARP)
+            pa_arp(p->host, d->pkt);
+        else
+            pa_nd(p->host, d->pkt);
         break;
-    case PROVIDER_ND:
-        pa_nd(p->host, d->pkt);
-        break;
-    case PROVIDER_POPPED_ARP:
-    case PROVIDER_POPPED_ND:
-        provider_popped_arpnd(p, d, d->step == PROVIDER_POPPED_ARP);
+    case PROVIDER_POPPED_ARPND:
+        provider_popped_arpnd(p, d);
         break;
     default:
-        if (io_dropped(p->host->io, d->pkt, provider_check_shared(d)))
+        if (io_dropped(p->host->io, d->pkt, outer_check_shared(d->pkt, d->to.act)))
             break;
         if (d->pkt->l4_proto == PROTO_GRE) /* 3.6.3 */
             provider_tunnel(p, d);

@@ -13,8 +13,8 @@
 #include "step/arpnd.h"
 #include "step/gso.h"
 #include "step/limit.h"
-#include "step/proxy.h"
 #include "step/rewrite.h"
+#include "step/route.h"
 #include "step/source.h"
 #include "table/lookup.h"
 #include "table/lookup_batch.h"
@@ -28,8 +28,7 @@ enum tenant_how {
     TENANT_ROUTED = 2,          /* it came to the router's MAC and goes on, one hop further */
     TENANT_DIRECT = 4,          /* the record is the destination's own, not a next hop's or a wildcard's */
     TENANT_WILDCARD = 8,        /* a miss may fall back to the subnet's wildcard */
-    TENANT_ARP = 16,
-    TENANT_ND = 32,
+    TENANT_ARPND = 16,
     TENANT_PLAIN = 64,          /* a plain packet without offloads, within the subnet: a run may take it */
     TENANT_MISS = 256,          /* times the drop */
 };
@@ -77,25 +76,11 @@ HOT void tenant_look(const struct tenant *t, struct tenant_pkt *d, uint32_t vsid
 RARE void tenant_route(const struct tenant *t, struct tenant_pkt *d, unsigned family,
                        const uint8_t *destination)
 {
-    static const uint8_t any[16];
-    const struct tables *tables = t->tables;
-    uint32_t act = tables_route(tables, t->policy->rdid, family, destination);
-    const uint8_t *ca = any;
-    uint32_t how = TENANT_ROUTED | TENANT_MISS * DROP_NO_ROUTE; /* 2.6.3 */
-    d->subnet = t->policy->subnet; /* 2.6.2 */
-    if (act_kind(act) == ACT_ONLINK) { /* 2.6.4 */
-        d->subnet = act_index(act);
-        ca = destination;
-        how = TENANT_ROUTED | TENANT_DIRECT | TENANT_WILDCARD | TENANT_MISS * DROP_NO_RECORD; /* 2.6.6 */
-    } else if (act_kind(act) == ACT_VIA) { /* 2.6.7 */
-        d->subnet = tables->vias[act_index(act)].subnet;
-        ca = tables->vias[act_index(act)].ca;
-        how = TENANT_ROUTED | TENANT_MISS * DROP_NO_RECORD; /* 2.6.8 */
-    }
-    if (family == DP_IPV4)
-        tenant_look(t, d, tables->subnets[d->subnet].vsid, DP_IPV4, ca, how);
-    else
-        tenant_look(t, d, tables->subnets[d->subnet].vsid, DP_IPV6, ca, how);
+    const struct route route = route_find(t->tables, t->policy->rdid, family, destination);
+    const uint32_t how = TENANT_ROUTED | TENANT_MISS * route.miss;
+    d->subnet = route.subnet == INDEX_NONE ? t->policy->subnet : route.subnet; /* 2.6.2 */
+    tenant_look(t, d, t->tables->subnets[d->subnet].vsid, family, route.ca,
+                route.on_link ? how | TENANT_DIRECT | TENANT_WILDCARD : how);
 }
 
 static bool tenant_over(const struct tenant *t, const struct pkt *pkt)
@@ -144,21 +129,16 @@ HOT enum drop tenant_check_plain(const struct tenant *t, struct pkt *pkt, struct
 /* What is no plain TCP or UDP: parsed in full; ARP and ND are answered later. */
 RARE enum drop tenant_check_rest(const struct tenant *t, struct pkt *pkt, struct tenant_pkt *d)
 {
-    enum drop drop = parse_frame(pkt); /* 2.1.2 */
+    enum drop drop = source_parse(t->policy, pkt); /* 2.1.2 to 2.1.4 */
+    if (!drop && pkt_offloaded(pkt))
+        drop = offload_check(t->host->io->pool.arena, pkt); /* 2.1.5 */
     if (drop)
         return drop;
-    if (pkt->flags & PKT_VLAN)
-        parse_strip_vlan(pkt); /* 2.1.3 */
-    if (!mac_equal(pkt->data + 6, t->policy->mac)) /* 2.1.4 */
-        return DROP_SRC_MAC;
-    if (pkt_offloaded(pkt) && (drop = offload_check(t->host->io->pool.arena, pkt))) /* 2.1.5 */
-        return drop;
-    bool arp = pkt->l3_type == PKT_L3_ARP;
-    if (arp || arpnd_is_nd(pkt)) {
+    if (arpnd_is(pkt)) {
         if (t->policy->bucket && tenant_over(t, pkt))
             return DROP_RATE_LIMIT;     /* 2.1.6 */
         d->pkt = pkt;
-        d->how = arp ? TENANT_ARP : TENANT_ND;
+        d->how = TENANT_ARPND;
         d->answer.act = ACT_NONE;
         return DROP_NONE;
     }
@@ -205,7 +185,7 @@ HOT void tenant_look_up(const struct tenant *t, struct tenant_pkt *pkts, uint32_
     for (uint32_t i = 0; i < n; i++) {
         struct tenant_pkt *d = &pkts[i];
         bool told = true;
-        if (__builtin_expect((d->how & (TENANT_WIDE | TENANT_ARP | TENANT_ND)) == 0, 1))
+        if (__builtin_expect((d->how & (TENANT_WIDE | TENANT_ARPND)) == 0, 1))
             told = lookup_first(&d->lookup, 1, t->tables, &last, &d->answer);
         else if (d->how & TENANT_WIDE)
             told = lookup_first(&d->lookup, 3, t->tables, &last, &d->answer);
@@ -237,19 +217,10 @@ HOT void tenant_push(const struct tenant *t, struct pkt *pkt, const struct tenan
 static void tenant_local(const struct tenant *t, struct pkt *pkt, const struct tenant_pkt *d)
 {
     uint32_t port = act_index(d->answer.act);
-    if (port == t->in->id) { /* 2.9.1 */
-        io_drop(t->host->io, pkt, DROP_HAIRPIN);
+    if (io_dropped(t->host->io, pkt, port == t->in->id ? DROP_HAIRPIN : DROP_NONE)) /* 2.9.1 */
         return;
-    }
     tenant_readdress(t, pkt, d);
     local_deliver(t->host, pkt, port, tenant_subnet(t, d));
-}
-
-/* What may not be rewritten. */
-static enum drop tenant_check_rewrite(const struct tenant *t, const struct pkt *pkt)
-{
-    enum drop drop = rewrite_check(pkt); /* 2.10.2, 2.10.3, 2.10.4 */
-    return drop || gso_l3_len(pkt) <= t->host->underlay_mtu ? drop : DROP_TOO_BIG; /* 2.10.5 */
 }
 
 HOT void tenant_rewrite(const struct tenant *t, struct pkt *pkt, struct tenant_pkt *d)
@@ -265,7 +236,8 @@ HOT void tenant_rewrite(const struct tenant *t, struct pkt *pkt, struct tenant_p
         return;
     }
     bool plain = pkt->flags & PKT_PLAIN && !pkt->gso && pkt->l3_end - pkt->l3 <= t->host->underlay_mtu;
-    if (__builtin_expect(!plain, 0) && io_dropped(t->host->io, pkt, tenant_check_rewrite(t, pkt)))
+    if (__builtin_expect(!plain, 0) &&
+        io_dropped(t->host->io, pkt, rewrite_check_out(pkt, t->host->underlay_mtu)))
         return;
     const struct next_hop *nh = &t->tables->next_hops[to->next_hop];
     if (d->how & TENANT_ROUTED) /* 2.10.6 */
@@ -278,18 +250,11 @@ HOT void tenant_rewrite(const struct tenant *t, struct pkt *pkt, struct tenant_p
         underlay_send(t->host, pkt, nh, eth);
 }
 
-/* What a request from the port becomes: its answer leaves by the port it came in at. */
+/* An answer leaves by the port that the request came in at. */
 static void tenant_answer(const struct tenant *t, struct pkt *pkt, struct proxy_verdict verdict)
 {
-    struct io *io = t->host->io;
-    if (verdict.action == PROXY_DROP) {
-        io_drop(io, pkt, verdict.drop);
-    } else if (verdict.action == PROXY_CONSUME) {
-        io_consume(io, pkt);
-    } else {
-        io_answered(io, pkt);
-        io_send(io, t->in, pkt);
-    }
+    if (local_answers(t->host->io, pkt, verdict))
+        io_send(t->host->io, t->in, pkt);
 }
 
 /* What is no record of a host: a gateway, or none, but perhaps the subnet's wildcard. */
@@ -314,12 +279,8 @@ RARE void tenant_carry(const struct tenant *t, struct tenant_pkt *d)
 static void tenant_odd(const struct tenant *t, struct tenant_pkt *d)
 {
     struct map_value wildcard = {0};
-    if (d->how & TENANT_ARP) {
-        tenant_answer(t, d->pkt, proxy_arp(t->tables, t->policy, d->pkt));
-        return;
-    }
-    if (d->how & TENANT_ND) {
-        tenant_answer(t, d->pkt, proxy_nd(t->tables, t->policy, d->pkt));
+    if (d->how & TENANT_ARPND) {
+        tenant_answer(t, d->pkt, proxy_arpnd(t->tables, t->policy, d->pkt));
         return;
     }
     if (act_kind(d->answer.act) == ACT_GATEWAY) {
@@ -403,8 +364,7 @@ HOT struct tenant_pkt *tenant_rewrite_run(const struct tenant *t, struct tenant_
             rewrite_plain4(pkt->data, constant, source, lookup_pa4(&d->answer));
         } else {
             const struct rewrite *to = &tables->rewrites[act_index(d->answer.act)];
-            uint16_t delta = csum_fold((uint64_t)delta6 + (uint16_t)~to->delta);
-            rewrite_plain(pkt->data, DP_IPV6, delta, own6->pa, to->pa);
+            rewrite_plain(pkt->data, DP_IPV6, delta6 + (uint32_t)(uint16_t)~to->delta, own6->pa, to->pa);
         }
         if (__builtin_expect(next_hop_macs(nh, pkt->data) != 0, 1)) /* 2.10.8 */
             io_send(host->io, underlay, pkt);

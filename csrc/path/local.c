@@ -1,6 +1,6 @@
 /* local.c: super-packets to a port of this host: whole if it takes them, else in segments. */
 #include "path/local.h"
-#include "path/segments.h"
+#include "port/segments.h"
 
 void local_deliver_gso(const struct host *host, struct pkt *pkt, struct port *port, struct vsid_stats *stats)
 {
@@ -16,6 +16,6 @@ void local_deliver_gso(const struct host *host, struct pkt *pkt, struct port *po
         return;
     }
     struct gso_cut cut = gso_begin(io->pool.arena, pkt);
-    for (struct pkt *segment; (segment = path_segment(io, &cut, pkt));)
+    for (struct pkt *segment; (segment = io_segment(io, &cut, pkt));)
         io_send(io, port, segment);
 }

@@ -6,6 +6,19 @@
 #define LOCAL_H
 #include "base/hot.h"
 #include "host/host.h"
+#include "step/proxy.h"
+
+/* What becomes of a request. True: it is its answer now, and goes on. */
+static inline bool local_answers(struct io *io, struct pkt *pkt, struct proxy_verdict verdict)
+{
+    if (io_dropped(io, pkt, verdict.drop))
+        return false;
+    if (verdict.action == PROXY_CONSUME)
+        io_consume(io, pkt);
+    else
+        io_answered(io, pkt);
+    return verdict.action == PROXY_ANSWER;
+}
 
 /* A super-packet. */
 void local_deliver_gso(const struct host *host, struct pkt *pkt, struct port *port, struct vsid_stats *stats);

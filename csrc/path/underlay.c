@@ -4,7 +4,7 @@
  */
 #include "path/underlay.h"
 #include "host/neigh.h"
-#include "path/segments.h"
+#include "port/segments.h"
 #include "pkt/offload.h"
 
 void underlay_wait(const struct host *host, struct pkt *pkt, const struct next_hop *nh)
@@ -34,21 +34,20 @@ void underlay_push_rest(const struct host *host, struct pkt *pkt, const struct n
 {
     uint32_t frame_len = pkt->gso ? gso_l3_len(pkt) + ETH_LEN : pkt->len;
     uint8_t header_len = next_hop_header_len(nh);
-    if (header_len == 0) { /* 2.11.3 */
-        io_drop(host->io, pkt, DROP_NO_SHARED_PA);
+    enum drop drop = DROP_NONE;
+    if (header_len == 0) /* 2.11.3 */
+        drop = DROP_NO_SHARED_PA;
+    else if (frame_len + header_len - ETH_LEN > host->underlay_mtu) /* 2.11.4 */
+        drop = DROP_TOO_BIG;
+    if (io_dropped(host->io, pkt, drop))
         return;
-    }
-    if (frame_len + header_len - ETH_LEN > host->underlay_mtu) { /* 2.11.4 */
-        io_drop(host->io, pkt, DROP_TOO_BIG);
-        return;
-    }
     uint8_t flowid = parse_flowid(parse_flow(pkt)) & host->flowid_mask; /* 2.13.1 */
     if (!pkt->gso) {
         underlay_push_one(host, pkt, nh, vsid, flowid);
         return;
     }
     struct gso_cut cut = gso_begin(host->io->pool.arena, pkt); /* 2.11.5 */
-    for (struct pkt *segment; (segment = path_segment(host->io, &cut, pkt));)
+    for (struct pkt *segment; (segment = io_segment(host->io, &cut, pkt));)
         underlay_push_one(host, segment, nh, vsid, flowid);
 }
 
@@ -59,6 +58,6 @@ void underlay_rewritten(const struct host *host, struct pkt *pkt, const struct n
         return;
     }
     struct gso_cut cut = gso_begin(host->io->pool.arena, pkt);
-    for (struct pkt *segment; (segment = path_segment(host->io, &cut, pkt));)
+    for (struct pkt *segment; (segment = io_segment(host->io, &cut, pkt));)
         underlay_send(host, segment, nh, load64(segment->data));
 }

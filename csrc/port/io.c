@@ -127,6 +127,19 @@ struct pkt *io_make(struct io *io)
     return &io->made[io->made_n++];
 }
 
+uint8_t *io_originate(struct io *io, struct port *port, uint16_t len, uint64_t time)
+{
+    struct pkt *pkt = io_make(io);
+    if (!pool_pkt_new(&io->pool, pkt))
+        return NULL;
+    pkt->len = pkt->head = len;
+    pkt->time = time;
+    pkt->in_port = (uint16_t)port->id;
+    io_originated(io, port->id, 1);
+    io_send(io, port, pkt);
+    return pkt->data;
+}
+
 void io_flush(struct io *io)
 {
     io_flush_txqs(io);

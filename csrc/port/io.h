@@ -16,7 +16,7 @@ enum { TXQ_MAX = 256 };
  * What one turn of one queue may cost beside DP_BATCH packets, so that no tenant holds up the others of a
  * worker: the bytes it brings, IO_PACKET_WORK for each packet, and IO_SEGMENT_WORK for each that it is cut
  * into on the way out. The packet that exceeds it is the turn's last, and so is a super-packet of more than
- * IO_SEGMENTS, which is as much as a turn: it takes several (worker.c). Measured: a segment costs half a
+ * IO_SEGMENTS, which is as much as a turn: it takes several (turn.c). Measured: a segment costs half a
  * microsecond to two to cut and send, a super-packet ten to receive.
  */
 enum { IO_TURN_WORK = 96 << 10, IO_PACKET_WORK = 1024, IO_SEGMENT_WORK = 1536 };
@@ -100,6 +100,11 @@ static inline void io_send(struct io *io, struct port *port, struct pkt *pkt)
  * nothing.
  */
 struct pkt *io_make(struct io *io);
+/*
+ * A frame of the core's own, queued already, whose bytes are to be written; NULL, and nothing was made,
+ * without a slot.
+ */
+uint8_t *io_originate(struct io *io, struct port *port, uint16_t len, uint64_t time);
 void io_flush(struct io *io);
 /* Takes back what ports have let go of. */
 void io_reap(struct io *io, const port_slot *ports);
@@ -118,6 +123,13 @@ static inline void io_answered(struct io *io, const struct pkt *pkt)
 {
     stats_add(&io->stats[pkt->in_port]->consumed, 1);
     io_originated(io, pkt->in_port, 1);
+}
+
+/* Sends it besides. */
+static inline void io_answer(struct io *io, struct port *port, struct pkt *pkt)
+{
+    io_answered(io, pkt);
+    io_send(io, port, pkt);
 }
 
 /* What passed a port in one call: kept in locals, added to the counters once. */

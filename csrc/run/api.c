@@ -3,31 +3,8 @@
  * Control thread. Called by Python.
  */
 #include "run/engine.h"
+#include "run/rows.h"
 #include "table/lookup.h"
-
-static const struct {
-    const char *name, *text;
-} api_drops[DROP_COUNT] = {
-    [DROP_NONE] = {"none", "not dropped"},
-#define DROP(symbol, name, text) [DROP_##symbol] = {name, text},
-#include "base/drop.def"
-#undef DROP
-};
-
-uint32_t dp_drop_count(void)
-{
-    return DROP_COUNT;
-}
-
-const char *dp_drop_name(uint32_t reason)
-{
-    return reason < DROP_COUNT ? api_drops[reason].name : NULL;
-}
-
-const char *dp_drop_text(uint32_t reason)
-{
-    return reason < DROP_COUNT ? api_drops[reason].text : NULL;
-}
 
 const char *dp_error_name(int code)
 {

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/wake.h"
+#include "port/attach.h"
 
 enum {
     DEFAULT_SLOTS_A_WORKER = 8192, ENGINE_SLOTS = 1 << 22, ENGINE_ROUNDS = 1 << 16, ENGINE_INJECT = 262144,
@@ -125,63 +126,18 @@ void dp_destroy(struct dp *dp)
 
 /* ---- ports --------------------------------------------------------------------------------------------- */
 
-static bool engine_queues_ok(const struct dp_port_config *config)
-{
-    if (config->kind == DP_PORT_MEM)
-        return config->queues == 0;
-    for (uint32_t q = 0; q < config->queues && q < DP_MAX_QUEUES; q++)
-        if (config->fds[q] < 0)
-            return false;
-    if (config->kind < DP_PORT_TAP || config->kind > DP_PORT_PACKET)
-        return false;
-    return config->queues >= 1 && config->queues <= DP_MAX_QUEUES;
-}
-
-static bool engine_port_config_ok(const struct dp_port_config *config)
-{
-    const uint32_t tso = DP_OFFLOAD_TSO4 | DP_OFFLOAD_TSO6;
-    return memchr(config->name, 0, DP_NAME_LEN) && engine_queues_ok(config) && config->mtu >= 68 &&
-           config->mtu <= 65535 && !(config->offloads & ~(DP_OFFLOAD_CSUM | tso)) &&
-           (!(config->offloads & tso) || config->offloads & DP_OFFLOAD_CSUM) && !mac_is_group(config->mac);
-}
-
-static struct port *engine_port_new(struct dp *dp, uint32_t id, const struct dp_port_config *config)
-{
-    struct port *port = calloc(1, sizeof *port);
-    if (!port)
-        return NULL;
-    port->arena = &dp->arena;
-    port->workers = dp->config.workers;
-    port->id = id;
-    port->kind = (uint8_t)config->kind;
-    port->caps = config->offloads;
-    port->mtu = config->mtu;
-    port->queues = config->queues;
-    memcpy(port->mac, config->mac, sizeof port->mac);
-    memcpy(port->name, config->name, sizeof port->name);
-    for (uint32_t q = 0; q < DP_MAX_QUEUES; q++)
-        port->fds[q] = q < config->queues ? config->fds[q] : -1;
-    return port;
-}
-
-static int (*const engine_attach_kind[])(struct port *port) = {
-    [DP_PORT_MEM] = port_mem_attach, [DP_PORT_TAP] = port_tap_attach, [DP_PORT_PACKET] = port_packet_attach,
-};
-
 int dp_port_attach(struct dp *dp, uint32_t id, const struct dp_port_config *config)
 {
-    if (id >= DP_MAX_PORTS || !engine_port_config_ok(config))
+    if (id >= DP_MAX_PORTS || !attach_config_ok(config))
         return DP_EINVAL;
     if (dp->ports[id] || dp->stopped[id])
         return DP_EEXIST;
+    struct port *port;
     int error = engine_prepare(dp, id);
-    struct port *port = error ? NULL : engine_port_new(dp, id, config);
-    if (!port)
-        return DP_ENOMEM;
-    error = engine_attach_kind[port->kind](port);
+    if (!error)
+        error = attach_port(&dp->arena, dp->config.workers, id, config, &port);
     if (error) {
         dp->last_errno = errno;
-        free(port);
         return error;
     }
     if (id == DP_UNDERLAY)

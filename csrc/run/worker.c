@@ -14,8 +14,7 @@
 #include "host/neigh.h"
 #include "host/pa.h"
 #include "path/path.h"
-#include "pkt/offload.h"
-#include "pkt/parse.h"
+#include "port/turn.h"
 #include "run/engine.h"
 
 int worker_init(struct worker *worker, struct dp *dp, uint32_t id)
@@ -77,52 +76,13 @@ void worker_forward(struct worker *worker, struct port *in)
     io_flush(io);
 }
 
-/*
- * The batch's last packet, if it is a super-packet of more segments than a turn may have, becomes its first
- * part. The whole stays with the queue, and its other parts are the queue's next turns. What is refused goes
- * on as it is, to where that is counted; so does what there is no slot for.
- */
-static void worker_begin_parts(struct io *io, struct port_rxq *rxq)
-{
-    struct pkt *pkt = &io->batch.pkt[io->batch.n - 1];
-    bool fits = pkt->gso == DP_GSO_NONE || pkt->len <= pkt->gso_size * (uint32_t)IO_SEGMENTS;
-    if (fits || parse_frame(pkt) || offload_check(io->pool.arena, pkt) || gso_segments(pkt) <= IO_SEGMENTS)
-        return;
-    rxq->whole = *pkt;
-    rxq->cut = gso_begin(io->pool.arena, &rxq->whole);
-    if (!gso_part(&io->pool, &rxq->cut, IO_SEGMENTS, pkt)) /* 1.6.8 */
-        rxq->whole.slots = 0;
-}
-
-static void worker_next_part(struct io *io, struct port_rxq *rxq)
-{
-    io_originated(io, rxq->port->id, 1);
-    if (gso_part(&io->pool, &rxq->cut, IO_SEGMENTS, io->batch.pkt))
-        io->batch.n = 1;
-    else
-        io_drop(io, &rxq->whole, DROP_NO_SLOT); /* 4.5.1 */
-}
-
 /* A turn of one queue: packets received, or a part of one. */
 static uint32_t worker_receive(struct worker *worker, struct port_rxq *rxq)
 {
-    struct io *io = &worker->io;
-    uint32_t received = 1;
-    io->batch.n = 0;
     rxq->round = worker->round;
-    if (rxq->whole.slots) {
-        worker_next_part(io, rxq);
-    } else {
-        rxq->more = io->turn_over = false;
-        received = rxq->port->ops->rx(rxq, io);
-        rxq->heavy = io->turn_over;
-        if (io->turn_over && io->batch.n)
-            worker_begin_parts(io, rxq);
-    }
+    uint32_t received = turn_begin(&worker->io, rxq);
     worker_forward(worker, rxq->port);
-    if (rxq->whole.slots && rxq->cut.left == 0)
-        pool_pkt_free(&io->pool, &rxq->whole);
-    rxq->more |= rxq->whole.slots != 0;
+    turn_end(&worker->io, rxq);
     worker->received += received;
     worker->more |= rxq->more;
     if (received) {

@@ -3,9 +3,10 @@
 #include "base/csum.h"
 #include "pkt/offload.h"
 
-const uint8_t arpnd_broadcast[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
-const uint8_t arpnd_all_nodes[16] = {0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
-const uint8_t arpnd_all_nodes_mac[6] = {0x33, 0x33, 0, 0, 0, 1};
+static const uint8_t arpnd_broadcast[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+static const uint8_t arpnd_all_nodes[16] = {0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+static const uint8_t arpnd_all_nodes_mac[6] = {0x33, 0x33, 0, 0, 0, 1};
+static const uint8_t arpnd_no_mac[6];
 
 static void arpnd_put_eth(uint8_t *frame, const uint8_t *to, const uint8_t *from, uint16_t type)
 {
@@ -14,7 +15,17 @@ static void arpnd_put_eth(uint8_t *frame, const uint8_t *to, const uint8_t *from
     put16(frame + 12, type);
 }
 
-void arpnd_arp(uint8_t *frame, const struct arpnd_arp *arp)
+struct arpnd_arp {
+    const uint8_t *to;              /* Ethernet destination */
+    const uint8_t *mac;             /* Ethernet source, and sender's MAC */
+    const uint8_t *sender;
+    const uint8_t *target_mac;
+    const uint8_t *target;
+    uint16_t op;                    /* ARP_REQUEST or ARP_REPLY */
+};
+
+/* Writes ARP_FRAME bytes. */
+static void arpnd_arp(uint8_t *frame, const struct arpnd_arp *arp)
 {
     uint8_t *body = frame + ETH_LEN;
     arpnd_put_eth(frame, arp->to, arp->mac, ETHERTYPE_ARP);
@@ -29,7 +40,18 @@ void arpnd_arp(uint8_t *frame, const struct arpnd_arp *arp)
     memcpy(body + 24, arp->target, 4);
 }
 
-void arpnd_nd(uint8_t *frame, const struct arpnd_nd *nd)
+struct arpnd_nd {
+    const uint8_t *to;              /* Ethernet destination */
+    const uint8_t *mac;             /* Ethernet source, and what the link-layer address option says */
+    const uint8_t *source;
+    const uint8_t *destination;
+    const uint8_t *target;
+    uint8_t type;                   /* ND_NS with a source, ND_NA with a target link-layer address option */
+    uint8_t flags;                  /* ND_NA_... */
+};
+
+/* Writes ND_FRAME bytes: hop limit 255, traffic class and flow label 0. */
+static void arpnd_nd(uint8_t *frame, const struct arpnd_nd *nd)
 {
     enum { LEN = ND_LEN + 8 };
     uint8_t *ip = frame + ETH_LEN, *icmp = ip + IP6_LEN;
@@ -52,13 +74,47 @@ void arpnd_nd(uint8_t *frame, const struct arpnd_nd *nd)
     memcpy(icmp + 2, &sum, 2);
 }
 
-void arpnd_solicited_node(const uint8_t *address, uint8_t *group, uint8_t *mac)
+/* ---- of our own accord */
+
+/*
+ * RFC 4291 section 2.7.1, RFC 2464 section 7: the group (16 bytes) and MAC (6 bytes) that solicitations of an
+ * address go to.
+ */
+static void arpnd_solicited_node(const uint8_t *address, uint8_t *group, uint8_t *mac)
 {
     static const uint8_t prefix[13] = {0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff};
     memcpy(group, prefix, sizeof prefix);
     memcpy(group + 13, address + 13, 3);
     mac[0] = mac[1] = 0x33;
     memcpy(mac + 2, group + 12, 4);
+}
+
+void arpnd_request(uint8_t *frame, unsigned family, const uint8_t *from, const uint8_t *own,
+                   const uint8_t *to, const uint8_t *address)
+{
+    uint8_t group[16], group_mac[6];
+    if (family == DP_IPV4) {
+        const struct arpnd_arp arp = {.to = to ? to : arpnd_broadcast, .mac = from, .sender = own,
+                                      .target_mac = arpnd_no_mac, .target = address, .op = ARP_REQUEST};
+        arpnd_arp(frame, &arp);
+        return;
+    }
+    arpnd_solicited_node(address, group, group_mac);
+    const struct arpnd_nd ns = {.to = to ? to : group_mac, .mac = from, .source = own,
+                                .destination = to ? address : group, .target = address, .type = ND_NS};
+    arpnd_nd(frame, &ns);
+}
+
+void arpnd_announcement(uint8_t *frame, unsigned family, const uint8_t *from, const uint8_t *address)
+{
+    if (family == DP_IPV4) {
+        arpnd_request(frame, family, from, address, NULL, address);
+        return;
+    }
+    const struct arpnd_nd na = {.to = arpnd_all_nodes_mac, .mac = from, .source = address,
+                                .destination = arpnd_all_nodes, .target = address, .type = ND_NA,
+                                .flags = ND_NA_OVERRIDE};
+    arpnd_nd(frame, &na);
 }
 
 /* ---- requests into answers */
@@ -106,8 +162,10 @@ void arpnd_na_reply(struct pkt *pkt, const uint8_t *mac, uint8_t flags)
 
 /* ---- neighbour discovery received */
 
-bool arpnd_is_nd(const struct pkt *pkt)
+bool arpnd_is(const struct pkt *pkt)
 {
+    if (pkt->l3_type == PKT_L3_ARP)
+        return true;
     if (pkt->l3_type != PKT_L3_IP6 || pkt->l4_proto != PROTO_ICMP6 || pkt->flags & PKT_LATER)
         return false;
     uint8_t type = pkt->data[pkt->l4];

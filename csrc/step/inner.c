@@ -5,6 +5,12 @@
 #include "step/inner.h"
 #include "step/arpnd.h"
 
+uint32_t inner_sender(const struct tables *tables, const uint8_t *outer, uint8_t len)
+{
+    bool ip4 = len == NVGRE4_LEN;
+    return lookup_pa(tables, ip4 ? DP_IPV4 : DP_IPV6, outer + ETH_LEN + (ip4 ? 12 : 8)).act;
+}
+
 /* Who may speak for a source CA that has no record in the VSID itself. */
 static enum drop inner_check_beyond(const struct inner *inner, unsigned family, const uint8_t *ca,
                                     const uint8_t *mac)
@@ -101,7 +107,7 @@ static enum drop inner_check_sender(const struct inner *inner, unsigned family, 
     return inner_check_source(inner, &record, family, ca, mac);
 }
 
-enum drop inner_check_arp(const struct inner *inner, const struct pkt *pkt)
+static enum drop inner_check_arp(const struct inner *inner, const struct pkt *pkt)
 {
     const uint8_t *arp = arpnd_body(pkt);
     if (is_any(DP_IPV4, arp + 14)) /* 3.9.1 */
@@ -110,7 +116,7 @@ enum drop inner_check_arp(const struct inner *inner, const struct pkt *pkt)
     return drop || mac_equal(pkt->data + 6, arp + 8) ? drop : DROP_INNER_SRC_MAC; /* 3.9.13 */
 }
 
-enum drop inner_check_nd(const struct inner *inner, const struct pkt *pkt)
+static enum drop inner_check_nd(const struct inner *inner, const struct pkt *pkt)
 {
     const uint8_t *source = pkt_source(pkt), *mac = pkt->data + 6, *lladdr;
     uint8_t type = pkt->data[pkt->l4];
@@ -125,4 +131,9 @@ enum drop inner_check_nd(const struct inner *inner, const struct pkt *pkt)
     uint8_t own[16];
     mac_link_local(own, mac);
     return type == ND_NS && !memcmp(source, own, 16) ? DROP_NONE : DROP_INNER_SOURCE; /* 3.9.2, 3.9.3 */
+}
+
+enum drop inner_check_arpnd(const struct inner *inner, const struct pkt *pkt)
+{
+    return pkt->l3_type == PKT_L3_ARP ? inner_check_arp(inner, pkt) : inner_check_nd(inner, pkt);
 }

@@ -5,6 +5,7 @@
 #ifndef INNER_H
 #define INNER_H
 #include "base/drop.h"
+#include "base/hot.h"
 #include "pkt/pkt.h"
 #include "table/lookup.h"
 
@@ -14,6 +15,8 @@ struct inner {
     uint32_t subnet, sender;
 };
 
+/* What the outer source yields, of a frame whose header has `len` bytes: act. */
+uint32_t inner_sender(const struct tables *tables, const uint8_t *outer, uint8_t len);
 /*
  * An IP packet: `from`, `to`: what (VSID, source) and (VSID, destination) yield. *to becomes what there is
  * instead, when a route or the subnet's wildcard leads here. DROP_NONE: it is *to's, a port's of this host.
@@ -21,7 +24,36 @@ struct inner {
 enum drop inner_check(const struct inner *inner, const struct pkt *pkt, const struct lookup_answer *from,
                       struct lookup_answer *to);
 /* The sender of ARP, of ND (whose form is checked first). */
-enum drop inner_check_arp(const struct inner *inner, const struct pkt *pkt);
-enum drop inner_check_nd(const struct inner *inner, const struct pkt *pkt);
+enum drop inner_check_arpnd(const struct inner *inner, const struct pkt *pkt);
+
+/*
+ * Most need no closer look. The packet comes from where its source lives: the way of the record, `from`, is
+ * the one back to the PA that sent it. outer: the outer frame, whose header has `len` bytes.
+ */
+HOT bool inner_is_home(const struct tables *t, uint32_t from, const uint8_t *outer, uint8_t len)
+{
+    if (act_kind(from) != ACT_NVGRE)
+        return false;
+    const struct next_hop *nh = &t->next_hops[act_index(from)];
+    if (__builtin_expect(len == NVGRE4_LEN, 1))
+        return next_hop_header_len(nh) == NVGRE4_LEN &&
+               load32(nh->header + 30) == load32(outer + ETH_LEN + 12);
+    const uint8_t *source = outer + ETH_LEN + 8;
+    return next_hop_header_len(nh) == NVGRE6_LEN && load64(nh->pa) == load64(source) &&
+           load64(nh->pa + 8) == load64(source + 8);
+}
+
+/*
+ * Neither end is the wildcard's key, nor a link-local source. What has a record is a host's address
+ * (control/rows.c).
+ */
+HOT bool inner_is_hosts(const struct pkt *pkt, bool ip6)
+{
+    const uint8_t *ip = pkt->data + ETH_LEN;
+    if (__builtin_expect(!ip6, 1))
+        return load32(ip + 12) != 0 && load32(ip + 16) != 0; /* 3.9.1, 3.11.2 */
+    /* 3.9.1, 3.9.2, 3.11.2 */
+    return !is_any(DP_IPV6, ip + 8) && !is_any(DP_IPV6, ip + 24) && !is_link_local(ip + 8);
+}
 
 #endif

@@ -1,6 +1,6 @@
 /*
  * limit.h: rate limits of a port (README.md 2.14). A bucket, a time and what a packet is in, whether it may
- * pass out. Called by from_tenant.
+ * pass out. Called by from_tenant, and by control/, which makes buckets.
  *
  * A bucket holds one number for packets and one for bytes: the time at which it is full again. So the whole
  * port has one bucket, whichever of its queues a packet came by: a flow, which is always of one queue, may
@@ -24,6 +24,28 @@ static inline struct limit_rate limit_rate(uint64_t per_second, uint32_t burst)
 {
     uint64_t depth = per_second ? burst * LIMIT_SECOND / per_second : 0;
     return (struct limit_rate){per_second, depth < LIMIT_LONGEST ? depth : LIMIT_LONGEST, burst};
+}
+
+static inline bool limit_limits(const struct port_limit *limit)
+{
+    return limit->packets.per_second || limit->bytes.per_second;
+}
+
+static inline bool limit_same_rate(const struct limit_rate *a, const struct limit_rate *b)
+{
+    return a->per_second == b->per_second && a->burst == b->burst;
+}
+
+static inline bool limit_same(const struct port_limit *a, const struct port_limit *b)
+{
+    return limit_same_rate(&a->packets, &b->packets) && limit_same_rate(&a->bytes, &b->bytes);
+}
+
+/* 2.14.1: a limit that is new or another one begins with a full bucket. */
+static inline void limit_fill(struct limit_bucket *bucket)
+{
+    atomic_store(&bucket->packets, 0);
+    atomic_store(&bucket->bytes, 0);
 }
 
 /* 2.14.4: the time that n packets or bytes stand for, n under 2^32. */

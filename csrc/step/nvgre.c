@@ -3,6 +3,7 @@
  */
 #include "step/nvgre.h"
 #include "base/csum.h"
+#include "pkt/parse.h"
 
 enum { NVGRE_TTL = 64 };
 
@@ -39,6 +40,19 @@ void nvgre_template(struct next_hop *nh, unsigned family, const uint8_t *source_
     __atomic_store_n((uint64_t *)&nh->eth, 0, __ATOMIC_RELEASE);
 }
 
+bool nvgre_same(const struct next_hop *a, const struct next_hop *b)
+{
+    return a->header_len == b->header_len && !memcmp(a->header + 8, b->header + 8, sizeof a->header - 8);
+}
+
+void nvgre_set(struct next_hop *nh, const struct next_hop *like)
+{
+    __atomic_store_n(next_hop_rest_word(nh), *next_hop_rest_word(like), __ATOMIC_RELAXED);
+    memcpy(nh->header + 12, like->header + 12, sizeof nh->header - 12);
+    nh->sum = like->sum;
+    __atomic_store_n(&nh->header_len, like->header_len, __ATOMIC_RELEASE);
+}
+
 static inline enum drop nvgre_flags(uint16_t flags)
 {
     /* 3.8.9 */
@@ -69,6 +83,14 @@ enum drop nvgre_check(const struct pkt *pkt, uint32_t *vsid, uint16_t *len)
     *vsid = get32(gre + 4) >> 8;
     *len = (uint16_t)(pkt->l4 + GRE_LEN);
     return *vsid >= VSID_MIN && *vsid <= VSID_MAX ? DROP_NONE : DROP_VSID_RESERVED; /* 3.8.10 */
+}
+
+enum drop nvgre_pop(struct pkt *pkt, uint16_t len)
+{
+    pkt_trim(pkt, pkt->l3_end); /* 3.8.13 */
+    pkt_pop(pkt, len);
+    enum drop drop = parse_frame(pkt);
+    return !drop && pkt->flags & PKT_VLAN ? DROP_INNER_VLAN : drop; /* 3.8.14 */
 }
 
 bool nvgre_ecn(struct pkt *inner, uint8_t outer_tos)

@@ -14,6 +14,14 @@
 void nvgre_template(struct next_hop *nh, unsigned family, const uint8_t *source_pa, const uint8_t *pa,
                     const uint8_t *underlay_mac);
 
+/* All but the eth word, which is the neighbour's. */
+bool nvgre_same(const struct next_hop *a, const struct next_hop *b);
+/*
+ * Takes all but the eth word from `like`, and opens the next hop, which has been closed (length 0) since all
+ * readers were quiescent.
+ */
+void nvgre_set(struct next_hop *nh, const struct next_hop *like);
+
 /*
  * Copies a next hop's header to `to` and returns its first word, which is 0 while the neighbour is unknown:
  * it is loaded once, and whole (x86-64: aligned words of a vector are), so what is returned is what was
@@ -82,6 +90,8 @@ HOT uint64_t nvgre_push(struct pkt *pkt, const struct next_hop *nh, uint32_t vsi
  * up to the inner frame.
  */
 enum drop nvgre_check(const struct pkt *pkt, uint32_t *vsid, uint16_t *len);
+/* Ends the packet where the outer one does, takes `len` bytes off and parses what was within. */
+enum drop nvgre_pop(struct pkt *pkt, uint16_t len);
 /*
  * RFC 6040 section 4.2, figure 4: merges the outer ECN field into the parsed inner packet. False: must be
  * dropped.

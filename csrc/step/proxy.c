@@ -26,7 +26,8 @@ static const uint8_t *proxy_record_mac(const struct tables *tables, const struct
 
 /* ---- from a tenant port ---------------------------------------------------------------------- */
 
-struct proxy_verdict proxy_arp(const struct tables *tables, const struct port_policy *policy, struct pkt *pkt)
+static struct proxy_verdict proxy_arp(const struct tables *tables, const struct port_policy *policy,
+                                      struct pkt *pkt)
 {
     const uint8_t *arp = arpnd_body(pkt), *sender = arp + 14, *target = arp + 24;
     bool known = is_any(DP_IPV4, sender) || policy_source(policy, DP_IPV4, sender);
@@ -62,7 +63,8 @@ static enum drop proxy_check_nd(const struct port_policy *policy, const struct p
     return DROP_NONE;
 }
 
-struct proxy_verdict proxy_nd(const struct tables *tables, const struct port_policy *policy, struct pkt *pkt)
+static struct proxy_verdict proxy_nd(const struct tables *tables, const struct port_policy *policy,
+                                     struct pkt *pkt)
 {
     enum drop drop = proxy_check_nd(policy, pkt);
     if (drop)
@@ -79,6 +81,12 @@ struct proxy_verdict proxy_nd(const struct tables *tables, const struct port_pol
     return proxy_answer;
 }
 
+struct proxy_verdict proxy_arpnd(const struct tables *tables, const struct port_policy *policy,
+                                 struct pkt *pkt)
+{
+    return pkt->l3_type == PKT_L3_ARP ? proxy_arp(tables, policy, pkt) : proxy_nd(tables, policy, pkt);
+}
+
 struct proxy_verdict proxy_router(const struct tables *tables, struct pkt *pkt)
 {
     if (!icmp_is_echo(pkt)) /* 2.7.4 */
@@ -89,8 +97,8 @@ struct proxy_verdict proxy_router(const struct tables *tables, struct pkt *pkt)
 
 /* ---- through the tunnel ---------------------------------------------------------------------- */
 
-struct proxy_verdict proxy_tunnel_arp(const struct tables *tables, const struct subnet *subnet,
-                                      struct pkt *pkt)
+static struct proxy_verdict proxy_tunnel_arp(const struct tables *tables, const struct subnet *subnet,
+                                             struct pkt *pkt)
 {
     const uint8_t *arp = arpnd_body(pkt);
     if (get16(arp + 6) == ARP_REPLY) /* 3.10.3 */
@@ -102,8 +110,8 @@ struct proxy_verdict proxy_tunnel_arp(const struct tables *tables, const struct 
     return proxy_answer;
 }
 
-struct proxy_verdict proxy_tunnel_nd(const struct tables *tables, const struct subnet *subnet,
-                                     struct pkt *pkt)
+static struct proxy_verdict proxy_tunnel_nd(const struct tables *tables, const struct subnet *subnet,
+                                            struct pkt *pkt)
 {
     if (pkt->data[pkt->l4] != ND_NS) /* 3.10.3 */
         return proxy_consume;
@@ -113,4 +121,10 @@ struct proxy_verdict proxy_tunnel_nd(const struct tables *tables, const struct s
     arpnd_na_reply(pkt, record.mac, 0);
     parse_frame(pkt);                   /* for the flow of the answer */
     return proxy_answer;
+}
+
+struct proxy_verdict proxy_tunnel(const struct tables *tables, const struct subnet *subnet, struct pkt *pkt)
+{
+    return pkt->l3_type == PKT_L3_ARP ? proxy_tunnel_arp(tables, subnet, pkt)
+                                      : proxy_tunnel_nd(tables, subnet, pkt);
 }

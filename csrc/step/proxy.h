@@ -21,18 +21,14 @@ struct proxy_verdict {
 };
 
 /* From a tenant port: an ARP or ND packet (parsed, tag stripped, source MAC checked). README.md 2.2, 2.3. */
-struct proxy_verdict proxy_arp(const struct tables *tables, const struct port_policy *policy,
-                               struct pkt *pkt);
-struct proxy_verdict proxy_nd(const struct tables *tables, const struct port_policy *policy, struct pkt *pkt);
+struct proxy_verdict proxy_arpnd(const struct tables *tables, const struct port_policy *policy,
+                                 struct pkt *pkt);
 /* A packet to a gateway CA: an echo request is answered, else router-local. README.md 2.7. */
 struct proxy_verdict proxy_router(const struct tables *tables, struct pkt *pkt);
 /*
  * Through the tunnel, README.md 3.10: a parsed inner frame, ND valid and neither RA nor redirect, whose
  * sender is known to live on the host that sent it. An answer is parsed anew, but for ARP.
  */
-struct proxy_verdict proxy_tunnel_arp(const struct tables *tables, const struct subnet *subnet,
-                                      struct pkt *pkt);
-struct proxy_verdict proxy_tunnel_nd(const struct tables *tables, const struct subnet *subnet,
-                                     struct pkt *pkt);
+struct proxy_verdict proxy_tunnel(const struct tables *tables, const struct subnet *subnet, struct pkt *pkt);
 
 #endif

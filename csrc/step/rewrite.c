@@ -3,6 +3,7 @@
  * rewritten.
  */
 #include "step/rewrite.h"
+#include "step/gso.h"
 
 unsigned rewrite_field(const struct pkt *pkt)
 {
@@ -54,4 +55,10 @@ enum drop rewrite_check(const struct pkt *pkt)
     if (rewrite_is_icmp_error(pkt))
         return DROP_ICMP_ERROR;
     return rewrite_has_route_option(pkt) ? DROP_IP_OPTIONS : DROP_NONE;
+}
+
+enum drop rewrite_check_out(const struct pkt *pkt, uint32_t mtu)
+{
+    enum drop drop = rewrite_check(pkt); /* 2.10.2, 2.10.3, 2.10.4 */
+    return drop || gso_l3_len(pkt) <= mtu ? drop : DROP_TOO_BIG; /* 2.10.5 */
 }

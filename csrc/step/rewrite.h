@@ -24,6 +24,8 @@ unsigned rewrite_field(const struct pkt *pkt);
  * (ip-options). Of plain packets nothing.
  */
 enum drop rewrite_check(const struct pkt *pkt);
+/* The same of what leaves for the provider network, and has to fit. */
+enum drop rewrite_check_out(const struct pkt *pkt, uint32_t mtu);
 
 /* csum_update() for a difference that is folded: two 16-bit words carry once. */
 static inline uint16_t rewrite_update(uint16_t field, uint16_t delta)
@@ -78,13 +80,13 @@ HOT void rewrite_plain_sums(uint8_t *frame, unsigned family, uint16_t delta)
     memcpy(at, &l4, 2);
 }
 
-/* A plain packet at its frame, between two addresses whose deltas are known. */
-HOT void rewrite_plain(uint8_t *frame, unsigned family, uint16_t delta, const uint8_t *source,
+/* A plain packet at its frame, between two addresses; deltas: the sum of what each does. */
+HOT void rewrite_plain(uint8_t *frame, unsigned family, uint32_t deltas, const uint8_t *source,
                        const uint8_t *destination)
 {
     const unsigned size = family == DP_IPV4 ? 4 : 16;
     uint8_t *at = frame + ETH_LEN + (family == DP_IPV4 ? 12 : 8);
-    rewrite_plain_sums(frame, family, delta);
+    rewrite_plain_sums(frame, family, (uint16_t)(deltas + (deltas >> 16)));
     memcpy(at, source, size);
     memcpy(at + size, destination, size);
 }

@@ -1,10 +1,21 @@
 /*
  * source.c: a port's sources searched, README.md 2.4. An address in, the source that allows it out. Called by
- * source.h for what is not the port's first own CA.
+ * source.h for what is not the port's first own CA; source_parse() by from_tenant.
  */
 #include "step/source.h"
 #include <immintrin.h>
 #include "base/hot.h"
+#include "pkt/parse.h"
+
+enum drop source_parse(const struct port_policy *policy, struct pkt *pkt)
+{
+    enum drop drop = parse_frame(pkt); /* 2.1.2 */
+    if (drop)
+        return drop;
+    if (pkt->flags & PKT_VLAN)
+        parse_strip_vlan(pkt); /* 2.1.3 */
+    return mac_equal(pkt->data + 6, policy->mac) ? DROP_NONE : DROP_SRC_MAC; /* 2.1.4 */
+}
 
 /*
  * The port's own CA of that number, NULL: there is none. The search, as those below, has no branch that

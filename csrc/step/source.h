@@ -4,9 +4,13 @@
  */
 #ifndef SOURCE_H
 #define SOURCE_H
+#include "base/drop.h"
 #include "base/hot.h"
 #include "pkt/pkt.h"
 #include "table/tables.h"
+
+/* Any frame of the port's, parsed in full and without its tag. DROP_NONE: it is from the port's MAC. */
+enum drop source_parse(const struct port_policy *policy, struct pkt *pkt);
 
 /* An address as a number. */
 static inline unsigned __int128 source_number(bool ip4, const uint8_t *address)

@@ -1,5 +1,6 @@
 /* lookup.c: records, wildcards and PAs by single key, and whose they are. */
 #include "table/lookup.h"
+#include <stdatomic.h>
 
 static const uint8_t lookup_any[16];
 
@@ -49,4 +50,34 @@ uint32_t lookup_host(const struct tables *tables, uint32_t act)
     default:
         return INDEX_NONE;
     }
+}
+
+bool lookup_is_own_pa(const struct tables *tables, unsigned family, const uint8_t *address)
+{
+    struct map_value value = lookup_pa(tables, family, address);
+    return value.act && lookup_host(tables, value.act) == tables->self_host;
+}
+
+const uint8_t *lookup_own_pa(const struct tables *tables, unsigned family)
+{
+    const uint8_t *shared = tables_shared_pa(tables, family), *lowest = NULL;
+    if (!is_any(family, shared)) /* 2.12.10 */
+        return shared;
+    for (unsigned port = 0; port < DP_MAX_PORTS; port++) {
+        const struct port_policy *policy = atomic_load(&tables->policies[port]);
+        for (unsigned i = 0; policy && i < policy->n4 + policy->n6; i++) {
+            const struct port_source *source = &policy->sources[i];
+            if (source->has_pa && source->family == family && (!lowest || memcmp(source->pa, lowest, 16) < 0))
+                lowest = source->pa;
+        }
+    }
+    return lowest;
+}
+
+bool lookup_provider_hop(const struct tables *tables, unsigned family, const uint8_t *pa, uint8_t hop[16])
+{
+    uint32_t route = tables_route(tables, 0, family, pa);
+    if (route) /* 2.12.3 */
+        memcpy(hop, act_kind(route) == ACT_VIA ? tables->vias[act_index(route)].ca : pa, 16);
+    return route != 0;
 }

@@ -44,5 +44,14 @@ struct map_value lookup_wildcard(const struct tables *tables, uint32_t vsid, uns
 struct map_value lookup_pa(const struct tables *tables, unsigned family, const uint8_t *pa);
 /* The host behind what a record or PA yields; this one for local ones. INDEX_NONE: nobody's. */
 uint32_t lookup_host(const struct tables *tables, uint32_t act);
+/* A PA of this host, shared or rewrite. */
+bool lookup_is_own_pa(const struct tables *tables, unsigned family, const uint8_t *address);
+/*
+ * Who asks on the provider network: this host's first shared PA of the family, else the lowest rewrite PA of
+ * a CA that lives here; NULL: it has none.
+ */
+const uint8_t *lookup_own_pa(const struct tables *tables, unsigned family);
+/* The provider next hop of a PA of 16 bytes, by the routes of now; false: there is none. */
+bool lookup_provider_hop(const struct tables *tables, unsigned family, const uint8_t *pa, uint8_t hop[16]);
 
 #endif

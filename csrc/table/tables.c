@@ -10,8 +10,8 @@ uint32_t tables_subnet(const struct tables *tables, uint32_t vsid)
 {
     const uint64_t key = vsid;
     struct map_value value;
-    /* an empty slot has the key 0 */
-    return vsid && map_get(tables->subnet_by_vsid, &key, &value) ? act_index(value.act) : INDEX_NONE;
+    /* Key 0 is an empty place's: no map has it. */
+    return key && map_get(tables->subnet_by_vsid, &key, &value) ? act_index(value.act) : INDEX_NONE;
 }
 
 /* ---- longest prefix match: the lengths that a routing domain has, longest first */

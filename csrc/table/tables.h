@@ -19,6 +19,16 @@
  */
 enum { NEXT_HOPS_MAX = 1 << 24, REWRITES_MAX = 1 << 24 };
 
+/* The maps of tables, by number. */
+enum table {
+    TABLE_RECORDS4, TABLE_RECORDS6, TABLE_PAS4, TABLE_PAS6, TABLE_SUBNETS, TABLE_ROUTES4, TABLE_ROUTES6,
+    TABLE_PREFIXES,                 /* no packet asks for one: never beside */
+    TABLE_COUNT,
+};
+static inline enum table records_of(unsigned family) { return TABLE_RECORDS4 + (family != DP_IPV4); }
+static inline enum table pas_of(unsigned family) { return TABLE_PAS4 + (family != DP_IPV4); }
+static inline enum table routes_of(unsigned family) { return TABLE_ROUTES4 + (family != DP_IPV4); }
+
 /* What a lookup yields: kind in the top 4 bits, index below. 0 is a miss. */
 enum act {
     ACT_NONE = 0,
@@ -129,6 +139,7 @@ static inline void tables_rewrite_value(struct map_value *value, const struct re
 
 struct subnet { uint32_t vsid, rdid; };
 struct via { uint8_t ca[16]; uint32_t vsid, subnet; uint8_t family; };
+struct prefix { uint8_t gateway[16]; uint32_t vsid; };
 
 /* Which prefix lengths a routing domain has routes of: LPM probes the longest first. Bit n of len4: /n. */
 struct rdid_lengths { _Atomic uint64_t len4; _Atomic uint64_t len6[3]; };
@@ -191,17 +202,25 @@ struct port_policy {
  * that is referred to never changes.
  */
 struct tables {
-    /* key_ca4(vsid, ca), key_ca6(): LOCAL, NVGRE, REWRITE, GATEWAY; CA 0 is the wildcard */
-    struct map *records4, *records6;
-    struct map *pas4, *pas6;            /* key_pa4(pa), key_pa6(): PA_SELF, PA_HOST, PA_REWRITE */
-    struct map *subnet_by_vsid;         /* key: vsid */
-    /* key_route4(rdid, len, prefix), key_route6(): ONLINK, VIA. rdid 0: provider routes */
-    struct map *routes4, *routes6;
+    union {
+        struct map *maps[TABLE_COUNT];
+        struct {
+            /* key_ca4(vsid, ca), key_ca6(): LOCAL, NVGRE, REWRITE, GATEWAY; CA 0 is the wildcard */
+            struct map *records4, *records6;
+            struct map *pas4, *pas6;    /* key_pa4(pa), key_pa6(): PA_SELF, PA_HOST, PA_REWRITE */
+            struct map *subnet_by_vsid; /* key: vsid */
+            /* key_route4(rdid, len, prefix), key_route6(): ONLINK, VIA. rdid 0: provider routes */
+            struct map *routes4, *routes6;
+            struct map *prefix_map;     /* key_prefix(): ONLINK; index: prefix */
+        };
+    };
     struct rdid_lengths *lengths;       /* by rdid, as far as there are subnets */
     struct next_hop *next_hops;
     struct rewrite *rewrites;
     struct subnet *subnets;
     struct via *vias;
+    struct prefix *prefixes;
+    uint64_t (*sums)[2][MAP_SLICES];    /* run/rows.c's digest, by map and slice; [1]: of provider routes */
     struct port_policy *_Atomic policies[DP_MAX_PORTS];
     uint8_t shared_pa4[16], shared_pa6[16];   /* this host's first shared PA of each family, all zero: none */
     uint64_t generation;
@@ -251,6 +270,21 @@ static inline void key_route6(uint64_t *key, uint32_t rdid, unsigned len, const 
     key_ca6(key, 0, prefix);
     key[0] = (uint64_t)rdid << 32 | (len + 1);
 }
+/* Of either family; room for three words. */
+static inline void key_route(uint64_t *key, uint32_t rdid, unsigned family, const uint8_t *prefix,
+                             unsigned len)
+{
+    if (family == DP_IPV4)
+        key[0] = key_route4(rdid, len, prefix);
+    else
+        key_route6(key, rdid, len, prefix);
+}
+static inline void key_prefix(uint64_t *key, uint32_t rdid, unsigned family, const uint8_t *prefix,
+                              unsigned len)
+{
+    key_ca6(key, 0, prefix);
+    key[0] = (uint64_t)rdid << 32 | family << 8 | len;
+}
 
 static inline uint32_t key_route_rdid(const uint64_t *key, bool ip4)
 {
@@ -261,6 +295,11 @@ static inline uint8_t key_route_len(const uint64_t *key, bool ip4)
     return (uint8_t)((ip4 ? key[0] >> 32 : key[0]) - 1);
 }
 
+/* This host's first shared PA of the family, all zero: it has none. */
+static inline const uint8_t *tables_shared_pa(const struct tables *tables, unsigned family)
+{
+    return family == DP_IPV4 ? tables->shared_pa4 : tables->shared_pa6;
+}
 /* Index of a subnet, INDEX_NONE: there is none. Reader. */
 uint32_t tables_subnet(const struct tables *tables, uint32_t vsid);
 /*

@@ -1,6 +1,6 @@
 /* Segmentation beside a naive segmenter that works on flat bytes. */
-#include "path/segments.h"
 #include "pkt/offload.h"
+#include "port/segments.h"
 #include "pkt/parse.h"
 #include "fake_io.h"
 
@@ -100,7 +100,7 @@ static void check_segment(void *ctx, struct pkt *segment)
 static void each_segment(struct pkt *pkt, void (*fn)(void *ctx, struct pkt *segment), void *ctx)
 {
     struct gso_cut cut = gso_begin(&fake_arena, pkt);
-    for (struct pkt *segment; (segment = path_segment(&fake_io, &cut, pkt));)
+    for (struct pkt *segment; (segment = io_segment(&fake_io, &cut, pkt));)
         fn(ctx, segment);
     assert_int_equal(fake_io.spent_n, 1);
     io_flush(&fake_io);

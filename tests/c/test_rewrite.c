@@ -56,7 +56,7 @@ static void readdress(struct pkt *pkt, const uint8_t *source, const uint8_t *des
         rewrite_plain4(pkt->data, rewrite_constant4(from, source), load32(source), load32(destination));
     } else {
         uint32_t delta = rewrite_delta(family, from, source) + (uint32_t)rewrite_delta(family, to, destination);
-        rewrite_plain(pkt->data, family, csum_fold(delta), source, destination);
+        rewrite_plain(pkt->data, family, delta, source, destination);
     }
 }
 

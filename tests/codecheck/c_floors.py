@@ -28,12 +28,12 @@ FLOORS = (
     Floor("pkt", 1000, "a packet, a batch, slots and their pool, parse, offloads"),
     Floor("table", 1300, "maps and keys, what readers see, lookups"),
     Floor(
-        "step", 1800, "packets and const tables in, a verdict out: source, nvgre, rewrite, gso, arpnd, icmp"
+        "step", 1800, "packets and const tables in, a verdict out: nvgre, rewrite, gso, icmp; rows"
     ),
     Floor("port", 2200, "the contract of ports, a worker's way in and out, TAP, AF_PACKET, memory"),
-    Floor("host", 980, "neighbours, and what the provider network sees of us"),
-    Floor("path", 1020, "from tenant, from provider, and the ways out they share"),
-    Floor("control", 2850, "change sets: the only writer of tables"),
+    Floor("host", 900, "neighbours, and what the provider network sees of us"),
+    Floor("path", 900, "from tenant, from provider, and the ways out they share"),
+    Floor("control", 2010, "change sets: the only writer of tables"),
     Floor("run", 1000, "workers, the engine, dp_api.h"),
 )
 NAMES = [floor.name for floor in FLOORS]

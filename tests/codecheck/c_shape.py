@@ -18,13 +18,12 @@ SUBJECTS = {
 HEADERS = {
     "base/addr.h": ["is", "mac", "prefix"],
     "base/wire.h": ["get16", "get32", "put16", "put32", "load16", "load32", "load64"],
-    "control/changes.h": ["records_of", "pas_of", "routes_of"],
-    "path/segments.h": ["path"],
+    "port/segments.h": ["io"],
     "pkt/pool.h": ["arena"],
     "port/io.h": ["port"],
     "run/engine.h": ["dp"],
     "step/source.h": ["policy"],
-    "table/tables.h": ["act", "key", "next_hop"],
+    "table/tables.h": ["act", "key", "next_hop", "records_of", "pas_of", "routes_of"],
 }
 """What else a header's inline functions are about than the file's name says."""
 

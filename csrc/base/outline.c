@@ -1,10 +1,8 @@
-/*
- * decode.c: what bytes a change set has, before any of it is applied or checked. Bytes in, an outline out.
- * Called by changes.c and verify.c.
- */
-#include "control/changes.h"
+/* outline.c: what bytes a change set has, before any of it is applied or checked. */
+#include "base/outline.h"
+#include <stdio.h>
 
-enum { SAMPLES = 1024 };
+enum { OUTLINE_SAMPLES = 1024 };
 
 const size_t row_sizes[ROW_KINDS] = {
     [DP_ROW_PA] = sizeof(struct dp_row_pa),
@@ -24,57 +22,65 @@ _Static_assert(sizeof(struct dp_row_pa) == 32 && sizeof(struct dp_row_provider_r
                    sizeof(struct dp_row_record) == 64 && sizeof(struct dp_row_route) == 48,
                "rows without holes");
 
-/* Of a section's records, how many are IPv6: from a sample. */
-static void decode_records(struct outline *outline, const struct dp_row_record *rows, uint32_t count)
+int outline_fail(struct dp_change_error *error, uint32_t section, uint32_t row, int code, const char *text)
 {
-    uint32_t step = count / SAMPLES + 1, n = 0, v6 = 0;
+    error->section = section;
+    error->row = row;
+    snprintf(error->text, sizeof error->text, "%s", text);
+    return code;
+}
+
+/* Of a section's records, how many are IPv6: from a sample. */
+static void outline_records(struct outline *outline, const struct dp_row_record *rows, uint32_t count)
+{
+    uint32_t step = count / OUTLINE_SAMPLES + 1, n = 0, v6 = 0;
     for (uint32_t i = 0; i < count; i += step, n++)
         v6 += rows[i].family == DP_IPV6;
     outline->records[1] += (uint64_t)count * v6 / n;
     outline->records[0] += count - (uint64_t)count * v6 / n;
 }
 
-static int decode_section(struct outline *outline, const uint8_t *at, size_t left, uint32_t index,
+static int outline_section(struct outline *outline, const uint8_t *at, size_t left, uint32_t index,
                            struct dp_change_error *error, size_t *len)
 {
     const struct dp_section *section = (const struct dp_section *)at;
     if (left < sizeof *section)
-        return change_tell(error, index, 0, DP_EFORMAT, "the change set ends before this section");
+        return outline_fail(error, index, 0, DP_EFORMAT, "the change set ends before this section");
     if (section->kind == 0 || section->kind >= ROW_KINDS)
-        return change_tell(error, index, 0, DP_EFORMAT, "unknown kind of row");
+        return outline_fail(error, index, 0, DP_EFORMAT, "unknown kind of row");
     if (section->op != DP_PUT && section->op != DP_DEL)
-        return change_tell(error, index, 0, DP_EFORMAT, "op is neither put nor delete");
+        return outline_fail(error, index, 0, DP_EFORMAT, "op is neither put nor delete");
     *len = sizeof *section + section->count * row_sizes[section->kind];
     if (left < *len)
-        return change_tell(error, index, 0, DP_EFORMAT,
-                           "the change set ends before the last row of this section");
+        return outline_fail(error, index, 0, DP_EFORMAT,
+                            "the change set ends before the last row of this section");
     outline->rows += section->count;
-    outline->inverse += section->count * (sizeof(struct inverse) + row_sizes[section->kind]);
+    outline->bytes += section->count * row_sizes[section->kind];
     if (section->kind == DP_ROW_RECORD && section->op == DP_PUT && section->count)
-        decode_records(outline, (const struct dp_row_record *)(at + sizeof *section), section->count);
+        outline_records(outline, (const struct dp_row_record *)(at + sizeof *section), section->count);
     return DP_OK;
 }
 
-int change_decode(struct outline *outline, const uint8_t *bytes, size_t len, struct dp_change_error *error)
+int outline_of(struct outline *outline, const uint8_t *bytes, size_t len, struct dp_change_error *error)
 {
     const struct dp_change_header *header = (const struct dp_change_header *)bytes;
     if ((uintptr_t)bytes % 8)
-        return change_tell(error, 0, 0, DP_EINVAL, "the change set is not 8-byte aligned in memory");
+        return outline_fail(error, 0, 0, DP_EINVAL, "the change set is not 8-byte aligned in memory");
     if (len < sizeof *header)
-        return change_tell(error, 0, 0, DP_EFORMAT, "shorter than its header");
+        return outline_fail(error, 0, 0, DP_EFORMAT, "shorter than its header");
     if (header->magic != DP_CHANGE_MAGIC || header->version != DP_CHANGE_VERSION)
-        return change_tell(error, 0, 0, DP_EFORMAT, "not a change set of this version");
+        return outline_fail(error, 0, 0, DP_EFORMAT, "not a change set of this version");
     if (header->flags & ~DP_CHANGE_ATOMIC || header->pad)
-        return change_tell(error, 0, 0, DP_EFORMAT, "unknown flags");
+        return outline_fail(error, 0, 0, DP_EFORMAT, "unknown flags");
     *outline = (struct outline){.header = header};
     size_t at = sizeof *header;
     for (uint32_t i = 0; i < header->sections; i++) {
         size_t section_len = 0;
-        int code = decode_section(outline, bytes + at, len - at, i, error, &section_len);
+        int code = outline_section(outline, bytes + at, len - at, i, error, &section_len);
         if (code)
             return code;
         at += section_len;
     }
     return at == len ? DP_OK
-                     : change_tell(error, header->sections, 0, DP_EFORMAT, "bytes behind the last section");
+                     : outline_fail(error, header->sections, 0, DP_EFORMAT, "bytes behind the last section");
 }

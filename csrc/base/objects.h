@@ -1,7 +1,7 @@
 /*
- * objects.h: arrays of what table entries refer to by index: next hops, rewrites, subnets, vias. They never
- * move. An index that a change set gives up is free again only when every worker has been quiescent, so
- * whoever got it from an entry may still use it. Called by control/ alone, on the control thread.
+ * objects.h: arrays of what others refer to by index, as table entries do to next hops, rewrites, subnets and
+ * vias. They never move. An index that is given up is free again only when every reader has been quiescent,
+ * so whoever got it before may still use it. One writer; called by control/, on the control thread.
  */
 #ifndef OBJECTS_H
 #define OBJECTS_H
@@ -16,7 +16,7 @@ struct object_list {
 struct objects {
     struct mem objects;
     struct mem sides;                   /* what only the writer keeps of each, by the same index */
-    struct object_list free, dropped;   /* indexes; the second by the change set at work */
+    struct object_list free, dropped;   /* indexes; the second since objects_settle() */
     size_t size, side_size;
     uint32_t limit, used;               /* indexes there may be, and were ever in use or free */
 };

@@ -9,7 +9,7 @@
  * slots ran out and the rest was dropped as one packet (no-slot); either way the packet has ended. Segments
  * beyond the first count originated at in_port.
  */
-static inline struct pkt *path_segment(struct io *io, struct gso_cut *cut, struct pkt *pkt)
+static inline struct pkt *io_segment(struct io *io, struct gso_cut *cut, struct pkt *pkt)
 {
     if (cut->index && cut->left == 0) {
         io_originated(io, pkt->in_port, cut->index - 1);

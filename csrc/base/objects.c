@@ -2,7 +2,7 @@
  * objects.c: indexes with free lists whose room is found before an index is made or given up, so that
  * neither can fail.
  */
-#include "control/objects.h"
+#include "base/objects.h"
 #include <string.h>
 #include "dp_api.h"
 

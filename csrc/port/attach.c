@@ -1,0 +1,56 @@
+/* attach.c: ports of all kinds from what dp_api.h says of them. */
+#include "port/attach.h"
+#include <errno.h>
+#include <stdlib.h>
+
+static bool attach_queues_ok(const struct dp_port_config *config)
+{
+    if (config->kind == DP_PORT_MEM)
+        return config->queues == 0;
+    for (uint32_t q = 0; q < config->queues && q < DP_MAX_QUEUES; q++)
+        if (config->fds[q] < 0)
+            return false;
+    if (config->kind < DP_PORT_TAP || config->kind > DP_PORT_PACKET)
+        return false;
+    return config->queues >= 1 && config->queues <= DP_MAX_QUEUES;
+}
+
+bool attach_config_ok(const struct dp_port_config *config)
+{
+    const uint32_t tso = DP_OFFLOAD_TSO4 | DP_OFFLOAD_TSO6;
+    return memchr(config->name, 0, DP_NAME_LEN) && attach_queues_ok(config) && config->mtu >= 68 &&
+           config->mtu <= 65535 && !(config->offloads & ~(DP_OFFLOAD_CSUM | tso)) &&
+           (!(config->offloads & tso) || config->offloads & DP_OFFLOAD_CSUM) && !mac_is_group(config->mac);
+}
+
+static int (*const attach_kinds[])(struct port *port) = {
+    [DP_PORT_MEM] = port_mem_attach, [DP_PORT_TAP] = port_tap_attach, [DP_PORT_PACKET] = port_packet_attach,
+};
+
+int attach_port(struct arena *arena, uint32_t workers, uint32_t id, const struct dp_port_config *config,
+                struct port **out)
+{
+    struct port *port = calloc(1, sizeof *port);
+    if (!port)
+        return DP_ENOMEM;
+    port->arena = arena;
+    port->workers = workers;
+    port->id = id;
+    port->kind = (uint8_t)config->kind;
+    port->caps = config->offloads;
+    port->mtu = config->mtu;
+    port->queues = config->queues;
+    memcpy(port->mac, config->mac, sizeof port->mac);
+    memcpy(port->name, config->name, sizeof port->name);
+    for (uint32_t q = 0; q < DP_MAX_QUEUES; q++)
+        port->fds[q] = q < config->queues ? config->fds[q] : -1;
+    int error = attach_kinds[port->kind](port);
+    if (error) {
+        int why = errno;
+        free(port);
+        errno = why;
+        return error;
+    }
+    *out = port;
+    return DP_OK;
+}
