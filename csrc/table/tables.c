@@ -10,7 +10,8 @@ uint32_t tables_subnet(const struct tables *tables, uint32_t vsid)
 {
     const uint64_t key = vsid;
     struct map_value value;
-    return map_get(tables->subnet_by_vsid, &key, &value) ? act_index(value.act) : INDEX_NONE;
+    /* 0 is no key of a map: it is what a free entry has */
+    return key && map_get(tables->subnet_by_vsid, &key, &value) ? act_index(value.act) : INDEX_NONE;
 }
 
 /* ---- longest prefix match: the lengths that a routing domain has, longest first */
