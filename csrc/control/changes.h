@@ -25,6 +25,7 @@ enum { ROW_OBJECTS = 2 };
 
 enum table {
     TABLE_RECORDS4, TABLE_RECORDS6, TABLE_PAS4, TABLE_PAS6, TABLE_SUBNETS, TABLE_ROUTES4, TABLE_ROUTES6,
+    TABLE_MOVES,
     TABLE_PREFIXES,                 /* the writer's own: never beside */
     TABLE_COUNT,
 };
@@ -94,7 +95,7 @@ struct tables_writer {
     struct change *last;            /* the last change set, while it may be rolled back */
 };
 
-enum { ROW_KINDS = DP_ROW_ROUTE + 1 };
+enum { ROW_KINDS = DP_ROW_MOVE + 1 };
 extern const size_t row_sizes[ROW_KINDS];   /* by enum dp_row_kind */
 
 /* What a change set holds. */
@@ -276,6 +277,7 @@ int check_subnet(struct change *change, uint32_t vsid, uint32_t *subnet);
 typedef int row_fn(struct change *change, const void *row);
 row_fn pa_put, pa_del, provider_route_put, provider_route_del, subnet_put, subnet_del, prefix_put, prefix_del;
 row_fn port_put, port_del, source_put, source_del, record_put, record_del, route_put, route_del;
+row_fn move_put, move_del;
 void record_prefetch(const struct change *change, const void *rows, uint32_t n, bool later);
 
 /* ---- paths.c: next hops and rewrites */

@@ -16,6 +16,7 @@ struct map **change_map_at(struct tables *t, enum table table)
     case TABLE_SUBNETS: return &t->subnet_by_vsid;
     case TABLE_ROUTES4: return &t->routes4;
     case TABLE_ROUTES6: return &t->routes6;
+    case TABLE_MOVES: return &t->moves;
     default: return &t->writer->prefix_map;
     }
 }
@@ -23,7 +24,7 @@ struct map **change_map_at(struct tables *t, enum table table)
 unsigned change_words(enum table table)
 {
     return table == TABLE_RECORDS6 || table == TABLE_PAS6 || table == TABLE_ROUTES6 ||
-           table == TABLE_PREFIXES ? 3 : 1;
+           table == TABLE_MOVES || table == TABLE_PREFIXES ? 3 : 1;
 }
 
 void key_prefix(uint64_t *key, uint32_t rdid, unsigned family, const uint8_t *prefix, unsigned len)
@@ -155,6 +156,8 @@ static void entry_account(struct change *change, enum table table, const uint64_
         entry_account_pa(change, act, n);
     else if (change_is_routes(table))
         entry_account_route(change, table, key, act, n);
+    else if (table == TABLE_MOVES)
+        *change_subnet_refs(change->writer, change_subnet(change, (uint32_t)(key[0] >> 32))) += (uint32_t)n;
     else if (n < 0)
         entry_drop(change, table == TABLE_SUBNETS ? SUBNETS : PREFIXES, act_index(act));
     if (table == TABLE_SUBNETS)

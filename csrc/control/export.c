@@ -34,6 +34,7 @@ union export_row_of {
     struct dp_row_source source;
     struct dp_row_record record;
     struct dp_row_route route;
+    struct dp_row_move move;
 };
 
 /* ---- one row: of a map's entry; false: that is none of the kind ---------------------------------------- */
@@ -145,6 +146,17 @@ static bool export_record(const struct export *e, const uint64_t *key, const str
     return kind != ACT_GATEWAY;
 }
 
+static bool export_move(const struct export *e, const uint64_t *key, const struct map_value *value,
+                        union export_row_of *row)
+{
+    (void)e;
+    memcpy(row->move.ca, key + 1, 16);
+    row->move.vsid = (uint32_t)(key[0] >> 32);
+    row->move.host = value->act - 1;
+    row->move.family = (uint8_t)key[0];
+    return true;
+}
+
 static void export_port(uint32_t port, uint32_t vsid, const uint8_t *mac, const struct port_limit *limit,
                         union export_row_of *row)
 {
@@ -181,6 +193,7 @@ static const struct {
     [DP_ROW_SOURCE] = {TABLE_COUNT, 0, NULL},
     [DP_ROW_RECORD] = {TABLE_RECORDS4, TABLE_RECORDS6, export_record},
     [DP_ROW_ROUTE] = {TABLE_ROUTES4, TABLE_ROUTES6, export_route},
+    [DP_ROW_MOVE] = {TABLE_MOVES, TABLE_MOVES, export_move},
 };
 
 /* ---- the row of a key ---------------------------------------------------------------------------------- */
@@ -239,6 +252,9 @@ static enum table export_key(const struct export *e, const union export_row_of *
         key_prefix(key, subnet == INDEX_NONE ? 0 : e->tables->subnets[subnet].rdid, row->prefix.family,
                    row->prefix.prefix, row->prefix.prefix_len);
         return TABLE_PREFIXES;
+    case DP_ROW_MOVE:
+        key_move(key, row->move.vsid, row->move.family, row->move.ca);
+        return TABLE_MOVES;
     default:
         key[0] = row->subnet.vsid;
         return TABLE_SUBNETS;

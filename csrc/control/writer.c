@@ -120,6 +120,7 @@ void tables_stats(const struct tables *t, struct dp_table_stats *out)
     out->subnets = writer_count(t->subnet_by_vsid, out, false);
     out->routes = writer_count(t->routes4, out, false) + writer_count(t->routes6, out, false) -
                   w->provider_routes;
+    writer_count(t->moves, out, false);
     writer_count(w->prefix_map, out, false);
     writer_count(w->hosts, out, false);
     out->bytes += w->lengths.committed + sizeof *t + sizeof *w;

@@ -25,5 +25,9 @@ struct map_value lookup_wildcard(const struct tables *tables, uint32_t vsid, uns
 struct map_value lookup_pa(const struct tables *tables, unsigned family, const uint8_t *pa);
 /* The host behind what a record or PA yields; this one for local ones. INDEX_NONE: nobody's. */
 uint32_t lookup_host(const struct tables *tables, uint32_t act);
+/* The other home of a record that is in a move, INDEX_NONE: it is in none. A wildcard's CA is 0. */
+uint32_t lookup_move(const struct tables *tables, uint32_t vsid, unsigned family, const uint8_t *ca);
+/* Index of the next hop for NVGRE to what another host's record yields, INDEX_NONE: there is none. */
+uint32_t lookup_way(const struct tables *tables, uint32_t act);
 
 #endif

@@ -194,6 +194,7 @@ struct tables {
     uint32_t self_host;                 /* of this host, as in dp_config: these three never change */
     uint8_t router_mac[6];
     bool flowid_off;
+    struct map *moves;                  /* key_move(vsid, ca): act is the other home's host + 1 */
     struct tables_writer *writer;       /* what only the writer needs: control/changes.h */
 };
 
@@ -225,6 +226,12 @@ static inline void key_pa(uint64_t *key, unsigned family, const uint8_t *pa)
         key[0] = key_pa4(pa);
     else
         key_pa6(key, pa);
+}
+static inline void key_move(uint64_t *key, uint32_t vsid, unsigned family, const uint8_t *ca)
+{
+    key[0] = (uint64_t)vsid << 32 | family;
+    key[1] = family == DP_IPV4 ? load32(ca) : load64(ca);
+    key[2] = family == DP_IPV4 ? 0 : load64(ca + 8);
 }
 /* prefix must be masked to len. */
 static inline uint64_t key_route4(uint32_t rdid, unsigned len, const uint8_t *prefix)
