@@ -1,6 +1,7 @@
 /*
  * from_provider_rest.c: what rarely comes from the underlay, and every reason to refuse what does:
- * README.md 3.1 to 3.12 in their order. Called by from_provider.c, packet by packet; lookups are single ones.
+ * README.md 3.1 to 3.12 in their order, and 3.14. Called by from_provider.c, packet by packet; lookups are
+ * single ones.
  */
 #include "base/csum.h"
 #include "host/pa.h"
@@ -36,7 +37,23 @@ void provider_drop_inner(const struct provider *p, struct pkt *pkt, struct provi
 
 static struct inner provider_inside(const struct provider *p, const struct provider_pkt *d)
 {
-    return (struct inner){p->tables, d->subnet, lookup_host(p->tables, d->sender)};
+    uint8_t ttl = d->outer[ETH_LEN + (d->outer_len == NVGRE4_LEN ? 8 : 7)];
+    bool redirected = ttl <= NVGRE_TTL_REDIRECTED; /* 3.14.1 */
+    return (struct inner){p->tables, d->subnet, lookup_host(p->tables, d->sender), redirected, false};
+}
+
+/* To where the record lives now. The inner frame stays as it is. */
+static void provider_redirect(const struct provider *p, const struct provider_pkt *d)
+{
+    uint32_t way = lookup_way(p->tables, d->to.act);
+    struct next_hop nh;
+    enum drop drop = way == INDEX_NONE ? DROP_NO_SHARED_PA : DROP_NONE;
+    if (!nvgre_ecn(d->pkt, d->outer_tos)) /* 3.14.2 */
+        drop = DROP_ECN;
+    if (io_dropped(p->host->io, d->pkt, drop))
+        return;
+    nvgre_redirecting(&nh, &p->tables->next_hops[way]);
+    underlay_push(p->host, d->pkt, &nh, p->tables->subnets[d->subnet].vsid);
 }
 
 bool provider_refused(const struct provider *p, struct provider_pkt *d)
@@ -46,7 +63,12 @@ bool provider_refused(const struct provider *p, struct provider_pkt *d)
         struct inner inner = provider_inside(p, d);
         drop = inner_check(&inner, d->pkt, &d->from, &d->to);
     }
-    return io_dropped(p->host->io, d->pkt, drop);
+    if (io_dropped(p->host->io, d->pkt, drop))
+        return true;
+    if (act_kind(d->to.act) == ACT_LOCAL)
+        return false;
+    provider_redirect(p, d);
+    return true;
 }
 
 /* ---- ARP and ND in a tunnel */
@@ -100,6 +122,8 @@ static enum drop provider_pop_any(struct provider *p, struct provider_pkt *d)
     if (act_kind(d->from.act) != ACT_PA_HOST) /* 3.8.12 */
         return DROP_OUTER_SOURCE;
     d->sender = d->from.act;
+    d->outer = pkt->data;
+    d->outer_len = pkt->l3_type == PKT_L3_IP4 ? NVGRE4_LEN : NVGRE6_LEN;
     d->outer_tos = pkt->tos;
     pkt_trim(pkt, pkt->l3_end); /* 3.8.13 */
     pkt_pop(pkt, len);

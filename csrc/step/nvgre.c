@@ -4,8 +4,6 @@
 #include "step/nvgre.h"
 #include "base/csum.h"
 
-enum { NVGRE_TTL = 64 };
-
 void nvgre_template(struct next_hop *nh, unsigned family, const uint8_t *source_pa, const uint8_t *pa,
                     const uint8_t *underlay_mac)
 {
@@ -37,6 +35,19 @@ void nvgre_template(struct next_hop *nh, unsigned family, const uint8_t *source_
     put16(gre, GRE_K); /* 2.11.9 */
     put16(gre + 2, GRE_TEB);
     __atomic_store_n((uint64_t *)&nh->eth, 0, __ATOMIC_RELEASE);
+}
+
+void nvgre_redirecting(struct next_hop *to, const struct next_hop *nh)
+{
+    uint8_t *ip = to->header + ETH_LEN;
+    memset(to, 0, sizeof *to);
+    to->header_len = next_hop_header_len(nh);
+    to->neigh = __atomic_load_n(&nh->neigh, __ATOMIC_ACQUIRE);
+    if (to->header_len == 0)
+        return;
+    nvgre_copy(to->header, nh, to->header_len);
+    ip[to->header_len == NVGRE4_LEN ? 8 : 7] = NVGRE_TTL_REDIRECTED; /* 3.14.3 */
+    to->sum = csum_fold(csum_add(ip, IP4_LEN, 0));
 }
 
 static inline enum drop nvgre_flags(uint16_t flags)

@@ -15,6 +15,15 @@ void nvgre_template(struct next_hop *nh, unsigned family, const uint8_t *source_
                     const uint8_t *underlay_mac);
 
 /*
+ * Outer TTL or hop limit, as sent. A redirected packet has another, that tells it from the rest wherever it
+ * arrives: a TTL never grows.
+ */
+enum { NVGRE_TTL = 64, NVGRE_TTL_REDIRECTED = 32 };
+
+/* A copy of a next hop, whose header is a redirected packet's. Reader. */
+void nvgre_redirecting(struct next_hop *to, const struct next_hop *nh);
+
+/*
  * Copies a next hop's header to `to` and returns its first word, which is 0 while the neighbour is unknown:
  * it is loaded once, and whole (x86-64: aligned words of a vector are), so what is returned is what was
  * copied.
