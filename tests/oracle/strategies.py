@@ -377,12 +377,12 @@ def rewritten(pick: Pick, world: World) -> Packet:
 
 def tunnelled(pick: Pick, world: World) -> Packet:
     """From a remote VM to a local one of its network, or to one that was here; or almost."""
-    homes = [host for number, host in world.moves]
     was_here = [vm for vm in world.vms() if (vm.number, SELF) in world.moves] * 2
     to = pick.one_of(*was_here, *[vm for vm in world.vms() if vm.host == 1 and vm.number != LOCAL_DOWN])
     remote = [vm for vm in world.vms() if vm.host != 1 and vm.network == to.network]
     source = pick.one_of(*remote)
-    host = pick.seldom(pick.one_of(1, 2, 3, 4), pick.one_of(*[source.host] * 8, *homes))
+    homes = [host for number, host in world.moves if number in (source.number, to.number)]
+    host = pick.seldom(pick.one_of(1, 2, 3, 4), pick.one_of(source.host, source.host, *homes))
     key_vsid = pick.seldom(
         pick.one_of(0, 0xFFF, 0xFFFFFF, vsid(0, 1), vsid(1, 0), vsid(2, 0), vsid(9, 0)), to.vsid
     )
