@@ -216,6 +216,7 @@ enum dp_row_kind {
     DP_ROW_SOURCE = 6,
     DP_ROW_RECORD = 7,
     DP_ROW_ROUTE = 8,
+    DP_ROW_MOVE = 9,
 };
 
 struct dp_section {
@@ -325,6 +326,18 @@ struct dp_row_route {
     uint8_t pad[6];
 };
 
+/*
+ * The record of (VSID, CA) is in a move: until this row goes, `host` is its home too (README.md 3.14). It may
+ * stand without the record, and then says nothing. Key: vsid, family, ca. 32 bytes.
+ */
+struct dp_row_move {
+    uint8_t ca[16];        /* all zero: the gateway-wildcard's */
+    uint32_t vsid;
+    uint32_t host;         /* where it was, or where it will be; may be this one */
+    uint8_t family;
+    uint8_t pad[7];
+};
+
 struct dp_change_error {
     uint32_t section;      /* index of the section and row that failed */
     uint32_t row;
@@ -367,7 +380,7 @@ int dp_rows_check(const struct dp *dp, const uint8_t *change_set, size_t len, st
  *
  * It is taken in slices: each table falls into a thousand parts with a sum each. A step looks at parts that
  * are not known, or were written since they were looked at, until that were `rows` rows or more. Returns 1
- * when none is left: out[] (by enum dp_row_kind, DP_ROW_ROUTE + 1 of them) has the digests of the tables as
+ * when none is left: out[] (by enum dp_row_kind, DP_ROW_MOVE + 1 of them) has the digests of the tables as
  * they are now; else 0: go on. Change sets may come in between. dp_digest_begin(): no part is known, each row
  * is looked at anew. Same threads.
  */

@@ -107,6 +107,13 @@ class dp_port_config:
     mac: _ArrayField
     pad: _ArrayField
 
+class dp_row_move:
+    ca: _ArrayField
+    vsid: int
+    host: int
+    family: int
+    pad: _ArrayField
+
 class dp_row_pa:
     address: _ArrayField
     host: int
@@ -245,6 +252,10 @@ class _FFI:
     @overload
     def new(self, cdecl: Literal["struct dp_port_config[]"], init: int) -> Array[dp_port_config]: ...
     @overload
+    def new(self, cdecl: Literal["struct dp_row_move *"]) -> dp_row_move: ...
+    @overload
+    def new(self, cdecl: Literal["struct dp_row_move[]"], init: int) -> Array[dp_row_move]: ...
+    @overload
     def new(self, cdecl: Literal["struct dp_row_pa *"]) -> dp_row_pa: ...
     @overload
     def new(self, cdecl: Literal["struct dp_row_pa[]"], init: int) -> Array[dp_row_pa]: ...
@@ -347,6 +358,7 @@ class _Lib:
     DP_PORT_TAP: Final = 2
     DP_PUT: Final = 1
     DP_REWRITE: Final = 2
+    DP_ROW_MOVE: Final = 9
     DP_ROW_PA: Final = 1
     DP_ROW_PORT: Final = 5
     DP_ROW_PREFIX: Final = 4

@@ -43,6 +43,8 @@ from dataplane.fake_wire import (
 
 RS, RA, NS, NA, REDIRECT = 133, 134, 135, 136, 137
 MLD = (130, 131, 132, 143)
+REDIRECTED = 32
+"""Outer TTL that a redirected packet leaves with."""
 
 
 class FakeDataplane(FakeEngine):
@@ -306,6 +308,7 @@ class FakeDataplane(FakeEngine):
         if sender is None or sender.kind != SHARED or sender.host == self.config.self_host:
             raise Drop("outer-source")
         sender_pa, outer_tos, headers = p.source, p.tos, p.l4 + 8
+        redirected = p.ttl <= REDIRECTED
         p.frame = p.frame[headers : p.end]
         p.reach -= headers
         p.csum_start -= headers
@@ -318,7 +321,7 @@ class FakeDataplane(FakeEngine):
         elif p.is_nd:
             self.popped_nd(p, vsid, sender.host, sender_pa)
         else:
-            self.popped_ip(p, vsid, sender.host, outer_tos)
+            self.popped_ip(p, vsid, sender.host, outer_tos, redirected)
 
     def check_gre(self, p: Packet) -> int:
         """The VSID."""
@@ -345,26 +348,37 @@ class FakeDataplane(FakeEngine):
             raise Drop("vsid-reserved")
         return vsid
 
-    def popped_ip(self, p: Packet, vsid: int, host: int, outer_tos: int) -> None:
+    def popped_ip(self, p: Packet, vsid: int, host: int, outer_tos: int, redirected: bool) -> None:
         if p.source in (ANY4, ANY6) or is_link_local(p.source):
             raise Drop("inner-source")
-        self.check_inner_source(vsid, p.source, p.source_mac, host)
+        excused = redirected and self.moved_from(vsid, p.destination) == host
+        self.check_inner_source(vsid, p.source, p.source_mac, host, excused)
         if p.destination_mac[0] & 1:
             raise Drop("multicast")
-        record = self.inner_destination(vsid, p.destination)
+        record = self.inner_destination(vsid, p.destination, redirected)
         if p.destination_mac != record.mac:
             raise Drop("inner-dst-mac")
         self.merge_ecn(p, outer_tos)
-        self.deliver(p, record.port, vsid)
+        if record.host == self.config.self_host:
+            self.deliver(p, record.port, vsid)
+        else:
+            self.push(p, self.remote_pa(record), vsid, REDIRECTED)
 
-    def check_inner_source(self, vsid: int, ca: bytes, mac: bytes, host: int) -> None:
+    def moved_from(self, vsid: int, ca: bytes) -> int | None:
+        """The other home of the local record that a redirected packet goes to."""
+        try:
+            return self.tables.other_home(self.inner_destination(vsid, ca, redirected=True))
+        except Drop:
+            return None
+
+    def check_inner_source(self, vsid: int, ca: bytes, mac: bytes, host: int, excused: bool = False) -> None:
         """The sending host may speak for this CA in this subnet, and the MAC is the one it must be."""
         lives_in, record, not_its_host = vsid, self.tables.record(vsid, ca), "inner-source-host"
         if record is None:
             lives_in, record, not_its_host = self.source_beyond(vsid, ca)
         if record is None or record.gateway:
             raise Drop("inner-source")
-        if record.host != host:
+        if host not in (record.host, self.tables.other_home(record)) and not excused:
             raise Drop(not_its_host)
         if mac != (record.mac if lives_in == vsid else self.config.router_mac):
             raise Drop("inner-src-mac")
@@ -382,21 +396,28 @@ class FakeDataplane(FakeEngine):
             return route.vsid, record, "inner-source-host"
         return route.vsid, self.tables.wildcard(route.vsid, ca), "inner-source"
 
-    def inner_destination(self, vsid: int, ca: bytes) -> Record:
-        """The local record that a popped packet goes to."""
+    def is_here(self, record: Record | None, redirected: bool) -> bool:
+        """A local record; or one that was here, for what was not redirected yet."""
+        if record is None or record.gateway:
+            return False
+        was_here = self.tables.other_home(record) == self.config.self_host
+        return record.host == self.config.self_host or (was_here and not redirected)
+
+    def inner_destination(self, vsid: int, ca: bytes, redirected: bool) -> Record:
+        """The record that a popped packet goes to."""
         if not is_host(ca):
             raise Drop("no-record")
         record = self.tables.record(vsid, ca)
         if record and record.gateway:
             raise Drop("router-local")
-        if record and record.host != self.config.self_host:
+        if record and not self.is_here(record, redirected):
             raise Drop("not-local")
         route = self.tables.route(self.tables.subnets[vsid], ca)
         if record is None and route and route.next_hop and route.vsid == vsid:
             record = self.tables.record(vsid, route.next_hop)
-        if record is None or record.host != self.config.self_host:
+        if not self.is_here(record, redirected):
             record = self.tables.wildcard(vsid, ca)
-        if record is None or record.host != self.config.self_host:
+        if record is None or not self.is_here(record, redirected):
             raise Drop("no-record")
         return record
 

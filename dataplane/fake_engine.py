@@ -94,7 +94,7 @@ class FakeEngine:
         for part in self.cut_for(p, port):
             self.send(port, part)
 
-    def push(self, p: Packet, remote: bytes | None, vsid: int) -> None:
+    def push(self, p: Packet, remote: bytes | None, vsid: int, ttl: int = 64) -> None:
         """Into NVGRE, to another host's shared PA."""
         local = self.tables.shared_pa(self.config.self_host, len(remote)) if remote else None
         if remote is None or local is None:
@@ -107,7 +107,7 @@ class FakeEngine:
         for part in [p] if p.gso == GSO_NONE else self.cut(p):
             if part.partial:
                 finish_checksum(part)
-            part.frame = bytearray(12) + nvgre(bytes(part.frame), local, remote, vsid, flow, part.tos)
+            part.frame = bytearray(12) + nvgre(bytes(part.frame), local, remote, vsid, flow, part.tos, ttl)
             self.to_underlay(part, remote)
 
     def to_underlay(self, p: Packet, pa: bytes) -> None:

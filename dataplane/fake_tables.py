@@ -127,6 +127,7 @@ class Tables:
     records: dict[tuple[int, bytes], Record] = field(default_factory=dict)
     own: dict[int, dict[bytes, Record]] = field(default_factory=dict)
     bound: dict[bytes, Record] = field(default_factory=dict)
+    moves: dict[tuple[int, bytes], int] = field(default_factory=dict)
 
     # ---- what packets ask
 
@@ -142,6 +143,10 @@ class Tables:
 
     def route(self, rdid: int, ca: bytes) -> Route | None:
         return longest(self.routes.get(rdid, {}), ca)
+
+    def other_home(self, record: Record) -> int | None:
+        """The second host of a record that is in a move."""
+        return self.moves.get((record.vsid, record.ca))
 
     def own_record(self, port: int, ca: bytes) -> Record | None:
         """The record of a CA that lives behind this local port."""
@@ -256,6 +261,9 @@ class Tables:
         route = Route(vsid, address_of(next_hop, family))
         change(self.routes.setdefault(rdid, {}), op, prefix_of(prefix, family, length), route)
 
+    def move_row(self, op: int, ca: bytes, vsid: int, host: int, family: int) -> None:
+        change(self.moves, op, (vsid, address_of(ca, family)), host)
+
 
 def copied(value: Any) -> Any:
     """Tables of tables, never deeper."""
@@ -273,6 +281,7 @@ LAYOUTS = {
     6: "<16sIBB2x",
     7: "<16s16sIII6sBBBB10x",
     8: "<16s16sIIBB6x",
+    9: "<16sIIB7x",
 }
 METHODS: dict[int, Callable[..., None]] = {
     1: Tables.pa_row,
@@ -283,6 +292,7 @@ METHODS: dict[int, Callable[..., None]] = {
     6: Tables.source_row,
     7: Tables.record_row,
     8: Tables.route_row,
+    9: Tables.move_row,
 }
 
 

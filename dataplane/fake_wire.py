@@ -477,11 +477,13 @@ def ip_header(source: bytes, destination: bytes, proto: int, payload: int, tos: 
     return header[:10] + checksum(header).to_bytes(2, "big") + header[12:]
 
 
-def nvgre(inner: bytes, source: bytes, destination: bytes, vsid: int, flow: int, tos: int) -> bytes:
+def nvgre(
+    inner: bytes, source: bytes, destination: bytes, vsid: int, flow: int, tos: int, ttl: int = 64
+) -> bytes:
     """The outer frame from its EtherType on, MACs to come (RFC 7637 section 3.2)."""
     gre = struct.pack(">HHI", 0x2000, 0x6558, vsid << 8 | flow) + inner
     ethertype = TYPE_IP4 if len(source) == 4 else TYPE_IP6
-    return ethertype.to_bytes(2, "big") + ip_header(source, destination, GRE, len(gre), tos, 64) + gre
+    return ethertype.to_bytes(2, "big") + ip_header(source, destination, GRE, len(gre), tos, ttl) + gre
 
 
 class Arp(NamedTuple):

@@ -35,6 +35,7 @@ class RowKind(IntEnum):
     SOURCE = 6
     RECORD = 7
     ROUTE = 8
+    MOVE = 9
 
 
 class Op(IntEnum):
@@ -142,7 +143,16 @@ class RouteRow(NamedTuple):
     prefix_len: int
 
 
-Row = PaRow | ProviderRouteRow | SubnetRow | PrefixRow | PortRow | SourceRow | RecordRow | RouteRow
+class MoveRow(NamedTuple):
+    """The record of (VSID, CA) is in a move: host is its home too. Key: vsid, family, ca."""
+
+    ca: bytes
+    vsid: int
+    host: int
+    family: int
+
+
+Row = PaRow | ProviderRouteRow | SubnetRow | PrefixRow | PortRow | SourceRow | RecordRow | RouteRow | MoveRow
 
 ROW_TYPES: dict[RowKind, type[Row]] = {
     RowKind.PA: PaRow,
@@ -153,6 +163,7 @@ ROW_TYPES: dict[RowKind, type[Row]] = {
     RowKind.SOURCE: SourceRow,
     RowKind.RECORD: RecordRow,
     RowKind.ROUTE: RouteRow,
+    RowKind.MOVE: MoveRow,
 }
 ROW_KINDS: dict[type[Row], RowKind] = {row_type: kind for kind, row_type in ROW_TYPES.items()}
 ROW_FORMATS: dict[RowKind, struct.Struct] = {
@@ -164,6 +175,7 @@ ROW_FORMATS: dict[RowKind, struct.Struct] = {
     RowKind.SOURCE: struct.Struct("<16sIBB2x"),
     RowKind.RECORD: struct.Struct("<16s16sIII6sBBBB10x"),
     RowKind.ROUTE: struct.Struct("<16s16sIIBB6x"),
+    RowKind.MOVE: struct.Struct("<16sIIB7x"),
 }
 
 _ADDRESS, _MAC, _U64, _U32, _U8 = "V16", "V6", "<u8", "<u4", "u1"
@@ -176,6 +188,7 @@ _FORMATS: dict[RowKind, tuple[str, ...]] = {
     RowKind.SOURCE: (_ADDRESS, _U32, _U8, _U8),
     RowKind.RECORD: (_ADDRESS, _ADDRESS, _U32, _U32, _U32, _MAC, _U8, _U8, _U8, _U8),
     RowKind.ROUTE: (_ADDRESS, _ADDRESS, _U32, _U32, _U8, _U8),
+    RowKind.MOVE: (_ADDRESS, _U32, _U32, _U8),
 }
 
 

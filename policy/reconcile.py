@@ -40,10 +40,11 @@ PUT_ORDER = (
     RowKind.PREFIX,
     RowKind.PORT,
     RowKind.SOURCE,
+    RowKind.MOVE,
     RowKind.RECORD,
     RowKind.ROUTE,
 )
-"""What is referred to comes first."""
+"""What is referred to comes first; a move before its record follows, and until it has followed."""
 
 BATCH_ROWS = 1 << 16
 """Rows of a change set where there may be several."""
@@ -54,6 +55,7 @@ _SUBNET_VSID, _SUBNET_RDID = slice(4), slice(4, 8)
 _PREFIX, _PREFIX_VSID, _PREFIX_LEN = slice(16), slice(32, 36), slice(36, 38)
 _PORT, _PORT_VSID = slice(4), slice(4, 8)
 _SOURCE_PORT = slice(16, 20)
+_MOVE_VSID = slice(16, 20)
 _CA, _PA, _VSID, _HOST, _LOCAL_PORT = slice(16), slice(16, 32), slice(32, 36), slice(36, 40), slice(40, 44)
 _RECORD_PA_FAMILY, _TRANSLATION, _TYPE = 51, 52, 53
 _ROUTE_RDID, _ROUTE_VSID, _ROUTE_LEN = slice(32, 36), slice(36, 40), slice(40, 42)
@@ -80,6 +82,7 @@ def index(packed: Packed, subnets: bytes | None = None) -> Rows:
         },
         RowKind.PORT: {row[_PORT]: row for row in split[RowKind.PORT]},
         RowKind.SOURCE: {row: row for row in split[RowKind.SOURCE]},
+        RowKind.MOVE: {row[:20] + row[24:25]: row for row in split[RowKind.MOVE]},
         RowKind.RECORD: {row[_CA] + row[_VSID] + row[50:51]: row for row in split[RowKind.RECORD]},
         RowKind.ROUTE: {row[:16] + row[_ROUTE_RDID] + row[_ROUTE_LEN]: row for row in split[RowKind.ROUTE]},
     }
@@ -190,6 +193,7 @@ def _with_dependents(old: Rows, new: Rows) -> dict[RowKind, dict[bytes, bytes]]:
     ports = {row[_PORT] for row in gone[RowKind.PORT].values()}
     gone[RowKind.PREFIX] |= _where(old[RowKind.PREFIX], _PREFIX_VSID, vsids)
     gone[RowKind.SOURCE] |= _where(old[RowKind.SOURCE], _SOURCE_PORT, ports)
+    gone[RowKind.MOVE] |= _where(old[RowKind.MOVE], _MOVE_VSID, vsids)
     gone[RowKind.RECORD] |= _where(old[RowKind.RECORD], _VSID, vsids)
     gone[RowKind.RECORD] |= _where(old[RowKind.RECORD], _PA, pas)
     gone[RowKind.RECORD] |= {

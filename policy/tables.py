@@ -162,6 +162,7 @@ class Tables:
                 for port in self.ports
                 for prefix in port.allowed_sources
             ),
+            [],  # moves: what is in one is not policy's to say yet
             sorted(self._record_row(record, ids) for record in self.records),
             sorted(_route_row(route, ids) for route in self.customer_routes),
         ]

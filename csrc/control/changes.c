@@ -36,6 +36,7 @@ static const struct row_kind change_kinds[] = {
     [DP_ROW_RECORD] = {"record", record_put, record_del, IN(TABLE_RECORDS4) | IN(TABLE_RECORDS6),
                        IN(NEXT_HOPS) | IN(REWRITES), record_prefetch},
     [DP_ROW_ROUTE] = {"route", route_put, route_del, IN(TABLE_ROUTES4) | IN(TABLE_ROUTES6), IN(VIAS), NULL},
+    [DP_ROW_MOVE] = {"move", move_put, move_del, IN(TABLE_MOVES), 0, NULL},
 };
 /* ---- the end ------------------------------------------------------------------------------------------- */
 

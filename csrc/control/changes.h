@@ -213,6 +213,7 @@ int check_subnet(struct change *change, uint32_t vsid, uint32_t *subnet);
 typedef int row_fn(struct change *change, const void *row);
 row_fn pa_put, pa_del, provider_route_put, provider_route_del, subnet_put, subnet_del, prefix_put, prefix_del;
 row_fn port_put, port_del, source_put, source_del, record_put, record_del, route_put, route_del;
+row_fn move_put, move_del;
 void record_prefetch(const struct change *change, const void *rows, uint32_t n, bool later);
 
 /* ---- paths.c: next hops and rewrites */

@@ -112,6 +112,8 @@ static void entry_account(struct change *change, enum table table, const uint64_
         entry_account_pa(change, act, n);
     else if (change_is_routes(table))
         entry_account_route(change, table, key, act, n);
+    else if (table == TABLE_MOVES)
+        *change_subnet_refs(change->writer, change_subnet(change, (uint32_t)(key[0] >> 32))) += (uint32_t)n;
     else if (n < 0)
         entry_drop(change, table == TABLE_SUBNETS ? SUBNETS : PREFIXES, act_index(act));
     if (table == TABLE_SUBNETS)

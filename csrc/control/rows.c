@@ -1,6 +1,6 @@
 /*
- * rows.c: the rows of subnets, prefixes and routes. In: a row; out: entries changed, or a code and nothing.
- * Called by changes.c.
+ * rows.c: the rows of subnets, prefixes, routes and moves. In: a row; out: entries changed, or a code and
+ * nothing. Called by changes.c.
  */
 #include <stdlib.h>
 #include "control/changes.h"
@@ -272,3 +272,34 @@ int provider_route_del(struct change *change, const void *p)
     const struct dp_row_provider_route *row = p;
     return rows_del_route(change, 0, true, row->family, row->prefix, row->prefix_len);
 }
+
+/* ---- moves: a host's number alone, whose PAs may come and go ------------------------------------------- */
+
+/* act 0: it goes. */
+static int rows_move(struct change *change, const struct dp_row_move *row, uint32_t act)
+{
+    uint64_t key[3];
+    struct map_value old, value = {.act = act};
+    uint32_t subnet;
+    int code = check_family(change, "family", row->family);
+    if (code || (code = check_address(change, "ca", row->family, row->ca)) ||
+        (code = check_subnet(change, row->vsid, &subnet)))
+        return code;
+    key_move(key, row->vsid, row->family, row->ca);
+    if (act == 0 && !change_get(change, TABLE_MOVES, key, &old))
+        return change_fail(change, DP_ENOENT, "no move of vsid %u, ca %s", row->vsid,
+                           change_address(row->family, row->ca).s);
+    change_entry(change, TABLE_MOVES, key, act ? &value : NULL);
+    return DP_OK;
+}
+
+int move_put(struct change *change, const void *p)
+{
+    const struct dp_row_move *row = p;
+    int code = check_zero(change, row->pad, sizeof row->pad);
+    if (code == DP_OK && row->host == INDEX_NONE)
+        code = change_fail(change, DP_EINVAL, "host %u is reserved", row->host);
+    return code ? code : rows_move(change, row, row->host + 1);
+}
+
+int move_del(struct change *change, const void *p) { return rows_move(change, p, 0); }

@@ -21,7 +21,8 @@ static const struct {
 /* Of a key. */
 static const unsigned writer_words[TABLE_COUNT] = {
     [TABLE_RECORDS4] = 1, [TABLE_RECORDS6] = 3, [TABLE_PAS4] = 1,    [TABLE_PAS6] = 3,
-    [TABLE_SUBNETS] = 1,  [TABLE_ROUTES4] = 1,  [TABLE_ROUTES6] = 3, [TABLE_PREFIXES] = 3,
+    [TABLE_SUBNETS] = 1,  [TABLE_ROUTES4] = 1,  [TABLE_ROUTES6] = 3, [TABLE_MOVES] = 3,
+    [TABLE_PREFIXES] = 3,
 };
 
 static void writer_destroy(struct tables_writer *w)
@@ -129,6 +130,7 @@ void tables_stats(const struct tables *t, struct dp_table_stats *out)
     out->subnets = writer_count(t->subnet_by_vsid, out, false);
     out->routes = writer_count(t->routes4, out, false) + writer_count(t->routes6, out, false) -
                   w->provider_routes;
+    writer_count(t->moves, out, false);
     writer_count(t->prefix_map, out, false);
     writer_count(w->hosts, out, false);
     out->bytes += w->lengths.committed + sizeof *t + sizeof *w;

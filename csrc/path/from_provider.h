@@ -52,7 +52,7 @@ static inline uint32_t provider_subnet(struct provider *p, uint32_t vsid)
 void provider_drop_inner(const struct provider *p, struct provider_pkt *d, enum drop drop);
 /*
  * Every check of a popped IP packet, in order; may find another record for its destination. True: it was
- * dropped.
+ * dropped or redirected.
  */
 bool provider_refused(const struct provider *p, struct provider_pkt *d);
 /* To a rewrite PA of ours, from no rewrite PA of another host. */

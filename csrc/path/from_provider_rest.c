@@ -1,6 +1,7 @@
 /*
  * from_provider_rest.c: what rarely comes from the underlay, and every reason to refuse what does:
- * README.md 3.1 to 3.12 in their order. Called by from_provider.c, packet by packet; lookups are single ones.
+ * README.md 3.1 to 3.12 in their order, and 3.14. Called by from_provider.c, packet by packet; lookups are
+ * single ones.
  */
 #include "host/pa.h"
 #include "path/from_provider.h"
@@ -21,7 +22,7 @@ static bool provider_enter(const struct provider *p, struct provider_pkt *d, str
 {
     if (d->sender == 0)
         d->sender = inner_sender(p->tables, d->outer, d->outer_len);
-    *inner = (struct inner){p->tables, d->subnet, lookup_host(p->tables, d->sender)};
+    *inner = inner_at(p->tables, d->subnet, d->sender, d->outer, d->outer_len);
     bool known = act_kind(d->sender) == ACT_PA_HOST;
     return !io_dropped(p->host->io, d->pkt, known ? DROP_NONE : DROP_OUTER_SOURCE); /* 3.8.12 */
 }
@@ -33,11 +34,23 @@ void provider_drop_inner(const struct provider *p, struct provider_pkt *d, enum 
         io_drop(p->host->io, d->pkt, drop);
 }
 
+/* To where the record lives now. The inner frame stays as it is. */
+static bool provider_redirect(const struct provider *p, const struct provider_pkt *d)
+{
+    struct next_hop nh;
+    enum drop drop = inner_redirect(p->tables, d->pkt, d->outer_tos, d->to.act, &nh);
+    if (!io_dropped(p->host->io, d->pkt, drop))
+        underlay_push(p->host, d->pkt, &nh, p->tables->subnets[d->subnet].vsid);
+    return true;
+}
+
 bool provider_refused(const struct provider *p, struct provider_pkt *d)
 {
     struct inner inner;
-    return !provider_enter(p, d, &inner) ||
-           io_dropped(p->host->io, d->pkt, inner_check(&inner, d->pkt, &d->from, &d->to));
+    if (!provider_enter(p, d, &inner) ||
+        io_dropped(p->host->io, d->pkt, inner_check(&inner, d->pkt, &d->from, &d->to)))
+        return true;
+    return act_kind(d->to.act) != ACT_LOCAL && provider_redirect(p, d);
 }
 
 /* ---- ARP and ND in a tunnel */
@@ -77,6 +90,8 @@ static enum drop provider_pop_any(struct provider *p, struct provider_pkt *d)
     if (act_kind(d->from.act) != ACT_PA_HOST) /* 3.8.12 */
         return DROP_OUTER_SOURCE;
     d->sender = d->from.act;
+    d->outer = pkt->data;
+    d->outer_len = pkt->l3_type == PKT_L3_IP4 ? NVGRE4_LEN : NVGRE6_LEN;
     d->outer_tos = pkt->tos;
     drop = nvgre_pop(pkt, len);
     return drop || !pkt_offloaded(pkt) ? drop : offload_check(p->host->io->pool.arena, pkt); /* 3.8.15 */

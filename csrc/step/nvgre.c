@@ -5,8 +5,6 @@
 #include "base/csum.h"
 #include "pkt/parse.h"
 
-enum { NVGRE_TTL = 64 };
-
 void nvgre_template(struct next_hop *nh, unsigned family, const uint8_t *source_pa, const uint8_t *pa,
                     const uint8_t *underlay_mac)
 {
@@ -51,6 +49,19 @@ void nvgre_set(struct next_hop *nh, const struct next_hop *like)
     memcpy(nh->header + 12, like->header + 12, sizeof nh->header - 12);
     nh->sum = like->sum;
     __atomic_store_n(&nh->header_len, like->header_len, __ATOMIC_RELEASE);
+}
+
+void nvgre_redirecting(struct next_hop *to, const struct next_hop *nh)
+{
+    uint8_t *ip = to->header + ETH_LEN;
+    memset(to, 0, sizeof *to);
+    to->header_len = next_hop_header_len(nh);
+    to->neigh = __atomic_load_n(&nh->neigh, __ATOMIC_ACQUIRE);
+    if (to->header_len == 0)
+        return;
+    nvgre_copy(to->header, nh, to->header_len);
+    ip[to->header_len == NVGRE4_LEN ? 8 : 7] = NVGRE_TTL_REDIRECTED; /* 3.14.3 */
+    to->sum = csum_fold(csum_add(ip, IP4_LEN, 0));
 }
 
 static inline enum drop nvgre_flags(uint16_t flags)

@@ -23,6 +23,15 @@ bool nvgre_same(const struct next_hop *a, const struct next_hop *b);
 void nvgre_set(struct next_hop *nh, const struct next_hop *like);
 
 /*
+ * Outer TTL or hop limit, as sent. A redirected packet has another, that tells it from the rest wherever it
+ * arrives: a TTL never grows.
+ */
+enum { NVGRE_TTL = 64, NVGRE_TTL_REDIRECTED = 32 };
+
+/* A copy of a next hop, whose header is a redirected packet's. Reader. */
+void nvgre_redirecting(struct next_hop *to, const struct next_hop *nh);
+
+/*
  * Copies a next hop's header to `to` and returns its first word, which is 0 while the neighbour is unknown:
  * it is loaded once, and whole (x86-64: aligned words of a vector are), so what is returned is what was
  * copied.

@@ -11,6 +11,7 @@ const struct row_maps row_maps[ROW_KINDS] = {
     [DP_ROW_SOURCE] = {TABLE_COUNT, 0},
     [DP_ROW_RECORD] = {TABLE_RECORDS4, TABLE_RECORDS6},
     [DP_ROW_ROUTE] = {TABLE_ROUTES4, TABLE_ROUTES6},
+    [DP_ROW_MOVE] = {TABLE_MOVES, TABLE_MOVES},
 };
 
 /* The address at the end of a key; of IPv4 the rest stays 0. */
@@ -103,9 +104,19 @@ static bool row_record(const struct tables *t, const struct row_entry *e, struct
     return kind != ACT_GATEWAY;
 }
 
+static bool row_move(const struct row_entry *e, struct dp_row_move *row)
+{
+    memcpy(row->ca, e->key + 1, 16);
+    row->vsid = (uint32_t)(e->key[0] >> 32);
+    row->host = e->value.act - 1;
+    row->family = (uint8_t)e->key[0];
+    return true;
+}
+
 bool row_of_entry(const struct tables *t, uint16_t kind, const struct row_entry *e, union table_row *row)
 {
     switch (kind) {
+    case DP_ROW_MOVE: return row_move(e, &row->move);
     case DP_ROW_PA: return row_pa(t, e, &row->pa);
     case DP_ROW_PROVIDER_ROUTE: return row_provider_route(t, e, &row->provider_route);
     case DP_ROW_PREFIX: return row_prefix(t, e, &row->prefix);
@@ -165,6 +176,9 @@ enum table row_key(const struct tables *t, uint16_t kind, const union table_row 
         key_prefix(key, subnet == INDEX_NONE ? 0 : t->subnets[subnet].rdid, row->prefix.family,
                    row->prefix.prefix, row->prefix.prefix_len);
         return TABLE_PREFIXES;
+    case DP_ROW_MOVE:
+        key_move(key, row->move.vsid, row->move.family, row->move.ca);
+        return TABLE_MOVES;
     default:
         key[0] = row->subnet.vsid;
         return TABLE_SUBNETS;

@@ -16,6 +16,7 @@ union table_row {
     struct dp_row_source source;
     struct dp_row_record record;
     struct dp_row_route route;
+    struct dp_row_move move;
 };
 
 /* By kind: the maps whose entries are its rows. Rows of policies have none: the last is before the first. */

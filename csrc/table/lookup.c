@@ -81,3 +81,15 @@ bool lookup_provider_hop(const struct tables *tables, unsigned family, const uin
         memcpy(hop, act_kind(route) == ACT_VIA ? tables->vias[act_index(route)].ca : pa, 16);
     return route != 0;
 }
+
+uint32_t lookup_move(const struct tables *tables, uint32_t vsid, unsigned family, const uint8_t *ca)
+{
+    uint64_t key[3];
+    key_move(key, vsid, family, ca);
+    return lookup_in(tables->moves, key).act - 1;
+}
+
+uint32_t lookup_way(const struct tables *tables, uint32_t act)
+{
+    return act_kind(act) == ACT_REWRITE ? tables->rewrites[act_index(act)].shared : act_index(act);
+}

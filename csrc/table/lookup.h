@@ -53,5 +53,9 @@ bool lookup_is_own_pa(const struct tables *tables, unsigned family, const uint8_
 const uint8_t *lookup_own_pa(const struct tables *tables, unsigned family);
 /* The provider next hop of a PA of 16 bytes, by the routes of now; false: there is none. */
 bool lookup_provider_hop(const struct tables *tables, unsigned family, const uint8_t *pa, uint8_t hop[16]);
+/* The other home of a record that is in a move, INDEX_NONE: it is in none. A wildcard's CA is 0. */
+uint32_t lookup_move(const struct tables *tables, uint32_t vsid, unsigned family, const uint8_t *ca);
+/* Index of the next hop for NVGRE to what another host's record yields, INDEX_NONE: there is none. */
+uint32_t lookup_way(const struct tables *tables, uint32_t act);
 
 #endif

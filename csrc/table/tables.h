@@ -22,6 +22,7 @@ enum { NEXT_HOPS_MAX = 1 << 24, REWRITES_MAX = 1 << 24 };
 /* The maps of tables, by number. */
 enum table {
     TABLE_RECORDS4, TABLE_RECORDS6, TABLE_PAS4, TABLE_PAS6, TABLE_SUBNETS, TABLE_ROUTES4, TABLE_ROUTES6,
+    TABLE_MOVES,
     TABLE_PREFIXES,                 /* no packet asks for one: never beside */
     TABLE_COUNT,
 };
@@ -211,6 +212,7 @@ struct tables {
             struct map *subnet_by_vsid; /* key: vsid */
             /* key_route4(rdid, len, prefix), key_route6(): ONLINK, VIA. rdid 0: provider routes */
             struct map *routes4, *routes6;
+            struct map *moves;          /* key_move(vsid, ca): act is the other home's host + 1 */
             struct map *prefix_map;     /* key_prefix(): ONLINK; index: prefix */
         };
     };
@@ -259,6 +261,12 @@ static inline void key_pa(uint64_t *key, unsigned family, const uint8_t *pa)
         key[0] = key_pa4(pa);
     else
         key_pa6(key, pa);
+}
+static inline void key_move(uint64_t *key, uint32_t vsid, unsigned family, const uint8_t *ca)
+{
+    key[0] = (uint64_t)vsid << 32 | family;
+    key[1] = family == DP_IPV4 ? load32(ca) : load64(ca);
+    key[2] = family == DP_IPV4 ? 0 : load64(ca + 8);
 }
 /* prefix must be masked to len. */
 static inline uint64_t key_route4(uint32_t rdid, unsigned len, const uint8_t *prefix)

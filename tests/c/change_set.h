@@ -172,6 +172,17 @@ static inline struct row route_row(uint32_t rdid, const char *prefix, uint8_t le
     return row;
 }
 
+/* A wildcard's if ca is all zero. */
+static inline struct row move_row(uint32_t vsid, const char *ca, uint32_t host)
+{
+    ROW(row, DP_ROW_MOVE, struct dp_row_move);
+    set_address(r->ca, ca);
+    r->vsid = vsid;
+    r->host = host;
+    r->family = (uint8_t)family_of(ca);
+    return row;
+}
+
 static inline struct row deleted(struct row row)
 {
     row.op = DP_DEL;
@@ -264,13 +275,15 @@ static inline void say_act(const struct dump *dump, char *to, uint32_t act)
 static inline bool dump_entry(void *ctx, const uint64_t *key, const struct map_value *value)
 {
     struct dump *dump = ctx;
-    const bool wide = dump->table == TABLE_RECORDS6 || dump->table == TABLE_PAS6 || dump->table == TABLE_ROUTES6;
+    const bool wide = dump->table == TABLE_RECORDS6 || dump->table == TABLE_PAS6 || dump->table == TABLE_ROUTES6 || dump->table == TABLE_MOVES;
     char mac[16], *line = dump_line(dump);
     line += sprintf(line, "table %u %016lx %016lx %016lx mac %s ", dump->table, key[0], wide ? key[1] : 0, wide ? key[2] : 0,
                     hex(mac, lookup_mac(dump->tables, value), 6));
     bool provider = (dump->table == TABLE_ROUTES4 && key[0] >> 40 == 0) || (dump->table == TABLE_ROUTES6 && key[0] >> 32 == 0);
     if (provider && act_kind(value->act) == ACT_ONLINK)
         sprintf(line, "on link");
+    else if (dump->table == TABLE_MOVES)
+        sprintf(line, "other home %u", value->act - 1);
     else
         say_act(dump, line, value->act);
     return true;

@@ -175,6 +175,7 @@ static void rows_that_make_no_sense_are_refused(void **state)
     const struct row record = record_row(RED, "10.1.1.40", 40, PEER, 0, "192.168.77.2", DP_NVGRE);
     const struct row pa = pa_row("192.168.77.9", PEER, SHARED), route = route_row(1, "10.8.0.0", 16, "10.1.1.20", BLUE);
     const struct row prefix = prefix_row(BLUE, "10.1.3.0", 24, "10.1.3.1"), way = provider_route_row("10.0.0.0", 8, "192.168.77.9");
+    const struct row move = move_row(RED, "10.1.1.20", OTHER);
     const struct refusal refusals[] = {
         {with(pa, AT(pa, family), 5), DP_EINVAL, "family 5"},
         {with(pa, AT(pa, kind), 3), DP_EINVAL, "kind 3"},
@@ -258,6 +259,12 @@ static void rows_that_make_no_sense_are_refused(void **state)
         {deleted(route_row(1, "10.1.2.0", 24, "0.0.0.0", 0)), DP_ENOENT, "no route"},
         {deleted(route_row(0, "0.0.0.0", 0, "0.0.0.0", 0)), DP_ENOENT, "no route"},
         {deleted(route_row(70000, "0.0.0.0", 0, "0.0.0.0", 0)), DP_ENOENT, "no route"},
+        {with(move, AT(move, family), 5), DP_EINVAL, "family 5"},
+        {with(move, AT(move, ca) + 4, 1), DP_EINVAL, "behind an IPv4 address"},
+        {with(move, AT(move, pad), 1), DP_EINVAL, "padding"},
+        {move_row(RED, "10.1.1.20", UINT32_MAX), DP_EINVAL, "reserved"},
+        {move_row(7001, "10.1.1.20", OTHER), DP_ENOENT, "no subnet has vsid 7001"},
+        {deleted(move), DP_ENOENT, "no move of vsid 6001, ca 10.1.1.20"},
     };
     struct dp *dp = make_base();
     struct dump before = dump_tables(dp);
@@ -395,6 +402,29 @@ static void a_vm_moves_between_hosts(void **state)
     /* A shared PA of another host, with the records that name it. */
     APPLY(dp, pa_row("192.168.77.2", OTHER, SHARED), record_row(RED, "10.1.1.20", 20, OTHER, 0, "192.168.77.2", DP_NVGRE));
     assert_int_equal(dp_tables(dp)->next_hops[act_index(record_at(dp, RED, "10.1.1.20").act)].host, OTHER);
+    dp_destroy(dp);
+}
+
+static void a_move_names_another_home(void **state)
+{
+    (void)state;
+    static const uint8_t ca[16] = {10, 1, 1, 20}, any[16];
+    struct dp *dp = make_base();
+    APPLY(dp, move_row(RED, "10.1.1.20", 0), move_row(RED, "0.0.0.0", OTHER));
+    assert_int_equal(lookup_move(dp_tables(dp), RED, DP_IPV4, ca), 0);
+    assert_int_equal(lookup_move(dp_tables(dp), RED, DP_IPV4, any), OTHER);
+    assert_int_equal(lookup_move(dp_tables(dp), RED, DP_IPV6, any), INDEX_NONE);
+    assert_int_equal(lookup_move(dp_tables(dp), BLUE, DP_IPV4, ca), INDEX_NONE);
+    APPLY(dp, move_row(RED, "10.1.1.20", PEER));
+    assert_int_equal(lookup_move(dp_tables(dp), RED, DP_IPV4, ca), PEER);
+    assert_int_equal(dp_rollback(dp), DP_OK);
+    assert_int_equal(lookup_move(dp_tables(dp), RED, DP_IPV4, ca), 0);
+    /* A subnet's moves go before it, and are nobody's when the VSID is another tenant's. */
+    APPLY(dp, subnet_row(7001, 3), move_row(7001, "10.1.1.20", PEER));
+    struct dp_change_error error;
+    const struct row gone = deleted(subnet_row(7001, 0));
+    assert_int_equal(apply_rows_of(dp, 0, &gone, 1, &error), DP_EINVAL);
+    APPLY(dp, deleted(move_row(7001, "10.1.1.20", 0)), gone);
     dp_destroy(dp);
 }
 
@@ -865,6 +895,7 @@ int main(void)
         cmocka_unit_test(gateways_are_records_of_the_router),
         cmocka_unit_test(a_rewrite_pa_stands_for_its_ca),
         cmocka_unit_test(a_vm_moves_between_hosts),
+        cmocka_unit_test(a_move_names_another_home),
         cmocka_unit_test(provider_routes_pick_the_next_hop),
         cmocka_unit_test(headers_follow_own_pa_and_mac),
         cmocka_unit_test(nvgre_to_a_rewrite_record_uses_what_both_hosts_have),

@@ -86,6 +86,9 @@ static struct row random_row(void)
     case 57 ... 62:
         row = route_row(1 + rnd(2), chance(50) ? "10.9.0.0" : "0.0.0.0", chance(50) ? 16 : 0, chance(50) ? "10.1.1.10" : "10.1.1.11", PICK(vsids));
         break;
+    case 63 ... 67:
+        row = move_row(PICK(vsids), PICK(cas), SELF + rnd(3));
+        break;
     default:
         row = random_record();
         break;
@@ -140,6 +143,10 @@ static struct row key_of(const struct model *model, struct row row)
         break;
     case DP_ROW_SOURCE:
         memcpy(key.bytes, row.bytes, 22);
+        break;
+    case DP_ROW_MOVE:
+        memcpy(key.bytes, row.bytes, 20);
+        key.bytes[24] = ((struct dp_row_move *)row.bytes)->family;
         break;
     default:
         memcpy(key.bytes, row.bytes, 4);
@@ -214,6 +221,10 @@ static bool count_entry(void *ctx, const uint64_t *key, const struct map_value *
     const uint32_t index = act_index(value->act);
     const enum act kind = act_kind(value->act);
     bool records = count->table <= TABLE_RECORDS6;
+    if (count->table == TABLE_MOVES) {
+        count->subnets[tables_subnet(count->tables, (uint32_t)(key[0] >> 32))]++;
+        return true;
+    }
     assert_true(index < 4096);
     if (kind == ACT_NVGRE || kind == ACT_PA_HOST || kind == ACT_PA_SELF)
         count->ways[index]++;

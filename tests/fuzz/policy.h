@@ -1,6 +1,7 @@
 /*
  * A small policy for harnesses that run the whole core: two routing domains with the same addresses, one by NVGRE (VSID 5001, and 5002
- * routed to it), one by rewrite (6001); local ports 1 (5001), 2 (6001), 3 (5002); host 2 is remote. All of it in both families.
+ * routed to it), one by rewrite (6001); local ports 1 (5001), 2 (6001), 3 (5002); host 2 is remote, and the other home of one of ours,
+ * as we are of one of its. All of it in both families.
  */
 #ifndef FUZZ_POLICY_H
 #define FUZZ_POLICY_H
@@ -82,6 +83,13 @@ static void add_port(struct builder *b, uint32_t port, uint32_t vsid, uint8_t su
     add(b, DP_ROW_PORT, &row, sizeof row);
 }
 
+static void add_move(struct builder *b, unsigned family, uint32_t vsid, uint8_t subnet, uint8_t n, uint32_t host)
+{
+    struct dp_row_move row = {.vsid = vsid, .host = host, .family = (uint8_t)family};
+    ca(row.ca, family, subnet, n);
+    add(b, DP_ROW_MOVE, &row, sizeof row);
+}
+
 static void policy_build(struct builder *b)
 {
     struct dp_change_header header = {.magic = DP_CHANGE_MAGIC, .version = DP_CHANGE_VERSION, .generation = 1};
@@ -107,6 +115,8 @@ static void policy_build(struct builder *b)
         add_record(b, family, BLUE2, 2, 20, REMOTE, 0, 102);
         add_record(b, family, RED, 1, 10, SELF, 2, 110);
         add_record(b, family, RED, 1, 20, REMOTE, 0, 120);
+        add_move(b, family, BLUE, 1, 20, SELF);
+        add_move(b, family, BLUE2, 2, 10, REMOTE);
     }
     header.sections = b->sections;
     memcpy(b->bytes, &header, sizeof header);

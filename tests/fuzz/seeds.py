@@ -25,6 +25,7 @@ from scapy.packet import Packet, Raw
 
 from dataplane.tables import (
     ChangeSet,
+    MoveRow,
     PaKind,
     PaRow,
     PortRow,
@@ -156,6 +157,7 @@ def change_sets() -> dict[str, ChangeSet]:
         any_address, pa, 5001, 2, 0, mac, 4, 4, Translation.NVGRE, RecordType.GATEWAY_WILDCARD
     )
     route = RouteRow(far, v4, 1, 5001, 4, 16)
+    move = MoveRow(v4, 5001, 2, 4)
     source = SourceRow(far, 1, 4, 16)
     provider_route = ProviderRouteRow(any_address, pa, 4, 0)
     subnet, prefix = SubnetRow(5003, 1), PrefixRow(far, any_address, 5003, 4, 16)
@@ -165,6 +167,7 @@ def change_sets() -> dict[str, ChangeSet]:
         "rewrite": ChangeSet(2, (put([pa_row]), put([rewrite]), delete([rewrite]), delete([pa_row]))),
         "wildcard": ChangeSet(2, (put([wildcard]),), atomic=True),
         "route": ChangeSet(2, (put([record]), put([route]), delete([route]))),
+        "move": ChangeSet(2, (put([move]), put([record]), delete([move]))),
         "source": ChangeSet(2, (put([source]), delete([source]))),
         "provider-route": ChangeSet(2, (put([provider_route]), delete([provider_route]))),
         "subnet": ChangeSet(2, (put([subnet]), put([prefix]), delete([prefix]), delete([subnet]))),

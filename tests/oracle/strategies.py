@@ -37,6 +37,7 @@ from dataplane.core import Frame, Gso, Offload
 from dataplane.tables import (
     Address,
     ChangeSet,
+    MoveRow,
     PaKind,
     PaRow,
     PortRow,
@@ -55,6 +56,7 @@ from tests.oracle.frames import PEER_MAC, ether, gre, ip
 from tests.oracle.rig import MILLISECOND, SECOND
 from tests.oracle.world import (
     GATEWAY_VM,
+    LOCAL,
     LOCAL_DOWN,
     NEXT_HOPS,
     NO_POLICY_PORT,
@@ -81,6 +83,12 @@ TRANSLATIONS = [
 ]
 
 
+MOVES: tuple[frozenset[tuple[int, int]], ...] = (
+    frozenset(),
+    frozenset(),
+    frozenset(((20, SELF), (30, 2), (LOCAL, 2))),
+    frozenset(((20, 3), (30, SELF), (40, SELF), (GATEWAY_VM, 3))),
+)
 NO_LIMIT = (0, 0, 0, 0)
 LIMITS = ((0, 0, 700, 4), (90_000, 1500, 0, 0), (30_001, 3000, 33, 3), (1000, 1, 1_000_000, 1000))
 """Bytes a second and at once, packets a second and at once."""
@@ -112,6 +120,7 @@ def worlds(**choices: st.SearchStrategy[Any]) -> st.SearchStrategy[World]:
         "underlay_offloads": st.sampled_from((Offload.NONE, Offload.CSUM, TAKES_ALL)),
         "underlay_mtu": st.sampled_from((1600, 1500, 600, 9100)),
         "limit": st.sampled_from((*[NO_LIMIT] * 12, *LIMITS)),
+        "moves": st.sampled_from(MOVES),
     }
     return st.builds(World, **(usual | choices))
 
@@ -367,11 +376,13 @@ def rewritten(pick: Pick, world: World) -> Packet:
 
 
 def tunnelled(pick: Pick, world: World) -> Packet:
-    """From a remote VM to a local one of its network, or almost."""
-    to = pick.one_of(*[vm for vm in world.vms() if vm.host == 1 and vm.number != LOCAL_DOWN])
+    """From a remote VM to a local one of its network, or to one that was here; or almost."""
+    was_here = [vm for vm in world.vms() if (vm.number, SELF) in world.moves] * 2
+    to = pick.one_of(*was_here, *[vm for vm in world.vms() if vm.host == 1 and vm.number != LOCAL_DOWN])
     remote = [vm for vm in world.vms() if vm.host != 1 and vm.network == to.network]
     source = pick.one_of(*remote)
-    host = pick.seldom(pick.one_of(1, 2, 3, 4), source.host)
+    homes = [host for number, host in world.moves if number in (source.number, to.number)]
+    host = pick.seldom(pick.one_of(1, 2, 3, 4), pick.one_of(source.host, source.host, *homes))
     key_vsid = pick.seldom(
         pick.one_of(0, 0xFFF, 0xFFFFFF, vsid(0, 1), vsid(1, 0), vsid(2, 0), vsid(9, 0)), to.vsid
     )
@@ -380,7 +391,8 @@ def tunnelled(pick: Pick, world: World) -> Packet:
     flags = pick.seldom(pick.one_of(*GRE_FIELDS), {}, 4)
     tunnel = gre(key_vsid, pick.seldom(inner / Raw(bytes(6)), inner), pick.one_of(0, 255), **flags)
     remote_pa = pick.seldom(pick.one_of(*pas(world, family, ours=False)), SHARED[host, family], 16)
-    fields = {"tos": pick.one_of(0, 1, 2, 3)} | ({"proto": 47} if family == 4 else {"nh": 47})
+    fields = {"tos": pick.one_of(0, 1, 2, 3), "ttl": pick.one_of(64, 64, 255, 33, 32, 0) if homes else 64}
+    fields |= {"proto": 47} if family == 4 else {"nh": 47}
     if family == 4:
         fields |= pick.seldom({"flags": "MF"}, {}, 20) | pick.seldom({"chksum": 0x1234}, {}, 20)
     return ip(remote_pa, SHARED[1, family], **fields) / tunnel
@@ -497,13 +509,15 @@ def update(draw: st.DrawFn, world: World, generation: int) -> bytes:
     everything = [put(rows) for rows in world.groups() if rows]
     kind = draw(st.sampled_from(("remove", "move", "restore", "provider", "prefix", "limit")))
     if kind == "remove":
-        rows = [row for row in world.rows() if isinstance(row, RecordRow | RouteRow | SourceRow)]
+        rows = [row for row in world.rows() if isinstance(row, RecordRow | RouteRow | SourceRow | MoveRow)]
         changed = everything + [delete([row]) for row in chance.sample(rows, k=chance.randint(1, 12))]
     elif kind == "move":
         rows = [row for row in world.rows() if isinstance(row, RecordRow)]
         nvgre = [row for row in rows if row.translation == Translation.NVGRE]
         some = chance.sample(nvgre, k=min(len(nvgre), 10))
         changed = everything + [put([moved(chance, row)]) for row in some]
+        of = chance.sample(rows, k=len(rows) // 3)
+        changed += [put([MoveRow(row.ca, row.vsid, chance.choice((1, 2, 3, 4)), row.family) for row in of])]
     elif kind == "limit":
         rows = [row for row in world.rows() if isinstance(row, PortRow)]
         some = chance.sample(rows, k=len(rows) // 2)

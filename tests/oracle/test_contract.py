@@ -246,6 +246,15 @@ def test_a_neighbour_that_solicits_is_learned(rig: Make) -> None:
     assert frame[:6] == PEER_MAC and r.counters().held == 0
 
 
+def test_vsid_0_behind_another(rig: Make) -> None:
+    """In one batch, so that the VSID is looked for; the source is behind a wildcard, as the destination."""
+    inner = ether(REMOTE.mac, REMOTE.mac) / ip(OUTSIDE[4], "198.51.100.9") / udp()
+    for wildcard in (GATEWAY_VM, 20):
+        r = rig(wildcard=wildcard)
+        r.send(UNDERLAY, from_host(2, A.vsid, arriving(REMOTE, A, 4, udp())), from_host(2, 0, inner))
+        assert r.counters().drops == {"vsid-reserved": 1}  # 3.8.10
+
+
 def test_a_port_without_a_device(rig: Make) -> None:
     popped = from_host(2, DOWN.vsid, arriving(REMOTE, DOWN, 4, udp()))
     dies(rig(), UNDERLAY, popped, "port-down")  # 3.13.5

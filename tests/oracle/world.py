@@ -16,6 +16,7 @@ from dataplane.tables import (
     NO_ADDRESS,
     Address,
     ChangeSet,
+    MoveRow,
     PaKind,
     PaRow,
     PortRow,
@@ -127,7 +128,8 @@ class World:
     host 3 instead of 2 and the other way round. pa_families: of this host's shared PAs. outer: the family
     of a remote host's PA in NVGRE records. wildcard: number of the VM that catches what has no record in
     subnet 0. resolved: next hops have fixed MACs. offloads, mtu: of tenant ports; underlay_...: of the
-    underlay. limit: of ports in subnet 0, as the end of a PortRow.
+    underlay. limit: of ports in subnet 0, as the end of a PortRow. moves: VM number, other home, of the VMs
+    of subnet 0 that are in a move.
     """
 
     networks: int = 2
@@ -145,6 +147,7 @@ class World:
     underlay_offloads: Offload = Offload.NONE
     underlay_mtu: int = 1600
     limit: tuple[int, int, int, int] = (0, 0, 0, 0)
+    moves: frozenset[tuple[int, int]] = frozenset()
 
     def config(self, workers: int = 1) -> Config:
         flags = Flags.NONE if self.flowid else Flags.FLOWID_OFF
@@ -198,6 +201,7 @@ class World:
             list(self._sources()),
             list(self._records()),
             list(self._routes()),
+            list(self._moves()),
         )
 
     def _port(self, vm: Vm) -> PortRow:
@@ -273,6 +277,15 @@ class World:
                     via = self.vm(network, 0, number)
                     hop = pack_address(via.ca(family))
                     yield RouteRow(p, hop, network + 1, via.vsid, family, length)
+
+    def _moves(self) -> Iterator[Row]:
+        for network in range(self.networks):
+            for number, host in sorted(self.moves):
+                vm = self.vm(network, 0, number)
+                for family in (4, 6):
+                    yield MoveRow(pack_address(vm.ca(family)), vm.vsid, host, family)
+                    if number == self.wildcard:
+                        yield MoveRow(NO_ADDRESS, vm.vsid, host, family)
 
     def next_hops(self) -> dict[Address, bytes]:
         """Every provider next hop there can be, and its MAC."""

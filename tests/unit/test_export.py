@@ -71,6 +71,8 @@ def base() -> list[Row]:
             tables.SourceRow(address("fd99::"), rdid, 6, 32),
             tables.RouteRow(NO_ADDRESS, address("10.1.0.9"), rdid, vsid, 4, 0),
             tables.RouteRow(address("fd42::"), address("fd00::9"), rdid, vsid, 6, 128),
+            tables.MoveRow(address("10.1.0.2", rdid), vsid, 3, 4),
+            tables.MoveRow(address("fd00::1:0"), vsid, SELF, 6),
             wildcard(vsid, 4, 2),
             wildcard(vsid, 6, SELF),
         ]

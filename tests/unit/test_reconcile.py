@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from random import Random
 
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from dataplane.core import Config, Dataplane
 from dataplane.errors import ChangeSetError
-from dataplane.tables import ROW_FORMATS, ChangeSet, Op, RowKind, Section, digest
+from dataplane.tables import ROW_FORMATS, ChangeSet, MoveRow, Op, RowKind, Section, digest, pack_rows
 from policy import reconcile
 from policy.allocator import allocate
 from policy.compiler import compile_host
@@ -31,7 +32,20 @@ def pairs(draw: st.DrawFn) -> tuple[Rows, Rows]:
     old = compile_host(allocate(before), host)
     new = compile_host(allocate(after), host)
     ids = old.ids
-    return reconcile.rows_of(old, ids), reconcile.rows_of(new, _ids(draw, ids.extend(new)))
+    rows = reconcile.rows_of(old, ids), reconcile.rows_of(new, _ids(draw, ids.extend(new)))
+    random = Random(draw(st.integers(0, 99)))
+    return _with_moves(random, rows[0]), _with_moves(random, rows[1])
+
+
+def _with_moves(random: Random, rows: Rows) -> Rows:
+    """Some of the records are in a move."""
+    of = [row for row in rows[RowKind.RECORD].values() if random.random() < 0.2]
+    moves = [
+        MoveRow(row[:16], int.from_bytes(row[32:36], "little"), random.choice((1, 2, 3)), row[50])
+        for row in of
+    ]
+    packed = pack_rows(RowKind.MOVE, moves)
+    return {**rows, RowKind.MOVE: reconcile.index({RowKind.MOVE: packed})[RowKind.MOVE]}
 
 
 def _ids(draw: st.DrawFn, ids: Ids) -> Ids:
