@@ -107,14 +107,14 @@ enum drop nvgre_pop(struct pkt *pkt, uint16_t len)
 bool nvgre_ecn(struct pkt *inner, uint8_t outer_tos)
 {
     enum { NOT_ECT = 0, ECT0 = 2, CE = 3 };
-    uint8_t outer = outer_tos & 3, in = inner->tos & 3, ecn = in;
+    uint8_t outer = outer_tos & 3, in = inner->tos & 3;
     if (__builtin_expect(outer == in || outer == NOT_ECT || in == CE, 1)) /* 3.13.4 */
         return true;
     if (in == NOT_ECT) /* 3.13.1 */
         return outer != CE;
-    if (outer != ECT0) /* 3.13.2, 3.13.3 */
-        ecn = outer;
-    inner->tos = (uint8_t)((inner->tos & ~3) | ecn);
+    if (outer == ECT0)  /* in ECT(1), which stays: and so does its checksum, 0xffff too */
+        return true;
+    inner->tos = (uint8_t)((inner->tos & ~3) | outer); /* 3.13.2, 3.13.3 */
     uint8_t *ip = inner->data + inner->l3;
     if (inner->l3_type == PKT_L3_IP4) {
         uint16_t from = load16(ip), field = load16(ip + 10);

@@ -246,6 +246,12 @@ def test_a_neighbour_that_solicits_is_learned(rig: Make) -> None:
     assert frame[:6] == PEER_MAC and r.counters().held == 0
 
 
+def test_an_ecn_field_that_stays_leaves_the_checksum(rig: Make) -> None:
+    """0xffff does not become 0, which is the same number."""
+    inner = arriving(REMOTE, A, 4, udp(), tos=1, chksum=0xFFFF)
+    passes(rig(), UNDERLAY, from_host(2, A.vsid, inner, tos=2), A.port, inner)  # 3.13.4
+
+
 def test_vsid_0_behind_another(rig: Make) -> None:
     """In one batch, so that the VSID is looked for; the source is behind a wildcard, as the destination."""
     inner = ether(REMOTE.mac, REMOTE.mac) / ip(OUTSIDE[4], "198.51.100.9") / udp()
