@@ -114,7 +114,8 @@ int dp_stop(struct dp *dp);
 
 /*
  * Runs every worker's loop once on the caller's thread at time `now` (ns, any epoch, never falling): due
- * timers, then everything that memory ports hold. Returns the number of packets received.
+ * timers, then everything that memory ports hold. Returns the number of packets received, and of parts
+ * of them that took a turn each.
  */
 int dp_poll(struct dp *dp, uint64_t now);
 /*

@@ -127,8 +127,11 @@ int mem_commit(struct mem *mem, size_t bytes)
     to = mem_round(to, to < HUGE_PAGE ? PAGE : HUGE_PAGE);
     if (to > mem->reserved)
         to = mem->reserved;
-    if (mem_take(mem->budget, to - mem->committed))
-        return DP_ENOMEM;
+    if (mem_take(mem->budget, to - mem->committed)) {
+        to = mem_round(bytes, PAGE);    /* no more than is needed, then */
+        if (mem_take(mem->budget, to - mem->committed))
+            return DP_ENOMEM;
+    }
     if (mprotect(mem->base + mem->committed, to - mem->committed, PROT_READ | PROT_WRITE)) {
         mem_give(mem->budget, to - mem->committed);
         return DP_ENOMEM;

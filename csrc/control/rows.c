@@ -57,8 +57,8 @@ int subnet_put(struct change *change, const void *p)
     if (old != INDEX_NONE && change->next->subnets[old].rdid == row->rdid)
         return DP_OK;
     if (old != INDEX_NONE && rows_subnet_used(change, row->vsid, old))
-        return change_fail(change, DP_EINVAL, "vsid %u has ports, prefixes or records: its rdid can't change",
-                           row->vsid);
+        return change_fail(change, DP_EINVAL,
+                           "vsid %u has ports, prefixes, records or moves: its rdid can't change", row->vsid);
     if ((code = rows_lengths(change, row->rdid)))
         return code;
     uint32_t index = change_make(change, SUBNETS);
@@ -78,7 +78,7 @@ int subnet_del(struct change *change, const void *p)
     if (code)
         return code;
     if (rows_subnet_used(change, row->vsid, subnet))
-        return change_fail(change, DP_EINVAL, "vsid %u still has ports, prefixes, routes or records",
+        return change_fail(change, DP_EINVAL, "vsid %u still has ports, prefixes, routes, records or moves",
                            row->vsid);
     rows_set_gateway(change, INDEX_NONE, row->vsid, DP_IPV6, rows_router_link_local);
     change_entry(change, TABLE_SUBNETS, change->key, NULL);
@@ -275,31 +275,33 @@ int provider_route_del(struct change *change, const void *p)
 
 /* ---- moves: a host's number alone, whose PAs may come and go ------------------------------------------- */
 
-/* act 0: it goes. */
-static int rows_move(struct change *change, const struct dp_row_move *row, uint32_t act)
+/* value NULL: it goes. */
+static int rows_move(struct change *change, const struct dp_row_move *row, const struct map_value *value)
 {
     uint64_t key[3];
-    struct map_value old, value = {.act = act};
+    struct map_value old;
     uint32_t subnet;
     int code = check_family(change, "family", row->family);
     if (code || (code = check_address(change, "ca", row->family, row->ca)) ||
         (code = check_subnet(change, row->vsid, &subnet)))
         return code;
     key_move(key, row->vsid, row->family, row->ca);
-    if (act == 0 && !change_get(change, TABLE_MOVES, key, &old))
+    if (!value && !change_get(change, TABLE_MOVES, key, &old))
         return change_fail(change, DP_ENOENT, "no move of vsid %u, ca %s", row->vsid,
                            change_address(row->family, row->ca).s);
-    change_entry(change, TABLE_MOVES, key, act ? &value : NULL);
+    change_entry(change, TABLE_MOVES, key, value);
     return DP_OK;
 }
 
 int move_put(struct change *change, const void *p)
 {
     const struct dp_row_move *row = p;
+    struct map_value value = {.act = act_make(ACT_MOVE, 0)};
     int code = check_zero(change, row->pad, sizeof row->pad);
+    memcpy(value.mac, &row->host, sizeof row->host);
     if (code == DP_OK && row->host == INDEX_NONE)
         code = change_fail(change, DP_EINVAL, "host %u is reserved", row->host);
-    return code ? code : rows_move(change, row, row->host + 1);
+    return code ? code : rows_move(change, row, &value);
 }
 
-int move_del(struct change *change, const void *p) { return rows_move(change, p, 0); }
+int move_del(struct change *change, const void *p) { return rows_move(change, p, NULL); }

@@ -318,7 +318,7 @@ void *worker_main(void *arg)
     const uint64_t spin = dp->config.spin_us * 1000ull;
     struct epoll_event events[EVENTS];
     uint64_t last = 0;                  /* when packets came last */
-    bool busy = false;
+    bool busy = true;                   /* what came before the last stop may not be done */
     worker->io.now = worker_clock_now();
     qsbr_online(worker->reader);
     while (!atomic_load_explicit(&dp->stopping, memory_order_acquire)) {
@@ -330,7 +330,7 @@ void *worker_main(void *arg)
         qsbr_quiescent(worker->reader);
         if (worker->received)
             last = worker->io.now;
-        busy = worker->received || worker->io.now - last < spin;
+        busy = worker->received || worker->more || worker->io.now - last < spin;
     }
     qsbr_offline(worker->reader);
     return NULL;

@@ -108,7 +108,7 @@ static bool row_move(const struct row_entry *e, struct dp_row_move *row)
 {
     memcpy(row->ca, e->key + 1, 16);
     row->vsid = (uint32_t)(e->key[0] >> 32);
-    row->host = e->value.act - 1;
+    row->host = load32(e->value.mac);
     row->family = (uint8_t)e->key[0];
     return true;
 }

@@ -86,7 +86,8 @@ uint32_t lookup_move(const struct tables *tables, uint32_t vsid, unsigned family
 {
     uint64_t key[3];
     key_move(key, vsid, family, ca);
-    return lookup_in(tables->moves, key).act - 1;
+    const struct map_value value = lookup_in(tables->moves, key);
+    return value.act ? load32(value.mac) : INDEX_NONE;
 }
 
 uint32_t lookup_way(const struct tables *tables, uint32_t act)

@@ -43,6 +43,7 @@ enum act {
     ACT_ONLINK = 8,         /* routes: index: subnet */
     ACT_VIA = 9,            /* routes: index: via */
     ACT_SUBNET = 10,        /* subnet map: index: subnet */
+    ACT_MOVE = 11,          /* moves; the other home's host stands in place of a MAC */
 };
 static inline uint32_t act_make(enum act kind, uint32_t index) { return (uint32_t)kind << 28 | index; }
 static inline enum act act_kind(uint32_t act) { return (enum act)(act >> 28); }
@@ -212,7 +213,7 @@ struct tables {
             struct map *subnet_by_vsid; /* key: vsid */
             /* key_route4(rdid, len, prefix), key_route6(): ONLINK, VIA. rdid 0: provider routes */
             struct map *routes4, *routes6;
-            struct map *moves;          /* key_move(vsid, ca): act is the other home's host + 1 */
+            struct map *moves;          /* key_move(vsid, ca): MOVE */
             struct map *prefix_map;     /* key_prefix(): ONLINK; index: prefix */
         };
     };

@@ -419,6 +419,15 @@ static void a_move_names_another_home(void **state)
     assert_int_equal(lookup_move(dp_tables(dp), RED, DP_IPV4, ca), PEER);
     assert_int_equal(dp_rollback(dp), DP_OK);
     assert_int_equal(lookup_move(dp_tables(dp), RED, DP_IPV4, ca), 0);
+    static const uint32_t hosts[] = {0x0fffffff, 0x10000000, 0xfffffffe};      /* any number is a host's */
+    for (unsigned i = 0; i < 3; i++) {
+        APPLY(dp, move_row(RED, "10.1.1.20", hosts[i]));
+        APPLY(dp, move_row(RED, "10.1.1.20", hosts[i]));
+        assert_int_equal(lookup_move(dp_tables(dp), RED, DP_IPV4, ca), hosts[i]);
+        APPLY(dp, deleted(move_row(RED, "10.1.1.20", 0)));
+        assert_int_equal(dp_rollback(dp), DP_OK);
+        assert_int_equal(lookup_move(dp_tables(dp), RED, DP_IPV4, ca), hosts[i]);
+    }
     /* A subnet's moves go before it, and are nobody's when the VSID is another tenant's. */
     APPLY(dp, subnet_row(7001, 3), move_row(7001, "10.1.1.20", PEER));
     struct dp_change_error error;

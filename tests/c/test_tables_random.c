@@ -87,7 +87,7 @@ static struct row random_row(void)
         row = route_row(1 + rnd(2), chance(50) ? "10.9.0.0" : "0.0.0.0", chance(50) ? 16 : 0, chance(50) ? "10.1.1.10" : "10.1.1.11", PICK(vsids));
         break;
     case 63 ... 67:
-        row = move_row(PICK(vsids), PICK(cas), SELF + rnd(3));
+        row = move_row(PICK(vsids), PICK(cas), rnd(3) ? SELF + rnd(3) : rnd(2) ? UINT32_MAX - 1 - rnd(3) : 0x0fffffff + rnd(3));
         break;
     default:
         row = random_record();
