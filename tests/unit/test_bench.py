@@ -14,7 +14,7 @@ from dataplane.core import BenchConfig
 from tools.bench import ODD_OPS, OPS, command
 
 
-@pytest.mark.parametrize("pa_family", [[], ["--pa-family", "4"], ["--pa-family", "6"]], ids=" ".join)
+@pytest.mark.parametrize("pa_family", [[], ["--pa-family", "4"]], ids=" ".join)
 def test_every_operation_is_verified_and_timed_without_a_drop(pa_family: list[str]) -> None:
     arguments = [
         "core",
