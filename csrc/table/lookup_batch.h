@@ -50,7 +50,8 @@ HOT void lookup_prefetch(const struct tables *tables, const struct lookup_answer
 /*
  * The answer if the key is in its first bucket, and nobody writes there: what it refers to is fetched. False:
  * it takes lookup_fetch() and lookup_finish(); *answer is then a miss. No branch depends on whether it is a
- * hit, which can't be predicted: in place of nothing, what the last hit referred to (*last) is fetched again.
+ * hit, which can't be predicted: in place of nothing, what the last hit referred to (*last) is fetched again;
+ * behind a rewrite, a next hop that may be any.
  */
 HOT bool lookup_first(const struct lookup *l, unsigned words, const struct tables *tables, uint32_t *last,
                       struct lookup_answer *answer)
