@@ -88,14 +88,14 @@ static void change_settle(struct change *change)
     for (uint32_t i = 0; i < OBJECTS; i++)
         objects_settle(&w->objects[i]);
     for (enum table table = 0; table < TABLE_COUNT; table++)
-        map_free_retired(map_retired(change_map(control_tables(change->control), table)));
+        map_free_retired(map_retired(control_tables(change->control)->maps[table]));
     map_free_retired(map_retired(w->hosts));
 }
 
 static void change_free_tables(struct tables *t, bool maps)
 {
     for (enum table table = 0; maps && table < TABLE_PREFIXES; table++)
-        map_destroy(change_map(t, table));
+        map_destroy(t->maps[table]);
     free(t);
 }
 
@@ -106,7 +106,7 @@ static void change_publish(struct change *change, uint64_t generation)
     next->generation = generation;
     next->subnet_count = change->writer->objects[SUBNETS].used;
     for (enum table table = 0; table < TABLE_PREFIXES; table++)
-        map_publish(change_map(next, table));
+        map_publish(next->maps[table]);
     if (change->own_pas)
         path_headers(control, change->writer, next);
     atomic_store(control->tables, next);
@@ -179,7 +179,7 @@ static void change_prefetch(const struct change *change, const struct row_kind *
 static int change_make_room(struct change *change, const struct row_kind *kind)
 {
     for (uint32_t left = kind->tables; left; left &= left - 1)
-        if (map_ready(change_map(change->next, (enum table)__builtin_ctz(left))))
+        if (map_ready(change->next->maps[__builtin_ctz(left)]))
             return change_no_memory(change, DP_ENOMEM);
     for (uint32_t left = kind->objects; left; left &= left - 1) {
         int code = change_ready(change, (enum object)__builtin_ctz(left));

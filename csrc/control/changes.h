@@ -125,16 +125,6 @@ int change_no_memory(struct change *change, int code);
 struct change_text { char s[INET6_ADDRSTRLEN]; };
 struct change_text change_address(unsigned family, const uint8_t *address);
 
-/* ---- what the writer keeps of objects */
-
-static inline struct way *change_way(const struct tables_writer *w, uint32_t i) { return &w->ways[i]; }
-static inline struct bond *change_bond(const struct tables_writer *w, uint32_t i) { return &w->bonds[i]; }
-static inline struct hosted *change_host(const struct tables_writer *w, uint32_t i) { return &w->hosted[i]; }
-static inline uint32_t *change_subnet_refs(const struct tables_writer *w, uint32_t i)
-{
-    return &w->subnet_refs[i];
-}
-
 /* ---- hosted.c: what hangs on each host */
 
 /* NULL: no PA was ever of this host. */
@@ -153,7 +143,7 @@ void hosted_join(struct change *change, uint32_t index, bool in);
 /* One reference more or less; at 0 it is dropped. */
 static inline void change_way_ref(struct change *change, uint32_t index, int n)
 {
-    struct way *way = change_way(change->writer, index);
+    struct way *way = &change->writer->ways[index];
     way->refs += (uint32_t)n;
     if (way->refs == 0)
         objects_drop(&change->writer->objects[NEXT_HOPS], index);
@@ -171,29 +161,13 @@ static inline bool change_is_remote(const struct change *change, const struct re
 
 /* ---- entry.c */
 
-static inline struct map *change_map(const struct tables *tables, enum table table)
-{
-    return tables->maps[table];
-}
-static inline bool change_get(const struct change *change, enum table table, const uint64_t *key,
-                              struct map_value *value)
-{
-    return map_get(change_map(change->next, table), key, value);
-}
 /* Puts (value) or deletes (NULL) an entry and accounts for it. */
 void change_entry(struct change *change, enum table table, const uint64_t *key,
                   const struct map_value *value);
 /* The subnet's index, INDEX_NONE if there is none. */
 uint32_t change_subnet(struct change *change, uint32_t vsid);
-/* Objects to make and to give up. 0, or the error is told. */
+/* Objects to make and to give up, which then can't fail. 0, or the error is told. */
 int change_ready(struct change *change, enum object object);
-/* An object that change_ready() has made sure of. */
-static inline uint32_t change_make(struct change *change, enum object object)
-{
-    return objects_make(&change->writer->objects[object]);
-}
-/* Makes room for n + 1 elements of a list that doubles. False: out of memory. */
-bool change_room(void *list, uint32_t n, uint32_t *capacity, size_t size);
 
 /* ---- check.c: fields. 0, or the error is told */
 
@@ -207,6 +181,9 @@ int check_mac(struct change *change, const uint8_t *mac);
 int check_vsid(struct change *change, uint32_t vsid);
 /* *subnet: the VSID's index. */
 int check_subnet(struct change *change, uint32_t vsid, uint32_t *subnet);
+/* A CA of a subnet: of any kind, as keys are. */
+int check_ca(struct change *change, uint32_t vsid, unsigned family, const uint8_t *ca);
+int check_port(struct change *change, uint32_t port);
 
 /* ---- rows: one function a kind and op. 0; or the error is told, and nothing was written */
 
@@ -226,8 +203,8 @@ bool path_find(const struct change *change, unsigned family, const uint8_t *pa, 
  */
 int path_rebind(struct change *change, uint32_t from, const struct rewrite *like, uint32_t *index);
 void path_bind(struct change *change, uint32_t index);
-/* The rewrite PA stands for no CA any more, if this is still what it is. */
-void path_unbind(struct change *change, uint32_t index);
+/* The PA stands for no CA any more, if this is the one that it stands for. */
+void path_unbind(struct change *change, unsigned family, const uint8_t *pa, uint32_t vsid, const uint8_t *ca);
 /* The shared PA's order, which its inverse has to give it back. */
 void path_remember(const struct change *change, struct inverse *back);
 /* The end of a change set, before it is published; may fail. */

@@ -70,3 +70,19 @@ int check_subnet(struct change *change, uint32_t vsid, uint32_t *subnet)
     *subnet = change_subnet(change, vsid);
     return *subnet == INDEX_NONE ? change_fail(change, DP_ENOENT, "no subnet has vsid %u", vsid) : DP_OK;
 }
+
+int check_ca(struct change *change, uint32_t vsid, unsigned family, const uint8_t *ca)
+{
+    uint32_t subnet;
+    int code = check_family(change, "family", family);
+    if (code || (code = check_address(change, "ca", family, ca)))
+        return code;
+    return check_subnet(change, vsid, &subnet);
+}
+
+int check_port(struct change *change, uint32_t port)
+{
+    if (port == DP_UNDERLAY || port >= DP_MAX_PORTS)
+        return change_fail(change, DP_EINVAL, "port %u is not in 1..%u", port, DP_MAX_PORTS - 1);
+    return DP_OK;
+}

@@ -20,9 +20,7 @@ int policy_ready(struct change *change, uint32_t port)
     const struct port_policy *now = control_tables(change->control)->policies[port];
     if (change->restoring)
         return DP_OK;
-    if (!*draft && !(*draft = calloc(1, sizeof **draft)))
-        return change_no_memory(change, DP_ENOMEM);
-    if (!change_room(&(*draft)->sources, (*draft)->n, &(*draft)->capacity, sizeof *(*draft)->sources))
+    if ((!*draft && !(*draft = calloc(1, sizeof **draft))) || !policy_room(*draft))
         return change_no_memory(change, DP_ENOMEM);
     if (now && !change->spares[port]) {
         const size_t size = policy_size(now->sources, (uint32_t)now->n4 + now->n6);
@@ -34,13 +32,6 @@ int policy_ready(struct change *change, uint32_t port)
 }
 
 /* ---- rows ---------------------------------------------------------------------------------------------- */
-
-static int policy_port(struct change *change, uint32_t port)
-{
-    if (port == DP_UNDERLAY || port >= DP_MAX_PORTS)
-        return change_fail(change, DP_EINVAL, "port %u is not in 1..%u", port, DP_MAX_PORTS - 1);
-    return DP_OK;
-}
 
 static int policy_check_limit(struct change *change, const char *what, uint64_t rate, uint64_t burst)
 {
@@ -68,7 +59,7 @@ int port_put(struct change *change, const void *p)
     const struct port_limit limit = {limit_rate(row->packets_per_second, row->burst_packets),
                                      limit_rate(row->bytes_per_second, (uint32_t)row->burst_bytes)};
     uint32_t subnet;
-    int code = policy_port(change, row->port);
+    int code = check_port(change, row->port);
     if (code || (code = check_subnet(change, row->vsid, &subnet)) || (code = check_mac(change, row->mac)) ||
         (code = check_zero(change, row->pad, sizeof row->pad)) ||
         (code = policy_check_limit(change, "packets", row->packets_per_second, row->burst_packets)) ||
@@ -92,7 +83,7 @@ int port_put(struct change *change, const void *p)
 int port_del(struct change *change, const void *p)
 {
     const struct dp_row_port *row = p;
-    int code = policy_port(change, row->port);
+    int code = check_port(change, row->port);
     if (code)
         return code;
     struct draft *draft = policy_draft(change, row->port);
@@ -108,7 +99,7 @@ int port_del(struct change *change, const void *p)
 
 static int policy_check(struct change *change, const struct dp_row_source *row, const struct draft **draft)
 {
-    int code = policy_port(change, row->port);
+    int code = check_port(change, row->port);
     if (code || (code = check_prefix(change, row->family, row->prefix, row->prefix_len)))
         return code;
     *draft = policy_draft(change, row->port);
@@ -163,23 +154,20 @@ int policy_finish(struct change *change)
     struct port_policy *const _Atomic *now = control_tables(change->control)->policies;
     for (uint32_t port = 0; port < DP_MAX_PORTS; port++) {
         const struct draft *draft = policy_draft(change, port);
-        struct port_policy *policy = NULL;
+        struct port_policy *policy = change->spares[port];
         if (!change->touched[port])
             continue;
-        const size_t size = draft ? policy_size(draft->sources, draft->n) : 0;
         if (change->next->policies[port] != now[port])
             free(change->next->policies[port]);
         change->next->policies[port] = NULL;
-        if (draft && change->restoring) {
-            policy = change->spares[port];
+        if (!draft)
+            continue;
+        if (change->restoring)
             change->spares[port] = NULL;
-        } else if (draft && !(policy = aligned_alloc(POLICY_LINE, size))) {
+        else if (!(policy = aligned_alloc(POLICY_LINE, policy_size(draft->sources, draft->n))))
             return change_no_memory(change, DP_ENOMEM);
-        }
-        if (draft) {
-            const uint32_t subnet = change_subnet(change, draft->vsid);
-            policy_build(policy, draft, port, subnet, change->next->subnets[subnet].rdid);
-        }
+        const uint32_t subnet = change_subnet(change, draft->vsid);
+        policy_build(policy, draft, port, subnet, change->next->subnets[subnet].rdid);
         change->next->policies[port] = policy;
     }
     return DP_OK;

@@ -8,10 +8,9 @@
 /* A row that was checked, and what it refers to. */
 struct record {
     const struct dp_row_record *row;
-    uint64_t key[3];
     uint32_t subnet;
     bool local, wildcard, rewrite;
-    struct map_value pa, old;           /* entries: of its PA, of its key before */
+    struct map_value pa;                /* its PA's entry */
 };
 
 static uint8_t record_bits(const struct dp_row_record *row) { return row->family == DP_IPV4 ? 32 : 128; }
@@ -48,8 +47,9 @@ static int record_check_port(struct change *change, const struct record *record)
     if (!record->local)
         return row->port ? change_fail(change, DP_EINVAL, "port %u for a record of another host", row->port)
                          : DP_OK;
-    if (row->port == DP_UNDERLAY || row->port >= DP_MAX_PORTS)
-        return change_fail(change, DP_EINVAL, "port %u is not in 1..%u", row->port, DP_MAX_PORTS - 1);
+    int code = check_port(change, row->port);
+    if (code)
+        return code;
     const struct draft *draft = policy_draft(change, row->port);
     if (!draft)
         return change_fail(change, DP_ENOENT, "port %u has no policy", row->port);
@@ -101,9 +101,6 @@ static int record_check_record(struct change *change, const struct dp_row_record
     record->row = row;
     record->wildcard = row->type == DP_GATEWAY_WILDCARD;
     record->rewrite = row->translation == DP_REWRITE;
-    key_record(record->key, row->vsid, row->family, row->ca);
-    record->old.act = 0;
-    change_get(change, records_of(row->family), record->key, &record->old);
     code = record_check_port(change, record);
     /* A local record under NVGRE is never sent to its PA, which may come and go. */
     return code || (record->local && !record->rewrite) ? code : record_check_pa(change, record);
@@ -116,12 +113,13 @@ static int record_check_record(struct change *change, const struct dp_row_record
 static int record_check_place(struct change *change, const struct record *record)
 {
     const struct dp_row_record *row = record->row;
-    if (act_kind(record->old.act) == ACT_GATEWAY)
+    const uint32_t old = change->at.value.act;
+    if (act_kind(old) == ACT_GATEWAY)
         return change_fail(change, DP_EEXIST, "ca %s of vsid %u is a gateway",
                            change_address(row->family, row->ca).s, row->vsid);
     int code = record->local && !record->wildcard ? policy_ready(change, row->port) : DP_OK;
-    if (code == DP_OK && act_kind(record->old.act) == ACT_LOCAL)
-        code = policy_ready(change, act_index(record->old.act));
+    if (code == DP_OK && act_kind(old) == ACT_LOCAL)
+        code = policy_ready(change, act_index(old));
     if (code || !record->local || record->wildcard)
         return code;
     const struct draft *draft = policy_draft(change, row->port);
@@ -132,42 +130,33 @@ static int record_check_place(struct change *change, const struct record *record
 
 /* ---- what the record was before ------------------------------------------------------------------------ */
 
-/* The PA that stood for the CA, if it still does so by that very rewrite. */
-static void record_unbind(struct change *change, const struct dp_row_record *row, const uint8_t *pa)
+/* The PA stands for the CA no more, unless the record in its place (NULL: none) keeps it. */
+static void record_unbind(struct change *change, const struct dp_row_record *row, const struct record *now,
+                          const uint8_t *pa)
 {
-    struct map_value value;
-    if (!path_find(change, row->family, pa, &value) || act_kind(value.act) != ACT_PA_REWRITE)
-        return;
-    const struct rewrite *bound = &change->next->rewrites[act_index(value.act)];
-    if (bound->vsid == row->vsid && bound->host == change->next->self_host &&
-        !memcmp(bound->ca, row->ca, 16))
-        path_unbind(change, act_index(value.act));
+    if (!now || !now->rewrite || memcmp(row->provider_address, pa, 16))
+        path_unbind(change, row->family, pa, row->vsid, row->ca);
 }
 
 /*
- * Takes back what an entry meant beyond itself. row: of its key; now: the record in its place, NULL if
- * there is none.
+ * Takes back what the key's entry meant beyond itself. now: the record in its place, NULL if there is none.
  */
-static void record_leave(struct change *change, const struct dp_row_record *row, uint32_t act,
-                         const struct record *now)
+static void record_leave(struct change *change, const struct dp_row_record *row, const struct record *now)
 {
-    const uint8_t *keeps = now && now->rewrite ? row->provider_address : NULL;
-    if (act_kind(act) == ACT_REWRITE) {
-        if (!keeps || memcmp(keeps, change->next->rewrites[act_index(act)].pa, 16))
-            path_unbind(change, act_index(act));
+    const uint32_t index = act_index(change->at.value.act);
+    if (act_kind(change->at.value.act) == ACT_REWRITE)
+        record_unbind(change, row, now, change->next->rewrites[index].pa);
+    if (act_kind(change->at.value.act) != ACT_LOCAL)
         return;
-    }
-    if (act_kind(act) != ACT_LOCAL)
-        return;
-    const struct draft *draft = policy_draft(change, act_index(act));
+    struct draft *draft = change->writer->drafts[index];
     const struct port_source *found = policy_source_of(draft, row->family, row->ca, record_bits(row), false);
     if (!found)
         return;             /* a wildcard */
     struct port_source source = *found;
-    if (!now || !now->local || row->port != act_index(act))
-        policy_remove(change->writer->drafts[act_index(act)], &source);
-    if (source.has_pa && (!keeps || memcmp(keeps, source.pa, 16)))
-        record_unbind(change, row, source.pa);
+    if (!now || !now->local || row->port != index)
+        policy_remove(draft, &source);
+    if (source.has_pa)
+        record_unbind(change, row, now, source.pa);
 }
 
 /* ---- put ----------------------------------------------------------------------------------------------- */
@@ -215,8 +204,8 @@ static int record_write(struct change *change, const struct record *record)
     }
     if (record->local)
         value.act = act_make(ACT_LOCAL, row->port);
-    change_entry(change, records_of(row->family), record->key, &value);
-    record_leave(change, row, record->old.act, record);
+    change_entry(change, change->at.table, change->key, &value);
+    record_leave(change, row, record);
     if (record->local && !record->wildcard)
         record_source(change, record);
     return DP_OK;
@@ -243,22 +232,18 @@ int record_put(struct change *change, const void *p)
 int record_del(struct change *change, const void *p)
 {
     const struct dp_row_record *row = p;
-    uint64_t key[3];
-    struct map_value old;
-    uint32_t subnet;
-    int code = check_family(change, "family", row->family);
-    if (code || (code = check_address(change, "ca", row->family, row->ca)) ||
-        (code = check_subnet(change, row->vsid, &subnet)))
+    const uint32_t old = change->at.value.act;
+    int code = check_ca(change, row->vsid, row->family, row->ca);
+    if (code)
         return code;
-    key_record(key, row->vsid, row->family, row->ca);
-    if (!change_get(change, records_of(row->family), key, &old) || act_kind(old.act) == ACT_GATEWAY)
+    if (act_kind(old) == ACT_NONE || act_kind(old) == ACT_GATEWAY)
         return change->restoring ? DP_OK
                                  : change_fail(change, DP_ENOENT, "no record of vsid %u, ca %s", row->vsid,
                                                change_address(row->family, row->ca).s);
-    if (act_kind(old.act) == ACT_LOCAL && (code = policy_ready(change, act_index(old.act))))
+    if (act_kind(old) == ACT_LOCAL && (code = policy_ready(change, act_index(old))))
         return code;
-    change_entry(change, records_of(row->family), key, NULL);
-    record_leave(change, row, old.act, NULL);
+    change_entry(change, change->at.table, change->key, NULL);
+    record_leave(change, row, NULL);
     return DP_OK;
 }
 
@@ -293,6 +278,6 @@ void record_prefetch(const struct change *change, const void *rows, uint32_t n, 
             continue;
         }
         key_record(key, row[i].vsid, row[i].family, row[i].ca);
-        map_prefetch_put(change_map(change->next, records_of(row[i].family)), key);
+        map_prefetch_put(change->next->maps[records_of(row[i].family)], key);
     }
 }

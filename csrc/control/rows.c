@@ -42,7 +42,7 @@ static bool rows_subnet_used(const struct change *change, uint32_t vsid, uint32_
     for (uint32_t port = 0; port < DP_MAX_PORTS; port++)
         if (policy_draft(change, port) && policy_draft(change, port)->vsid == vsid)
             return true;
-    return *change_subnet_refs(change->writer, subnet) != 0;
+    return change->writer->subnet_refs[subnet] != 0;
 }
 
 int subnet_put(struct change *change, const void *p)
@@ -61,7 +61,7 @@ int subnet_put(struct change *change, const void *p)
                            row->vsid);
     if ((code = rows_lengths(change, row->rdid)))
         return code;
-    uint32_t index = change_make(change, SUBNETS);
+    uint32_t index = objects_make(&change->writer->objects[SUBNETS]);
     change->next->subnets[index] = (struct subnet){row->vsid, row->rdid};
     stats_subnet_reset(change->control->subnets, index);
     const struct map_value value = {.act = act_make(ACT_SUBNET, index)};
@@ -96,7 +96,7 @@ static const struct prefix *rows_old_prefix(const struct change *change)
 
 static uint32_t rows_make_prefix(struct change *change, const struct dp_row_prefix *row)
 {
-    uint32_t index = change_make(change, PREFIXES);
+    uint32_t index = objects_make(&change->writer->objects[PREFIXES]);
     struct prefix *prefix = &change->next->prefixes[index];
     prefix->vsid = row->vsid;
     memcpy(prefix->gateway, row->gateway, 16);
@@ -118,7 +118,7 @@ static int rows_check_gateway(struct change *change, const struct dp_row_prefix 
     if (code)
         return code;
     key_record(key, row->vsid, row->family, row->gateway);
-    if (change_get(change, records_of(row->family), key, &value))
+    if (map_get(change->next->maps[records_of(row->family)], key, &value))
         return change_fail(change, DP_EEXIST, "gateway %s of vsid %u is taken",
                            change_address(row->family, row->gateway).s, row->vsid);
     return DP_OK;
@@ -136,7 +136,7 @@ int prefix_put(struct change *change, const void *p)
     uint32_t rdid = change->next->subnets[subnet].rdid;
     key_route(route, rdid, row->family, row->prefix, row->prefix_len);
     const struct prefix *old = rows_old_prefix(change);
-    if (!old && change_get(change, routes_of(row->family), route, &there))
+    if (!old && map_get(change->next->maps[routes_of(row->family)], route, &there))
         return change_fail(change, DP_EEXIST, "%s/%u is a route by a next hop",
                            change_address(row->family, row->prefix).s, row->prefix_len);
     bool same_gateway = old && old->vsid == row->vsid && !memcmp(old->gateway, row->gateway, 16);
@@ -191,7 +191,7 @@ static int rows_put_route(struct change *change, uint32_t rdid, const struct via
     if (code)
         return code;
     if (via) {
-        uint32_t index = change_make(change, VIAS);
+        uint32_t index = objects_make(&change->writer->objects[VIAS]);
         memcpy(&change->next->vias[index], via, sizeof *via);
         value.act = act_make(ACT_VIA, index);
     }
@@ -278,18 +278,14 @@ int provider_route_del(struct change *change, const void *p)
 /* act 0: it goes. */
 static int rows_move(struct change *change, const struct dp_row_move *row, uint32_t act)
 {
-    uint64_t key[3];
-    struct map_value old, value = {.act = act};
-    uint32_t subnet;
-    int code = check_family(change, "family", row->family);
-    if (code || (code = check_address(change, "ca", row->family, row->ca)) ||
-        (code = check_subnet(change, row->vsid, &subnet)))
+    const struct map_value value = {.act = act};
+    int code = check_ca(change, row->vsid, row->family, row->ca);
+    if (code)
         return code;
-    key_move(key, row->vsid, row->family, row->ca);
-    if (act == 0 && !change_get(change, TABLE_MOVES, key, &old))
+    if (act == 0 && change->at.value.act == 0)
         return change_fail(change, DP_ENOENT, "no move of vsid %u, ca %s", row->vsid,
                            change_address(row->family, row->ca).s);
-    change_entry(change, TABLE_MOVES, key, act ? &value : NULL);
+    change_entry(change, TABLE_MOVES, change->key, act ? &value : NULL);
     return DP_OK;
 }
 
