@@ -191,7 +191,8 @@ typedef int row_fn(struct change *change, const void *row);
 row_fn pa_put, pa_del, provider_route_put, provider_route_del, subnet_put, subnet_del, prefix_put, prefix_del;
 row_fn port_put, port_del, source_put, source_del, record_put, record_del, route_put, route_del;
 row_fn move_put, move_del;
-void record_prefetch(const struct change *change, const void *rows, uint32_t n, bool later);
+/* Ahead of the rows from here on, of which so many are left. */
+void record_prefetch(const struct change *change, const struct dp_row_record *rows, uint32_t left);
 
 /* ---- paths.c: next hops and rewrites */
 

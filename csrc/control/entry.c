@@ -72,11 +72,8 @@ static void entry_account_route(struct change *change, enum table table, const u
         w->subnet_refs[subnet] += (uint32_t)n;
     if (act_kind(act) == ACT_VIA && n < 0)
         objects_drop(&change->writer->objects[VIAS], act_index(act));
-    struct rdid_lengths *lengths = &change->next->lengths[rdid];
-    if (n > 0 && ip4)
-        atomic_fetch_or(&lengths->len4, 1ull << len);
-    else if (n > 0)
-        atomic_fetch_or(&lengths->len6[len / 64], 1ull << len % 64);
+    if (n > 0)
+        atomic_fetch_or(tables_length(&change->next->lengths[rdid], ip4, len), 1ull << len % 64);
 }
 
 static void entry_account(struct change *change, enum table table, const uint64_t *key, uint32_t act, int n)

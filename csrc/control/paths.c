@@ -28,8 +28,10 @@ static const struct rewrite *path_rewrite(const struct change *change, unsigned 
 static int path_host_ready(struct change *change, uint32_t host)
 {
     const uint64_t key = (uint64_t)host + 1;
-    int code = hosted_find(change->writer, host) ? DP_OK : change_ready(change, HOSTS);
-    if (code || hosted_find(change->writer, host))
+    if (hosted_find(change->writer, host))
+        return DP_OK;
+    int code = change_ready(change, HOSTS);
+    if (code)
         return code;
     if (map_ready(change->writer->hosts))
         return change_no_memory(change, DP_ENOMEM);
@@ -158,26 +160,21 @@ static int path_make_way(struct change *change, unsigned family, const uint8_t *
     return change_no_memory(change, DP_ENOMEM);
 }
 
-/* Where a remote rewrite goes: ways, and whether its own is needed (next_hop INDEX_NONE). */
-struct choice {
-    uint32_t next_hop, shared;
-};
-
-static struct choice path_choose(const struct change *change, const struct rewrite *rewrite)
+/* Where a remote rewrite goes, INDEX_NONE: by a way of its own; *shared: for NVGRE to its CA. */
+static uint32_t path_choose(const struct change *change, const struct rewrite *rewrite, uint32_t *shared)
 {
     const struct tables_writer *w = change->writer;
     const struct tables *t = change->next;
     unsigned family = rewrite->family, other = family == DP_IPV4 ? DP_IPV6 : DP_IPV4;
     uint32_t same = hosted_shared(w, t, rewrite->host, family),
              across = hosted_shared(w, t, rewrite->host, other);
-    struct choice choice = {INDEX_NONE, same};
     bool across_only = same == INDEX_NONE || hosted_shared(w, t, t->self_host, family) == INDEX_NONE;
+    *shared = same;
     if (across != INDEX_NONE && across_only && hosted_shared(w, t, t->self_host, other) != INDEX_NONE)
-        choice.shared = across; /* 2.11.2 */
-    if (same != INDEX_NONE &&
-        tables_route(t, 0, family, t->next_hops[same].pa) == tables_route(t, 0, family, rewrite->pa))
-        choice.next_hop = same; /* 2.12.4 */
-    return choice;
+        *shared = across; /* 2.11.2 */
+    bool alike = same != INDEX_NONE && tables_route(t, 0, family, t->next_hops[same].pa) ==
+                                           tables_route(t, 0, family, rewrite->pa); /* 2.12.4 */
+    return alike ? same : INDEX_NONE;
 }
 
 static const struct rewrite path_unbound;
@@ -197,17 +194,20 @@ static uint32_t path_make_rewrite(struct change *change, const struct rewrite *l
     return index;
 }
 
-/* The ways that a rewrite of another host with a CA goes; one of its own is made if need be. */
-static int path_find_ways(struct change *change, const struct rewrite *rewrite, struct choice *choice)
+/* A rewrite of another host with a CA goes as it should; a way of its own is made if need be. */
+static int path_find_ways(struct change *change, struct rewrite *rewrite)
 {
-    *choice = path_choose(change, rewrite);
-    if (choice->next_hop != INDEX_NONE)
-        return DP_OK;
-    if (change_is_own(change->next, rewrite)) {
-        choice->next_hop = rewrite->next_hop;
-        return DP_OK;
-    }
-    return path_make_way(change, rewrite->family, rewrite->pa, rewrite->host, &choice->next_hop);
+    uint32_t shared, next_hop = path_choose(change, rewrite, &shared);
+    int code = DP_OK;
+    if (next_hop == INDEX_NONE && change_is_own(change->next, rewrite))
+        next_hop = rewrite->next_hop;
+    else if (next_hop == INDEX_NONE)
+        code = path_make_way(change, rewrite->family, rewrite->pa, rewrite->host, &next_hop);
+    if (code)
+        return code;
+    rewrite->next_hop = next_hop;
+    rewrite->shared = shared;
+    return DP_OK;
 }
 
 int path_rebind(struct change *change, uint32_t from, const struct rewrite *like, uint32_t *index)
@@ -215,10 +215,7 @@ int path_rebind(struct change *change, uint32_t from, const struct rewrite *like
     const struct rewrite *old = &change->next->rewrites[from];
     *index = path_make_rewrite(change, like, old->pa, old->family, old->host);
     struct rewrite *rewrite = &change->next->rewrites[*index];
-    struct choice choice = {INDEX_NONE, INDEX_NONE};
-    int code = change_is_remote(change, rewrite) ? path_find_ways(change, rewrite, &choice) : DP_OK;
-    rewrite->next_hop = choice.next_hop;
-    rewrite->shared = choice.shared;
+    int code = change_is_remote(change, rewrite) ? path_find_ways(change, rewrite) : DP_OK;
     change->writer->bonds[*index].moved = change->writer->bonds[from].moved;
     if (code)
         objects_drop(&change->writer->objects[REWRITES], *index);
@@ -258,8 +255,7 @@ _Static_assert(PATH_ORDER % 8 == 0 && PATH_ORDER + 8 == sizeof(struct dp_row_pa)
 void path_remember(const struct change *change, struct inverse *back)
 {
     if (path_is_shared(back->act))
-        memcpy((uint8_t *)(back + 1) + PATH_ORDER, &change->writer->ways[act_index(back->act)].order,
-               8);
+        memcpy((uint8_t *)(back + 1) + PATH_ORDER, &change->writer->ways[act_index(back->act)].order, 8);
 }
 
 /* Whose change set the PA moved in, if it did: such a one can't go in the same. */
@@ -424,19 +420,14 @@ static int path_refresh(struct change *change, uint32_t index)
 {
     struct rewrite *rewrite = &change->next->rewrites[index];
     const uint32_t old = rewrite->next_hop;
-    struct choice choice;
     bool was_own = change_is_own(change->next, rewrite);
-    int code = path_find_ways(change, rewrite, &choice);
+    int code = path_find_ways(change, rewrite);
     change->writer->visited++;
-    if (code)
+    if (code || rewrite->next_hop == old)
         return code;
-    rewrite->next_hop = choice.next_hop;
-    rewrite->shared = choice.shared;
-    if (choice.next_hop == old)
-        return DP_OK;
     path_tell_record(change, index);
     if (change_is_own(change->next, rewrite))
-        change_way_ref(change, choice.next_hop, 1);
+        change_way_ref(change, rewrite->next_hop, 1);
     if (was_own)
         change_way_ref(change, old, -1);
     return DP_OK;

@@ -144,6 +144,11 @@ struct prefix { uint8_t gateway[16]; uint32_t vsid; };
 
 /* Which prefix lengths a routing domain has routes of: LPM probes the longest first. Bit n of len4: /n. */
 struct rdid_lengths { _Atomic uint64_t len4; _Atomic uint64_t len6[3]; };
+/* The word whose bit len % 64 a length is. */
+static inline _Atomic uint64_t *tables_length(struct rdid_lengths *lengths, bool ip4, unsigned len)
+{
+    return ip4 ? &lengths->len4 : &lengths->len6[len / 64];
+}
 
 struct port_source {
     uint8_t ca[16];
