@@ -151,7 +151,7 @@ static int change_make_room(struct change *change, const struct row_kind *kind)
     const uint32_t tables = own.first > own.last ? 0 : IN(own.first) | IN(own.last);
     for (uint32_t left = kind->tables | tables; left; left &= left - 1)
         if (map_ready(change->next->maps[__builtin_ctz(left)]))
-            return change_no_memory(change, DP_ENOMEM);
+            return tell_no_memory(&change->tell, DP_ENOMEM);
     for (uint32_t left = kind->objects; left; left &= left - 1) {
         int code = change_ready(change, (enum object)__builtin_ctz(left));
         if (code)
@@ -177,10 +177,10 @@ static int change_apply_row(struct change *change, uint16_t number, unsigned op,
 static int change_apply_section(struct change *change, const struct dp_section *section)
 {
     const uint8_t *row = (const uint8_t *)(section + 1);
-    change->row_name = change_kinds[section->kind].name;
-    for (change->row = 0; change->row < section->count; change->row++) {
+    change->tell.row_name = change_kinds[section->kind].name;
+    for (change->tell.row = 0; change->tell.row < section->count; change->tell.row++) {
         if (section->kind == DP_ROW_RECORD)
-            record_prefetch(change, (const void *)row, section->count - change->row);
+            record_prefetch(change, (const void *)row, section->count - change->tell.row);
         int code = change_apply_row(change, section->kind, section->op, row);
         if (code)
             return code;
@@ -193,7 +193,7 @@ static int change_apply_section(struct change *change, const struct dp_section *
 static int change_apply_rows(struct change *change, const struct dp_change_header *header)
 {
     const struct dp_section *section = (const struct dp_section *)(header + 1);
-    for (change->section = 0; change->section < header->sections; change->section++) {
+    for (change->tell.section = 0; change->tell.section < header->sections; change->tell.section++) {
         int code = change_apply_section(change, section);
         if (code)
             return code;
@@ -216,7 +216,7 @@ static int change_finish(struct change *change)
 static int change_restore(struct change *change)
 {
     int code = DP_OK;
-    change->restoring = change->writer->budget.must = true;
+    change->restoring = change->tell.told = change->writer->budget.must = true;
     for (int moved = 1; moved >= 0; moved--) {
         size_t at = change->inverse_at;
         while ((change->back = change_inverse(change, &at))) {
@@ -251,8 +251,8 @@ static struct change *change_new(struct control *control, const struct outline *
         return NULL;
     change->control = control;
     change->writer = control_tables(control)->writer;
-    change->error = error;
-    change->row_name = "change set";
+    change->tell.error = error;
+    change->tell.row_name = "change set";
     change->generation = control_tables(control)->generation;
     change->writer->changes++;
     change->beside = outline->header->flags & DP_CHANGE_ATOMIC ||
@@ -291,7 +291,7 @@ int tables_apply(struct control *control, const uint8_t *change_set, size_t len,
         return DP_OK;
     }
     if (change_restore(change))
-        code = outline_fail(error, change->section, change->row, DP_ENOMEM,
+        code = outline_fail(error, change->tell.section, change->tell.row, DP_ENOMEM,
                             "it can't be taken back: tables are incomplete");
     change_publish(change, change->generation);
     change_free(change);
@@ -309,7 +309,7 @@ int tables_rollback(struct control *control)
     if (change_begin(change, records))
         return DP_ENOMEM;
     w->last = NULL;
-    change->error = &ignored;
+    change->tell.error = &ignored;
     int code = change_restore(change);
     change_publish(change, change->generation);
     change_free(change);

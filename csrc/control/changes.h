@@ -13,9 +13,9 @@
  */
 #ifndef CHANGES_H
 #define CHANGES_H
-#include <arpa/inet.h>
 #include "base/objects.h"
 #include "base/outline.h"
+#include "base/tell.h"
 #include "control/control.h"
 #include "step/policy.h"
 #include "step/row.h"
@@ -108,22 +108,11 @@ struct change {
     struct port_policy *spares[DP_MAX_PORTS];   /* of a touched port: room for the policy that it had */
     uint64_t generation;            /* before */
     uint32_t memo_vsid, memo_subnet;    /* the last subnet looked for; vsid 0: void */
-    const char *row_name;
-    uint32_t section, row;
-    struct dp_change_error *error;
+    struct tell tell;               /* the row at work */
 };
 
 static inline bool change_is_records(enum table t) { return t == TABLE_RECORDS4 || t == TABLE_RECORDS6; }
 static inline bool change_is_routes(enum table t) { return t == TABLE_ROUTES4 || t == TABLE_ROUTES6; }
-
-/* ---- tell.c */
-
-/* Tells what is wrong with the row; returns code. */
-int change_fail(struct change *change, int code, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-int change_no_memory(struct change *change, int code);
-struct change_text { char s[INET6_ADDRSTRLEN]; };
-struct change_text change_address(unsigned family, const uint8_t *address);
 
 /* ---- hosted.c: what hangs on each host */
 

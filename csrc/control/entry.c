@@ -17,7 +17,7 @@ uint32_t change_subnet(struct change *change, uint32_t vsid)
 int change_ready(struct change *change, enum object object)
 {
     int code = objects_ready(&change->writer->objects[object], ROW_OBJECTS, change->restoring);
-    return code ? change_no_memory(change, code) : DP_OK;
+    return code ? tell_no_memory(&change->tell, code) : DP_OK;
 }
 
 static void entry_account_rewrite(struct change *change, uint32_t index, int n)

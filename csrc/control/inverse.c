@@ -53,7 +53,8 @@ void inverse_write(struct change *change, uint16_t kind, const void *row)
 {
     const size_t size = row_sizes[kind];
     struct inverse *back = (struct inverse *)(change->inverse + change->inverse_at - size - sizeof *back);
-    *back = (struct inverse){.kind = kind, .op = DP_PUT, .section = change->section, .row = change->row};
+    const struct tell *at = &change->tell;
+    *back = (struct inverse){.kind = kind, .op = DP_PUT, .section = at->section, .row = at->row};
     memset(back + 1, 0, size);
     if (!inverse_find(change, kind, row, (union table_row *)(back + 1), &back->act)) {
         back->op = DP_DEL;

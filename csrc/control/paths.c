@@ -34,7 +34,7 @@ static int path_host_ready(struct change *change, uint32_t host)
     if (code)
         return code;
     if (map_ready(change->writer->hosts))
-        return change_no_memory(change, DP_ENOMEM);
+        return tell_no_memory(&change->tell, DP_ENOMEM);
     uint32_t index = objects_make(&change->writer->objects[HOSTS]);
     change->writer->hosted[index] = (struct hosted){INDEX_NONE, INDEX_NONE, INDEX_NONE, true, false};
     return map_put(change->writer->hosts, &key, &(struct map_value){.act = index + 1}, NULL);
@@ -157,7 +157,7 @@ static int path_make_way(struct change *change, unsigned family, const uint8_t *
     if (host == change->next->self_host || path_use(change->control, w, change->next, *index) == DP_OK)
         return DP_OK;
     objects_drop(&w->objects[NEXT_HOPS], *index);
-    return change_no_memory(change, DP_ENOMEM);
+    return tell_no_memory(&change->tell, DP_ENOMEM);
 }
 
 /* Where a remote rewrite goes, INDEX_NONE: by a way of its own; *shared: for NVGRE to its CA. */
@@ -317,11 +317,11 @@ static int path_check_row(struct change *change, const struct dp_row_pa *row)
         (!change->restoring && (code = check_zero(change, row->pad, sizeof row->pad))))
         return code;
     if (row->host == INDEX_NONE)
-        return change_fail(change, DP_EINVAL, "host %u is reserved", row->host);
+        return tell(&change->tell, DP_EINVAL, "host %u is reserved", row->host);
     if (row->kind != DP_PA_SHARED && row->kind != DP_PA_REWRITE)
-        return change_fail(change, DP_EINVAL, "unknown kind %u", row->kind);
+        return tell(&change->tell, DP_EINVAL, "unknown kind %u", row->kind);
     if (row->prefix_len > (row->family == DP_IPV4 ? 32 : 128))
-        return change_fail(change, DP_EINVAL, "prefix_len %u is too long", row->prefix_len);
+        return tell(&change->tell, DP_EINVAL, "prefix_len %u is too long", row->prefix_len);
     return DP_OK;
 }
 
@@ -353,14 +353,14 @@ int pa_del(struct change *change, const void *p)
     int code = check_family(change, "family", row->family);
     if (code || (code = check_address(change, "address", row->family, row->address)))
         return code;
-    const struct change_text text = change_address(row->family, row->address);
+    const struct tell_text text = tell_address(row->family, row->address);
     if (!old)
-        return change_fail(change, DP_ENOENT, "no PA %s", text.s);
+        return tell(&change->tell, DP_ENOENT, "no PA %s", text.s);
     if (path_is_shared(old) ? change->writer->ways[index].refs > 1 : change->next->rewrites[index].vsid != 0)
-        return change_fail(change, DP_EINVAL, "PA %s is still used by records", text.s);
+        return tell(&change->tell, DP_EINVAL, "PA %s is still used by records", text.s);
     if (change->moved && !change->restoring && *path_moved(change, old) == change->writer->changes)
-        return change_fail(change, DP_EINVAL, "PA %s has moved in this change set: it can't go in the same",
-                           text.s);
+        return tell(&change->tell, DP_EINVAL, "PA %s has moved in this change set: it can't go in the same",
+                    text.s);
     change_entry(change, change->at.table, change->key, NULL);
     return DP_OK;
 }
@@ -395,10 +395,10 @@ static int path_check_moved(struct change *change, const struct inverse *back)
         used = change->writer->bonds[index].refs != 0;
     if (!used)
         return DP_OK;
-    change->row_name = "PA";
-    change->section = back->section;
-    change->row = back->row;
-    return change_fail(change, DP_EINVAL, "host or kind changed, but records of the old one are left");
+    change->tell.row_name = "PA";
+    change->tell.section = back->section;
+    change->tell.row = back->row;
+    return tell(&change->tell, DP_EINVAL, "host or kind changed, but records of the old one are left");
 }
 
 /* Its record has the way, too. */
@@ -480,7 +480,7 @@ int path_finish(struct change *change)
          change->moved && !change->restoring && !code && (back = change_inverse(change, &at));)
         code = back->moved ? path_check_moved(change, back) : DP_OK;
     if (code == DP_OK && change->provider_routes && path_resolve(change->control, w, t))
-        code = change_no_memory(change, DP_ENOMEM);
+        code = tell_no_memory(&change->tell, DP_ENOMEM);
     bool all = path_own_pas(change) || change->provider_routes;
     for (uint32_t i = 0; all && i < w->objects[HOSTS].used; i++)
         if (w->hosted[i].made)

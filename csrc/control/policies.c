@@ -21,11 +21,11 @@ int policy_ready(struct change *change, uint32_t port)
     if (change->restoring)
         return DP_OK;
     if ((!*draft && !(*draft = calloc(1, sizeof **draft))) || !policy_room(*draft))
-        return change_no_memory(change, DP_ENOMEM);
+        return tell_no_memory(&change->tell, DP_ENOMEM);
     if (now && !change->spares[port]) {
         const size_t size = policy_size(now->sources, (uint32_t)now->n4 + now->n6);
         if (!(change->spares[port] = aligned_alloc(POLICY_LINE, size)))
-            return change_no_memory(change, DP_ENOMEM);
+            return tell_no_memory(&change->tell, DP_ENOMEM);
     }
     change->touched[port] = true;
     return DP_OK;
@@ -36,7 +36,7 @@ int policy_ready(struct change *change, uint32_t port)
 static int policy_check_limit(struct change *change, const char *what, uint64_t rate, uint64_t burst)
 {
     if (!rate != !burst || burst > UINT32_MAX)
-        return change_fail(change, DP_EINVAL, "a limit of %s needs a rate and a burst under 2^32", what);
+        return tell(&change->tell, DP_EINVAL, "a limit of %s needs a rate and a burst under 2^32", what);
     return DP_OK;
 }
 
@@ -48,7 +48,7 @@ static int policy_port_ready(struct change *change, uint32_t port, const struct 
     if (code || !limit_limits(limit) || draft->bucket)
         return code;
     if (!(draft->bucket = aligned_alloc(sizeof *draft->bucket, sizeof *draft->bucket)))
-        return change_no_memory(change, DP_ENOMEM);
+        return tell_no_memory(&change->tell, DP_ENOMEM);
     memset((void *)draft->bucket, 0, sizeof *draft->bucket);
     return DP_OK;
 }
@@ -70,7 +70,7 @@ int port_put(struct change *change, const void *p)
         limit_same(&old->limit, &limit))
         return DP_OK;
     if (old && old->vsid != row->vsid && change->writer->locals[row->port])
-        return change_fail(change, DP_EINVAL, "port %u has records in vsid %u", row->port, old->vsid);
+        return tell(&change->tell, DP_EINVAL, "port %u has records in vsid %u", row->port, old->vsid);
     if ((code = policy_port_ready(change, row->port, &limit)))
         return code;
     struct draft *draft = change->writer->drafts[row->port];
@@ -88,9 +88,9 @@ int port_del(struct change *change, const void *p)
         return code;
     struct draft *draft = policy_draft(change, row->port);
     if (!draft)
-        return change_fail(change, DP_ENOENT, "no port %u", row->port);
+        return tell(&change->tell, DP_ENOENT, "no port %u", row->port);
     if (draft->n || change->writer->locals[row->port])
-        return change_fail(change, DP_EINVAL, "port %u still has records or sources", row->port);
+        return tell(&change->tell, DP_EINVAL, "port %u still has records or sources", row->port);
     if ((code = policy_ready(change, row->port)))
         return code;
     draft->vsid = 0;
@@ -103,7 +103,7 @@ static int policy_check(struct change *change, const struct dp_row_source *row, 
     if (code || (code = check_prefix(change, row->family, row->prefix, row->prefix_len)))
         return code;
     *draft = policy_draft(change, row->port);
-    return *draft ? DP_OK : change_fail(change, DP_ENOENT, "no port %u", row->port);
+    return *draft ? DP_OK : tell(&change->tell, DP_ENOENT, "no port %u", row->port);
 }
 
 static struct port_source policy_source_row(const struct dp_row_source *row)
@@ -122,7 +122,7 @@ int source_put(struct change *change, const void *p)
         return code;
     struct port_source source = policy_source_row(row);
     if (draft->n == UINT16_MAX && !policy_source_of(draft, row->family, row->prefix, row->prefix_len, true))
-        return change_fail(change, DP_EFULL, "port %u has %u sources already", row->port, draft->n);
+        return tell(&change->tell, DP_EFULL, "port %u has %u sources already", row->port, draft->n);
     if ((code = policy_ready(change, row->port)))
         return code;
     policy_add(change->writer->drafts[row->port], &source);
@@ -138,8 +138,8 @@ int source_del(struct change *change, const void *p)
         return code;
     struct port_source source = policy_source_row(row);
     if (!policy_source_of(draft, row->family, row->prefix, row->prefix_len, true))
-        return change_fail(change, DP_ENOENT, "port %u has no source %s/%u", row->port,
-                           change_address(row->family, row->prefix).s, row->prefix_len);
+        return tell(&change->tell, DP_ENOENT, "port %u has no source %s/%u", row->port,
+                    tell_address(row->family, row->prefix).s, row->prefix_len);
     if ((code = policy_ready(change, row->port)))
         return code;
     policy_remove(change->writer->drafts[row->port], &source);
@@ -165,7 +165,7 @@ int policy_finish(struct change *change)
         if (change->restoring)
             change->spares[port] = NULL;
         else if (!(policy = aligned_alloc(POLICY_LINE, policy_size(draft->sources, draft->n))))
-            return change_no_memory(change, DP_ENOMEM);
+            return tell_no_memory(&change->tell, DP_ENOMEM);
         const uint32_t subnet = change_subnet(change, draft->vsid);
         policy_build(policy, draft, port, subnet, change->next->subnets[subnet].rdid);
         change->next->policies[port] = policy;

@@ -20,16 +20,16 @@ static uint8_t record_bits(const struct dp_row_record *row) { return row->family
 static int record_check_types(struct change *change, const struct dp_row_record *row)
 {
     if (row->type == DP_L2ONLY)
-        return change_fail(change, DP_EINVAL, "l2only records are not supported yet");
+        return tell(&change->tell, DP_EINVAL, "l2only records are not supported yet");
     if (row->type != DP_STATIC && row->type != DP_DYNAMIC && row->type != DP_GATEWAY_WILDCARD)
-        return change_fail(change, DP_EINVAL, "unknown type %u", row->type);
+        return tell(&change->tell, DP_EINVAL, "unknown type %u", row->type);
     if (row->translation != DP_NVGRE && row->translation != DP_REWRITE)
-        return change_fail(change, DP_EINVAL, "unknown translation %u", row->translation);
+        return tell(&change->tell, DP_EINVAL, "unknown translation %u", row->translation);
     if (row->translation == DP_REWRITE && row->type == DP_GATEWAY_WILDCARD)
-        return change_fail(change, DP_EINVAL, "a gateway-wildcard has no rewrite PA");
+        return tell(&change->tell, DP_EINVAL, "a gateway-wildcard has no rewrite PA");
     if (row->translation == DP_REWRITE && row->family != row->pa_family)
-        return change_fail(change, DP_EINVAL, "rewrite between families %u and %u", row->family,
-                           row->pa_family);
+        return tell(&change->tell, DP_EINVAL, "rewrite between families %u and %u", row->family,
+                    row->pa_family);
     return DP_OK;
 }
 
@@ -38,7 +38,7 @@ static int record_check_ca(struct change *change, const struct dp_row_record *ro
     if (row->type != DP_GATEWAY_WILDCARD)
         return check_unicast(change, "ca", row->family, row->ca);
     return load64(row->ca) | load64(row->ca + 8)
-               ? change_fail(change, DP_EINVAL, "a gateway-wildcard's ca is not zero")
+               ? tell(&change->tell, DP_EINVAL, "a gateway-wildcard's ca is not zero")
                : DP_OK;
 }
 
@@ -47,17 +47,17 @@ static int record_check_port(struct change *change, const struct record *record)
 {
     const struct dp_row_record *row = record->row;
     if (!record->local)
-        return row->port ? change_fail(change, DP_EINVAL, "port %u for a record of another host", row->port)
+        return row->port ? tell(&change->tell, DP_EINVAL, "port %u for a record of another host", row->port)
                          : DP_OK;
     int code = check_port(change, row->port);
     if (code)
         return code;
     const struct draft *draft = policy_draft(change, row->port);
     if (!draft)
-        return change_fail(change, DP_ENOENT, "port %u has no policy", row->port);
+        return tell(&change->tell, DP_ENOENT, "port %u has no policy", row->port);
     if (draft->vsid != row->vsid)
-        return change_fail(change, DP_EINVAL, "port %u is in vsid %u, not %u", row->port, draft->vsid,
-                           row->vsid);
+        return tell(&change->tell, DP_EINVAL, "port %u is in vsid %u, not %u", row->port, draft->vsid,
+                    row->vsid);
     return DP_OK;
 }
 
@@ -68,21 +68,21 @@ static int record_check_pa(struct change *change, struct record *record)
     const struct tables *t = change->next;
     const char *pa = "provider_address";
     if (!path_find(change, row->pa_family, row->provider_address, &record->pa))
-        return change_fail(change, DP_ENOENT, "no PA %s",
-                           change_address(row->pa_family, row->provider_address).s);
+        return tell(&change->tell, DP_ENOENT, "no PA %s",
+                    tell_address(row->pa_family, row->provider_address).s);
     uint32_t index = act_index(record->pa.act);
     bool rewrite = act_kind(record->pa.act) == ACT_PA_REWRITE;
     uint32_t host = rewrite ? t->rewrites[index].host : t->next_hops[index].host;
     if (host != row->host)
-        return change_fail(change, DP_EINVAL, "%s %s is of host %u, not %u", pa,
-                           change_address(row->pa_family, row->provider_address).s, host, row->host);
+        return tell(&change->tell, DP_EINVAL, "%s %s is of host %u, not %u", pa,
+                    tell_address(row->pa_family, row->provider_address).s, host, row->host);
     if (rewrite != record->rewrite)
-        return change_fail(change, DP_EINVAL, "%s %s is of the other kind", pa,
-                           change_address(row->pa_family, row->provider_address).s);
+        return tell(&change->tell, DP_EINVAL, "%s %s is of the other kind", pa,
+                    tell_address(row->pa_family, row->provider_address).s);
     const struct rewrite *bound = &t->rewrites[index];
     if (rewrite && bound->vsid && (bound->vsid != row->vsid || memcmp(bound->ca, row->ca, 16)))
-        return change_fail(change, DP_EEXIST, "%s %s stands for another CA of vsid %u", pa,
-                           change_address(row->pa_family, row->provider_address).s, bound->vsid);
+        return tell(&change->tell, DP_EEXIST, "%s %s stands for another CA of vsid %u", pa,
+                    tell_address(row->pa_family, row->provider_address).s, bound->vsid);
     return DP_OK;
 }
 
@@ -117,8 +117,8 @@ static int record_check_place(struct change *change, const struct record *record
     const struct dp_row_record *row = record->row;
     const uint32_t old = change->at.value.act;
     if (act_kind(old) == ACT_GATEWAY)
-        return change_fail(change, DP_EEXIST, "ca %s of vsid %u is a gateway",
-                           change_address(row->family, row->ca).s, row->vsid);
+        return tell(&change->tell, DP_EEXIST, "ca %s of vsid %u is a gateway",
+                    tell_address(row->family, row->ca).s, row->vsid);
     int code = record->local && !record->wildcard ? policy_ready(change, row->port) : DP_OK;
     if (code == DP_OK && act_kind(old) == ACT_LOCAL)
         code = policy_ready(change, act_index(old));
@@ -127,7 +127,7 @@ static int record_check_place(struct change *change, const struct record *record
     const struct draft *draft = policy_draft(change, row->port);
     return draft->n < UINT16_MAX || policy_source_of(draft, row->family, row->ca, record_bits(row), false)
                ? DP_OK
-               : change_fail(change, DP_EFULL, "port %u has %u sources already", row->port, draft->n);
+               : tell(&change->tell, DP_EFULL, "port %u has %u sources already", row->port, draft->n);
 }
 
 /* ---- what the record was before ------------------------------------------------------------------------ */
@@ -240,8 +240,8 @@ int record_del(struct change *change, const void *p)
         return code;
     if (act_kind(old) == ACT_NONE || act_kind(old) == ACT_GATEWAY)
         return change->restoring ? DP_OK
-                                 : change_fail(change, DP_ENOENT, "no record of vsid %u, ca %s", row->vsid,
-                                               change_address(row->family, row->ca).s);
+                                 : tell(&change->tell, DP_ENOENT, "no record of vsid %u, ca %s", row->vsid,
+                                        tell_address(row->family, row->ca).s);
     if (act_kind(old) == ACT_LOCAL && (code = policy_ready(change, act_index(old))))
         return code;
     change_entry(change, change->at.table, change->key, NULL);
@@ -269,7 +269,7 @@ void record_prefetch(const struct change *change, const struct dp_row_record *ro
 {
     const struct tables *t = change->next;
     uint64_t key[3];
-    if (change->row % RECORD_GROUP || left < 4 * RECORD_GROUP)
+    if (change->tell.row % RECORD_GROUP || left < 4 * RECORD_GROUP)
         return;
     for (const struct dp_row_record *row = rows + RECORD_GROUP; row < rows + 2 * RECORD_GROUP; row++) {
         key_record(key, row->vsid, row->family, row->ca);

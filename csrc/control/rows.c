@@ -26,7 +26,7 @@ static int rows_counts(struct change *change, uint32_t rdid)
     uint32_t **counts = &change->writer->route_counts[rdid];
     if (!*counts)
         *counts = calloc(ROUTE_LENGTHS, sizeof(uint32_t));
-    return *counts ? DP_OK : change_no_memory(change, DP_ENOMEM);
+    return *counts ? DP_OK : tell_no_memory(&change->tell, DP_ENOMEM);
 }
 
 static bool rows_subnet_used(const struct change *change, uint32_t vsid, uint32_t subnet)
@@ -44,16 +44,16 @@ int subnet_put(struct change *change, const void *p)
     if (code)
         return code;
     if (row->rdid == 0 || row->rdid >= RDIDS)
-        return change_fail(change, DP_EINVAL, "rdid %u is not in 1..%u", row->rdid, RDIDS - 1);
+        return tell(&change->tell, DP_EINVAL, "rdid %u is not in 1..%u", row->rdid, RDIDS - 1);
     uint32_t old = change_subnet(change, row->vsid);
     if (old != INDEX_NONE && change->next->subnets[old].rdid == row->rdid)
         return DP_OK;
     if (old != INDEX_NONE && rows_subnet_used(change, row->vsid, old))
-        return change_fail(change, DP_EINVAL, "vsid %u has ports, prefixes or records: its rdid can't change",
-                           row->vsid);
+        return tell(&change->tell, DP_EINVAL, "vsid %u has ports, prefixes or records: its rdid can't change",
+                    row->vsid);
     /* Readers look at the lengths of a routing domain before it has a route. */
     if (mem_commit(&change->writer->lengths, (row->rdid + 1) * sizeof(struct rdid_lengths)))
-        return change_no_memory(change, DP_ENOMEM);
+        return tell_no_memory(&change->tell, DP_ENOMEM);
     uint32_t index = objects_make(&change->writer->objects[SUBNETS]);
     change->next->subnets[index] = (struct subnet){row->vsid, row->rdid};
     stats_subnet_reset(change->control->subnets, index);
@@ -71,8 +71,8 @@ int subnet_del(struct change *change, const void *p)
     if (code)
         return code;
     if (rows_subnet_used(change, row->vsid, subnet))
-        return change_fail(change, DP_EINVAL, "vsid %u still has ports, prefixes, routes or records",
-                           row->vsid);
+        return tell(&change->tell, DP_EINVAL, "vsid %u still has ports, prefixes, routes or records",
+                    row->vsid);
     rows_set_gateway(change, INDEX_NONE, row->vsid, DP_IPV6, rows_router_link_local);
     change_entry(change, TABLE_SUBNETS, change->key, NULL);
     return DP_OK;
@@ -96,8 +96,8 @@ static int rows_check_gateway(struct change *change, const struct dp_row_prefix 
         return code;
     key_record(key, row->vsid, row->family, row->gateway);
     if (map_get(change->next->maps[records_of(row->family)], key, &value))
-        return change_fail(change, DP_EEXIST, "gateway %s of vsid %u is taken",
-                           change_address(row->family, row->gateway).s, row->vsid);
+        return tell(&change->tell, DP_EEXIST, "gateway %s of vsid %u is taken",
+                    tell_address(row->family, row->gateway).s, row->vsid);
     return DP_OK;
 }
 
@@ -115,8 +115,8 @@ int prefix_put(struct change *change, const void *p)
     const struct prefix *prefixes = change->next->prefixes,
                         *old = change->at.value.act ? &prefixes[act_index(change->at.value.act)] : NULL;
     if (!old && map_get(change->next->maps[routes_of(row->family)], route, &there))
-        return change_fail(change, DP_EEXIST, "%s/%u is a route by a next hop",
-                           change_address(row->family, row->prefix).s, row->prefix_len);
+        return tell(&change->tell, DP_EEXIST, "%s/%u is a route by a next hop",
+                    tell_address(row->family, row->prefix).s, row->prefix_len);
     if (old && old->vsid == row->vsid && !memcmp(old->gateway, row->gateway, 16))
         return DP_OK;
     bool gateway = !is_any(DP_IPV6, row->gateway);
@@ -148,8 +148,8 @@ int prefix_del(struct change *change, const void *p)
     key_route(route, rdid, row->family, row->prefix, row->prefix_len);
     const struct prefix *old = &change->next->prefixes[act_index(change->at.value.act)];
     if (!change->at.value.act)
-        return change_fail(change, DP_ENOENT, "no prefix %s/%u in rdid %u",
-                           change_address(row->family, row->prefix).s, row->prefix_len, rdid);
+        return tell(&change->tell, DP_ENOENT, "no prefix %s/%u in rdid %u",
+                    tell_address(row->family, row->prefix).s, row->prefix_len, rdid);
     change_entry(change, routes_of(row->family), route, NULL);
     if (!is_any(DP_IPV6, old->gateway))
         rows_set_gateway(change, INDEX_NONE, old->vsid, row->family, old->gateway);
@@ -190,11 +190,11 @@ int route_put(struct change *change, const void *p)
         (code = check_zero(change, row->pad, sizeof row->pad)))
         return code;
     if (row->rdid == 0 || change->next->subnets[subnet].rdid != row->rdid)
-        return change_fail(change, DP_EINVAL, "vsid %u of the next hop is not in rdid %u", row->vsid,
-                           row->rdid);
+        return tell(&change->tell, DP_EINVAL, "vsid %u of the next hop is not in rdid %u", row->vsid,
+                    row->rdid);
     if (act_kind(change->at.value.act) == ACT_ONLINK)
-        return change_fail(change, DP_EEXIST, "%s/%u is a prefix on link",
-                           change_address(row->family, row->prefix).s, row->prefix_len);
+        return tell(&change->tell, DP_EEXIST, "%s/%u is a prefix on link",
+                    tell_address(row->family, row->prefix).s, row->prefix_len);
     const struct via via = {.vsid = row->vsid, .subnet = subnet, .family = row->family};
     return rows_put_route(change, row->rdid, via, row->next_hop);
 }
@@ -209,8 +209,8 @@ static int rows_del_route(struct change *change, uint32_t rdid, bool provider, u
         return code;
     bool found = provider ? there != ACT_NONE : there == ACT_VIA && rdid != 0 && rdid < RDIDS;
     if (!found)
-        return change_fail(change, DP_ENOENT, "no route %s/%u in rdid %u", change_address(family, prefix).s,
-                           len, rdid);
+        return tell(&change->tell, DP_ENOENT, "no route %s/%u in rdid %u", tell_address(family, prefix).s,
+                    len, rdid);
     change->provider_routes |= provider;
     change_entry(change, change->at.table, change->key, NULL);
     return DP_OK;
@@ -252,8 +252,8 @@ static int rows_move(struct change *change, const struct dp_row_move *row, uint3
     if (code)
         return code;
     if (act == 0 && change->at.value.act == 0)
-        return change_fail(change, DP_ENOENT, "no move of vsid %u, ca %s", row->vsid,
-                           change_address(row->family, row->ca).s);
+        return tell(&change->tell, DP_ENOENT, "no move of vsid %u, ca %s", row->vsid,
+                    tell_address(row->family, row->ca).s);
     change_entry(change, TABLE_MOVES, change->key, act ? &value : NULL);
     return DP_OK;
 }
@@ -263,7 +263,7 @@ int move_put(struct change *change, const void *p)
     const struct dp_row_move *row = p;
     int code = check_zero(change, row->pad, sizeof row->pad);
     if (code == DP_OK && row->host == INDEX_NONE)
-        code = change_fail(change, DP_EINVAL, "host %u is reserved", row->host);
+        code = tell(&change->tell, DP_EINVAL, "host %u is reserved", row->host);
     return code ? code : rows_move(change, row, row->host + 1);
 }
 

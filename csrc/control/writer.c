@@ -18,13 +18,6 @@ static const struct {
     [HOSTS] = {sizeof(struct hosted), 0, 1 << 20},
 };
 
-/* Of a key. */
-static const unsigned writer_words[TABLE_COUNT] = {
-    [TABLE_RECORDS4] = 1, [TABLE_RECORDS6] = 3, [TABLE_PAS4] = 1,    [TABLE_PAS6] = 3,
-    [TABLE_SUBNETS] = 1,  [TABLE_ROUTES4] = 1,  [TABLE_ROUTES6] = 3, [TABLE_MOVES] = 3,
-    [TABLE_PREFIXES] = 3,
-};
-
 static void writer_destroy(struct tables_writer *w)
 {
     change_free(w->last);
@@ -80,7 +73,7 @@ struct tables *tables_create(const struct dp_config *config)
     t->flowid_off = config->flags & DP_FLOWID_OFF;
     bool whole = true;
     for (enum table table = 0; table < TABLE_COUNT; table++) {
-        struct map *map = t->maps[table] = map_create(writer_words[table], 0, config->hash_key);
+        struct map *map = t->maps[table] = map_create(tables_words[table], 0, config->hash_key);
         if (map)
             map_use_budget(map, &w->budget);
         whole &= map != NULL;

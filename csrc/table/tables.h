@@ -242,6 +242,7 @@ struct tables {
  * Keys. A vsid in the top half keeps the words of two subnets apart; v6 words are bytes as they lie in
  * memory.
  */
+extern const unsigned tables_words[TABLE_COUNT];    /* of a key */
 static inline uint64_t key_ca4(uint32_t vsid, const uint8_t *ca) { return (uint64_t)vsid << 32 | load32(ca); }
 static inline uint64_t key_pa4(const uint8_t *pa) { return 1ull << 63 | load32(pa); }
 static inline bool key_is_pa4(const uint64_t *key) { return key[0] >> 63; }
