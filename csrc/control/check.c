@@ -32,9 +32,8 @@ int check_prefix(struct change *change, unsigned family, const uint8_t *prefix, 
     int code = check_family(change, "family", family);
     if (code)
         return code;
-    unsigned bits = family == DP_IPV4 ? 32 : 128;
-    if (len > bits)
-        return tell(&change->tell, DP_EINVAL, "prefix_len %u is over %u", len, bits);
+    if (len > addr_bits(family))
+        return tell(&change->tell, DP_EINVAL, "prefix_len %u is over %u", len, addr_bits(family));
     for (unsigned i = len; i < 128; i++)
         if (prefix[i / 8] & 0x80 >> i % 8)
             return tell(&change->tell, DP_EINVAL, "prefix %s/%u has bits behind its length",

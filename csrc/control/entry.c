@@ -71,7 +71,7 @@ static void entry_account_route(struct change *change, enum table table, const u
     if (rdid != 0)
         w->subnet_refs[subnet] += (uint32_t)n;
     if (act_kind(act) == ACT_VIA && n < 0)
-        objects_drop(&change->writer->objects[VIAS], act_index(act));
+        objects_drop(&w->objects[VIAS], act_index(act));
     if (n > 0)
         atomic_fetch_or(tables_length(&change->next->lengths[rdid], ip4, len), 1ull << len % 64);
 }

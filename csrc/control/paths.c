@@ -146,7 +146,7 @@ static int path_make_way(struct change *change, unsigned family, const uint8_t *
     int code = change_ready(change, NEXT_HOPS);
     if (code)
         return code;
-    *index = objects_make(&change->writer->objects[NEXT_HOPS]);
+    *index = objects_make(&w->objects[NEXT_HOPS]);
     struct next_hop *nh = &change->next->next_hops[*index];
     nh->family = (uint8_t)family;
     memcpy(nh->pa, pa, 16);
@@ -320,7 +320,7 @@ static int path_check_row(struct change *change, const struct dp_row_pa *row)
         return tell(&change->tell, DP_EINVAL, "host %u is reserved", row->host);
     if (row->kind != DP_PA_SHARED && row->kind != DP_PA_REWRITE)
         return tell(&change->tell, DP_EINVAL, "unknown kind %u", row->kind);
-    if (row->prefix_len > (row->family == DP_IPV4 ? 32 : 128))
+    if (row->prefix_len > addr_bits(row->family))
         return tell(&change->tell, DP_EINVAL, "prefix_len %u is too long", row->prefix_len);
     return DP_OK;
 }
@@ -373,8 +373,7 @@ static bool path_local_stale(const struct change *change, const struct rewrite *
     const struct draft *draft = policy_draft(change, old->port);
     if (!draft || draft->vsid != old->vsid)
         return false;
-    const struct port_source *source =
-        policy_source_of(draft, old->family, old->ca, old->family == DP_IPV4 ? 32 : 128, false);
+    const struct port_source *source = policy_own_of(draft, old->family, old->ca);
     if (!source || !source->has_pa || memcmp(source->pa, old->pa, 16))
         return false;
     const struct rewrite *now = path_rewrite(change, old->family, old->pa);

@@ -97,52 +97,48 @@ int port_del(struct change *change, const void *p)
     return DP_OK;
 }
 
-static int policy_check(struct change *change, const struct dp_row_source *row, const struct draft **draft)
+static int policy_check(struct change *change, const struct dp_row_source *row, struct draft **draft,
+                        struct port_source *source)
 {
     int code = check_port(change, row->port);
     if (code || (code = check_prefix(change, row->family, row->prefix, row->prefix_len)))
         return code;
+    *source = (struct port_source){.family = row->family, .prefix_len = row->prefix_len, .extra = 1};
+    memcpy(source->ca, row->prefix, 16);
     *draft = policy_draft(change, row->port);
     return *draft ? DP_OK : tell(&change->tell, DP_ENOENT, "no port %u", row->port);
-}
-
-static struct port_source policy_source_row(const struct dp_row_source *row)
-{
-    struct port_source source = {.family = row->family, .prefix_len = row->prefix_len, .extra = 1};
-    memcpy(source.ca, row->prefix, 16);
-    return source;
 }
 
 int source_put(struct change *change, const void *p)
 {
     const struct dp_row_source *row = p;
-    const struct draft *draft;
-    int code = policy_check(change, row, &draft);
+    struct draft *draft;
+    struct port_source source;
+    int code = policy_check(change, row, &draft, &source);
     if (code || (code = check_zero(change, row->pad, sizeof row->pad)))
         return code;
-    struct port_source source = policy_source_row(row);
     if (draft->n == UINT16_MAX && !policy_source_of(draft, row->family, row->prefix, row->prefix_len, true))
         return tell(&change->tell, DP_EFULL, "port %u has %u sources already", row->port, draft->n);
     if ((code = policy_ready(change, row->port)))
         return code;
-    policy_add(change->writer->drafts[row->port], &source);
+    policy_add(draft, &source);
     return DP_OK;
 }
 
 int source_del(struct change *change, const void *p)
 {
     const struct dp_row_source *row = p;
-    const struct draft *draft;
-    int code = policy_check(change, row, &draft);
+    struct draft *draft;
+    struct port_source source;
+    int code = policy_check(change, row, &draft, &source);
     if (code)
         return code;
-    struct port_source source = policy_source_row(row);
     if (!policy_source_of(draft, row->family, row->prefix, row->prefix_len, true))
         return tell(&change->tell, DP_ENOENT, "port %u has no source %s/%u", row->port,
                     tell_address(row->family, row->prefix).s, row->prefix_len);
     if ((code = policy_ready(change, row->port)))
         return code;
-    policy_remove(change->writer->drafts[row->port], &source);
+    policy_remove(draft, &source);
     return DP_OK;
 }
 

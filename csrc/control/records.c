@@ -11,11 +11,9 @@ enum { RECORD_GROUP = 16 };
 struct record {
     const struct dp_row_record *row;
     uint32_t subnet;
-    bool local, wildcard, rewrite;
+    bool local, rewrite, source;        /* source: one of its port's policy, no wildcard */
     struct map_value pa;                /* its PA's entry */
 };
-
-static uint8_t record_bits(const struct dp_row_record *row) { return row->family == DP_IPV4 ? 32 : 128; }
 
 static int record_check_types(struct change *change, const struct dp_row_record *row)
 {
@@ -101,8 +99,8 @@ static int record_check_record(struct change *change, const struct dp_row_record
         (code = check_subnet(change, row->vsid, &record->subnet)))
         return code;
     record->row = row;
-    record->wildcard = row->type == DP_GATEWAY_WILDCARD;
     record->rewrite = row->translation == DP_REWRITE;
+    record->source = record->local && row->type != DP_GATEWAY_WILDCARD;
     code = record_check_port(change, record);
     /* A local record under NVGRE is never sent to its PA, which may come and go. */
     return code || (record->local && !record->rewrite) ? code : record_check_pa(change, record);
@@ -119,13 +117,11 @@ static int record_check_place(struct change *change, const struct record *record
     if (act_kind(old) == ACT_GATEWAY)
         return tell(&change->tell, DP_EEXIST, "ca %s of vsid %u is a gateway",
                     tell_address(row->family, row->ca).s, row->vsid);
-    int code = record->local && !record->wildcard ? policy_ready(change, row->port) : DP_OK;
-    if (code == DP_OK && act_kind(old) == ACT_LOCAL)
-        code = policy_ready(change, act_index(old));
-    if (code || !record->local || record->wildcard)
+    int code = act_kind(old) == ACT_LOCAL ? policy_ready(change, act_index(old)) : DP_OK;
+    if (code || !record->source || (code = policy_ready(change, row->port)))
         return code;
     const struct draft *draft = policy_draft(change, row->port);
-    return draft->n < UINT16_MAX || policy_source_of(draft, row->family, row->ca, record_bits(row), false)
+    return draft->n < UINT16_MAX || policy_own_of(draft, row->family, row->ca)
                ? DP_OK
                : tell(&change->tell, DP_EFULL, "port %u has %u sources already", row->port, draft->n);
 }
@@ -151,7 +147,7 @@ static void record_leave(struct change *change, const struct dp_row_record *row,
     if (act_kind(change->at.value.act) != ACT_LOCAL)
         return;
     struct draft *draft = change->writer->drafts[index];
-    const struct port_source *found = policy_source_of(draft, row->family, row->ca, record_bits(row), false);
+    const struct port_source *found = policy_own_of(draft, row->family, row->ca);
     if (!found)
         return;             /* a wildcard */
     struct port_source source = *found;
@@ -180,7 +176,7 @@ static void record_source(struct change *change, const struct record *record)
 {
     const struct dp_row_record *row = record->row;
     struct port_source source = {
-        .family = row->family, .prefix_len = record_bits(row), .has_pa = record->rewrite};
+        .family = row->family, .prefix_len = addr_bits(row->family), .has_pa = record->rewrite};
     memcpy(source.ca, row->ca, 16);
     if (record->rewrite)
         memcpy(source.pa, row->provider_address, 16);
@@ -208,7 +204,7 @@ static int record_write(struct change *change, const struct record *record)
         value.act = act_make(ACT_LOCAL, row->port);
     change_entry(change, change->at.table, change->key, &value);
     record_leave(change, row, record);
-    if (record->local && !record->wildcard)
+    if (record->source)
         record_source(change, record);
     return DP_OK;
 }

@@ -26,6 +26,10 @@ bool policy_room(struct draft *draft);
 /* The own CA (extra false) or allowed prefix (extra true), NULL: there is none. */
 struct port_source *policy_source_of(const struct draft *draft, unsigned family, const uint8_t *ca,
                                      unsigned prefix_len, bool extra);
+static inline struct port_source *policy_own_of(const struct draft *draft, unsigned family, const uint8_t *ca)
+{
+    return policy_source_of(draft, family, ca, addr_bits(family), false);
+}
 /* In place of the same source, if it is there, else into policy_room(). */
 void policy_add(struct draft *draft, const struct port_source *source);
 void policy_remove(struct draft *draft, const struct port_source *source);
