@@ -300,17 +300,14 @@ int tables_apply(struct control *control, const uint8_t *change_set, size_t len,
 
 int tables_rollback(struct control *control)
 {
-    static const uint64_t records[2];
-    struct dp_change_error ignored;
     struct tables_writer *w = control_tables(control)->writer;
     struct change *change = w->last;
     if (!change)
         return DP_ENOENT;
-    if (change_begin(change, records))
+    if (change_begin(change, (const uint64_t[2]){0}))
         return DP_ENOMEM;
     w->last = NULL;
-    change->tell.error = &ignored;
-    int code = change_restore(change);
+    int code = change_restore(change);  /* tells nothing */
     change_publish(change, change->generation);
     change_free(change);
     return code;

@@ -188,11 +188,10 @@ void record_prefetch(const struct change *change, const struct dp_row_record *ro
 /* The PA's entry. */
 bool path_find(const struct change *change, unsigned family, const uint8_t *pa, struct map_value *value);
 /*
- * Like the PA's rewrite `from`, but standing for the CA in *like (vsid 0: for none), by the ways there are
- * now. Its index; no entry refers to it yet, which path_bind() changes. With a CA it may fail.
+ * The PA of the rewrite `from` gets another, which stands for the CA in *like (vsid 0: for none), by the ways
+ * there are now. Its index. With a CA it may fail, and has written nothing.
  */
 int path_rebind(struct change *change, uint32_t from, const struct rewrite *like, uint32_t *index);
-void path_bind(struct change *change, uint32_t index);
 /* The PA stands for no CA any more, if this is the one that it stands for. */
 void path_unbind(struct change *change, unsigned family, const uint8_t *pa, uint32_t vsid, const uint8_t *ca);
 /* The shared PA's order, which its inverse has to give it back. */

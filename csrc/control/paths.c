@@ -217,18 +217,15 @@ int path_rebind(struct change *change, uint32_t from, const struct rewrite *like
     struct rewrite *rewrite = &change->next->rewrites[*index];
     int code = change_is_remote(change, rewrite) ? path_find_ways(change, rewrite) : DP_OK;
     change->writer->bonds[*index].moved = change->writer->bonds[from].moved;
-    if (code)
+    if (code) {
         objects_drop(&change->writer->objects[REWRITES], *index);
-    return code;
-}
-
-void path_bind(struct change *change, uint32_t index)
-{
-    const struct rewrite *rewrite = &change->next->rewrites[index];
-    const struct map_value value = {.act = act_make(ACT_PA_REWRITE, index)};
+        return code;
+    }
+    const struct map_value value = {.act = act_make(ACT_PA_REWRITE, *index)};
     uint64_t key[3];
     key_pa(key, rewrite->family, rewrite->pa);
     change_entry(change, pas_of(rewrite->family), key, &value);
+    return DP_OK;
 }
 
 void path_unbind(struct change *change, unsigned family, const uint8_t *pa, uint32_t vsid, const uint8_t *ca)
@@ -237,8 +234,8 @@ void path_unbind(struct change *change, unsigned family, const uint8_t *pa, uint
     uint32_t made;
     if (!bound || bound->vsid != vsid || memcmp(bound->ca, ca, 16))
         return;
+    /* For no CA: it does not fail. */
     path_rebind(change, (uint32_t)(bound - change->next->rewrites), &path_unbound, &made);
-    path_bind(change, made);        /* for no CA: that did not fail */
 }
 
 /* ---- rows ---------------------------------------------------------------------------------------------- */

@@ -195,7 +195,6 @@ static int record_write(struct change *change, const struct record *record)
         int code = path_rebind(change, act_index(record->pa.act), &like, &index);
         if (code)
             return code;
-        path_bind(change, index);
         value.act = act_make(ACT_REWRITE, index);
         if (!record->local)
             tables_rewrite_value(&value, &change->next->rewrites[index]);
