@@ -16,6 +16,8 @@ static inline bool is_any(unsigned family, const uint8_t *address)
     return family == DP_IPV4 ? load32(address) == 0 : (load64(address) | load64(address + 8)) == 0;
 }
 
+static inline uint8_t addr_bits(unsigned family) { return family == DP_IPV4 ? 32 : 128; }
+
 /* An address in 16 bytes: IPv4 in the first four. */
 static inline void addr_widen(uint8_t wide[16], unsigned family, const uint8_t *address)
 {

@@ -7,36 +7,29 @@
 #include "control/changes.h"
 #include <stdatomic.h>
 #include <stdlib.h>
-#include "table/map_inline.h"
 
-enum { BESIDE_MIN = 1024, BESIDE_SHARE = 8, GROUP = 16 };
+enum { BESIDE_MIN = 1024, BESIDE_SHARE = 8 };
 
 #define IN(table) (1u << (table))
 
-/* tables, objects: that a row of the kind may add to or take from, as bits. */
+/* tables, objects: that a row of the kind may add to or take from, as bits; tables besides its own. */
 struct row_kind {
     const char *name;
     row_fn *put, *del;
-    uint32_t tables, objects;
-    void (*prefetch)(const struct change *change, const void *rows, uint32_t n, bool later);
+    uint32_t objects, tables;
 };
 
 static const struct row_kind change_kinds[] = {
-    [DP_ROW_PA] = {"PA", pa_put, pa_del, IN(TABLE_PAS4) | IN(TABLE_PAS6), IN(NEXT_HOPS) | IN(REWRITES), NULL},
-    [DP_ROW_PROVIDER_ROUTE] = {"provider route", provider_route_put, provider_route_del,
-                               IN(TABLE_ROUTES4) | IN(TABLE_ROUTES6), IN(VIAS), NULL},
-    [DP_ROW_SUBNET] = {"subnet", subnet_put, subnet_del, IN(TABLE_SUBNETS) | IN(TABLE_RECORDS6), IN(SUBNETS),
-                       NULL},
-    [DP_ROW_PREFIX] = {"prefix", prefix_put, prefix_del,
-                       IN(TABLE_PREFIXES) | IN(TABLE_ROUTES4) | IN(TABLE_ROUTES6) | IN(TABLE_RECORDS4) |
-                           IN(TABLE_RECORDS6),
-                       IN(PREFIXES), NULL},
-    [DP_ROW_PORT] = {"port", port_put, port_del, 0, 0, NULL},
-    [DP_ROW_SOURCE] = {"source", source_put, source_del, 0, 0, NULL},
-    [DP_ROW_RECORD] = {"record", record_put, record_del, IN(TABLE_RECORDS4) | IN(TABLE_RECORDS6),
-                       IN(NEXT_HOPS) | IN(REWRITES), record_prefetch},
-    [DP_ROW_ROUTE] = {"route", route_put, route_del, IN(TABLE_ROUTES4) | IN(TABLE_ROUTES6), IN(VIAS), NULL},
-    [DP_ROW_MOVE] = {"move", move_put, move_del, IN(TABLE_MOVES), 0, NULL},
+    [DP_ROW_PA] = {"PA", pa_put, pa_del, IN(NEXT_HOPS) | IN(REWRITES), 0},
+    [DP_ROW_PROVIDER_ROUTE] = {"provider route", provider_route_put, provider_route_del, IN(VIAS), 0},
+    [DP_ROW_SUBNET] = {"subnet", subnet_put, subnet_del, IN(SUBNETS), IN(TABLE_RECORDS6)},
+    [DP_ROW_PREFIX] = {"prefix", prefix_put, prefix_del, IN(PREFIXES),
+                       IN(TABLE_ROUTES4) | IN(TABLE_ROUTES6) | IN(TABLE_RECORDS4) | IN(TABLE_RECORDS6)},
+    [DP_ROW_PORT] = {"port", port_put, port_del, 0, 0},
+    [DP_ROW_SOURCE] = {"source", source_put, source_del, 0, 0},
+    [DP_ROW_RECORD] = {"record", record_put, record_del, IN(NEXT_HOPS) | IN(REWRITES), 0},
+    [DP_ROW_ROUTE] = {"route", route_put, route_del, IN(VIAS), 0},
+    [DP_ROW_MOVE] = {"move", move_put, move_del, 0, 0},
 };
 /* ---- the end ------------------------------------------------------------------------------------------- */
 
@@ -69,14 +62,10 @@ static void change_settle_lengths(struct change *change)
         const uint8_t *row = (const uint8_t *)(back + 1) + change_route_family[back->kind];
         if (change_route_family[back->kind] == 0)
             continue;
-        struct rdid_lengths *lengths = &change->next->lengths[back->act];
+        bool ip4 = row[0] == DP_IPV4;
         unsigned len = row[1];
-        if (change->writer->route_counts[back->act][row[0] == DP_IPV4 ? len : 33 + len])
-            continue;
-        if (row[0] == DP_IPV4)
-            atomic_fetch_and(&lengths->len4, ~(1ull << len));
-        else
-            atomic_fetch_and(&lengths->len6[len / 64], ~(1ull << len % 64));
+        if (!change->writer->route_counts[back->act][ip4 ? len : 33 + len])
+            atomic_fetch_and(tables_length(&change->next->lengths[back->act], ip4, len), ~(1ull << len % 64));
     }
 }
 
@@ -88,14 +77,14 @@ static void change_settle(struct change *change)
     for (uint32_t i = 0; i < OBJECTS; i++)
         objects_settle(&w->objects[i]);
     for (enum table table = 0; table < TABLE_COUNT; table++)
-        map_free_retired(map_retired(change_map(control_tables(change->control), table)));
+        map_free_retired(map_retired(control_tables(change->control)->maps[table]));
     map_free_retired(map_retired(w->hosts));
 }
 
 static void change_free_tables(struct tables *t, bool maps)
 {
     for (enum table table = 0; maps && table < TABLE_PREFIXES; table++)
-        map_destroy(change_map(t, table));
+        map_destroy(t->maps[table]);
     free(t);
 }
 
@@ -106,7 +95,7 @@ static void change_publish(struct change *change, uint64_t generation)
     next->generation = generation;
     next->subnet_count = change->writer->objects[SUBNETS].used;
     for (enum table table = 0; table < TABLE_PREFIXES; table++)
-        map_publish(change_map(next, table));
+        map_publish(next->maps[table]);
     if (change->own_pas)
         path_headers(control, change->writer, next);
     atomic_store(control->tables, next);
@@ -119,17 +108,13 @@ static void change_publish(struct change *change, uint64_t generation)
 
 /* ---- applying ------------------------------------------------------------------------------------------ */
 
-static uint64_t change_entries(const struct map *map)
-{
-    struct map_stats stats;
-    map_stats(map, &stats);
-    return stats.entries;
-}
-
 static bool change_is_large(const struct tables *t, const struct outline *outline)
 {
-    uint64_t share = (change_entries(t->records4) + change_entries(t->records6)) / BESIDE_SHARE;
-    return outline->rows > (share > BESIDE_MIN ? share : BESIDE_MIN);
+    struct map_stats records4, records6;
+    map_stats(t->records4, &records4);
+    map_stats(t->records6, &records6);
+    return outline->rows > BESIDE_MIN &&
+           outline->rows > (records4.entries + records6.entries) / BESIDE_SHARE;
 }
 
 static bool change_copy_maps(struct tables *to, struct tables *from, const uint64_t records[2])
@@ -159,28 +144,14 @@ static int change_begin(struct change *change, const uint64_t records[2])
     return DP_OK;
 }
 
-/*
- * Records are many and lie anywhere. Fetching goes ahead of applying by groups, each in loops so tight that
- * the misses of several rows overlap: the rows, their buckets, what these lead to.
- */
-static void change_prefetch(const struct change *change, const struct row_kind *kind, const uint8_t *rows,
-                            size_t size, uint32_t left)
-{
-    const size_t group = GROUP * size;
-    if (left < 4 * GROUP)
-        return;
-    for (size_t at = 0; at < group; at += 64)
-        __builtin_prefetch(rows + 3 * group + at);
-    kind->prefetch(change, rows + 2 * group, GROUP, false);
-    kind->prefetch(change, rows + group, GROUP, true);
-}
-
 /* What the row may need: behind this neither it nor its inverse fails for want of it. */
 static int change_make_room(struct change *change, const struct row_kind *kind)
 {
-    for (uint32_t left = kind->tables; left; left &= left - 1)
-        if (map_ready(change_map(change->next, (enum table)__builtin_ctz(left))))
-            return change_no_memory(change, DP_ENOMEM);
+    const struct row_maps own = row_maps[kind - change_kinds];
+    const uint32_t tables = own.first > own.last ? 0 : IN(own.first) | IN(own.last);
+    for (uint32_t left = kind->tables | tables; left; left &= left - 1)
+        if (map_ready(change->next->maps[__builtin_ctz(left)]))
+            return tell_no_memory(&change->tell, DP_ENOMEM);
     for (uint32_t left = kind->objects; left; left &= left - 1) {
         int code = change_ready(change, (enum object)__builtin_ctz(left));
         if (code)
@@ -189,39 +160,32 @@ static int change_make_room(struct change *change, const struct row_kind *kind)
     return DP_OK;
 }
 
-/* What is there of the row's key. */
-static void change_find(struct change *change, uint16_t kind, const void *row)
+/* Unless it is a row of the inverse, its own inverse is written. */
+static int change_apply_row(struct change *change, uint16_t number, unsigned op, const void *row)
 {
-    if (row_maps[kind].first <= row_maps[kind].last)
-        change->at = row_find(change->next, kind, row, change->key);
-}
-
-static int change_apply_row(struct change *change, uint16_t number, row_fn *apply, const uint8_t *row)
-{
-    int code = change_make_room(change, &change_kinds[number]);
+    const struct row_kind *kind = &change_kinds[number];
+    int code = change_make_room(change, kind);
     if (code)
         return code;
-    change_find(change, number, row);
-    inverse_write(change, number, row);
-    code = apply(change, row);
-    if (code == DP_OK)
-        change->inverse_at = (size_t)((uint8_t *)change->back - change->inverse);
-    return code;
+    if (row_maps[number].first <= row_maps[number].last)
+        change->at = row_find(change->next, number, row, change->key);
+    if (!change->restoring)
+        inverse_write(change, number, row);
+    return (op == DP_PUT ? kind->put : kind->del)(change, row);
 }
 
 static int change_apply_section(struct change *change, const struct dp_section *section)
 {
-    const struct row_kind *kind = &change_kinds[section->kind];
-    const uint8_t *rows = (const uint8_t *)(section + 1);
-    row_fn *apply = section->op == DP_PUT ? kind->put : kind->del;
-    change->row_name = kind->name;
-    for (change->row = 0; change->row < section->count; change->row++) {
-        const uint8_t *row = rows + change->row * row_sizes[section->kind];
-        if (kind->prefetch && change->row % GROUP == 0)
-            change_prefetch(change, kind, row, row_sizes[section->kind], section->count - change->row);
-        int code = change_apply_row(change, section->kind, apply, row);
+    const uint8_t *row = (const uint8_t *)(section + 1);
+    change->tell.row_name = change_kinds[section->kind].name;
+    for (change->tell.row = 0; change->tell.row < section->count; change->tell.row++) {
+        if (section->kind == DP_ROW_RECORD)
+            record_prefetch(change, (const void *)row, section->count - change->tell.row);
+        int code = change_apply_row(change, section->kind, section->op, row);
         if (code)
             return code;
+        change->inverse_at = (size_t)((uint8_t *)change->back - change->inverse);
+        row += row_sizes[section->kind];
     }
     return DP_OK;
 }
@@ -229,13 +193,13 @@ static int change_apply_section(struct change *change, const struct dp_section *
 static int change_apply_rows(struct change *change, const struct dp_change_header *header)
 {
     const struct dp_section *section = (const struct dp_section *)(header + 1);
-    int code = DP_OK;
-    for (change->section = 0; change->section < header->sections; change->section++) {
-        if ((code = change_apply_section(change, section)))
-            break;
+    for (change->tell.section = 0; change->tell.section < header->sections; change->tell.section++) {
+        int code = change_apply_section(change, section);
+        if (code)
+            return code;
         section = outline_next(section);
     }
-    return code;
+    return DP_OK;
 }
 
 static int change_finish(struct change *change)
@@ -252,17 +216,14 @@ static int change_finish(struct change *change)
 static int change_restore(struct change *change)
 {
     int code = DP_OK;
-    change->restoring = change->writer->budget.must = true;
+    change->restoring = change->tell.told = change->writer->budget.must = true;
     for (int moved = 1; moved >= 0; moved--) {
         size_t at = change->inverse_at;
         while ((change->back = change_inverse(change, &at))) {
-            const struct row_kind *kind = &change_kinds[change->back->kind];
-            if (change->back->moved != moved || change->back->op == 0)
+            const struct inverse *back = change->back;
+            if (back->moved != moved || back->op == 0)
                 continue;
-            int error = change_make_room(change, kind);
-            change_find(change, change->back->kind, change->back + 1);
-            if (!error)
-                error = (change->back->op == DP_PUT ? kind->put : kind->del)(change, change->back + 1);
+            int error = change_apply_row(change, back->kind, back->op, back + 1);
             code = error ? error : code;
         }
     }
@@ -290,8 +251,8 @@ static struct change *change_new(struct control *control, const struct outline *
         return NULL;
     change->control = control;
     change->writer = control_tables(control)->writer;
-    change->error = error;
-    change->row_name = "change set";
+    change->tell.error = error;
+    change->tell.row_name = "change set";
     change->generation = control_tables(control)->generation;
     change->writer->changes++;
     change->beside = outline->header->flags & DP_CHANGE_ATOMIC ||
@@ -330,7 +291,7 @@ int tables_apply(struct control *control, const uint8_t *change_set, size_t len,
         return DP_OK;
     }
     if (change_restore(change))
-        code = outline_fail(error, change->section, change->row, DP_ENOMEM,
+        code = outline_fail(error, change->tell.section, change->tell.row, DP_ENOMEM,
                             "it can't be taken back: tables are incomplete");
     change_publish(change, change->generation);
     change_free(change);
@@ -339,17 +300,14 @@ int tables_apply(struct control *control, const uint8_t *change_set, size_t len,
 
 int tables_rollback(struct control *control)
 {
-    static const uint64_t records[2];
-    struct dp_change_error ignored;
     struct tables_writer *w = control_tables(control)->writer;
     struct change *change = w->last;
     if (!change)
         return DP_ENOENT;
-    if (change_begin(change, records))
+    if (change_begin(change, (const uint64_t[2]){0}))
         return DP_ENOMEM;
     w->last = NULL;
-    change->error = &ignored;
-    int code = change_restore(change);
+    int code = change_restore(change);  /* tells nothing */
     change_publish(change, change->generation);
     change_free(change);
     return code;

@@ -13,9 +13,9 @@
  */
 #ifndef CHANGES_H
 #define CHANGES_H
-#include <arpa/inet.h>
 #include "base/objects.h"
 #include "base/outline.h"
+#include "base/tell.h"
 #include "control/control.h"
 #include "step/policy.h"
 #include "step/row.h"
@@ -108,32 +108,11 @@ struct change {
     struct port_policy *spares[DP_MAX_PORTS];   /* of a touched port: room for the policy that it had */
     uint64_t generation;            /* before */
     uint32_t memo_vsid, memo_subnet;    /* the last subnet looked for; vsid 0: void */
-    const char *row_name;
-    uint32_t section, row;
-    struct dp_change_error *error;
+    struct tell tell;               /* the row at work */
 };
 
 static inline bool change_is_records(enum table t) { return t == TABLE_RECORDS4 || t == TABLE_RECORDS6; }
 static inline bool change_is_routes(enum table t) { return t == TABLE_ROUTES4 || t == TABLE_ROUTES6; }
-
-/* ---- tell.c */
-
-/* Tells what is wrong with the row; returns code. */
-int change_fail(struct change *change, int code, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-int change_no_memory(struct change *change, int code);
-struct change_text { char s[INET6_ADDRSTRLEN]; };
-struct change_text change_address(unsigned family, const uint8_t *address);
-
-/* ---- what the writer keeps of objects */
-
-static inline struct way *change_way(const struct tables_writer *w, uint32_t i) { return &w->ways[i]; }
-static inline struct bond *change_bond(const struct tables_writer *w, uint32_t i) { return &w->bonds[i]; }
-static inline struct hosted *change_host(const struct tables_writer *w, uint32_t i) { return &w->hosted[i]; }
-static inline uint32_t *change_subnet_refs(const struct tables_writer *w, uint32_t i)
-{
-    return &w->subnet_refs[i];
-}
 
 /* ---- hosted.c: what hangs on each host */
 
@@ -153,7 +132,7 @@ void hosted_join(struct change *change, uint32_t index, bool in);
 /* One reference more or less; at 0 it is dropped. */
 static inline void change_way_ref(struct change *change, uint32_t index, int n)
 {
-    struct way *way = change_way(change->writer, index);
+    struct way *way = &change->writer->ways[index];
     way->refs += (uint32_t)n;
     if (way->refs == 0)
         objects_drop(&change->writer->objects[NEXT_HOPS], index);
@@ -171,29 +150,13 @@ static inline bool change_is_remote(const struct change *change, const struct re
 
 /* ---- entry.c */
 
-static inline struct map *change_map(const struct tables *tables, enum table table)
-{
-    return tables->maps[table];
-}
-static inline bool change_get(const struct change *change, enum table table, const uint64_t *key,
-                              struct map_value *value)
-{
-    return map_get(change_map(change->next, table), key, value);
-}
 /* Puts (value) or deletes (NULL) an entry and accounts for it. */
 void change_entry(struct change *change, enum table table, const uint64_t *key,
                   const struct map_value *value);
 /* The subnet's index, INDEX_NONE if there is none. */
 uint32_t change_subnet(struct change *change, uint32_t vsid);
-/* Objects to make and to give up. 0, or the error is told. */
+/* Objects to make and to give up, which then can't fail. 0, or the error is told. */
 int change_ready(struct change *change, enum object object);
-/* An object that change_ready() has made sure of. */
-static inline uint32_t change_make(struct change *change, enum object object)
-{
-    return objects_make(&change->writer->objects[object]);
-}
-/* Makes room for n + 1 elements of a list that doubles. False: out of memory. */
-bool change_room(void *list, uint32_t n, uint32_t *capacity, size_t size);
 
 /* ---- check.c: fields. 0, or the error is told */
 
@@ -207,6 +170,9 @@ int check_mac(struct change *change, const uint8_t *mac);
 int check_vsid(struct change *change, uint32_t vsid);
 /* *subnet: the VSID's index. */
 int check_subnet(struct change *change, uint32_t vsid, uint32_t *subnet);
+/* A CA of a subnet: of any kind, as keys are. */
+int check_ca(struct change *change, uint32_t vsid, unsigned family, const uint8_t *ca);
+int check_port(struct change *change, uint32_t port);
 
 /* ---- rows: one function a kind and op. 0; or the error is told, and nothing was written */
 
@@ -214,20 +180,20 @@ typedef int row_fn(struct change *change, const void *row);
 row_fn pa_put, pa_del, provider_route_put, provider_route_del, subnet_put, subnet_del, prefix_put, prefix_del;
 row_fn port_put, port_del, source_put, source_del, record_put, record_del, route_put, route_del;
 row_fn move_put, move_del;
-void record_prefetch(const struct change *change, const void *rows, uint32_t n, bool later);
+/* Ahead of the rows from here on, of which so many are left. */
+void record_prefetch(const struct change *change, const struct dp_row_record *rows, uint32_t left);
 
 /* ---- paths.c: next hops and rewrites */
 
 /* The PA's entry. */
 bool path_find(const struct change *change, unsigned family, const uint8_t *pa, struct map_value *value);
 /*
- * Like the PA's rewrite `from`, but standing for the CA in *like (vsid 0: for none), by the ways there are
- * now. Its index; no entry refers to it yet, which path_bind() changes. With a CA it may fail.
+ * The PA of the rewrite `from` gets another, which stands for the CA in *like (vsid 0: for none), by the ways
+ * there are now. Its index. With a CA it may fail, and has written nothing.
  */
 int path_rebind(struct change *change, uint32_t from, const struct rewrite *like, uint32_t *index);
-void path_bind(struct change *change, uint32_t index);
-/* The rewrite PA stands for no CA any more, if this is still what it is. */
-void path_unbind(struct change *change, uint32_t index);
+/* The PA stands for no CA any more, if this is the one that it stands for. */
+void path_unbind(struct change *change, unsigned family, const uint8_t *pa, uint32_t vsid, const uint8_t *ca);
 /* The shared PA's order, which its inverse has to give it back. */
 void path_remember(const struct change *change, struct inverse *back);
 /* The end of a change set, before it is published; may fail. */

@@ -3,25 +3,7 @@
  * all that it refers to. Called by rows, behind their checks.
  */
 #include <stdatomic.h>
-#include <stdlib.h>
 #include "control/changes.h"
-
-bool change_room(void *list, uint32_t n, uint32_t *capacity, size_t size)
-{
-    void *old, *new;
-    if (n < *capacity)
-        return true;
-    memcpy(&old, list, sizeof old);
-    uint32_t wanted = *capacity ? *capacity * 2 : 16;
-    new = realloc(old, wanted * size);
-    if (!new)
-        return false;
-    memcpy(list, &new, sizeof new);
-    *capacity = wanted;
-    return true;
-}
-
-/* ---- objects ------------------------------------------------------------------------------------------- */
 
 uint32_t change_subnet(struct change *change, uint32_t vsid)
 {
@@ -35,23 +17,18 @@ uint32_t change_subnet(struct change *change, uint32_t vsid)
 int change_ready(struct change *change, enum object object)
 {
     int code = objects_ready(&change->writer->objects[object], ROW_OBJECTS, change->restoring);
-    return code ? change_no_memory(change, code) : DP_OK;
-}
-
-static void entry_drop(struct change *change, enum object object, uint32_t index)
-{
-    objects_drop(&change->writer->objects[object], index);
+    return code ? tell_no_memory(&change->tell, code) : DP_OK;
 }
 
 static void entry_account_rewrite(struct change *change, uint32_t index, int n)
 {
-    struct bond *bond = change_bond(change->writer, index);
+    struct bond *bond = &change->writer->bonds[index];
     if (bond->refs == 0)
         hosted_join(change, index, true);
     bond->refs += (uint32_t)n;
     if (bond->refs == 0) {
         hosted_join(change, index, false);
-        entry_drop(change, REWRITES, index);
+        objects_drop(&change->writer->objects[REWRITES], index);
     }
 }
 
@@ -68,7 +45,7 @@ static void entry_account_record(struct change *change, enum table table, const 
         entry_account_rewrite(change, act_index(act), n);
     else
         change->writer->locals[act_index(act)] += (uint32_t)n;
-    *change_subnet_refs(change->writer, change_subnet(change, (uint32_t)(key[0] >> 32))) += (uint32_t)n;
+    change->writer->subnet_refs[change_subnet(change, (uint32_t)(key[0] >> 32))] += (uint32_t)n;
 }
 
 static void entry_account_pa(struct change *change, uint32_t act, int n)
@@ -92,14 +69,11 @@ static void entry_account_route(struct change *change, enum table table, const u
         w->provider_routes += (uint64_t)n;
     uint32_t subnet = act_kind(act) == ACT_VIA ? change->next->vias[act_index(act)].subnet : act_index(act);
     if (rdid != 0)
-        *change_subnet_refs(w, subnet) += (uint32_t)n;
+        w->subnet_refs[subnet] += (uint32_t)n;
     if (act_kind(act) == ACT_VIA && n < 0)
-        entry_drop(change, VIAS, act_index(act));
-    struct rdid_lengths *lengths = &change->next->lengths[rdid];
-    if (n > 0 && ip4)
-        atomic_fetch_or(&lengths->len4, 1ull << len);
-    else if (n > 0)
-        atomic_fetch_or(&lengths->len6[len / 64], 1ull << len % 64);
+        objects_drop(&w->objects[VIAS], act_index(act));
+    if (n > 0)
+        atomic_fetch_or(tables_length(&change->next->lengths[rdid], ip4, len), 1ull << len % 64);
 }
 
 static void entry_account(struct change *change, enum table table, const uint64_t *key, uint32_t act, int n)
@@ -113,16 +87,16 @@ static void entry_account(struct change *change, enum table table, const uint64_
     else if (change_is_routes(table))
         entry_account_route(change, table, key, act, n);
     else if (table == TABLE_MOVES)
-        *change_subnet_refs(change->writer, change_subnet(change, (uint32_t)(key[0] >> 32))) += (uint32_t)n;
+        change->writer->subnet_refs[change_subnet(change, (uint32_t)(key[0] >> 32))] += (uint32_t)n;
     else if (n < 0)
-        entry_drop(change, table == TABLE_SUBNETS ? SUBNETS : PREFIXES, act_index(act));
+        objects_drop(&change->writer->objects[table == TABLE_SUBNETS ? SUBNETS : PREFIXES], act_index(act));
     if (table == TABLE_SUBNETS)
         change->memo_vsid = 0;
 }
 
 void change_entry(struct change *change, enum table table, const uint64_t *key, const struct map_value *value)
 {
-    struct map *map = change_map(change->next, table);
+    struct map *map = change->next->maps[table];
     struct map_value old = {0};
     if (value)
         map_put(map, key, value, &old);     /* change_apply_row() has made room */

@@ -8,7 +8,7 @@ struct hosted *hosted_find(const struct tables_writer *w, uint32_t host)
 {
     const uint64_t key = (uint64_t)host + 1;
     struct map_value value;
-    return map_get(w->hosts, &key, &value) ? change_host(w, value.act - 1) : NULL;
+    return map_get(w->hosts, &key, &value) ? &w->hosted[value.act - 1] : NULL;
 }
 
 void hosted_touch(struct tables_writer *w, struct hosted *host)
@@ -17,17 +17,17 @@ void hosted_touch(struct tables_writer *w, struct hosted *host)
         return;
     host->touched = true;
     host->next_touched = w->touched;
-    w->touched = (uint32_t)(host - change_host(w, 0));
+    w->touched = (uint32_t)(host - &w->hosted[0]);
 }
 
 void hosted_link(struct change *change, uint32_t index, bool in)
 {
     struct tables_writer *w = change->writer;
-    struct way *way = change_way(w, index);
+    struct way *way = &w->ways[index];
     struct hosted *host = hosted_find(w, change->next->next_hops[index].host);
     uint32_t *at = &host->first_way;
-    while (*at != INDEX_NONE && change_way(w, *at)->order < way->order)
-        at = &change_way(w, *at)->behind;
+    while (*at != INDEX_NONE && w->ways[*at].order < way->order)
+        at = &w->ways[*at].behind;
     if (in)
         way->behind = *at;
     *at = in ? index : way->behind;
@@ -38,7 +38,7 @@ uint32_t hosted_shared(const struct tables_writer *w, const struct tables *t, ui
                        unsigned family)
 {
     const struct hosted *host = hosted_find(w, number);
-    for (uint32_t at = host ? host->first_way : INDEX_NONE; at != INDEX_NONE; at = change_way(w, at)->behind)
+    for (uint32_t at = host ? host->first_way : INDEX_NONE; at != INDEX_NONE; at = w->ways[at].behind)
         if (t->next_hops[at].family == family)
             return at;
     return INDEX_NONE;
@@ -48,7 +48,7 @@ void hosted_join(struct change *change, uint32_t index, bool in)
 {
     struct tables_writer *w = change->writer;
     const struct rewrite *rewrite = &change->next->rewrites[index];
-    struct bond *bond = change_bond(w, index);
+    struct bond *bond = &w->bonds[index];
     if (!change_is_remote(change, rewrite))
         return;
     struct hosted *host = hosted_find(w, rewrite->host);
@@ -56,10 +56,10 @@ void hosted_join(struct change *change, uint32_t index, bool in)
         bond->before = INDEX_NONE;
         bond->behind = host->first_rewrite;
     }
-    uint32_t *at = bond->before == INDEX_NONE ? &host->first_rewrite : &change_bond(w, bond->before)->behind;
+    uint32_t *at = bond->before == INDEX_NONE ? &host->first_rewrite : &w->bonds[bond->before].behind;
     *at = in ? index : bond->behind;
     if (bond->behind != INDEX_NONE)
-        change_bond(w, bond->behind)->before = in ? index : bond->before;
+        w->bonds[bond->behind].before = in ? index : bond->before;
     if (change_is_own(change->next, rewrite))
         change_way_ref(change, rewrite->next_hop, in ? 1 : -1);
 }

@@ -42,9 +42,8 @@ static bool inverse_find(const struct change *change, uint16_t kind, const union
     if (!change->at.value.act || !row_of_entry(change->next, kind, &change->at, row))
         return false;
     if (act_kind(change->at.value.act) == ACT_LOCAL) {
-        const struct dp_row_record *record = &row->record;
-        row_own(&row->record, policy_source_of(change->writer->drafts[record->port], record->family,
-                                               record->ca, record->family == DP_IPV4 ? 32 : 128, false));
+        struct dp_row_record *record = &row->record;
+        row_own(record, policy_own_of(change->writer->drafts[record->port], record->family, record->ca));
     }
     return true;
 }
@@ -53,7 +52,8 @@ void inverse_write(struct change *change, uint16_t kind, const void *row)
 {
     const size_t size = row_sizes[kind];
     struct inverse *back = (struct inverse *)(change->inverse + change->inverse_at - size - sizeof *back);
-    *back = (struct inverse){.kind = kind, .op = DP_PUT, .section = change->section, .row = change->row};
+    const struct tell *at = &change->tell;
+    *back = (struct inverse){.kind = kind, .op = DP_PUT, .section = at->section, .row = at->row};
     memset(back + 1, 0, size);
     if (!inverse_find(change, kind, row, (union table_row *)(back + 1), &back->act)) {
         back->op = DP_DEL;

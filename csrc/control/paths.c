@@ -13,27 +13,30 @@ bool path_find(const struct change *change, unsigned family, const uint8_t *pa, 
 {
     uint64_t key[3];
     key_pa(key, family, pa);
-    return change_get(change, pas_of(family), key, value);
+    return map_get(change->next->maps[pas_of(family)], key, value);
 }
 
-static void path_set(struct change *change, unsigned family, const uint8_t *pa, uint32_t act)
+/* The rewrite PA's rewrite, NULL: it is none. */
+static const struct rewrite *path_rewrite(const struct change *change, unsigned family, const uint8_t *pa)
 {
-    uint64_t key[3];
-    key_pa(key, family, pa);
-    change_entry(change, pas_of(family), key, act ? &(struct map_value){.act = act} : NULL);
+    struct map_value value;
+    bool is = path_find(change, family, pa, &value) && act_kind(value.act) == ACT_PA_REWRITE;
+    return is ? &change->next->rewrites[act_index(value.act)] : NULL;
 }
 
 /* A host's entry stays, so that linking can't fail. */
 static int path_host_ready(struct change *change, uint32_t host)
 {
     const uint64_t key = (uint64_t)host + 1;
-    int code = hosted_find(change->writer, host) ? DP_OK : change_ready(change, HOSTS);
-    if (code || hosted_find(change->writer, host))
+    if (hosted_find(change->writer, host))
+        return DP_OK;
+    int code = change_ready(change, HOSTS);
+    if (code)
         return code;
     if (map_ready(change->writer->hosts))
-        return change_no_memory(change, DP_ENOMEM);
-    uint32_t index = change_make(change, HOSTS);
-    *change_host(change->writer, index) = (struct hosted){INDEX_NONE, INDEX_NONE, INDEX_NONE, true, false};
+        return tell_no_memory(&change->tell, DP_ENOMEM);
+    uint32_t index = objects_make(&change->writer->objects[HOSTS]);
+    change->writer->hosted[index] = (struct hosted){INDEX_NONE, INDEX_NONE, INDEX_NONE, true, false};
     return map_put(change->writer->hosts, &key, &(struct map_value){.act = index + 1}, NULL);
 }
 
@@ -59,7 +62,7 @@ static bool path_set_headers(const struct tables_writer *w, const struct tables 
     bool changed = false;
     for (uint32_t i = 0; i < w->objects[NEXT_HOPS].used; i++) {
         struct next_hop *nh = &t->next_hops[i];
-        if (!change_way(w, i)->refs)
+        if (!w->ways[i].refs)
             continue;
         struct next_hop made = path_header(w, t, nh);
         if (nvgre_same(nh, &made))
@@ -94,7 +97,7 @@ void tables_underlay(struct control *control, const uint8_t *mac)
 static int path_use(struct control *control, struct tables_writer *w, const struct tables *t, uint32_t index)
 {
     struct next_hop *nh = &t->next_hops[index];
-    struct way *way = change_way(w, index);
+    struct way *way = &w->ways[index];
     bool known = lookup_provider_hop(t, nh->family, nh->pa, way->hop);
     uint32_t neigh = known ? neigh_use(control->neigh, nh->family, way->hop, index) : INDEX_NONE;
     __atomic_store_n(&nh->neigh, neigh, __ATOMIC_RELEASE);
@@ -108,7 +111,7 @@ static bool path_must_move(const struct tables_writer *w, const struct tables *t
     uint8_t hop[16];
     const struct next_hop *nh = &t->next_hops[index];
     bool known = lookup_provider_hop(t, nh->family, nh->pa, hop), had = nh->neigh != INDEX_NONE;
-    return known != had || (known && memcmp(hop, change_way(w, index)->hop, 16));
+    return known != had || (known && memcmp(hop, w->ways[index].hop, 16));
 }
 
 /* Provider next hops of all ways by the routes of `t`. DP_ENOMEM: some have none. */
@@ -117,7 +120,7 @@ static int path_resolve(struct control *control, struct tables_writer *w, const 
     bool released = false;
     int code = DP_OK;
     for (uint32_t i = 0; i < w->objects[NEXT_HOPS].used; i++) {
-        struct way *way = change_way(w, i);
+        struct way *way = &w->ways[i];
         const struct next_hop *nh = &t->next_hops[i];
         way->moving = way->refs && nh->host != t->self_host && path_must_move(w, t, i);
         if (!way->moving || nh->neigh == INDEX_NONE)
@@ -128,7 +131,7 @@ static int path_resolve(struct control *control, struct tables_writer *w, const 
     if (released)
         qsbr_wait(control->qsbr);      /* neigh.h: only then may a next hop that was released be used again */
     for (uint32_t i = 0; i < w->objects[NEXT_HOPS].used; i++)
-        if (change_way(w, i)->moving && path_use(control, w, t, i))
+        if (w->ways[i].moving && path_use(control, w, t, i))
             code = DP_ENOMEM;
     return code;
 }
@@ -143,40 +146,35 @@ static int path_make_way(struct change *change, unsigned family, const uint8_t *
     int code = change_ready(change, NEXT_HOPS);
     if (code)
         return code;
-    *index = change_make(change, NEXT_HOPS);
+    *index = objects_make(&w->objects[NEXT_HOPS]);
     struct next_hop *nh = &change->next->next_hops[*index];
     nh->family = (uint8_t)family;
     memcpy(nh->pa, pa, 16);
     *nh = path_header(w, change->next, nh);
     nh->host = host;
     nh->neigh = nh->sibling = INDEX_NONE;
-    change_way(w, *index)->order = w->order++;
+    w->ways[*index].order = w->order++;
     if (host == change->next->self_host || path_use(change->control, w, change->next, *index) == DP_OK)
         return DP_OK;
     objects_drop(&w->objects[NEXT_HOPS], *index);
-    return change_no_memory(change, DP_ENOMEM);
+    return tell_no_memory(&change->tell, DP_ENOMEM);
 }
 
-/* Where a remote rewrite goes: ways, and whether its own is needed (next_hop INDEX_NONE). */
-struct choice {
-    uint32_t next_hop, shared;
-};
-
-static struct choice path_choose(const struct change *change, const struct rewrite *rewrite)
+/* Where a remote rewrite goes, INDEX_NONE: by a way of its own; *shared: for NVGRE to its CA. */
+static uint32_t path_choose(const struct change *change, const struct rewrite *rewrite, uint32_t *shared)
 {
     const struct tables_writer *w = change->writer;
     const struct tables *t = change->next;
     unsigned family = rewrite->family, other = family == DP_IPV4 ? DP_IPV6 : DP_IPV4;
     uint32_t same = hosted_shared(w, t, rewrite->host, family),
              across = hosted_shared(w, t, rewrite->host, other);
-    struct choice choice = {INDEX_NONE, same};
     bool across_only = same == INDEX_NONE || hosted_shared(w, t, t->self_host, family) == INDEX_NONE;
+    *shared = same;
     if (across != INDEX_NONE && across_only && hosted_shared(w, t, t->self_host, other) != INDEX_NONE)
-        choice.shared = across; /* 2.11.2 */
-    if (same != INDEX_NONE &&
-        tables_route(t, 0, family, t->next_hops[same].pa) == tables_route(t, 0, family, rewrite->pa))
-        choice.next_hop = same; /* 2.12.4 */
-    return choice;
+        *shared = across; /* 2.11.2 */
+    bool alike = same != INDEX_NONE && tables_route(t, 0, family, t->next_hops[same].pa) ==
+                                           tables_route(t, 0, family, rewrite->pa); /* 2.12.4 */
+    return alike ? same : INDEX_NONE;
 }
 
 static const struct rewrite path_unbound;
@@ -185,7 +183,7 @@ static const struct rewrite path_unbound;
 static uint32_t path_make_rewrite(struct change *change, const struct rewrite *like, const uint8_t *pa,
                                   uint8_t family, uint32_t host)
 {
-    uint32_t index = change_make(change, REWRITES);
+    uint32_t index = objects_make(&change->writer->objects[REWRITES]);
     struct rewrite *rewrite = &change->next->rewrites[index];
     *rewrite = *like;
     memcpy(rewrite->pa, pa, 16);
@@ -196,17 +194,20 @@ static uint32_t path_make_rewrite(struct change *change, const struct rewrite *l
     return index;
 }
 
-/* The ways that a rewrite of another host with a CA goes; one of its own is made if need be. */
-static int path_find_ways(struct change *change, const struct rewrite *rewrite, struct choice *choice)
+/* A rewrite of another host with a CA goes as it should; a way of its own is made if need be. */
+static int path_find_ways(struct change *change, struct rewrite *rewrite)
 {
-    *choice = path_choose(change, rewrite);
-    if (choice->next_hop != INDEX_NONE)
-        return DP_OK;
-    if (change_is_own(change->next, rewrite)) {
-        choice->next_hop = rewrite->next_hop;
-        return DP_OK;
-    }
-    return path_make_way(change, rewrite->family, rewrite->pa, rewrite->host, &choice->next_hop);
+    uint32_t shared, next_hop = path_choose(change, rewrite, &shared);
+    int code = DP_OK;
+    if (next_hop == INDEX_NONE && change_is_own(change->next, rewrite))
+        next_hop = rewrite->next_hop;
+    else if (next_hop == INDEX_NONE)
+        code = path_make_way(change, rewrite->family, rewrite->pa, rewrite->host, &next_hop);
+    if (code)
+        return code;
+    rewrite->next_hop = next_hop;
+    rewrite->shared = shared;
+    return DP_OK;
 }
 
 int path_rebind(struct change *change, uint32_t from, const struct rewrite *like, uint32_t *index)
@@ -214,31 +215,27 @@ int path_rebind(struct change *change, uint32_t from, const struct rewrite *like
     const struct rewrite *old = &change->next->rewrites[from];
     *index = path_make_rewrite(change, like, old->pa, old->family, old->host);
     struct rewrite *rewrite = &change->next->rewrites[*index];
-    struct choice choice = {INDEX_NONE, INDEX_NONE};
-    int code = change_is_remote(change, rewrite) ? path_find_ways(change, rewrite, &choice) : DP_OK;
-    rewrite->next_hop = choice.next_hop;
-    rewrite->shared = choice.shared;
-    change_bond(change->writer, *index)->moved = change_bond(change->writer, from)->moved;
-    if (code)
+    int code = change_is_remote(change, rewrite) ? path_find_ways(change, rewrite) : DP_OK;
+    change->writer->bonds[*index].moved = change->writer->bonds[from].moved;
+    if (code) {
         objects_drop(&change->writer->objects[REWRITES], *index);
-    return code;
+        return code;
+    }
+    const struct map_value value = {.act = act_make(ACT_PA_REWRITE, *index)};
+    uint64_t key[3];
+    key_pa(key, rewrite->family, rewrite->pa);
+    change_entry(change, pas_of(rewrite->family), key, &value);
+    return DP_OK;
 }
 
-void path_bind(struct change *change, uint32_t index)
+void path_unbind(struct change *change, unsigned family, const uint8_t *pa, uint32_t vsid, const uint8_t *ca)
 {
-    const struct rewrite *rewrite = &change->next->rewrites[index];
-    path_set(change, rewrite->family, rewrite->pa, act_make(ACT_PA_REWRITE, index));
-}
-
-void path_unbind(struct change *change, uint32_t index)
-{
-    const struct rewrite *old = &change->next->rewrites[index];
-    struct map_value value;
+    const struct rewrite *bound = path_rewrite(change, family, pa);
     uint32_t made;
-    if (!path_find(change, old->family, old->pa, &value) || value.act != act_make(ACT_PA_REWRITE, index))
+    if (!bound || bound->vsid != vsid || memcmp(bound->ca, ca, 16))
         return;
-    path_rebind(change, index, &path_unbound, &made);       /* for no CA: it does not fail */
-    path_bind(change, made);
+    /* For no CA: it does not fail. */
+    path_rebind(change, (uint32_t)(bound - change->next->rewrites), &path_unbound, &made);
 }
 
 /* ---- rows ---------------------------------------------------------------------------------------------- */
@@ -255,16 +252,14 @@ _Static_assert(PATH_ORDER % 8 == 0 && PATH_ORDER + 8 == sizeof(struct dp_row_pa)
 void path_remember(const struct change *change, struct inverse *back)
 {
     if (path_is_shared(back->act))
-        memcpy((uint8_t *)(back + 1) + PATH_ORDER, &change_way(change->writer, act_index(back->act))->order,
-               8);
+        memcpy((uint8_t *)(back + 1) + PATH_ORDER, &change->writer->ways[act_index(back->act)].order, 8);
 }
 
 /* Whose change set the PA moved in, if it did: such a one can't go in the same. */
 static uint32_t *path_moved(const struct change *change, uint32_t act)
 {
     const uint32_t index = act_index(act);
-    return path_is_shared(act) ? &change_way(change->writer, index)->moved
-                               : &change_bond(change->writer, index)->moved;
+    return path_is_shared(act) ? &change->writer->ways[index].moved : &change->writer->bonds[index].moved;
 }
 
 static int path_make_shared(struct change *change, const struct dp_row_pa *row, uint32_t was, uint32_t *act)
@@ -275,11 +270,11 @@ static int path_make_shared(struct change *change, const struct dp_row_pa *row, 
         was && nh->host == row->host && nh->family == row->family && !memcmp(nh->pa, row->address, 16);
     uint32_t made;
     *act = was;
-    if (same && change_way(change->writer, index)->refs)
+    if (same && change->writer->ways[index].refs)
         return DP_OK;
     int code = path_make_way(change, row->family, row->address, row->host, &made);
     if (code == DP_OK && was)
-        memcpy(&change_way(change->writer, made)->order, (const uint8_t *)row + PATH_ORDER, 8);
+        memcpy(&change->writer->ways[made].order, (const uint8_t *)row + PATH_ORDER, 8);
     *act = act_make(row->host == change->next->self_host ? ACT_PA_SELF : ACT_PA_HOST, made);
     return code;
 }
@@ -297,7 +292,7 @@ static int path_make_pa(struct change *change, const struct dp_row_pa *row, uint
     bool same =
         was && old->host == row->host && old->family == row->family && !memcmp(old->pa, row->address, 16);
     *act = was;
-    if (same && change_bond(change->writer, index)->refs)
+    if (same && change->writer->bonds[index].refs)
         return DP_OK;
     if (same && !change_is_remote(change, old))
         like = old;
@@ -319,56 +314,51 @@ static int path_check_row(struct change *change, const struct dp_row_pa *row)
         (!change->restoring && (code = check_zero(change, row->pad, sizeof row->pad))))
         return code;
     if (row->host == INDEX_NONE)
-        return change_fail(change, DP_EINVAL, "host %u is reserved", row->host);
+        return tell(&change->tell, DP_EINVAL, "host %u is reserved", row->host);
     if (row->kind != DP_PA_SHARED && row->kind != DP_PA_REWRITE)
-        return change_fail(change, DP_EINVAL, "unknown kind %u", row->kind);
-    if (row->prefix_len > (row->family == DP_IPV4 ? 32 : 128))
-        return change_fail(change, DP_EINVAL, "prefix_len %u is too long", row->prefix_len);
+        return tell(&change->tell, DP_EINVAL, "unknown kind %u", row->kind);
+    if (row->prefix_len > addr_bits(row->family))
+        return tell(&change->tell, DP_EINVAL, "prefix_len %u is too long", row->prefix_len);
     return DP_OK;
 }
 
 int pa_put(struct change *change, const void *p)
 {
     const struct dp_row_pa *row = p;
-    struct map_value old = {0};
-    uint32_t act;
+    struct map_value value = {0};
     int code = path_check_row(change, row);
     if (code)
         return code;
-    path_find(change, row->family, row->address, &old);
-    if (path_same(change->next, row, old.act)) {
+    if (path_same(change->next, row, change->at.value.act)) {
         change->back->op = 0;           /* nothing to put back, wherever the PA goes in the same change set */
         return DP_OK;
     }
-    if ((code = path_host_ready(change, row->host)) || (code = path_make_pa(change, row, &act)))
+    if ((code = path_host_ready(change, row->host)) || (code = path_make_pa(change, row, &value.act)))
         return code;
-    if (old.act && !change->restoring) {
+    if (change->at.value.act && !change->restoring) {
         change->back->moved = change->moved = true;
-        *path_moved(change, act) = change->writer->changes;
+        *path_moved(change, value.act) = change->writer->changes;
     }
-    path_set(change, row->family, row->address, act);
+    change_entry(change, change->at.table, change->key, &value);
     return DP_OK;
 }
 
 int pa_del(struct change *change, const void *p)
 {
     const struct dp_row_pa *row = p;
-    struct map_value old;
+    const uint32_t old = change->at.value.act, index = act_index(old);
     int code = check_family(change, "family", row->family);
     if (code || (code = check_address(change, "address", row->family, row->address)))
         return code;
-    const struct change_text text = change_address(row->family, row->address);
-    if (!path_find(change, row->family, row->address, &old))
-        return change_fail(change, DP_ENOENT, "no PA %s", text.s);
-    uint32_t index = act_index(old.act);
-    bool used = path_is_shared(old.act) ? change_way(change->writer, index)->refs > 1
-                                        : change->next->rewrites[index].vsid != 0;
-    if (used)
-        return change_fail(change, DP_EINVAL, "PA %s is still used by records", text.s);
-    if (change->moved && !change->restoring && *path_moved(change, old.act) == change->writer->changes)
-        return change_fail(change, DP_EINVAL, "PA %s has moved in this change set: it can't go in the same",
-                           text.s);
-    path_set(change, row->family, row->address, ACT_NONE);
+    const struct tell_text text = tell_address(row->family, row->address);
+    if (!old)
+        return tell(&change->tell, DP_ENOENT, "no PA %s", text.s);
+    if (path_is_shared(old) ? change->writer->ways[index].refs > 1 : change->next->rewrites[index].vsid != 0)
+        return tell(&change->tell, DP_EINVAL, "PA %s is still used by records", text.s);
+    if (change->moved && !change->restoring && *path_moved(change, old) == change->writer->changes)
+        return tell(&change->tell, DP_EINVAL, "PA %s has moved in this change set: it can't go in the same",
+                    text.s);
+    change_entry(change, change->at.table, change->key, NULL);
     return DP_OK;
 }
 
@@ -378,17 +368,13 @@ int pa_del(struct change *change, const void *p)
 static bool path_local_stale(const struct change *change, const struct rewrite *old)
 {
     const struct draft *draft = policy_draft(change, old->port);
-    struct map_value value;
     if (!draft || draft->vsid != old->vsid)
         return false;
-    const struct port_source *source =
-        policy_source_of(draft, old->family, old->ca, old->family == DP_IPV4 ? 32 : 128, false);
+    const struct port_source *source = policy_own_of(draft, old->family, old->ca);
     if (!source || !source->has_pa || memcmp(source->pa, old->pa, 16))
         return false;
-    if (!path_find(change, old->family, old->pa, &value) || act_kind(value.act) != ACT_PA_REWRITE)
-        return true;
-    const struct rewrite *now = &change->next->rewrites[act_index(value.act)];
-    return now->vsid != old->vsid || now->host != old->host || memcmp(now->ca, old->ca, 16);
+    const struct rewrite *now = path_rewrite(change, old->family, old->pa);
+    return !now || now->vsid != old->vsid || now->host != old->host || memcmp(now->ca, old->ca, 16);
 }
 
 /* By the end of the change set nothing may use what a PA was before it moved. */
@@ -398,24 +384,24 @@ static int path_check_moved(struct change *change, const struct inverse *back)
     const struct rewrite *rewrite = &change->next->rewrites[index];
     bool used;
     if (path_is_shared(back->act))
-        used = change_way(change->writer, index)->refs != 0;
+        used = change->writer->ways[index].refs != 0;
     else if (rewrite->host == change->next->self_host)
         used = rewrite->vsid && path_local_stale(change, rewrite);
     else
-        used = change_bond(change->writer, index)->refs != 0;
+        used = change->writer->bonds[index].refs != 0;
     if (!used)
         return DP_OK;
-    change->row_name = "PA";
-    change->section = back->section;
-    change->row = back->row;
-    return change_fail(change, DP_EINVAL, "host or kind changed, but records of the old one are left");
+    change->tell.row_name = "PA";
+    change->tell.section = back->section;
+    change->tell.row = back->row;
+    return tell(&change->tell, DP_EINVAL, "host or kind changed, but records of the old one are left");
 }
 
 /* Its record has the way, too. */
 static void path_tell_record(const struct change *change, uint32_t index)
 {
     const struct rewrite *rewrite = &change->next->rewrites[index];
-    struct map *records = change_map(change->next, records_of(rewrite->family));
+    struct map *records = change->next->maps[records_of(rewrite->family)];
     struct map_value value;
     uint64_t key[3];
     key_record(key, rewrite->vsid, rewrite->family, rewrite->ca);
@@ -430,19 +416,14 @@ static int path_refresh(struct change *change, uint32_t index)
 {
     struct rewrite *rewrite = &change->next->rewrites[index];
     const uint32_t old = rewrite->next_hop;
-    struct choice choice;
     bool was_own = change_is_own(change->next, rewrite);
-    int code = path_find_ways(change, rewrite, &choice);
+    int code = path_find_ways(change, rewrite);
     change->writer->visited++;
-    if (code)
+    if (code || rewrite->next_hop == old)
         return code;
-    rewrite->next_hop = choice.next_hop;
-    rewrite->shared = choice.shared;
-    if (choice.next_hop == old)
-        return DP_OK;
     path_tell_record(change, index);
     if (change_is_own(change->next, rewrite))
-        change_way_ref(change, choice.next_hop, 1);
+        change_way_ref(change, rewrite->next_hop, 1);
     if (was_own)
         change_way_ref(change, old, -1);
     return DP_OK;
@@ -451,7 +432,7 @@ static int path_refresh(struct change *change, uint32_t index)
 static int path_refresh_host(struct change *change, struct hosted *host)
 {
     const struct tables_writer *w = change->writer;
-    for (uint32_t i = host->first_rewrite; i != INDEX_NONE; i = change_bond(w, i)->behind) {
+    for (uint32_t i = host->first_rewrite; i != INDEX_NONE; i = w->bonds[i].behind) {
         int code = path_refresh(change, i);
         if (code)
             return code;
@@ -495,13 +476,13 @@ int path_finish(struct change *change)
          change->moved && !change->restoring && !code && (back = change_inverse(change, &at));)
         code = back->moved ? path_check_moved(change, back) : DP_OK;
     if (code == DP_OK && change->provider_routes && path_resolve(change->control, w, t))
-        code = change_no_memory(change, DP_ENOMEM);
+        code = tell_no_memory(&change->tell, DP_ENOMEM);
     bool all = path_own_pas(change) || change->provider_routes;
     for (uint32_t i = 0; all && i < w->objects[HOSTS].used; i++)
-        if (change_host(w, i)->made)
-            hosted_touch(w, change_host(w, i));
+        if (w->hosted[i].made)
+            hosted_touch(w, &w->hosted[i]);
     while (code == DP_OK && w->touched != INDEX_NONE) {
-        struct hosted *host = change_host(w, w->touched);
+        struct hosted *host = &w->hosted[w->touched];
         code = path_refresh_host(change, host);
         w->touched = code ? w->touched : host->next_touched;
     }

@@ -20,14 +20,12 @@ int policy_ready(struct change *change, uint32_t port)
     const struct port_policy *now = control_tables(change->control)->policies[port];
     if (change->restoring)
         return DP_OK;
-    if (!*draft && !(*draft = calloc(1, sizeof **draft)))
-        return change_no_memory(change, DP_ENOMEM);
-    if (!change_room(&(*draft)->sources, (*draft)->n, &(*draft)->capacity, sizeof *(*draft)->sources))
-        return change_no_memory(change, DP_ENOMEM);
+    if ((!*draft && !(*draft = calloc(1, sizeof **draft))) || !policy_room(*draft))
+        return tell_no_memory(&change->tell, DP_ENOMEM);
     if (now && !change->spares[port]) {
         const size_t size = policy_size(now->sources, (uint32_t)now->n4 + now->n6);
         if (!(change->spares[port] = aligned_alloc(POLICY_LINE, size)))
-            return change_no_memory(change, DP_ENOMEM);
+            return tell_no_memory(&change->tell, DP_ENOMEM);
     }
     change->touched[port] = true;
     return DP_OK;
@@ -35,17 +33,10 @@ int policy_ready(struct change *change, uint32_t port)
 
 /* ---- rows ---------------------------------------------------------------------------------------------- */
 
-static int policy_port(struct change *change, uint32_t port)
-{
-    if (port == DP_UNDERLAY || port >= DP_MAX_PORTS)
-        return change_fail(change, DP_EINVAL, "port %u is not in 1..%u", port, DP_MAX_PORTS - 1);
-    return DP_OK;
-}
-
 static int policy_check_limit(struct change *change, const char *what, uint64_t rate, uint64_t burst)
 {
     if (!rate != !burst || burst > UINT32_MAX)
-        return change_fail(change, DP_EINVAL, "a limit of %s needs a rate and a burst under 2^32", what);
+        return tell(&change->tell, DP_EINVAL, "a limit of %s needs a rate and a burst under 2^32", what);
     return DP_OK;
 }
 
@@ -57,7 +48,7 @@ static int policy_port_ready(struct change *change, uint32_t port, const struct 
     if (code || !limit_limits(limit) || draft->bucket)
         return code;
     if (!(draft->bucket = aligned_alloc(sizeof *draft->bucket, sizeof *draft->bucket)))
-        return change_no_memory(change, DP_ENOMEM);
+        return tell_no_memory(&change->tell, DP_ENOMEM);
     memset((void *)draft->bucket, 0, sizeof *draft->bucket);
     return DP_OK;
 }
@@ -68,7 +59,7 @@ int port_put(struct change *change, const void *p)
     const struct port_limit limit = {limit_rate(row->packets_per_second, row->burst_packets),
                                      limit_rate(row->bytes_per_second, (uint32_t)row->burst_bytes)};
     uint32_t subnet;
-    int code = policy_port(change, row->port);
+    int code = check_port(change, row->port);
     if (code || (code = check_subnet(change, row->vsid, &subnet)) || (code = check_mac(change, row->mac)) ||
         (code = check_zero(change, row->pad, sizeof row->pad)) ||
         (code = policy_check_limit(change, "packets", row->packets_per_second, row->burst_packets)) ||
@@ -79,7 +70,7 @@ int port_put(struct change *change, const void *p)
         limit_same(&old->limit, &limit))
         return DP_OK;
     if (old && old->vsid != row->vsid && change->writer->locals[row->port])
-        return change_fail(change, DP_EINVAL, "port %u has records in vsid %u", row->port, old->vsid);
+        return tell(&change->tell, DP_EINVAL, "port %u has records in vsid %u", row->port, old->vsid);
     if ((code = policy_port_ready(change, row->port, &limit)))
         return code;
     struct draft *draft = change->writer->drafts[row->port];
@@ -92,66 +83,62 @@ int port_put(struct change *change, const void *p)
 int port_del(struct change *change, const void *p)
 {
     const struct dp_row_port *row = p;
-    int code = policy_port(change, row->port);
+    int code = check_port(change, row->port);
     if (code)
         return code;
     struct draft *draft = policy_draft(change, row->port);
     if (!draft)
-        return change_fail(change, DP_ENOENT, "no port %u", row->port);
+        return tell(&change->tell, DP_ENOENT, "no port %u", row->port);
     if (draft->n || change->writer->locals[row->port])
-        return change_fail(change, DP_EINVAL, "port %u still has records or sources", row->port);
+        return tell(&change->tell, DP_EINVAL, "port %u still has records or sources", row->port);
     if ((code = policy_ready(change, row->port)))
         return code;
     draft->vsid = 0;
     return DP_OK;
 }
 
-static int policy_check(struct change *change, const struct dp_row_source *row, const struct draft **draft)
+static int policy_check(struct change *change, const struct dp_row_source *row, struct draft **draft,
+                        struct port_source *source)
 {
-    int code = policy_port(change, row->port);
+    int code = check_port(change, row->port);
     if (code || (code = check_prefix(change, row->family, row->prefix, row->prefix_len)))
         return code;
+    *source = (struct port_source){.family = row->family, .prefix_len = row->prefix_len, .extra = 1};
+    memcpy(source->ca, row->prefix, 16);
     *draft = policy_draft(change, row->port);
-    return *draft ? DP_OK : change_fail(change, DP_ENOENT, "no port %u", row->port);
-}
-
-static struct port_source policy_source_row(const struct dp_row_source *row)
-{
-    struct port_source source = {.family = row->family, .prefix_len = row->prefix_len, .extra = 1};
-    memcpy(source.ca, row->prefix, 16);
-    return source;
+    return *draft ? DP_OK : tell(&change->tell, DP_ENOENT, "no port %u", row->port);
 }
 
 int source_put(struct change *change, const void *p)
 {
     const struct dp_row_source *row = p;
-    const struct draft *draft;
-    int code = policy_check(change, row, &draft);
+    struct draft *draft;
+    struct port_source source;
+    int code = policy_check(change, row, &draft, &source);
     if (code || (code = check_zero(change, row->pad, sizeof row->pad)))
         return code;
-    struct port_source source = policy_source_row(row);
     if (draft->n == UINT16_MAX && !policy_source_of(draft, row->family, row->prefix, row->prefix_len, true))
-        return change_fail(change, DP_EFULL, "port %u has %u sources already", row->port, draft->n);
+        return tell(&change->tell, DP_EFULL, "port %u has %u sources already", row->port, draft->n);
     if ((code = policy_ready(change, row->port)))
         return code;
-    policy_add(change->writer->drafts[row->port], &source);
+    policy_add(draft, &source);
     return DP_OK;
 }
 
 int source_del(struct change *change, const void *p)
 {
     const struct dp_row_source *row = p;
-    const struct draft *draft;
-    int code = policy_check(change, row, &draft);
+    struct draft *draft;
+    struct port_source source;
+    int code = policy_check(change, row, &draft, &source);
     if (code)
         return code;
-    struct port_source source = policy_source_row(row);
     if (!policy_source_of(draft, row->family, row->prefix, row->prefix_len, true))
-        return change_fail(change, DP_ENOENT, "port %u has no source %s/%u", row->port,
-                           change_address(row->family, row->prefix).s, row->prefix_len);
+        return tell(&change->tell, DP_ENOENT, "port %u has no source %s/%u", row->port,
+                    tell_address(row->family, row->prefix).s, row->prefix_len);
     if ((code = policy_ready(change, row->port)))
         return code;
-    policy_remove(change->writer->drafts[row->port], &source);
+    policy_remove(draft, &source);
     return DP_OK;
 }
 
@@ -163,23 +150,20 @@ int policy_finish(struct change *change)
     struct port_policy *const _Atomic *now = control_tables(change->control)->policies;
     for (uint32_t port = 0; port < DP_MAX_PORTS; port++) {
         const struct draft *draft = policy_draft(change, port);
-        struct port_policy *policy = NULL;
+        struct port_policy *policy = change->spares[port];
         if (!change->touched[port])
             continue;
-        const size_t size = draft ? policy_size(draft->sources, draft->n) : 0;
         if (change->next->policies[port] != now[port])
             free(change->next->policies[port]);
         change->next->policies[port] = NULL;
-        if (draft && change->restoring) {
-            policy = change->spares[port];
+        if (!draft)
+            continue;
+        if (change->restoring)
             change->spares[port] = NULL;
-        } else if (draft && !(policy = aligned_alloc(POLICY_LINE, size))) {
-            return change_no_memory(change, DP_ENOMEM);
-        }
-        if (draft) {
-            const uint32_t subnet = change_subnet(change, draft->vsid);
-            policy_build(policy, draft, port, subnet, change->next->subnets[subnet].rdid);
-        }
+        else if (!(policy = aligned_alloc(POLICY_LINE, policy_size(draft->sources, draft->n))))
+            return tell_no_memory(&change->tell, DP_ENOMEM);
+        const uint32_t subnet = change_subnet(change, draft->vsid);
+        policy_build(policy, draft, port, subnet, change->next->subnets[subnet].rdid);
         change->next->policies[port] = policy;
     }
     return DP_OK;

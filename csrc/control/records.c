@@ -5,30 +5,29 @@
 #include "control/changes.h"
 #include "table/map_inline.h"
 
+enum { RECORD_GROUP = 16 };
+
 /* A row that was checked, and what it refers to. */
 struct record {
     const struct dp_row_record *row;
-    uint64_t key[3];
     uint32_t subnet;
-    bool local, wildcard, rewrite;
-    struct map_value pa, old;           /* entries: of its PA, of its key before */
+    bool local, rewrite, source;        /* source: one of its port's policy, no wildcard */
+    struct map_value pa;                /* its PA's entry */
 };
-
-static uint8_t record_bits(const struct dp_row_record *row) { return row->family == DP_IPV4 ? 32 : 128; }
 
 static int record_check_types(struct change *change, const struct dp_row_record *row)
 {
     if (row->type == DP_L2ONLY)
-        return change_fail(change, DP_EINVAL, "l2only records are not supported yet");
+        return tell(&change->tell, DP_EINVAL, "l2only records are not supported yet");
     if (row->type != DP_STATIC && row->type != DP_DYNAMIC && row->type != DP_GATEWAY_WILDCARD)
-        return change_fail(change, DP_EINVAL, "unknown type %u", row->type);
+        return tell(&change->tell, DP_EINVAL, "unknown type %u", row->type);
     if (row->translation != DP_NVGRE && row->translation != DP_REWRITE)
-        return change_fail(change, DP_EINVAL, "unknown translation %u", row->translation);
+        return tell(&change->tell, DP_EINVAL, "unknown translation %u", row->translation);
     if (row->translation == DP_REWRITE && row->type == DP_GATEWAY_WILDCARD)
-        return change_fail(change, DP_EINVAL, "a gateway-wildcard has no rewrite PA");
+        return tell(&change->tell, DP_EINVAL, "a gateway-wildcard has no rewrite PA");
     if (row->translation == DP_REWRITE && row->family != row->pa_family)
-        return change_fail(change, DP_EINVAL, "rewrite between families %u and %u", row->family,
-                           row->pa_family);
+        return tell(&change->tell, DP_EINVAL, "rewrite between families %u and %u", row->family,
+                    row->pa_family);
     return DP_OK;
 }
 
@@ -37,7 +36,7 @@ static int record_check_ca(struct change *change, const struct dp_row_record *ro
     if (row->type != DP_GATEWAY_WILDCARD)
         return check_unicast(change, "ca", row->family, row->ca);
     return load64(row->ca) | load64(row->ca + 8)
-               ? change_fail(change, DP_EINVAL, "a gateway-wildcard's ca is not zero")
+               ? tell(&change->tell, DP_EINVAL, "a gateway-wildcard's ca is not zero")
                : DP_OK;
 }
 
@@ -46,16 +45,17 @@ static int record_check_port(struct change *change, const struct record *record)
 {
     const struct dp_row_record *row = record->row;
     if (!record->local)
-        return row->port ? change_fail(change, DP_EINVAL, "port %u for a record of another host", row->port)
+        return row->port ? tell(&change->tell, DP_EINVAL, "port %u for a record of another host", row->port)
                          : DP_OK;
-    if (row->port == DP_UNDERLAY || row->port >= DP_MAX_PORTS)
-        return change_fail(change, DP_EINVAL, "port %u is not in 1..%u", row->port, DP_MAX_PORTS - 1);
+    int code = check_port(change, row->port);
+    if (code)
+        return code;
     const struct draft *draft = policy_draft(change, row->port);
     if (!draft)
-        return change_fail(change, DP_ENOENT, "port %u has no policy", row->port);
+        return tell(&change->tell, DP_ENOENT, "port %u has no policy", row->port);
     if (draft->vsid != row->vsid)
-        return change_fail(change, DP_EINVAL, "port %u is in vsid %u, not %u", row->port, draft->vsid,
-                           row->vsid);
+        return tell(&change->tell, DP_EINVAL, "port %u is in vsid %u, not %u", row->port, draft->vsid,
+                    row->vsid);
     return DP_OK;
 }
 
@@ -66,21 +66,21 @@ static int record_check_pa(struct change *change, struct record *record)
     const struct tables *t = change->next;
     const char *pa = "provider_address";
     if (!path_find(change, row->pa_family, row->provider_address, &record->pa))
-        return change_fail(change, DP_ENOENT, "no PA %s",
-                           change_address(row->pa_family, row->provider_address).s);
+        return tell(&change->tell, DP_ENOENT, "no PA %s",
+                    tell_address(row->pa_family, row->provider_address).s);
     uint32_t index = act_index(record->pa.act);
     bool rewrite = act_kind(record->pa.act) == ACT_PA_REWRITE;
     uint32_t host = rewrite ? t->rewrites[index].host : t->next_hops[index].host;
     if (host != row->host)
-        return change_fail(change, DP_EINVAL, "%s %s is of host %u, not %u", pa,
-                           change_address(row->pa_family, row->provider_address).s, host, row->host);
+        return tell(&change->tell, DP_EINVAL, "%s %s is of host %u, not %u", pa,
+                    tell_address(row->pa_family, row->provider_address).s, host, row->host);
     if (rewrite != record->rewrite)
-        return change_fail(change, DP_EINVAL, "%s %s is of the other kind", pa,
-                           change_address(row->pa_family, row->provider_address).s);
+        return tell(&change->tell, DP_EINVAL, "%s %s is of the other kind", pa,
+                    tell_address(row->pa_family, row->provider_address).s);
     const struct rewrite *bound = &t->rewrites[index];
     if (rewrite && bound->vsid && (bound->vsid != row->vsid || memcmp(bound->ca, row->ca, 16)))
-        return change_fail(change, DP_EEXIST, "%s %s stands for another CA of vsid %u", pa,
-                           change_address(row->pa_family, row->provider_address).s, bound->vsid);
+        return tell(&change->tell, DP_EEXIST, "%s %s stands for another CA of vsid %u", pa,
+                    tell_address(row->pa_family, row->provider_address).s, bound->vsid);
     return DP_OK;
 }
 
@@ -99,11 +99,8 @@ static int record_check_record(struct change *change, const struct dp_row_record
         (code = check_subnet(change, row->vsid, &record->subnet)))
         return code;
     record->row = row;
-    record->wildcard = row->type == DP_GATEWAY_WILDCARD;
     record->rewrite = row->translation == DP_REWRITE;
-    key_record(record->key, row->vsid, row->family, row->ca);
-    record->old.act = 0;
-    change_get(change, records_of(row->family), record->key, &record->old);
+    record->source = record->local && row->type != DP_GATEWAY_WILDCARD;
     code = record_check_port(change, record);
     /* A local record under NVGRE is never sent to its PA, which may come and go. */
     return code || (record->local && !record->rewrite) ? code : record_check_pa(change, record);
@@ -116,58 +113,48 @@ static int record_check_record(struct change *change, const struct dp_row_record
 static int record_check_place(struct change *change, const struct record *record)
 {
     const struct dp_row_record *row = record->row;
-    if (act_kind(record->old.act) == ACT_GATEWAY)
-        return change_fail(change, DP_EEXIST, "ca %s of vsid %u is a gateway",
-                           change_address(row->family, row->ca).s, row->vsid);
-    int code = record->local && !record->wildcard ? policy_ready(change, row->port) : DP_OK;
-    if (code == DP_OK && act_kind(record->old.act) == ACT_LOCAL)
-        code = policy_ready(change, act_index(record->old.act));
-    if (code || !record->local || record->wildcard)
+    const uint32_t old = change->at.value.act;
+    if (act_kind(old) == ACT_GATEWAY)
+        return tell(&change->tell, DP_EEXIST, "ca %s of vsid %u is a gateway",
+                    tell_address(row->family, row->ca).s, row->vsid);
+    int code = act_kind(old) == ACT_LOCAL ? policy_ready(change, act_index(old)) : DP_OK;
+    if (code || !record->source || (code = policy_ready(change, row->port)))
         return code;
     const struct draft *draft = policy_draft(change, row->port);
-    return draft->n < UINT16_MAX || policy_source_of(draft, row->family, row->ca, record_bits(row), false)
+    return draft->n < UINT16_MAX || policy_own_of(draft, row->family, row->ca)
                ? DP_OK
-               : change_fail(change, DP_EFULL, "port %u has %u sources already", row->port, draft->n);
+               : tell(&change->tell, DP_EFULL, "port %u has %u sources already", row->port, draft->n);
 }
 
 /* ---- what the record was before ------------------------------------------------------------------------ */
 
-/* The PA that stood for the CA, if it still does so by that very rewrite. */
-static void record_unbind(struct change *change, const struct dp_row_record *row, const uint8_t *pa)
+/* The PA stands for the CA no more, unless the record in its place (NULL: none) keeps it. */
+static void record_unbind(struct change *change, const struct dp_row_record *row, const struct record *now,
+                          const uint8_t *pa)
 {
-    struct map_value value;
-    if (!path_find(change, row->family, pa, &value) || act_kind(value.act) != ACT_PA_REWRITE)
-        return;
-    const struct rewrite *bound = &change->next->rewrites[act_index(value.act)];
-    if (bound->vsid == row->vsid && bound->host == change->next->self_host &&
-        !memcmp(bound->ca, row->ca, 16))
-        path_unbind(change, act_index(value.act));
+    if (!now || !now->rewrite || memcmp(row->provider_address, pa, 16))
+        path_unbind(change, row->family, pa, row->vsid, row->ca);
 }
 
 /*
- * Takes back what an entry meant beyond itself. row: of its key; now: the record in its place, NULL if
- * there is none.
+ * Takes back what the key's entry meant beyond itself. now: the record in its place, NULL if there is none.
  */
-static void record_leave(struct change *change, const struct dp_row_record *row, uint32_t act,
-                         const struct record *now)
+static void record_leave(struct change *change, const struct dp_row_record *row, const struct record *now)
 {
-    const uint8_t *keeps = now && now->rewrite ? row->provider_address : NULL;
-    if (act_kind(act) == ACT_REWRITE) {
-        if (!keeps || memcmp(keeps, change->next->rewrites[act_index(act)].pa, 16))
-            path_unbind(change, act_index(act));
+    const uint32_t index = act_index(change->at.value.act);
+    if (act_kind(change->at.value.act) == ACT_REWRITE)
+        record_unbind(change, row, now, change->next->rewrites[index].pa);
+    if (act_kind(change->at.value.act) != ACT_LOCAL)
         return;
-    }
-    if (act_kind(act) != ACT_LOCAL)
-        return;
-    const struct draft *draft = policy_draft(change, act_index(act));
-    const struct port_source *found = policy_source_of(draft, row->family, row->ca, record_bits(row), false);
+    struct draft *draft = change->writer->drafts[index];
+    const struct port_source *found = policy_own_of(draft, row->family, row->ca);
     if (!found)
         return;             /* a wildcard */
     struct port_source source = *found;
-    if (!now || !now->local || row->port != act_index(act))
-        policy_remove(change->writer->drafts[act_index(act)], &source);
-    if (source.has_pa && (!keeps || memcmp(keeps, source.pa, 16)))
-        record_unbind(change, row, source.pa);
+    if (!now || !now->local || row->port != index)
+        policy_remove(draft, &source);
+    if (source.has_pa)
+        record_unbind(change, row, now, source.pa);
 }
 
 /* ---- put ----------------------------------------------------------------------------------------------- */
@@ -189,7 +176,7 @@ static void record_source(struct change *change, const struct record *record)
 {
     const struct dp_row_record *row = record->row;
     struct port_source source = {
-        .family = row->family, .prefix_len = record_bits(row), .has_pa = record->rewrite};
+        .family = row->family, .prefix_len = addr_bits(row->family), .has_pa = record->rewrite};
     memcpy(source.ca, row->ca, 16);
     if (record->rewrite)
         memcpy(source.pa, row->provider_address, 16);
@@ -208,16 +195,15 @@ static int record_write(struct change *change, const struct record *record)
         int code = path_rebind(change, act_index(record->pa.act), &like, &index);
         if (code)
             return code;
-        path_bind(change, index);
         value.act = act_make(ACT_REWRITE, index);
         if (!record->local)
             tables_rewrite_value(&value, &change->next->rewrites[index]);
     }
     if (record->local)
         value.act = act_make(ACT_LOCAL, row->port);
-    change_entry(change, records_of(row->family), record->key, &value);
-    record_leave(change, row, record->old.act, record);
-    if (record->local && !record->wildcard)
+    change_entry(change, change->at.table, change->key, &value);
+    record_leave(change, row, record);
+    if (record->source)
         record_source(change, record);
     return DP_OK;
 }
@@ -243,56 +229,52 @@ int record_put(struct change *change, const void *p)
 int record_del(struct change *change, const void *p)
 {
     const struct dp_row_record *row = p;
-    uint64_t key[3];
-    struct map_value old;
-    uint32_t subnet;
-    int code = check_family(change, "family", row->family);
-    if (code || (code = check_address(change, "ca", row->family, row->ca)) ||
-        (code = check_subnet(change, row->vsid, &subnet)))
+    const uint32_t old = change->at.value.act;
+    int code = check_ca(change, row->vsid, row->family, row->ca);
+    if (code)
         return code;
-    key_record(key, row->vsid, row->family, row->ca);
-    if (!change_get(change, records_of(row->family), key, &old) || act_kind(old.act) == ACT_GATEWAY)
+    if (act_kind(old) == ACT_NONE || act_kind(old) == ACT_GATEWAY)
         return change->restoring ? DP_OK
-                                 : change_fail(change, DP_ENOENT, "no record of vsid %u, ca %s", row->vsid,
-                                               change_address(row->family, row->ca).s);
-    if (act_kind(old.act) == ACT_LOCAL && (code = policy_ready(change, act_index(old.act))))
+                                 : tell(&change->tell, DP_ENOENT, "no record of vsid %u, ca %s", row->vsid,
+                                        tell_address(row->family, row->ca).s);
+    if (act_kind(old) == ACT_LOCAL && (code = policy_ready(change, act_index(old))))
         return code;
-    change_entry(change, records_of(row->family), key, NULL);
-    record_leave(change, row, old.act, NULL);
+    change_entry(change, change->at.table, change->key, NULL);
+    record_leave(change, row, NULL);
     return DP_OK;
 }
 
+/* ---- prefetch ------------------------------------------------------------------------------------------ */
+
 /* Always inline: gcc drops a call that does nothing but prefetch. */
-static inline __attribute__((always_inline)) void record_prefetch_key(const struct map_view *view,
-                                                                      unsigned family, const uint64_t *key)
+static inline __attribute__((always_inline)) void record_prefetch_key(const struct map *map, unsigned family,
+                                                                      const uint64_t *key)
 {
-    if (family == DP_IPV4)
-        map_prefetch1(view, map_hash1(view, key[0]));
-    else
-        map_prefetch3(view, map_hash3(view, key));
+    const struct map_view *view = map_view(map);
+    const unsigned words = family == DP_IPV4 ? 1 : 3;
+    map_prefetch_words(view, words, map_hash(view, words, key));
 }
 
-static inline __attribute__((always_inline)) void record_prefetch_first(const struct tables *t,
-                                                                        const struct dp_row_record *row)
+/*
+ * Records are many and lie anywhere. Fetching goes ahead of applying by groups, each in loops so tight that
+ * the misses of several rows overlap: the rows, then their own buckets and their PAs', then their second
+ * ones.
+ */
+void record_prefetch(const struct change *change, const struct dp_row_record *rows, uint32_t left)
 {
+    const struct tables *t = change->next;
     uint64_t key[3];
-    key_record(key, row->vsid, row->family, row->ca);
-    record_prefetch_key(map_view(row->family == DP_IPV4 ? t->records4 : t->records6), row->family, key);
-    key_pa(key, row->pa_family, row->provider_address);
-    record_prefetch_key(map_view(row->pa_family == DP_IPV4 ? t->pas4 : t->pas6), row->pa_family, key);
-}
-
-/* The lines that rows will touch: their own buckets and their PAs'; a while later, their second ones. */
-void record_prefetch(const struct change *change, const void *rows, uint32_t n, bool later)
-{
-    const struct dp_row_record *row = rows;
-    uint64_t key[3];
-    for (uint32_t i = 0; i < n; i++) {
-        if (!later) {
-            record_prefetch_first(change->next, &row[i]);
-            continue;
-        }
-        key_record(key, row[i].vsid, row[i].family, row[i].ca);
-        map_prefetch_put(change_map(change->next, records_of(row[i].family)), key);
+    if (change->tell.row % RECORD_GROUP || left < 4 * RECORD_GROUP)
+        return;
+    for (const struct dp_row_record *row = rows + RECORD_GROUP; row < rows + 2 * RECORD_GROUP; row++) {
+        key_record(key, row->vsid, row->family, row->ca);
+        map_prefetch_put(t->maps[records_of(row->family)], key);
+    }
+    for (const struct dp_row_record *row = rows + 2 * RECORD_GROUP; row < rows + 3 * RECORD_GROUP; row++) {
+        __builtin_prefetch(row + RECORD_GROUP);
+        key_record(key, row->vsid, row->family, row->ca);
+        record_prefetch_key(t->maps[records_of(row->family)], row->family, key);
+        key_pa(key, row->pa_family, row->provider_address);
+        record_prefetch_key(t->maps[pas_of(row->pa_family)], row->pa_family, key);
     }
 }

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include "control/changes.h"
 
-static const uint8_t rows_any[16];
 static const uint8_t rows_router_link_local[16] = {0xfe, 0x80, [15] = 1};
 
 /* ---- subnets ------------------------------------------------------------------------------------------- */
@@ -21,20 +20,13 @@ static void rows_set_gateway(struct change *change, uint32_t subnet, uint32_t vs
     change_entry(change, records_of(family), key, subnet == INDEX_NONE ? NULL : &value);
 }
 
-/* Lengths of a routing domain, which readers look at before it has a route. */
-static int rows_lengths(struct change *change, uint32_t rdid)
-{
-    int code = mem_commit(&change->writer->lengths, (rdid + 1) * sizeof(struct rdid_lengths));
-    return code ? change_no_memory(change, code) : DP_OK;
-}
-
 /* Counts of a routing domain that gets a route. */
 static int rows_counts(struct change *change, uint32_t rdid)
 {
     uint32_t **counts = &change->writer->route_counts[rdid];
     if (!*counts)
         *counts = calloc(ROUTE_LENGTHS, sizeof(uint32_t));
-    return *counts ? DP_OK : change_no_memory(change, DP_ENOMEM);
+    return *counts ? DP_OK : tell_no_memory(&change->tell, DP_ENOMEM);
 }
 
 static bool rows_subnet_used(const struct change *change, uint32_t vsid, uint32_t subnet)
@@ -42,7 +34,7 @@ static bool rows_subnet_used(const struct change *change, uint32_t vsid, uint32_
     for (uint32_t port = 0; port < DP_MAX_PORTS; port++)
         if (policy_draft(change, port) && policy_draft(change, port)->vsid == vsid)
             return true;
-    return *change_subnet_refs(change->writer, subnet) != 0;
+    return change->writer->subnet_refs[subnet] != 0;
 }
 
 int subnet_put(struct change *change, const void *p)
@@ -52,16 +44,17 @@ int subnet_put(struct change *change, const void *p)
     if (code)
         return code;
     if (row->rdid == 0 || row->rdid >= RDIDS)
-        return change_fail(change, DP_EINVAL, "rdid %u is not in 1..%u", row->rdid, RDIDS - 1);
+        return tell(&change->tell, DP_EINVAL, "rdid %u is not in 1..%u", row->rdid, RDIDS - 1);
     uint32_t old = change_subnet(change, row->vsid);
     if (old != INDEX_NONE && change->next->subnets[old].rdid == row->rdid)
         return DP_OK;
     if (old != INDEX_NONE && rows_subnet_used(change, row->vsid, old))
-        return change_fail(change, DP_EINVAL,
-                           "vsid %u has ports, prefixes, records or moves: its rdid can't change", row->vsid);
-    if ((code = rows_lengths(change, row->rdid)))
-        return code;
-    uint32_t index = change_make(change, SUBNETS);
+        return tell(&change->tell, DP_EINVAL,
+                    "vsid %u has ports, prefixes, records or moves: its rdid can't change", row->vsid);
+    /* Readers look at the lengths of a routing domain before it has a route. */
+    if (mem_commit(&change->writer->lengths, (row->rdid + 1) * sizeof(struct rdid_lengths)))
+        return tell_no_memory(&change->tell, DP_ENOMEM);
+    uint32_t index = objects_make(&change->writer->objects[SUBNETS]);
     change->next->subnets[index] = (struct subnet){row->vsid, row->rdid};
     stats_subnet_reset(change->control->subnets, index);
     const struct map_value value = {.act = act_make(ACT_SUBNET, index)};
@@ -78,30 +71,14 @@ int subnet_del(struct change *change, const void *p)
     if (code)
         return code;
     if (rows_subnet_used(change, row->vsid, subnet))
-        return change_fail(change, DP_EINVAL, "vsid %u still has ports, prefixes, routes, records or moves",
-                           row->vsid);
+        return tell(&change->tell, DP_EINVAL, "vsid %u still has ports, prefixes, routes, records or moves",
+                    row->vsid);
     rows_set_gateway(change, INDEX_NONE, row->vsid, DP_IPV6, rows_router_link_local);
     change_entry(change, TABLE_SUBNETS, change->key, NULL);
     return DP_OK;
 }
 
 /* ---- prefixes ------------------------------------------------------------------------------------------ */
-
-/* What stands behind a prefix now; NULL: nothing. */
-static const struct prefix *rows_old_prefix(const struct change *change)
-{
-    const uint32_t act = change->at.value.act;
-    return act ? &change->next->prefixes[act_index(act)] : NULL;
-}
-
-static uint32_t rows_make_prefix(struct change *change, const struct dp_row_prefix *row)
-{
-    uint32_t index = change_make(change, PREFIXES);
-    struct prefix *prefix = &change->next->prefixes[index];
-    prefix->vsid = row->vsid;
-    memcpy(prefix->gateway, row->gateway, 16);
-    return act_make(ACT_ONLINK, index);
-}
 
 static int rows_check_prefix(struct change *change, const struct dp_row_prefix *row, uint32_t *subnet)
 {
@@ -118,9 +95,9 @@ static int rows_check_gateway(struct change *change, const struct dp_row_prefix 
     if (code)
         return code;
     key_record(key, row->vsid, row->family, row->gateway);
-    if (change_get(change, records_of(row->family), key, &value))
-        return change_fail(change, DP_EEXIST, "gateway %s of vsid %u is taken",
-                           change_address(row->family, row->gateway).s, row->vsid);
+    if (map_get(change->next->maps[records_of(row->family)], key, &value))
+        return tell(&change->tell, DP_EEXIST, "gateway %s of vsid %u is taken",
+                    tell_address(row->family, row->gateway).s, row->vsid);
     return DP_OK;
 }
 
@@ -135,25 +112,27 @@ int prefix_put(struct change *change, const void *p)
     struct map_value there;
     uint32_t rdid = change->next->subnets[subnet].rdid;
     key_route(route, rdid, row->family, row->prefix, row->prefix_len);
-    const struct prefix *old = rows_old_prefix(change);
-    if (!old && change_get(change, routes_of(row->family), route, &there))
-        return change_fail(change, DP_EEXIST, "%s/%u is a route by a next hop",
-                           change_address(row->family, row->prefix).s, row->prefix_len);
-    bool same_gateway = old && old->vsid == row->vsid && !memcmp(old->gateway, row->gateway, 16);
-    if (same_gateway)
+    const struct prefix *prefixes = change->next->prefixes,
+                        *old = change->at.value.act ? &prefixes[act_index(change->at.value.act)] : NULL;
+    if (!old && map_get(change->next->maps[routes_of(row->family)], route, &there))
+        return tell(&change->tell, DP_EEXIST, "%s/%u is a route by a next hop",
+                    tell_address(row->family, row->prefix).s, row->prefix_len);
+    if (old && old->vsid == row->vsid && !memcmp(old->gateway, row->gateway, 16))
         return DP_OK;
-    bool gateway = memcmp(row->gateway, rows_any, 16);
+    bool gateway = !is_any(DP_IPV6, row->gateway);
     if ((gateway && (code = rows_check_gateway(change, row))) || (code = rows_counts(change, rdid)))
         return code;
-    struct prefix gone = old ? *old : (struct prefix){0};
-    const struct map_value value = {.act = rows_make_prefix(change, row)},
+    const uint32_t index = objects_make(&change->writer->objects[PREFIXES]);
+    const struct map_value value = {.act = act_make(ACT_ONLINK, index)},
                            onlink = {.act = act_make(ACT_ONLINK, subnet)};
+    change->next->prefixes[index].vsid = row->vsid;
+    memcpy(change->next->prefixes[index].gateway, row->gateway, 16);
     if (gateway)
         rows_set_gateway(change, subnet, row->vsid, row->family, row->gateway);
     change_entry(change, TABLE_PREFIXES, change->key, &value);
     change_entry(change, routes_of(row->family), route, &onlink);
-    if (memcmp(gone.gateway, rows_any, 16))
-        rows_set_gateway(change, INDEX_NONE, gone.vsid, row->family, gone.gateway);
+    if (old && !is_any(DP_IPV6, old->gateway))
+        rows_set_gateway(change, INDEX_NONE, old->vsid, row->family, old->gateway);
     return DP_OK;
 }
 
@@ -167,12 +146,12 @@ int prefix_del(struct change *change, const void *p)
     uint64_t route[3];
     uint32_t rdid = change->next->subnets[subnet].rdid;
     key_route(route, rdid, row->family, row->prefix, row->prefix_len);
-    const struct prefix *old = rows_old_prefix(change);
-    if (!old)
-        return change_fail(change, DP_ENOENT, "no prefix %s/%u in rdid %u",
-                           change_address(row->family, row->prefix).s, row->prefix_len, rdid);
+    const struct prefix *old = &change->next->prefixes[act_index(change->at.value.act)];
+    if (!change->at.value.act)
+        return tell(&change->tell, DP_ENOENT, "no prefix %s/%u in rdid %u",
+                    tell_address(row->family, row->prefix).s, row->prefix_len, rdid);
     change_entry(change, routes_of(row->family), route, NULL);
-    if (memcmp(old->gateway, rows_any, 16))
+    if (!is_any(DP_IPV6, old->gateway))
         rows_set_gateway(change, INDEX_NONE, old->vsid, row->family, old->gateway);
     change_entry(change, TABLE_PREFIXES, change->key, NULL);
     return DP_OK;
@@ -180,35 +159,25 @@ int prefix_del(struct change *change, const void *p)
 
 /* ---- routes: the provider's are those of rdid 0 -------------------------------------------------------- */
 
-/* By a next hop, or NULL: on link. */
-static int rows_put_route(struct change *change, uint32_t rdid, const struct via *via)
+/* By `via`, whose CA is the next hop; NULL: on link. */
+static int rows_put_route(struct change *change, uint32_t rdid, struct via via, const uint8_t *next_hop)
 {
-    const uint32_t old = change->at.value.act;
+    const uint32_t there = change->at.value.act;
+    const struct via *old = &change->next->vias[act_index(there)];
     struct map_value value = {.act = act_make(ACT_ONLINK, 0)};
-    if (via && act_kind(old) == ACT_VIA && !memcmp(&change->next->vias[act_index(old)], via, sizeof *via))
+    if (next_hop && act_kind(there) == ACT_VIA && old->vsid == via.vsid && !memcmp(old->ca, next_hop, 16))
         return DP_OK;
     int code = rows_counts(change, rdid);
     if (code)
         return code;
-    if (via) {
-        uint32_t index = change_make(change, VIAS);
-        memcpy(&change->next->vias[index], via, sizeof *via);
+    if (next_hop) {
+        uint32_t index = objects_make(&change->writer->objects[VIAS]);
+        memcpy(via.ca, next_hop, 16);
+        change->next->vias[index] = via;
         value.act = act_make(ACT_VIA, index);
     }
     change_entry(change, change->at.table, change->key, &value);
     return DP_OK;
-}
-
-/* Without holes that hold anything: it is compared whole. */
-static struct via rows_via(unsigned family, const uint8_t *next_hop, uint32_t vsid, uint32_t subnet)
-{
-    struct via via;
-    memset(&via, 0, sizeof via);
-    memcpy(via.ca, next_hop, 16);
-    via.vsid = vsid;
-    via.subnet = subnet;
-    via.family = (uint8_t)family;
-    return via;
 }
 
 int route_put(struct change *change, const void *p)
@@ -221,13 +190,13 @@ int route_put(struct change *change, const void *p)
         (code = check_zero(change, row->pad, sizeof row->pad)))
         return code;
     if (row->rdid == 0 || change->next->subnets[subnet].rdid != row->rdid)
-        return change_fail(change, DP_EINVAL, "vsid %u of the next hop is not in rdid %u", row->vsid,
-                           row->rdid);
+        return tell(&change->tell, DP_EINVAL, "vsid %u of the next hop is not in rdid %u", row->vsid,
+                    row->rdid);
     if (act_kind(change->at.value.act) == ACT_ONLINK)
-        return change_fail(change, DP_EEXIST, "%s/%u is a prefix on link",
-                           change_address(row->family, row->prefix).s, row->prefix_len);
-    const struct via via = rows_via(row->family, row->next_hop, row->vsid, subnet);
-    return rows_put_route(change, row->rdid, &via);
+        return tell(&change->tell, DP_EEXIST, "%s/%u is a prefix on link",
+                    tell_address(row->family, row->prefix).s, row->prefix_len);
+    const struct via via = {.vsid = row->vsid, .subnet = subnet, .family = row->family};
+    return rows_put_route(change, row->rdid, via, row->next_hop);
 }
 
 /* A provider's route, of rdid 0, may be on link; in a routing domain that is a prefix, not a route. */
@@ -240,8 +209,8 @@ static int rows_del_route(struct change *change, uint32_t rdid, bool provider, u
         return code;
     bool found = provider ? there != ACT_NONE : there == ACT_VIA && rdid != 0 && rdid < RDIDS;
     if (!found)
-        return change_fail(change, DP_ENOENT, "no route %s/%u in rdid %u", change_address(family, prefix).s,
-                           len, rdid);
+        return tell(&change->tell, DP_ENOENT, "no route %s/%u in rdid %u", tell_address(family, prefix).s,
+                    len, rdid);
     change->provider_routes |= provider;
     change_entry(change, change->at.table, change->key, NULL);
     return DP_OK;
@@ -259,12 +228,12 @@ int provider_route_put(struct change *change, const void *p)
     int code = check_prefix(change, row->family, row->prefix, row->prefix_len);
     if (code || (code = check_zero(change, row->pad, sizeof row->pad)))
         return code;
-    const struct via via = rows_via(row->family, row->next_hop, 0, INDEX_NONE);
-    bool is_via = memcmp(row->next_hop, rows_any, 16);
+    const struct via via = {.subnet = INDEX_NONE, .family = row->family};
+    bool is_via = !is_any(DP_IPV6, row->next_hop);
     if (is_via && (code = check_unicast(change, "next_hop", row->family, row->next_hop)))
         return code;
     change->provider_routes = true;
-    return rows_put_route(change, 0, is_via ? &via : NULL);
+    return rows_put_route(change, 0, via, is_via ? row->next_hop : NULL);
 }
 
 int provider_route_del(struct change *change, const void *p)
@@ -278,18 +247,13 @@ int provider_route_del(struct change *change, const void *p)
 /* value NULL: it goes. */
 static int rows_move(struct change *change, const struct dp_row_move *row, const struct map_value *value)
 {
-    uint64_t key[3];
-    struct map_value old;
-    uint32_t subnet;
-    int code = check_family(change, "family", row->family);
-    if (code || (code = check_address(change, "ca", row->family, row->ca)) ||
-        (code = check_subnet(change, row->vsid, &subnet)))
+    int code = check_ca(change, row->vsid, row->family, row->ca);
+    if (code)
         return code;
-    key_move(key, row->vsid, row->family, row->ca);
-    if (!value && !change_get(change, TABLE_MOVES, key, &old))
-        return change_fail(change, DP_ENOENT, "no move of vsid %u, ca %s", row->vsid,
-                           change_address(row->family, row->ca).s);
-    change_entry(change, TABLE_MOVES, key, value);
+    if (!value && change->at.value.act == 0)
+        return tell(&change->tell, DP_ENOENT, "no move of vsid %u, ca %s", row->vsid,
+                    tell_address(row->family, row->ca).s);
+    change_entry(change, TABLE_MOVES, change->key, value);
     return DP_OK;
 }
 
@@ -300,7 +264,7 @@ int move_put(struct change *change, const void *p)
     int code = check_zero(change, row->pad, sizeof row->pad);
     memcpy(value.mac, &row->host, sizeof row->host);
     if (code == DP_OK && row->host == INDEX_NONE)
-        code = change_fail(change, DP_EINVAL, "host %u is reserved", row->host);
+        code = tell(&change->tell, DP_EINVAL, "host %u is reserved", row->host);
     return code ? code : rows_move(change, row, &value);
 }
 

@@ -18,13 +18,6 @@ static const struct {
     [HOSTS] = {sizeof(struct hosted), 0, 1 << 20},
 };
 
-/* Of a key. */
-static const unsigned writer_words[TABLE_COUNT] = {
-    [TABLE_RECORDS4] = 1, [TABLE_RECORDS6] = 3, [TABLE_PAS4] = 1,    [TABLE_PAS6] = 3,
-    [TABLE_SUBNETS] = 1,  [TABLE_ROUTES4] = 1,  [TABLE_ROUTES6] = 3, [TABLE_MOVES] = 3,
-    [TABLE_PREFIXES] = 3,
-};
-
 static void writer_destroy(struct tables_writer *w)
 {
     change_free(w->last);
@@ -80,7 +73,7 @@ struct tables *tables_create(const struct dp_config *config)
     t->flowid_off = config->flags & DP_FLOWID_OFF;
     bool whole = true;
     for (enum table table = 0; table < TABLE_COUNT; table++) {
-        struct map *map = t->maps[table] = map_create(writer_words[table], 0, config->hash_key);
+        struct map *map = t->maps[table] = map_create(tables_words[table], 0, config->hash_key);
         if (map)
             map_use_budget(map, &w->budget);
         whole &= map != NULL;
@@ -109,31 +102,25 @@ void tables_destroy(struct tables *t)
     free(t);
 }
 
-static size_t writer_count(const struct map *map, struct dp_table_stats *out, bool records)
-{
-    struct map_stats stats;
-    map_stats(map, &stats);
-    out->bytes += stats.bytes;
-    out->displaced += records ? stats.displaced : 0;
-    out->overflow += records ? stats.overflow : 0;
-    return stats.entries;
-}
-
 void tables_stats(const struct tables *t, struct dp_table_stats *out)
 {
     const struct tables_writer *w = t->writer;
+    struct map_stats of[TABLE_COUNT], hosts;
+    map_stats(w->hosts, &hosts);
     *out = (struct dp_table_stats){.rewrites = objects_live(&w->objects[REWRITES]),
-                                   .next_hops = objects_live(&w->objects[NEXT_HOPS])};
-    out->records4 = writer_count(t->records4, out, true) - w->gateways[0];
-    out->records6 = writer_count(t->records6, out, true) - w->gateways[1];
-    out->pas = writer_count(t->pas4, out, false) + writer_count(t->pas6, out, false);
-    out->subnets = writer_count(t->subnet_by_vsid, out, false);
-    out->routes = writer_count(t->routes4, out, false) + writer_count(t->routes6, out, false) -
-                  w->provider_routes;
-    writer_count(t->moves, out, false);
-    writer_count(t->prefix_map, out, false);
-    writer_count(w->hosts, out, false);
-    out->bytes += w->lengths.committed + sizeof *t + sizeof *w;
+                                   .next_hops = objects_live(&w->objects[NEXT_HOPS]),
+                                   .bytes = hosts.bytes + w->lengths.committed + sizeof *t + sizeof *w};
+    for (enum table table = 0; table < TABLE_COUNT; table++) {
+        map_stats(t->maps[table], &of[table]);
+        out->bytes += of[table].bytes;
+    }
+    out->records4 = of[TABLE_RECORDS4].entries - w->gateways[0];
+    out->records6 = of[TABLE_RECORDS6].entries - w->gateways[1];
+    out->displaced = of[TABLE_RECORDS4].displaced + of[TABLE_RECORDS6].displaced;
+    out->overflow = of[TABLE_RECORDS4].overflow + of[TABLE_RECORDS6].overflow;
+    out->pas = of[TABLE_PAS4].entries + of[TABLE_PAS6].entries;
+    out->subnets = of[TABLE_SUBNETS].entries;
+    out->routes = of[TABLE_ROUTES4].entries + of[TABLE_ROUTES6].entries - w->provider_routes;
     for (uint32_t i = 0; i < OBJECTS; i++)
         out->bytes += objects_bytes(&w->objects[i]);
     for (uint32_t port = 0; port < DP_MAX_PORTS; port++)

@@ -6,7 +6,7 @@
 #include "step/icmp.h"
 #include "table/lookup.h"
 
-void pa_arp(const struct host *host, struct pkt *pkt)
+static void pa_arp(const struct host *host, struct pkt *pkt)
 {
     const uint8_t *arp = pkt->data + pkt->l3;
     if (neigh_hand_over(host, pkt))
@@ -24,7 +24,7 @@ void pa_arp(const struct host *host, struct pkt *pkt)
     }
 }
 
-void pa_nd(const struct host *host, struct pkt *pkt)
+static void pa_nd(const struct host *host, struct pkt *pkt)
 {
     const uint8_t *lladdr, *target = pkt->data + pkt->l4 + 8;
     uint8_t type = pkt->data[pkt->l4];
@@ -42,6 +42,14 @@ void pa_nd(const struct host *host, struct pkt *pkt)
     } else {
         io_drop(host->io, pkt, DROP_UNDERLAY_NOT_OURS); /* 3.3.5 */
     }
+}
+
+void pa_arpnd(const struct host *host, struct pkt *pkt)
+{
+    if (pkt->l3_type == PKT_L3_ARP)
+        pa_arp(host, pkt);
+    else
+        pa_nd(host, pkt);
 }
 
 void pa_echo(const struct host *host, struct pkt *pkt)
@@ -65,11 +73,7 @@ void pa_timers(const struct host *host)
     struct pkt *pkt;
     if (host->io->id)
         return;
-    while ((pkt = neigh_take(host, &taking))) {
-        if (pkt->l3_type == PKT_L3_ARP)
-            pa_arp(host, pkt);
-        else
-            pa_nd(host, pkt);
-    }
+    while ((pkt = neigh_take(host, &taking)))
+        pa_arpnd(host, pkt);
     neigh_due(host);
 }

@@ -6,12 +6,9 @@
 #define PA_H
 #include "host/host.h"
 
-/*
- * Each takes an ARP packet, a valid or invalid ND packet, an echo request to one of our PAs that came from
- * the underlay.
- */
-void pa_arp(const struct host *host, struct pkt *pkt);
-void pa_nd(const struct host *host, struct pkt *pkt);
+/* Takes an ARP packet, or a valid or invalid ND packet, that came from the underlay. */
+void pa_arpnd(const struct host *host, struct pkt *pkt);
+/* Takes an echo request to one of our PAs that came from there. */
 void pa_echo(const struct host *host, struct pkt *pkt);
 /* What other workers handed over, and neighbours that are due: worker 0. Others: nothing. */
 void pa_timers(const struct host *host);

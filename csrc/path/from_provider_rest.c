@@ -135,22 +135,14 @@ enum drop provider_check_rewrite(const struct provider *p, struct pkt *pkt)
 
 void provider_rest(struct provider *p, struct provider_pkt *d)
 {
-    switch (d->step) {
-    case PROVIDER_ARPND:
-        if (d->pkt->l3_type == PKT_L3_ARP)
-            pa_arp(p->host, d->pkt);
-        else
-            pa_nd(p->host, d->pkt);
-        break;
-    case PROVIDER_POPPED_ARPND:
+    if (d->step == PROVIDER_ARPND)
+        pa_arpnd(p->host, d->pkt);
+    else if (d->step == PROVIDER_POPPED_ARPND)
         provider_popped_arpnd(p, d);
-        break;
-    default:
-        if (io_dropped(p->host->io, d->pkt, outer_check_shared(d->pkt, d->to.act)))
-            break;
-        if (d->pkt->l4_proto == PROTO_GRE) /* 3.6.3 */
-            provider_tunnel(p, d);
-        else
-            pa_echo(p->host, d->pkt); /* 3.6.4 */
-    }
+    else if (io_dropped(p->host->io, d->pkt, outer_check_shared(d->pkt, d->to.act)))
+        return;
+    else if (d->pkt->l4_proto == PROTO_GRE) /* 3.6.3 */
+        provider_tunnel(p, d);
+    else
+        pa_echo(p->host, d->pkt); /* 3.6.4 */
 }

@@ -142,8 +142,7 @@ RARE enum drop tenant_check_rest(const struct tenant *t, struct pkt *pkt, struct
         d->answer.act = ACT_NONE;
         return DROP_NONE;
     }
-    return pkt->l3_type == PKT_L3_IP4 ? tenant_check(t, pkt, d, DP_IPV4, 0)
-                                      : tenant_check(t, pkt, d, DP_IPV6, 0);
+    return tenant_check(t, pkt, d, pkt->l3_type, 0);
 }
 
 HOT enum drop tenant_start(const struct tenant *t, struct pkt *pkt, struct tenant_pkt *d)
@@ -313,10 +312,9 @@ HOT struct tenant_pkt *tenant_push_run(const struct tenant *t, struct tenant_pkt
 {
     const struct host *host = t->host;
     const struct next_hop *hops = t->tables->next_hops;
-    struct port *underlay = host->underlay;
     const uint64_t source =
         t->mac << 48; /* the first two bytes of the source MAC, behind the destination's */
-    const uint32_t vsid = t->policy->vsid, longest = underlay ? host->underlay_frame : 0;
+    const uint32_t vsid = t->policy->vsid, longest = host->underlay_frame;
     do {
         struct pkt *pkt = d->pkt;
         const struct next_hop *nh = &hops[act_index(d->answer.act)];
@@ -331,10 +329,7 @@ HOT struct tenant_pkt *tenant_push_run(const struct tenant *t, struct tenant_pkt
                                                                   : parse_flow_plain(frame, DP_IPV4);
         /* 2.13.1 */
         uint64_t eth = nvgre_push(pkt, nh, vsid, parse_flowid(flow) & host->flowid_mask, pkt->tos);
-        if (__builtin_expect(eth != 0, 1))
-            io_send(host->io, underlay, pkt);
-        else
-            underlay_wait(host, pkt, nh);
+        underlay_send(host, pkt, nh, eth);
     } while (++d < end && tenant_runs(d, ACT_NVGRE));
     return d;
 }
@@ -345,10 +340,9 @@ HOT struct tenant_pkt *tenant_rewrite_run(const struct tenant *t, struct tenant_
 {
     const struct host *host = t->host;
     const struct tables *tables = t->tables;
-    struct port *underlay = host->underlay;
     const struct port_source *own4 = t->own.own4, *own6 = t->own.own6;
     const bool runs4 = own4 && own4->has_pa, runs6 = own6 && own6->has_pa;
-    const uint32_t longest = underlay ? host->underlay_mtu : 0, source = runs4 ? load32(own4->pa) : 0;
+    const uint32_t longest = host->underlay_mtu, source = runs4 ? load32(own4->pa) : 0;
     const uint64_t constant = runs4 ? rewrite_constant4(own4->ca, own4->pa) : 0;
     const uint16_t delta6 = runs6 ? rewrite_delta(DP_IPV6, own6->ca, own6->pa) : 0;
     do {
@@ -366,10 +360,7 @@ HOT struct tenant_pkt *tenant_rewrite_run(const struct tenant *t, struct tenant_
             const struct rewrite *to = &tables->rewrites[act_index(d->answer.act)];
             rewrite_plain(pkt->data, DP_IPV6, delta6 + (uint32_t)(uint16_t)~to->delta, own6->pa, to->pa);
         }
-        if (__builtin_expect(next_hop_macs(nh, pkt->data) != 0, 1)) /* 2.10.8 */
-            io_send(host->io, underlay, pkt);
-        else
-            underlay_wait(host, pkt, nh);
+        underlay_send(host, pkt, nh, next_hop_macs(nh, pkt->data)); /* 2.10.8 */
     } while (++d < end && tenant_runs(d, ACT_REWRITE));
     return d;
 }

@@ -15,6 +15,19 @@ void policy_free(struct draft *draft)
     free(draft);
 }
 
+bool policy_room(struct draft *draft)
+{
+    const uint32_t wanted = draft->capacity ? draft->capacity * 2 : 16;
+    if (draft->n < draft->capacity)
+        return true;
+    struct port_source *sources = realloc(draft->sources, wanted * sizeof *sources);
+    if (sources) {
+        draft->sources = sources;
+        draft->capacity = wanted;
+    }
+    return sources;
+}
+
 struct port_source *policy_source_of(const struct draft *draft, unsigned family, const uint8_t *ca,
                                      unsigned prefix_len, bool extra)
 {

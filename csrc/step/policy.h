@@ -21,10 +21,16 @@ struct draft {
 };
 
 void policy_free(struct draft *draft);
+/* Makes room for one source more. False: out of memory. */
+bool policy_room(struct draft *draft);
 /* The own CA (extra false) or allowed prefix (extra true), NULL: there is none. */
 struct port_source *policy_source_of(const struct draft *draft, unsigned family, const uint8_t *ca,
                                      unsigned prefix_len, bool extra);
-/* In place of the same source, if it is there, else there is room for it. */
+static inline struct port_source *policy_own_of(const struct draft *draft, unsigned family, const uint8_t *ca)
+{
+    return policy_source_of(draft, family, ca, addr_bits(family), false);
+}
+/* In place of the same source, if it is there, else into policy_room(). */
 void policy_add(struct draft *draft, const struct port_source *source);
 void policy_remove(struct draft *draft, const struct port_source *source);
 

@@ -145,6 +145,11 @@ struct prefix { uint8_t gateway[16]; uint32_t vsid; };
 
 /* Which prefix lengths a routing domain has routes of: LPM probes the longest first. Bit n of len4: /n. */
 struct rdid_lengths { _Atomic uint64_t len4; _Atomic uint64_t len6[3]; };
+/* The word whose bit len % 64 a length is. */
+static inline _Atomic uint64_t *tables_length(struct rdid_lengths *lengths, bool ip4, unsigned len)
+{
+    return ip4 ? &lengths->len4 : &lengths->len6[len / 64];
+}
 
 struct port_source {
     uint8_t ca[16];
@@ -238,6 +243,7 @@ struct tables {
  * Keys. A vsid in the top half keeps the words of two subnets apart; v6 words are bytes as they lie in
  * memory.
  */
+extern const unsigned tables_words[TABLE_COUNT];    /* of a key */
 static inline uint64_t key_ca4(uint32_t vsid, const uint8_t *ca) { return (uint64_t)vsid << 32 | load32(ca); }
 static inline uint64_t key_pa4(const uint8_t *pa) { return 1ull << 63 | load32(pa); }
 static inline bool key_is_pa4(const uint64_t *key) { return key[0] >> 63; }

@@ -201,7 +201,11 @@ struct dump {
 
 static inline char *dump_line(struct dump *dump)
 {
-    assert_true(change_room(&dump->lines, dump->n, &dump->capacity, sizeof *dump->lines));
+    if (dump->n == dump->capacity) {
+        dump->capacity = dump->capacity * 2 + 16;
+        dump->lines = realloc(dump->lines, dump->capacity * sizeof *dump->lines);
+        assert_non_null(dump->lines);
+    }
     return dump->lines[dump->n++];
 }
 
@@ -222,7 +226,7 @@ static inline void say_next_hop(const struct dump *dump, char *to, uint32_t inde
         return;
     }
     sprintf(to, "%s host %u family %u len %u sum %04x header %s hop %s", hex(pa, nh->pa, 16), nh->host, nh->family, nh->header_len, nh->sum,
-            hex(header, nh->header + 8, sizeof nh->header - 8), nh->neigh == INDEX_NONE ? "none" : hex(hop, change_way(dump->tables->writer, index)->hop, 16));
+            hex(header, nh->header + 8, sizeof nh->header - 8), nh->neigh == INDEX_NONE ? "none" : hex(hop, dump->tables->writer->ways[index].hop, 16));
 }
 
 static inline void say_rewrite(const struct dump *dump, char *to, uint32_t index)
@@ -310,7 +314,7 @@ static inline struct dump dump_tables(const struct dp *dp)
     const struct tables *t = dump.tables;
     char shared[80];
     for (dump.table = 0; dump.table < TABLE_PREFIXES; dump.table++)
-        map_each(change_map(t, dump.table), dump_entry, &dump);
+        map_each(t->maps[dump.table], dump_entry, &dump);
     for (uint32_t port = 0; port < DP_MAX_PORTS; port++)
         if (t->policies[port])
             dump_policy(&dump, t->policies[port]);

@@ -200,13 +200,13 @@ static void arp_is_answered_for_our_pas_alone(void **state)
 {
     uint64_t not_ours = 0;
     (void)state;
-    pa_arp(&host, arrived(frame_arp(&f, 1, broadcast, mac_host2, mac_host2, pa2, no_mac, pa1)));
+    pa_arpnd(&host, arrived(frame_arp(&f, 1, broadcast, mac_host2, mac_host2, pa2, no_mac, pa1)));
     expect(frame_arp(&f, 2, mac_host2, underlay_mac, underlay_mac, pa1, mac_host2, pa2));
-    pa_arp(&host, arrived(frame_arp(&f, 1, broadcast, mac_host2, mac_host2, pa2, no_mac, pa3)));
+    pa_arpnd(&host, arrived(frame_arp(&f, 1, broadcast, mac_host2, mac_host2, pa2, no_mac, pa3)));
     expect_drop(&not_ours, DROP_UNDERLAY_NOT_OURS);
     neigh_use(host.neigh, 4, pa2, 0);
     frame_arp(&f, 2, underlay_mac, mac_host2, mac_host2, pa2, underlay_mac, pa3);
-    pa_arp(&host, arrived(&f));
+    pa_arpnd(&host, arrived(&f));
     expect_nothing();
     assert_int_equal(state_of_pa2(), DP_NEIGH_KNOWN);
     assert_int_equal(underlay_stats.consumed, 2);

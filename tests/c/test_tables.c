@@ -96,7 +96,7 @@ static void assert_hop(const struct dp *dp, const char *pa, const char *hop)
     uint32_t index = hop_at(dp, pa);
     set_address(address, hop);
     assert_int_not_equal(dp_tables(dp)->next_hops[index].neigh, INDEX_NONE);
-    assert_memory_equal(change_way(dp_tables(dp)->writer, index)->hop, address, 16);
+    assert_memory_equal(dp_tables(dp)->writer->ways[index].hop, address, 16);
 }
 
 /* ---- what is refused --------------------------------------------------------------------------------------------- */
@@ -635,11 +635,11 @@ static void many_rows_are_applied_beside(void **state)
     assert_int_equal(record_at(dp, RED, "11.0.7.208").mac[5], 1);
     dp_table_stats(dp, &stats);
     assert_int_equal(stats.records4, 20010 + 6);
-    uint32_t refs = change_way(dp_tables(dp)->writer, hop_at(dp, "192.168.77.2"))->refs;
+    uint32_t refs = dp_tables(dp)->writer->ways[hop_at(dp, "192.168.77.2")].refs;
     for (uint32_t n = 2000; n <= 20000; n *= 10) {
         load_records(dp, 19000, n, 3, true);
         assert_true((dp_tables(dp)->records4 == after) == (n == 2000));     /* what was built beside is put back there */
-        assert_int_equal(change_way(dp_tables(dp)->writer, hop_at(dp, "192.168.77.2"))->refs, refs);
+        assert_int_equal(dp_tables(dp)->writer->ways[hop_at(dp, "192.168.77.2")].refs, refs);
         assert_int_equal(record_at(dp, RED, "11.0.74.56").mac[5], 1);
         dp_table_stats(dp, &stats);
         assert_int_equal(stats.records4, 20010 + 6);

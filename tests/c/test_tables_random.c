@@ -256,21 +256,21 @@ static void check_counts(const struct dp *dp)
     const struct tables_writer *w = t->writer;
     uint32_t ways = 0, rewrites = 0, neighs = 0;
     for (count->table = 0; count->table < TABLE_PREFIXES; count->table++)
-        map_each(change_map(t, count->table), count_entry, count);
+        map_each(t->maps[count->table], count_entry, count);
     for (uint32_t i = 0; i < w->objects[REWRITES].used; i++) {
-        assert_int_equal(change_bond(w, i)->refs, count->rewrites[i]);
+        assert_int_equal(w->bonds[i].refs, count->rewrites[i]);
         rewrites += count->rewrites[i] != 0;
         uint32_t way = t->rewrites[i].next_hop;
         if (count->rewrites[i] && way != INDEX_NONE)
             count->ways[way] += !memcmp(t->next_hops[way].pa, t->rewrites[i].pa, 16);
     }
     for (uint32_t i = 0; i < w->objects[NEXT_HOPS].used; i++) {
-        assert_int_equal(change_way(w, i)->refs, count->ways[i]);
+        assert_int_equal(w->ways[i].refs, count->ways[i]);
         ways += count->ways[i] != 0;
         neighs += count->ways[i] && t->next_hops[i].neigh != INDEX_NONE;
     }
     for (uint32_t i = 0; i < w->objects[SUBNETS].used; i++)
-        assert_int_equal(*change_subnet_refs(w, i), count->subnets[i]);
+        assert_int_equal(w->subnet_refs[i], count->subnets[i]);
     assert_int_equal(objects_live(&w->objects[NEXT_HOPS]), ways);
     assert_int_equal(objects_live(&w->objects[REWRITES]), rewrites);
     assert_memory_equal(w->locals, count->locals, sizeof w->locals);
