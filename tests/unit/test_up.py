@@ -52,6 +52,7 @@ def test_an_ignored_signal_does_not_stop() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         assert stop_signals() == {signal.SIGTERM, signal.SIGINT}
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        assert stop_signals() == {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
     finally:
         signal.signal(signal.SIGHUP, before)
-    assert stop_signals() == {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
