@@ -33,7 +33,7 @@ FLOORS = (
     Floor("port", 2200, "the contract of ports, a worker's way in and out, TAP, AF_PACKET, memory"),
     Floor("host", 900, "neighbours, and what the provider network sees of us"),
     Floor("path", 900, "from tenant, from provider, and the ways out they share"),
-    Floor("control", 1867, "change sets: the only writer of tables"),
+    Floor("control", 1868, "change sets: the only writer of tables"),
     Floor("run", 1000, "workers, the engine, dp_api.h"),
 )
 NAMES = [floor.name for floor in FLOORS]
