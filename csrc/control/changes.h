@@ -13,6 +13,7 @@
  */
 #ifndef CHANGES_H
 #define CHANGES_H
+#include "base/check.h"
 #include "base/objects.h"
 #include "base/outline.h"
 #include "base/tell.h"
@@ -155,24 +156,12 @@ void change_entry(struct change *change, enum table table, const uint64_t *key,
                   const struct map_value *value);
 /* The subnet's index, INDEX_NONE if there is none. */
 uint32_t change_subnet(struct change *change, uint32_t vsid);
+/* 0, or the error is told. *subnet: the VSID's index. */
+int change_check_subnet(struct change *change, uint32_t vsid, uint32_t *subnet);
+/* A CA of a subnet: of any kind, as keys are. */
+int change_check_ca(struct change *change, uint32_t vsid, unsigned family, const uint8_t *ca);
 /* Objects to make and to give up, which then can't fail. 0, or the error is told. */
 int change_ready(struct change *change, enum object object);
-
-/* ---- check.c: fields. 0, or the error is told */
-
-int check_family(struct change *change, const char *field, unsigned family);
-/* The bytes beyond a family's length are 0. */
-int check_address(struct change *change, const char *field, unsigned family, const uint8_t *address);
-int check_unicast(struct change *change, const char *field, unsigned family, const uint8_t *address);
-int check_prefix(struct change *change, unsigned family, const uint8_t *prefix, unsigned len);
-int check_zero(struct change *change, const uint8_t *pad, size_t len);
-int check_mac(struct change *change, const uint8_t *mac);
-int check_vsid(struct change *change, uint32_t vsid);
-/* *subnet: the VSID's index. */
-int check_subnet(struct change *change, uint32_t vsid, uint32_t *subnet);
-/* A CA of a subnet: of any kind, as keys are. */
-int check_ca(struct change *change, uint32_t vsid, unsigned family, const uint8_t *ca);
-int check_port(struct change *change, uint32_t port);
 
 /* ---- rows: one function a kind and op. 0; or the error is told, and nothing was written */
 

@@ -5,7 +5,7 @@
 #ifndef CONTROL_H
 #define CONTROL_H
 #include "base/qsbr.h"
-#include "base/stats.h"
+#include "port/stats.h"
 #include "host/neigh.h"
 #include "table/tables.h"
 

@@ -14,6 +14,24 @@ uint32_t change_subnet(struct change *change, uint32_t vsid)
     return change->memo_subnet;
 }
 
+int change_check_subnet(struct change *change, uint32_t vsid, uint32_t *subnet)
+{
+    int code = check_vsid(&change->tell, vsid);
+    if (code)
+        return code;
+    *subnet = change_subnet(change, vsid);
+    return *subnet == INDEX_NONE ? tell(&change->tell, DP_ENOENT, "no subnet has vsid %u", vsid) : DP_OK;
+}
+
+int change_check_ca(struct change *change, uint32_t vsid, unsigned family, const uint8_t *ca)
+{
+    uint32_t subnet;
+    int code = check_family(&change->tell, "family", family);
+    if (code || (code = check_address(&change->tell, "ca", family, ca)))
+        return code;
+    return change_check_subnet(change, vsid, &subnet);
+}
+
 int change_ready(struct change *change, enum object object)
 {
     int code = objects_ready(&change->writer->objects[object], ROW_OBJECTS, change->restoring);

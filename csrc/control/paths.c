@@ -309,16 +309,16 @@ static bool path_same(const struct tables *t, const struct dp_row_pa *row, uint3
 
 static int path_check_row(struct change *change, const struct dp_row_pa *row)
 {
-    int code = check_family(change, "family", row->family);
-    if (code || (code = check_unicast(change, "address", row->family, row->address)) ||
-        (!change->restoring && (code = check_zero(change, row->pad, sizeof row->pad))))
+    const struct tell *where = &change->tell;
+    int code = check_family(where, "family", row->family);
+    if (code || (code = check_unicast(where, "address", row->family, row->address)) ||
+        (!change->restoring && (code = check_zero(where, row->pad, sizeof row->pad))) ||
+        (code = check_host(where, row->host)))
         return code;
-    if (row->host == INDEX_NONE)
-        return tell(&change->tell, DP_EINVAL, "host %u is reserved", row->host);
     if (row->kind != DP_PA_SHARED && row->kind != DP_PA_REWRITE)
-        return tell(&change->tell, DP_EINVAL, "unknown kind %u", row->kind);
+        return tell(where, DP_EINVAL, "unknown kind %u", row->kind);
     if (row->prefix_len > addr_bits(row->family))
-        return tell(&change->tell, DP_EINVAL, "prefix_len %u is too long", row->prefix_len);
+        return tell(where, DP_EINVAL, "prefix_len %u is too long", row->prefix_len);
     return DP_OK;
 }
 
@@ -347,8 +347,8 @@ int pa_del(struct change *change, const void *p)
 {
     const struct dp_row_pa *row = p;
     const uint32_t old = change->at.value.act, index = act_index(old);
-    int code = check_family(change, "family", row->family);
-    if (code || (code = check_address(change, "address", row->family, row->address)))
+    int code = check_family(&change->tell, "family", row->family);
+    if (code || (code = check_address(&change->tell, "address", row->family, row->address)))
         return code;
     const struct tell_text text = tell_address(row->family, row->address);
     if (!old)
@@ -469,13 +469,12 @@ static bool path_own_pas(struct change *change)
 int path_finish(struct change *change)
 {
     struct tables_writer *w = change->writer;
-    struct tables *t = change->next;
     int code = DP_OK;
     size_t at = change->inverse_at;
     for (struct inverse *back;
          change->moved && !change->restoring && !code && (back = change_inverse(change, &at));)
         code = back->moved ? path_check_moved(change, back) : DP_OK;
-    if (code == DP_OK && change->provider_routes && path_resolve(change->control, w, t))
+    if (code == DP_OK && change->provider_routes && path_resolve(change->control, w, change->next))
         code = tell_no_memory(&change->tell, DP_ENOMEM);
     bool all = path_own_pas(change) || change->provider_routes;
     for (uint32_t i = 0; all && i < w->objects[HOSTS].used; i++)

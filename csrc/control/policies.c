@@ -59,15 +59,15 @@ int port_put(struct change *change, const void *p)
     const struct port_limit limit = {limit_rate(row->packets_per_second, row->burst_packets),
                                      limit_rate(row->bytes_per_second, (uint32_t)row->burst_bytes)};
     uint32_t subnet;
-    int code = check_port(change, row->port);
-    if (code || (code = check_subnet(change, row->vsid, &subnet)) || (code = check_mac(change, row->mac)) ||
-        (code = check_zero(change, row->pad, sizeof row->pad)) ||
+    int code = check_port(&change->tell, row->port);
+    if (code || (code = change_check_subnet(change, row->vsid, &subnet)) ||
+        (code = check_mac(&change->tell, row->mac)) ||
+        (code = check_zero(&change->tell, row->pad, sizeof row->pad)) ||
         (code = policy_check_limit(change, "packets", row->packets_per_second, row->burst_packets)) ||
         (code = policy_check_limit(change, "bytes", row->bytes_per_second, row->burst_bytes)))
         return code;
     const struct draft *old = policy_draft(change, row->port);
-    if (old && old->vsid == row->vsid && !memcmp(old->mac, row->mac, 6) &&
-        limit_same(&old->limit, &limit))
+    if (old && old->vsid == row->vsid && !memcmp(old->mac, row->mac, 6) && limit_same(&old->limit, &limit))
         return DP_OK;
     if (old && old->vsid != row->vsid && change->writer->locals[row->port])
         return tell(&change->tell, DP_EINVAL, "port %u has records in vsid %u", row->port, old->vsid);
@@ -83,7 +83,7 @@ int port_put(struct change *change, const void *p)
 int port_del(struct change *change, const void *p)
 {
     const struct dp_row_port *row = p;
-    int code = check_port(change, row->port);
+    int code = check_port(&change->tell, row->port);
     if (code)
         return code;
     struct draft *draft = policy_draft(change, row->port);
@@ -100,8 +100,8 @@ int port_del(struct change *change, const void *p)
 static int policy_check(struct change *change, const struct dp_row_source *row, struct draft **draft,
                         struct port_source *source)
 {
-    int code = check_port(change, row->port);
-    if (code || (code = check_prefix(change, row->family, row->prefix, row->prefix_len)))
+    int code = check_port(&change->tell, row->port);
+    if (code || (code = check_prefix(&change->tell, row->family, row->prefix, row->prefix_len)))
         return code;
     *source = (struct port_source){.family = row->family, .prefix_len = row->prefix_len, .extra = 1};
     memcpy(source->ca, row->prefix, 16);
@@ -115,7 +115,7 @@ int source_put(struct change *change, const void *p)
     struct draft *draft;
     struct port_source source;
     int code = policy_check(change, row, &draft, &source);
-    if (code || (code = check_zero(change, row->pad, sizeof row->pad)))
+    if (code || (code = check_zero(&change->tell, row->pad, sizeof row->pad)))
         return code;
     if (draft->n == UINT16_MAX && !policy_source_of(draft, row->family, row->prefix, row->prefix_len, true))
         return tell(&change->tell, DP_EFULL, "port %u has %u sources already", row->port, draft->n);

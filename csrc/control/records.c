@@ -34,7 +34,7 @@ static int record_check_types(struct change *change, const struct dp_row_record 
 static int record_check_ca(struct change *change, const struct dp_row_record *row)
 {
     if (row->type != DP_GATEWAY_WILDCARD)
-        return check_unicast(change, "ca", row->family, row->ca);
+        return check_unicast(&change->tell, "ca", row->family, row->ca);
     return load64(row->ca) | load64(row->ca + 8)
                ? tell(&change->tell, DP_EINVAL, "a gateway-wildcard's ca is not zero")
                : DP_OK;
@@ -47,7 +47,7 @@ static int record_check_port(struct change *change, const struct record *record)
     if (!record->local)
         return row->port ? tell(&change->tell, DP_EINVAL, "port %u for a record of another host", row->port)
                          : DP_OK;
-    int code = check_port(change, row->port);
+    int code = check_port(&change->tell, row->port);
     if (code)
         return code;
     const struct draft *draft = policy_draft(change, row->port);
@@ -90,13 +90,13 @@ static int record_check_record(struct change *change, const struct dp_row_record
     record->local = row->host == change->next->self_host;
     bool no_pa = record->local && row->translation == DP_NVGRE &&
                  !(row->pa_family | load64(row->provider_address) | load64(row->provider_address + 8));
-    if ((code = check_family(change, "family", row->family)) ||
-        (!no_pa && (code = check_family(change, "pa_family", row->pa_family))) ||
+    if ((code = check_family(&change->tell, "family", row->family)) ||
+        (!no_pa && (code = check_family(&change->tell, "pa_family", row->pa_family))) ||
         (code = record_check_types(change, row)) || (code = record_check_ca(change, row)) ||
-        (code = check_mac(change, row->mac)) ||
-        (code = check_address(change, "provider_address", row->pa_family, row->provider_address)) ||
-        (code = check_zero(change, row->pad, sizeof row->pad)) ||
-        (code = check_subnet(change, row->vsid, &record->subnet)))
+        (code = check_mac(&change->tell, row->mac)) ||
+        (code = check_address(&change->tell, "provider_address", row->pa_family, row->provider_address)) ||
+        (code = check_zero(&change->tell, row->pad, sizeof row->pad)) ||
+        (code = change_check_subnet(change, row->vsid, &record->subnet)))
         return code;
     record->row = row;
     record->rewrite = row->translation == DP_REWRITE;
@@ -230,7 +230,7 @@ int record_del(struct change *change, const void *p)
 {
     const struct dp_row_record *row = p;
     const uint32_t old = change->at.value.act;
-    int code = check_ca(change, row->vsid, row->family, row->ca);
+    int code = change_check_ca(change, row->vsid, row->family, row->ca);
     if (code)
         return code;
     if (act_kind(old) == ACT_NONE || act_kind(old) == ACT_GATEWAY)

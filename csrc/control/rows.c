@@ -40,7 +40,7 @@ static bool rows_subnet_used(const struct change *change, uint32_t vsid, uint32_
 int subnet_put(struct change *change, const void *p)
 {
     const struct dp_row_subnet *row = p;
-    int code = check_vsid(change, row->vsid);
+    int code = check_vsid(&change->tell, row->vsid);
     if (code)
         return code;
     if (row->rdid == 0 || row->rdid >= RDIDS)
@@ -67,7 +67,7 @@ int subnet_del(struct change *change, const void *p)
 {
     const struct dp_row_subnet *row = p;
     uint32_t subnet;
-    int code = check_subnet(change, row->vsid, &subnet);
+    int code = change_check_subnet(change, row->vsid, &subnet);
     if (code)
         return code;
     if (rows_subnet_used(change, row->vsid, subnet))
@@ -82,8 +82,8 @@ int subnet_del(struct change *change, const void *p)
 
 static int rows_check_prefix(struct change *change, const struct dp_row_prefix *row, uint32_t *subnet)
 {
-    int code = check_prefix(change, row->family, row->prefix, row->prefix_len);
-    return code ? code : check_subnet(change, row->vsid, subnet);
+    int code = check_prefix(&change->tell, row->family, row->prefix, row->prefix_len);
+    return code ? code : change_check_subnet(change, row->vsid, subnet);
 }
 
 /* Its gateway must be nobody's: neither a record's nor another prefix's. */
@@ -91,7 +91,7 @@ static int rows_check_gateway(struct change *change, const struct dp_row_prefix 
 {
     uint64_t key[3];
     struct map_value value;
-    int code = check_unicast(change, "gateway", row->family, row->gateway);
+    int code = check_unicast(&change->tell, "gateway", row->family, row->gateway);
     if (code)
         return code;
     key_record(key, row->vsid, row->family, row->gateway);
@@ -106,7 +106,7 @@ int prefix_put(struct change *change, const void *p)
     const struct dp_row_prefix *row = p;
     uint32_t subnet;
     int code = rows_check_prefix(change, row, &subnet);
-    if (code || (code = check_zero(change, row->pad, sizeof row->pad)))
+    if (code || (code = check_zero(&change->tell, row->pad, sizeof row->pad)))
         return code;
     uint64_t route[3];
     struct map_value there;
@@ -184,10 +184,10 @@ int route_put(struct change *change, const void *p)
 {
     const struct dp_row_route *row = p;
     uint32_t subnet;
-    int code = check_prefix(change, row->family, row->prefix, row->prefix_len);
-    if (code || (code = check_unicast(change, "next_hop", row->family, row->next_hop)) ||
-        (code = check_subnet(change, row->vsid, &subnet)) ||
-        (code = check_zero(change, row->pad, sizeof row->pad)))
+    int code = check_prefix(&change->tell, row->family, row->prefix, row->prefix_len);
+    if (code || (code = check_unicast(&change->tell, "next_hop", row->family, row->next_hop)) ||
+        (code = change_check_subnet(change, row->vsid, &subnet)) ||
+        (code = check_zero(&change->tell, row->pad, sizeof row->pad)))
         return code;
     if (row->rdid == 0 || change->next->subnets[subnet].rdid != row->rdid)
         return tell(&change->tell, DP_EINVAL, "vsid %u of the next hop is not in rdid %u", row->vsid,
@@ -204,7 +204,7 @@ static int rows_del_route(struct change *change, uint32_t rdid, bool provider, u
                           const uint8_t *prefix, unsigned len)
 {
     const enum act there = act_kind(change->at.value.act);
-    int code = check_prefix(change, family, prefix, len);
+    int code = check_prefix(&change->tell, family, prefix, len);
     if (code)
         return code;
     bool found = provider ? there != ACT_NONE : there == ACT_VIA && rdid != 0 && rdid < RDIDS;
@@ -225,12 +225,12 @@ int route_del(struct change *change, const void *p)
 int provider_route_put(struct change *change, const void *p)
 {
     const struct dp_row_provider_route *row = p;
-    int code = check_prefix(change, row->family, row->prefix, row->prefix_len);
-    if (code || (code = check_zero(change, row->pad, sizeof row->pad)))
+    int code = check_prefix(&change->tell, row->family, row->prefix, row->prefix_len);
+    if (code || (code = check_zero(&change->tell, row->pad, sizeof row->pad)))
         return code;
     const struct via via = {.subnet = INDEX_NONE, .family = row->family};
     bool is_via = !is_any(DP_IPV6, row->next_hop);
-    if (is_via && (code = check_unicast(change, "next_hop", row->family, row->next_hop)))
+    if (is_via && (code = check_unicast(&change->tell, "next_hop", row->family, row->next_hop)))
         return code;
     change->provider_routes = true;
     return rows_put_route(change, 0, via, is_via ? row->next_hop : NULL);
@@ -247,7 +247,7 @@ int provider_route_del(struct change *change, const void *p)
 /* value NULL: it goes. */
 static int rows_move(struct change *change, const struct dp_row_move *row, const struct map_value *value)
 {
-    int code = check_ca(change, row->vsid, row->family, row->ca);
+    int code = change_check_ca(change, row->vsid, row->family, row->ca);
     if (code)
         return code;
     if (!value && change->at.value.act == 0)
@@ -261,11 +261,9 @@ int move_put(struct change *change, const void *p)
 {
     const struct dp_row_move *row = p;
     struct map_value value = {.act = act_make(ACT_MOVE, 0)};
-    int code = check_zero(change, row->pad, sizeof row->pad);
+    int code = check_zero(&change->tell, row->pad, sizeof row->pad);
     memcpy(value.mac, &row->host, sizeof row->host);
-    if (code == DP_OK && row->host == INDEX_NONE)
-        code = tell(&change->tell, DP_EINVAL, "host %u is reserved", row->host);
-    return code ? code : rows_move(change, row, &value);
+    return code || (code = check_host(&change->tell, row->host)) ? code : rows_move(change, row, &value);
 }
 
 int move_del(struct change *change, const void *p) { return rows_move(change, p, NULL); }

@@ -85,11 +85,10 @@ struct tables *tables_create(const struct dp_config *config)
     t->vias = (struct via *)w->objects[VIAS].objects.base;
     t->prefixes = (struct prefix *)w->objects[PREFIXES].objects.base;
     t->sums = w->sums;
-    if (!whole) {
-        tables_destroy(t);
-        return NULL;
-    }
-    return t;
+    if (whole)
+        return t;
+    tables_destroy(t);
+    return NULL;
 }
 
 void tables_destroy(struct tables *t)

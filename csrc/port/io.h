@@ -6,7 +6,7 @@
  */
 #ifndef IO_H
 #define IO_H
-#include "base/stats.h"
+#include "port/stats.h"
 #include "pkt/pool.h"
 #include "port/port.h"
 

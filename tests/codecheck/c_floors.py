@@ -24,16 +24,16 @@ class Floor(NamedTuple):
 
 
 FLOORS = (
-    Floor("base", 900, "wire formats, addresses, sums, hash, quiescence, memory, counters, reasons to drop"),
+    Floor("base", 900, "wire formats, addresses, sums, hash, quiescence, memory, rows as bytes, reasons to drop"),
     Floor("pkt", 1000, "a packet, a batch, slots and their pool, parse, offloads"),
     Floor("table", 1300, "maps and keys, what readers see, lookups"),
     Floor(
         "step", 1800, "packets and const tables in, a verdict out: nvgre, rewrite, gso, icmp; rows"
     ),
-    Floor("port", 2200, "the contract of ports, a worker's way in and out, TAP, AF_PACKET, memory"),
+    Floor("port", 2200, "the contract of ports, a worker's way in and out, counters, TAP, AF_PACKET, memory"),
     Floor("host", 900, "neighbours, and what the provider network sees of us"),
     Floor("path", 900, "from tenant, from provider, and the ways out they share"),
-    Floor("control", 1868, "change sets: the only writer of tables"),
+    Floor("control", 1800, "change sets: the only writer of tables"),
     Floor("run", 1000, "workers, the engine, dp_api.h"),
 )
 NAMES = [floor.name for floor in FLOORS]

@@ -3,7 +3,7 @@
  * packet is accounted for and what leaves is no longer than what came in, with its outer header.
  */
 #include "policy.h"
-#include "base/stats.h"
+#include "port/stats.h"
 #include "base/wire.h"
 
 enum { FRAME_MAX = 8192 };

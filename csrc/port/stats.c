@@ -1,5 +1,5 @@
 /* stats.c: counters of subnets: blocks of all workers, summed on request of the control thread. */
-#include "base/stats.h"
+#include "port/stats.h"
 
 enum { WORDS = sizeof(struct vsid_stats) / 8 };
 
