@@ -24,7 +24,7 @@ class Floor(NamedTuple):
 
 
 FLOORS = (
-    Floor("base", 900, "wire formats, addresses, sums, hash, quiescence, memory, rows as bytes, reasons to drop"),
+    Floor("base", 900, "wire formats, addresses, sums, hash, quiescence, memory, rows as bytes, drops"),
     Floor("pkt", 1000, "a packet, a batch, slots and their pool, parse, offloads"),
     Floor("table", 1300, "maps and keys, what readers see, lookups"),
     Floor(
