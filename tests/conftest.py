@@ -1,6 +1,7 @@
 """Shared by all tests: the core under test, and which drop reasons they reached."""
 
 import os
+import signal
 import subprocess
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -20,6 +21,7 @@ settings.load_profile("isolane")
 def pytest_configure(config: pytest.Config) -> None:
     """ISOLANE_TEST_CORE names another build of the extension; else build/py is brought up to date with csrc
     (ISOLANE_NO_BUILD=1 keeps the last good one)."""
+    _hear_signals()
     if core := os.environ.get("ISOLANE_TEST_CORE"):
         _use_extension(core)
     elif not os.environ.get("ISOLANE_NO_BUILD"):
@@ -29,6 +31,14 @@ def pytest_configure(config: pytest.Config) -> None:
     from tests import reached
 
     reached.watch_engines()
+
+
+def _hear_signals() -> None:
+    """A shell's background job ignores what a terminal sends, and so would all that the tests start."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def _use_extension(path: str) -> None:
