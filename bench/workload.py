@@ -207,23 +207,24 @@ def _masked(address: Address) -> Address:
 
 
 def _record_sections(plan: Plan, numbers: Numbers) -> list[Section]:
-    net, provider, family = NETWORKS[plan.family], NETWORKS[plan.pa_family], plan.pa_family
+    net, provider = NETWORKS[plan.family], NETWORKS[plan.pa_family]
     hosts = host_index(plan, numbers)
     records = np.zeros(len(numbers), RECORD_DTYPE)
     records["ca"] = _padded(addresses(net.ca, numbers))
-    pa = addresses(*((provider.rewrite_pa, numbers) if plan.rewrite else (provider.shared_pa, hosts)))
+    pa = addresses(provider.rewrite_pa, numbers) if plan.rewrite else addresses(provider.shared_pa, hosts)
     records["pa"] = _padded(pa)
     records["vsid"] = VSID
     records["host"] = hosts + 2
     records["mac"] = macs(numbers)
-    records["family"], records["pa_family"] = plan.family, family
+    records["family"], records["pa_family"] = plan.family, plan.pa_family
     records["translation"] = Translation.REWRITE if plan.rewrite else Translation.NVGRE
     records["type"] = RecordType.STATIC
     sections = [Section(RowKind.RECORD, Op.PUT, records.tobytes())]
     if plan.rewrite:
         pas = np.zeros(len(numbers), PA_DTYPE)
         pas["address"], pas["host"] = records["pa"], records["host"]
-        pas["family"], pas["kind"], pas["prefix_len"] = family, PaKind.REWRITE, provider.ca.max_prefixlen
+        pas["family"], pas["kind"] = plan.pa_family, PaKind.REWRITE
+        pas["prefix_len"] = provider.ca.max_prefixlen
         sections.insert(0, Section(RowKind.PA, Op.PUT, pas.tobytes()))
     return sections
 

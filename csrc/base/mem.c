@@ -77,8 +77,7 @@ static void mem_find(struct mem *mem, size_t bytes)
     if (mem->base)
         return;
     mem->reserved = bytes;
-    mem->base = bytes >= HUGE_PAGE ? mem_aligned(bytes, PROT_READ | PROT_WRITE, 0)
-                                   : mem_pages(bytes, PROT_READ | PROT_WRITE, 0);
+    mem->base = (bytes >= HUGE_PAGE ? mem_aligned : mem_pages)(bytes, PROT_READ | PROT_WRITE, 0);
     if (mem->base && mem_populate(mem->base, bytes)) {
         munmap(mem->base, bytes);
         mem->base = NULL;

@@ -32,14 +32,13 @@ static void turn_next_part(struct io *io, struct port_rxq *rxq)
 
 uint32_t turn_begin(struct io *io, struct port_rxq *rxq)
 {
-    uint32_t received = 1;
     io->batch.n = 0;
     if (rxq->whole.slots) {
         turn_next_part(io, rxq);
-        return received;
+        return 1;
     }
     rxq->more = io->turn_over = false;
-    received = rxq->port->ops->rx(rxq, io);
+    const uint32_t received = rxq->port->ops->rx(rxq, io);
     rxq->heavy = io->turn_over;
     if (io->turn_over && io->batch.n)
         turn_begin_parts(io, rxq);
