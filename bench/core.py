@@ -259,7 +259,7 @@ def _outputs(
         yield [frame.data for frame in dataplane.collect(operation.port_out)]
 
 
-def verify(run: Run, plan: Plan, numbers: Numbers) -> None:
+def verify(run: Run, numbers: Numbers) -> None:
     """A sample of the timed packets through core and twin.
 
     WrongResult: they differ, or a packet did not come out.
@@ -267,8 +267,8 @@ def verify(run: Run, plan: Plan, numbers: Numbers) -> None:
     sample = run.sample
     frames = [run.frames[i * run.frame_len : (i + 1) * run.frame_len] for i in range(sample)]
     with FakeDataplane(_config()) as twin:
-        _attach(twin, plan.pa_family)
-        for change_set in workload.change_sets(plan, numbers[:sample]):
+        _attach(twin, run.plan.pa_family)
+        for change_set in workload.change_sets(run.plan, numbers[:sample]):
             twin.apply(change_set)
         pairs = zip(
             _outputs(run.dataplane, run.operation, frames), _outputs(twin, run.operation, frames), strict=True
@@ -321,7 +321,7 @@ def prepare(name: str, settings: Settings, stack: ExitStack) -> Run:
     sample = min(SAMPLE, len(todo.frames))
     frames = todo.frames.tobytes()
     run = Run(name, operation, settings, todo.plan, dataplane, frames, todo.frames.shape[1], sample)
-    verify(run, todo.plan, todo.numbers)
+    verify(run, todo.numbers)
     run.check()
     if settings.roof and operation.bar and todo.plan.family == todo.plan.pa_family == 4:
         run.roof = stack.enter_context(dataplane.roof(operation.op, operation.port_in))
