@@ -63,7 +63,7 @@ static void entry_account_record(struct change *change, enum table table, const 
         entry_account_rewrite(change, act_index(act), n);
     else
         change->writer->locals[act_index(act)] += (uint32_t)n;
-    change->writer->subnet_refs[change_subnet(change, (uint32_t)(key[0] >> 32))] += (uint32_t)n;
+    change->writer->subnet_refs[change_subnet(change, key_id(table, key))] += (uint32_t)n;
 }
 
 static void entry_account_pa(struct change *change, uint32_t act, int n)
@@ -105,7 +105,7 @@ static void entry_account(struct change *change, enum table table, const uint64_
     else if (change_is_routes(table))
         entry_account_route(change, table, key, act, n);
     else if (table == TABLE_MOVES)
-        change->writer->subnet_refs[change_subnet(change, (uint32_t)(key[0] >> 32))] += (uint32_t)n;
+        change->writer->subnet_refs[change_subnet(change, key_id(table, key))] += (uint32_t)n;
     else if (n < 0)
         objects_drop(&change->writer->objects[table == TABLE_SUBNETS ? SUBNETS : PREFIXES], act_index(act));
     if (table == TABLE_SUBNETS)

@@ -26,7 +26,7 @@ static bool inverse_of_draft(const struct change *change, uint16_t kind, const u
 static uint32_t inverse_act(const struct row_entry *entry)
 {
     if (entry->table == TABLE_PREFIXES)
-        return (uint32_t)(entry->key[0] >> 32);
+        return key_id(entry->table, entry->key);
     if (change_is_routes(entry->table))
         return key_route_rdid(entry->key, entry->table == TABLE_ROUTES4);
     return entry->value.act;

@@ -252,7 +252,7 @@ static inline __attribute__((always_inline)) void record_prefetch_key(const stru
 {
     const struct map_view *view = map_view(map);
     const unsigned words = family == DP_IPV4 ? 1 : 3;
-    map_prefetch_words(view, words, map_hash(view, words, key));
+    map_prefetch(view, map_hash(view, words, key));
 }
 
 /*

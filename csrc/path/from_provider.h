@@ -30,24 +30,30 @@ struct provider_pkt {
     const uint8_t *outer;           /* once popped: the outer frame */
     struct lookup_answer from, to;  /* of the outer source and destination; once popped, of the inner CAs */
     struct lookup look_from, look_to;
-    uint32_t sender; /* act of the outer source, which is another host's; 0: nobody has looked yet */
+    const struct map_view *view;    /* where they look */
     uint32_t subnet;                /* of the VSID, index */
     uint8_t step;                   /* enum provider_step */
-    uint8_t outer_len;              /* once popped: bytes of its header, without options or extensions */
-    uint8_t outer_tos;
     bool wide;                      /* its lookups' keys are of three words */
+    uint8_t outer_len;              /* once popped: bytes of its header, without options or extensions */
+    uint32_t sender; /* act of the outer source, which is another host's; 0: nobody has looked yet */
 };
 
-/* Index of the subnet, INDEX_NONE: there is none. */
-static inline uint32_t provider_subnet(struct provider *p, uint32_t vsid)
+/* TOS or traffic class of what it was popped from. */
+static inline uint8_t provider_outer_tos(const struct provider_pkt *d)
 {
-    if (__builtin_expect(vsid != p->last_vsid, 0)) {
-        p->last_vsid = vsid;
-        p->last_subnet = tables_subnet(p->tables, vsid);
-    }
-    return p->last_subnet;
+    const uint8_t *ip = d->outer + ETH_LEN;
+    return d->outer_len == NVGRE4_LEN ? ip[1] : (uint8_t)(ip[0] << 4 | ip[1] >> 4);
 }
 
+/* True: p->last_subnet is that of the VSID, as index; false: there is none. */
+static inline bool provider_in_subnet(struct provider *p, uint32_t vsid)
+{
+    if (__builtin_expect(vsid != p->last_vsid, 0)) {
+        p->last_subnet = tables_subnet(p->tables, vsid);
+        p->last_vsid = p->last_subnet == INDEX_NONE ? INDEX_NONE : vsid;
+    }
+    return vsid == p->last_vsid;
+}
 /* A popped packet that can't be what it says: dropped for this, or because no host of ours sent it. */
 void provider_drop_inner(const struct provider *p, struct provider_pkt *d, enum drop drop);
 /*

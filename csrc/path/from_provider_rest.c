@@ -38,7 +38,7 @@ void provider_drop_inner(const struct provider *p, struct provider_pkt *d, enum 
 static bool provider_redirect(const struct provider *p, const struct provider_pkt *d)
 {
     struct next_hop nh;
-    enum drop drop = inner_redirect(p->tables, d->pkt, d->outer_tos, d->to.act, &nh);
+    enum drop drop = inner_redirect(p->tables, d->pkt, provider_outer_tos(d), d->to.act, &nh);
     if (!io_dropped(p->host->io, d->pkt, drop))
         underlay_push(p->host, d->pkt, &nh, p->tables->subnets[d->subnet].vsid);
     return true;
@@ -84,15 +84,14 @@ static enum drop provider_pop_any(struct provider *p, struct provider_pkt *d)
     enum drop drop = nvgre_check(pkt, &vsid, &len);
     if (drop)
         return drop;
-    d->subnet = provider_subnet(p, vsid);
-    if (d->subnet == INDEX_NONE) /* 3.8.11 */
+    if (!provider_in_subnet(p, vsid)) /* 3.8.11 */
         return DROP_VSID_UNKNOWN;
+    d->subnet = p->last_subnet;
     if (act_kind(d->from.act) != ACT_PA_HOST) /* 3.8.12 */
         return DROP_OUTER_SOURCE;
     d->sender = d->from.act;
     d->outer = pkt->data;
     d->outer_len = pkt->l3_type == PKT_L3_IP4 ? NVGRE4_LEN : NVGRE6_LEN;
-    d->outer_tos = pkt->tos;
     drop = nvgre_pop(pkt, len);
     return drop || !pkt_offloaded(pkt) ? drop : offload_check(p->host->io->pool.arena, pkt); /* 3.8.15 */
 }
@@ -110,7 +109,7 @@ static void provider_tunnel(struct provider *p, struct provider_pkt *d)
         d->to = lookup_answer_of(lookup_record(p->tables, vsid, pkt->l3_type, pkt_destination(pkt)));
         if (provider_refused(p, d))
             return;
-        if (nvgre_ecn(pkt, d->outer_tos))
+        if (nvgre_ecn(pkt, provider_outer_tos(d)))
             local_deliver(p->host, pkt, act_index(d->to.act), d->subnet);
         else
             io_drop(p->host->io, pkt, DROP_ECN);

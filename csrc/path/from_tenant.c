@@ -173,23 +173,27 @@ RARE void tenant_look_further(const struct tenant *t, struct tenant_pkt *pkts, u
             lookup_finish(&d->lookup, t->view6, 3, hash[i], &d->answer);
         else
             lookup_finish(&d->lookup, t->view4, 1, hash[i], &d->answer);
-        lookup_prefetch(t->tables, &d->answer, d->how & TENANT_WIDE ? 3 : 1);
+        lookup_prefetch(t->tables, d->answer, d->how & TENANT_WIDE ? 3 : 1);
     }
 }
 
 HOT void tenant_look_up(const struct tenant *t, struct tenant_pkt *pkts, uint32_t n)
 {
     uint8_t further[DP_BATCH];
-    uint32_t m = 0, last = 0;
+    uint32_t m = 0;
     for (uint32_t i = 0; i < n; i++) {
         struct tenant_pkt *d = &pkts[i];
-        bool told = true;
-        if (__builtin_expect((d->how & (TENANT_WIDE | TENANT_ARPND)) == 0, 1))
-            told = lookup_first(&d->lookup, 1, t->tables, &last, &d->answer);
-        else if (d->how & TENANT_WIDE)
-            told = lookup_first(&d->lookup, 3, t->tables, &last, &d->answer);
+        struct lookup_answer there;
+        unsigned told = 1;
+        if (__builtin_expect((d->how & (TENANT_WIDE | TENANT_ARPND)) == 0, 1)) {
+            told = lookup_first(&d->lookup, 1, &d->answer, &there);
+            lookup_prefetch(t->tables, there, 1);
+        } else if (d->how & TENANT_WIDE) {
+            told = lookup_first(&d->lookup, 3, &d->answer, &there);
+            lookup_prefetch(t->tables, there, 3);
+        }
         further[m] = (uint8_t)i;
-        m += !told;
+        m += told == 0;
     }
     if (m)
         tenant_look_further(t, pkts, further, m);
@@ -312,8 +316,8 @@ HOT struct tenant_pkt *tenant_push_run(const struct tenant *t, struct tenant_pkt
 {
     const struct host *host = t->host;
     const struct next_hop *hops = t->tables->next_hops;
-    const uint64_t source =
-        t->mac << 48; /* the first two bytes of the source MAC, behind the destination's */
+    /* the first two bytes of the source MAC, behind the destination's */
+    const uint64_t source = t->mac << 48;
     const uint32_t vsid = t->policy->vsid, longest = host->underlay_frame;
     do {
         struct pkt *pkt = d->pkt;
@@ -377,15 +381,10 @@ void from_tenant(const struct host *host, struct port *in, struct batch *batch)
             io_drop(host->io, &batch->pkt[i], DROP_PORT_NO_POLICY);
         return;
     }
-    const struct tenant t = {.host = host,
-                             .tables = tables,
-                             .policy = policy,
-                             .in = in,
-                             .mac = mac_word(policy->mac),
-                             .router_mac = mac_word(tables->router_mac),
-                             .own = source_own(policy),
-                             .view4 = map_view(tables->records4),
-                             .view6 = map_view(tables->records6)};
+    const struct tenant t = {
+        .host = host, .tables = tables, .policy = policy, .in = in, .own = source_own(policy),
+        .mac = mac_word(policy->mac), .router_mac = mac_word(tables->router_mac),
+        .view4 = map_view(tables->records4), .view6 = map_view(tables->records6)};
     for (struct pkt *pkt = batch->pkt, *end = pkt + batch->n; pkt < end; pkt++) {
         enum drop drop = tenant_start(&t, pkt, d);
         if (__builtin_expect(drop, 0)) {

@@ -32,8 +32,8 @@ HOT void underlay_send(const struct host *host, struct pkt *pkt, const struct ne
 /* Into NVGRE by the next hop. */
 HOT void underlay_push(const struct host *host, struct pkt *pkt, const struct next_hop *nh, uint32_t vsid)
 {
-    bool fits =
-        pkt->len <= host->underlay_frame && next_hop_header_len(nh); /* the frame in any header, as most do */
+    /* the frame in any header, as most do */
+    bool fits = pkt->len <= host->underlay_frame && next_hop_header_len(nh);
     if (__builtin_expect(!fits || pkt_offloaded(pkt), 0)) {
         underlay_push_rest(host, pkt, nh, vsid);
         return;

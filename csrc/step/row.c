@@ -61,8 +61,8 @@ static bool row_prefix(const struct tables *t, const struct row_entry *e, struct
 {
     const struct prefix *prefix = &t->prefixes[act_index(e->value.act)];
     row->vsid = prefix->vsid;
-    row->family = (uint8_t)(e->key[0] >> 8);
-    row->prefix_len = (uint8_t)e->key[0];
+    row->family = key_prefix_family(e->key);
+    row->prefix_len = key_prefix_len(e->key);
     memcpy(row->prefix, e->key + 1, 16);
     memcpy(row->gateway, prefix->gateway, 16);
     return true;
@@ -85,7 +85,7 @@ static bool row_record(const struct tables *t, const struct row_entry *e, struct
 {
     const uint32_t index = act_index(e->value.act);
     const enum act kind = act_kind(e->value.act);
-    row->vsid = (uint32_t)(e->key[0] >> 32);
+    row->vsid = key_id(e->table, e->key);
     row->host = t->self_host;
     row->translation = DP_NVGRE;
     row->family = row_address(e, row->ca);
@@ -107,7 +107,7 @@ static bool row_record(const struct tables *t, const struct row_entry *e, struct
 static bool row_move(const struct row_entry *e, struct dp_row_move *row)
 {
     memcpy(row->ca, e->key + 1, 16);
-    row->vsid = (uint32_t)(e->key[0] >> 32);
+    row->vsid = key_id(e->table, e->key);
     row->host = load32(e->value.mac);
     row->family = (uint8_t)e->key[0];
     return true;

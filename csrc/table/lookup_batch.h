@@ -24,57 +24,47 @@ HOT void lookup_begin(struct lookup *l, const struct map_view *view, unsigned wo
 {
     const uint64_t first = key[0], second = words == 3 ? key[1] : 0, third = words == 3 ? key[2] : 0;
     uint64_t hash = words == 1 ? hash_1(first, view->secret) : hash_3(first, second, third, view->secret);
-    l->bucket = map_bucket_at(view, words, hash);
+    l->bucket = map_bucket_at(view, hash);
     __builtin_prefetch(l->bucket, 0, 2);
     l->key[0] = first;
     if (words == 3) {
-        __builtin_prefetch((const char *)l->bucket + 64, 0, 2);
         l->key[1] = second;
         l->key[2] = third;
     }
 }
 
-/* What the answer to a key of `words` refers to, on its way into the cache. */
-HOT void lookup_prefetch(const struct tables *tables, const struct lookup_answer *answer, unsigned words)
+/*
+ * What a record refers to, on its way into the cache: the next hop, and a rewrite, where an IPv6 PA is. The
+ * record may be any, or what an empty place holds: nothing is read.
+ */
+HOT void lookup_prefetch(const struct tables *tables, struct lookup_answer record, unsigned words)
 {
-    const uint32_t index = act_index(answer->act);
-    const enum act kind = act_kind(answer->act);
-    if (__builtin_expect(kind == ACT_NVGRE, 1)) {
-        __builtin_prefetch(&tables->next_hops[index]);
-    } else if (kind == ACT_REWRITE) {
-        __builtin_prefetch(&tables->next_hops[lookup_hop(answer)]);
-        if (words == 3)
-            __builtin_prefetch(&tables->rewrites[index]);
-    } else if (kind == ACT_PA_REWRITE) {
-        __builtin_prefetch(&tables->rewrites[index]);
-    }
+    const bool rewrite = act_kind(record.act) == ACT_REWRITE;
+    __builtin_prefetch(&tables->next_hops[rewrite ? lookup_hop(&record) : act_index(record.act)]);
+    if (words == 3 && rewrite)
+        __builtin_prefetch(&tables->rewrites[act_index(record.act)]);
 }
 
 /*
- * The answer if the key is in its first bucket, and nobody writes there: what it refers to is fetched. False:
- * it takes lookup_fetch() and lookup_finish(); *answer is then a miss. No branch depends on whether it is a
- * hit, which can't be predicted: in place of nothing, what the last hit referred to (*last) is fetched again;
- * behind a rewrite, a next hop that may be any.
+ * The answer if the key is in its first bucket, and nobody writes there. 0: it takes lookup_fetch() and
+ * lookup_finish(); *answer is then a miss. Whether it is a hit can't be predicted, so no branch depends on
+ * it: *there is what stands where a hit would be, to prefetch what it refers to.
  */
-HOT bool lookup_first(const struct lookup *l, unsigned words, const struct tables *tables, uint32_t *last,
-                      struct lookup_answer *answer)
+HOT unsigned lookup_first(const struct lookup *l, unsigned words, struct lookup_answer *answer,
+                          struct lookup_answer *there)
 {
     const struct map_bucket *b = l->bucket;
-    uint32_t seq = MAP_LOAD(b->seq) & ~1u;      /* odd: differs from what is loaded last */
-    unsigned match = map_match(b, words, l->key), slot = (unsigned)__builtin_ctz(match | 4);
-    uint32_t head = MAP_LOAD(b->mac_head[slot]), act = MAP_LOAD(b->act[slot]);
-    uint16_t tail = MAP_LOAD(b->mac_tail[slot]);
-    if (__builtin_expect(MAP_LOAD(b->seq) != seq, 0))
+    uint32_t state = MAP_LOAD(b->state) & ~1u;      /* odd: differs from what is loaded last */
+    unsigned match = map_match(b, words, l->key), slot = map_match_slot(words, match | 4);
+    uint32_t act = MAP_LOAD(b->act[slot]);
+    uint64_t mac = map_load_mac(b, words, slot);
+    if (__builtin_expect(MAP_LOAD(b->state) != state, 0))
         match = 0;
+    *there = (struct lookup_answer){act, mac};
     uint32_t none = 0;
-    /* Conditional moves: whether it is a hit can't be predicted. */
-    __asm__("test %3, %3\n\tcmovnz %2, %0\n\tcmovz %4, %1"
-            : "+&r"(*last), "+&r"(act)
-            : "r"(act), "r"(match), "r"(none)
-            : "cc");
-    answer->mac = head | (uint64_t)tail << 32;
+    __asm__("test %1, %1\n\tcmovz %2, %0" : "+&r"(act) : "r"(match), "r"(none) : "cc");
+    answer->mac = mac;
     answer->act = act;
-    lookup_prefetch(tables, &(struct lookup_answer){*last, answer->mac}, words);
     return match;
 }
 
@@ -86,13 +76,12 @@ HOT bool lookup_first(const struct lookup *l, unsigned words, const struct table
 static inline bool lookup_fetch(const struct lookup *l, const struct map_view *view, unsigned words,
                                 uint64_t *hash)
 {
-    uint32_t seq = MAP_LOAD(l->bucket->seq) & ~1u;
+    uint32_t state = MAP_LOAD(l->bucket->state) & ~1u;
     unsigned match = map_match(l->bucket, words, l->key);
-    uint16_t spill = MAP_LOAD(l->bucket->spill);
-    if (!match && !spill && MAP_LOAD(l->bucket->seq) == seq)
+    if (!match && !map_spill(state) && MAP_LOAD(l->bucket->state) == state)
         return false;
     *hash = map_hash(view, words, l->key);
-    map_prefetch_words(view, words, map_rotate(*hash));
+    map_prefetch(view, map_rotate(*hash));
     return true;
 }
 

@@ -2,21 +2,26 @@
  * map.c: the writer's side of map.h. The writer alone stores, so it reads plainly; every store to what
  * readers may see is an atomic release between map_bucket_enter() and map_bucket_leave().
  */
-#include "table/map_inline.h"
+#include "table/map_slot.h"
 #include <stdlib.h>
 #include "dp_api.h"
 #include "base/mem.h"
 
-/* Load in hundredths of all slots: as the table is built for a known number of entries, and as it grows. */
-enum { LOAD_BUILT = 70, LOAD_MAX = 85, GROWTH = 125, SPILL_MAX = 0xffff };
+/*
+ * Entries of a hundred buckets: as the table is built for a known number of them, and as it grows. Either way
+ * about one in ten is displaced, as it is built.
+ */
+static unsigned map_load_built(unsigned words) { return words == 1 ? 210 : 100; }
+static unsigned map_load_max(unsigned words) { return words == 1 ? 255 : 121; }
+enum { GROWTH = 125 };
 
 /* A view and what only the writer needs of it. */
 struct table {
     struct map_view view;
     struct map_shadow shadow;
-    struct mem buckets, overflow;
+    struct mem buckets, overflow, next;
     uint32_t overflow_used;         /* overflow buckets ever used */
-    uint32_t overflow_free;         /* free ones, linked by next; index + 1 */
+    uint32_t overflow_free;         /* free ones, linked; index + 1 */
     size_t displaced, chained;      /* entries in their second bucket, in a chain */
     bool published;                 /* readers may be in it */
     uint64_t slice;                 /* buckets of a slice; the last one is that of all overflow buckets */
@@ -32,11 +37,6 @@ struct map {
     struct mem_budget *budget;
 };
 
-struct entry {
-    uint64_t key[3];
-    struct map_value value;
-};
-
 /* Where an entry is. in == first: first bucket; in == second: there; else in the chain. */
 struct place {
     struct map_bucket *in;
@@ -45,8 +45,6 @@ struct place {
 
 /* A bucket is copied by words, whatever its fields are. */
 typedef uint64_t __attribute__((may_alias)) word;
-
-#define STORE(field, v) __atomic_store_n(&(field), (v), __ATOMIC_RELEASE)
 
 static struct table *map_table(const struct map *map)
 {
@@ -57,75 +55,47 @@ const struct map_view *map_view(const struct map *map) { return &map_table(map)-
 
 /* ---- writing one bucket */
 
-static void map_bucket_enter(struct table *t, unsigned words, struct map_bucket *b)
+/* The next sequence number. */
+static uint32_t map_state_after(uint32_t state)
+{
+    const uint32_t mask = (1u << MAP_SPILL_SHIFT) - 1;
+    return (state & ~mask) | ((state + 1) & mask);
+}
+
+static void map_bucket_enter(struct table *t, struct map_bucket *b)
 {
     if (!t->published)
         return;
-    uint64_t at = (uint64_t)((const uint8_t *)b - t->view.buckets) >> t->view.shift;
+    const uint32_t *next = map_next_of(&t->view, b);
+    uint64_t at = (uint64_t)(next - t->view.next);
     t->seen[at < t->view.n ? at / t->slice : MAP_SLICES - 1] = false;
     struct map_shadow *shadow = &t->shadow;
     const word *from = (const word *)b;
     STORE(shadow->seq, shadow->seq + 1);
-    for (unsigned i = 0; i < map_stride(words) / 8; i++)
-        STORE(((word *)shadow->copy)[i], from[i]);
+    for (unsigned i = 0; i < sizeof *b / 8; i++)
+        STORE(((word *)&shadow->copy)[i], from[i]);
+    STORE(shadow->next, *next);
     STORE(shadow->of, b);
     STORE(shadow->seq, shadow->seq + 1);
-    STORE(b->seq, b->seq + 1);
+    STORE(b->state, map_state_after(b->state));
 }
 
 static void map_bucket_leave(struct table *t, struct map_bucket *b)
 {
     if (t->published)
-        STORE(b->seq, b->seq + 1);
-}
-
-static void map_slot_set_value(struct map_bucket *b, unsigned slot, const struct map_value *value)
-{
-    uint32_t head;
-    uint16_t tail;
-    memcpy(&head, value->mac, 4);
-    memcpy(&tail, value->mac + 4, 2);
-    STORE(b->act[slot], value->act);
-    STORE(b->mac_head[slot], head);
-    STORE(b->mac_tail[slot], tail);
-}
-
-static void map_slot_set(struct map_bucket *b, unsigned words, unsigned slot, const struct entry *entry)
-{
-    for (unsigned w = 0; w < words; w++)
-        STORE(b->keys[slot * words + w], entry->key[w]);
-    map_slot_set_value(b, slot, &entry->value);
-}
-
-static void map_slot_get(const struct map_bucket *b, unsigned words, unsigned slot, struct entry *entry)
-{
-    memcpy(entry->key, &b->keys[slot * words], words * 8);
-    map_load_value(b, slot, &entry->value);
+        STORE(b->state, map_state_after(b->state));
 }
 
 static void map_spill_add(struct map_bucket *b, int n)
 {
-    if (b->spill != SPILL_MAX)
-        STORE(b->spill, (uint16_t)(b->spill + n));
-}
-
-/* Bit s is set when slot s is empty. */
-static inline unsigned map_slots_free(const struct map_bucket *b, unsigned words)
-{
-    return (unsigned)(b->keys[0] == 0) | (unsigned)(b->keys[words] == 0) << 1 |
-           (unsigned)(b->keys[2 * words] == 0) << 2;
-}
-
-/* The first such slot, MAP_SLOTS: there is none. */
-static inline unsigned map_slot_free(const struct map_bucket *b, unsigned words)
-{
-    return (unsigned)__builtin_ctz(map_slots_free(b, words) | 1u << MAP_SLOTS);
+    if (map_spill(b->state) != MAP_SPILL_MAX)
+        STORE(b->state, b->state + ((uint32_t)n << MAP_SPILL_SHIFT));
 }
 
 static void map_fill_slot(struct table *t, unsigned words, struct map_bucket *b, unsigned slot,
                           const struct entry *entry, int spill)
 {
-    map_bucket_enter(t, words, b);
+    map_bucket_enter(t, b);
     map_slot_set(b, words, slot, entry);
     map_spill_add(b, spill);
     map_bucket_leave(t, b);
@@ -133,32 +103,31 @@ static void map_fill_slot(struct table *t, unsigned words, struct map_bucket *b,
 
 static void map_empty_slot(struct table *t, unsigned words, struct map_bucket *b, unsigned slot, int spill)
 {
-    map_bucket_enter(t, words, b);
-    STORE(b->keys[slot * words], 0);
-    STORE(b->act[slot], 0);
+    map_bucket_enter(t, b);
+    map_slot_clear(b, words, slot);
     map_spill_add(b, spill);
     map_bucket_leave(t, b);
 }
 
-static void map_set_spill(struct table *t, unsigned words, struct map_bucket *b, int spill, uint32_t next)
+static void map_set_spill(struct table *t, struct map_bucket *b, int spill, uint32_t next)
 {
-    map_bucket_enter(t, words, b);
+    map_bucket_enter(t, b);
     map_spill_add(b, spill);
-    STORE(b->next, next);
+    STORE(*map_next_of(&t->view, b), next);
     map_bucket_leave(t, b);
 }
 
 /* ---- overflow chains: only the head may have free slots */
 
 /* Index + 1 of an empty bucket, 0 when out of memory. */
-static uint32_t map_overflow_take(struct table *t, unsigned words)
+static uint32_t map_overflow_take(struct table *t)
 {
     uint32_t taken = t->overflow_free;
     if (taken) {
-        t->overflow_free = map_overflow_at(&t->view, words, taken)->next;
+        t->overflow_free = *map_next_of(&t->view, map_overflow_at(&t->view, taken));
         return taken;
     }
-    if (mem_commit(&t->overflow, (size_t)(t->overflow_used + 1) * map_stride(words)))
+    if (mem_commit(&t->overflow, (size_t)(t->overflow_used + 1) * sizeof(struct map_bucket)))
         return 0;
     return ++t->overflow_used;
 }
@@ -166,19 +135,19 @@ static uint32_t map_overflow_take(struct table *t, unsigned words)
 static int map_overflow_push(struct table *t, unsigned words, struct map_bucket *first,
                              const struct entry *entry)
 {
-    uint32_t head = first->next;
-    struct map_bucket *b = head ? map_overflow_at(&t->view, words, head) : NULL;
-    if (b && map_slot_free(b, words) < MAP_SLOTS) {
+    uint32_t head = *map_next_of(&t->view, first);
+    struct map_bucket *b = head ? map_overflow_at(&t->view, head) : NULL;
+    if (b && map_slot_free(b, words) < map_slots(words)) {
         map_fill_slot(t, words, b, map_slot_free(b, words), entry, 0);
-        map_set_spill(t, words, first, 1, head);
+        map_set_spill(t, first, 1, head);
     } else {
-        uint32_t taken = map_overflow_take(t, words);
+        uint32_t taken = map_overflow_take(t);
         if (!taken)
             return DP_ENOMEM;
-        b = map_overflow_at(&t->view, words, taken);
-        map_set_spill(t, words, b, 0, head);
+        b = map_overflow_at(&t->view, taken);
+        map_set_spill(t, b, 0, head);
         map_fill_slot(t, words, b, 0, entry, 0);
-        map_set_spill(t, words, first, 1, taken);
+        map_set_spill(t, first, 1, taken);
     }
     t->chained++;
     return DP_OK;
@@ -190,25 +159,26 @@ static int map_overflow_push(struct table *t, unsigned words, struct map_bucket 
  */
 static void map_overflow_shift(struct table *t, unsigned words, struct map_bucket *first, struct place hole)
 {
-    uint32_t head = first->next;
-    struct map_bucket *b = map_overflow_at(&t->view, words, head);
-    unsigned last = b == hole.in ? hole.slot : (unsigned)__builtin_ctz(~map_slots_free(b, words)), left = 0;
+    uint32_t head = *map_next_of(&t->view, first);
+    struct map_bucket *b = map_overflow_at(&t->view, head);
+    unsigned last = b == hole.in ? hole.slot : (unsigned)__builtin_ctz(~map_slot_frees(b, words)), left = 0;
     bool pull = hole.in == first;
+    uint32_t behind = *map_next_of(&t->view, b);
     struct entry entry;
     map_slot_get(b, words, last, &entry);
     if (b != hole.in && !pull)
         map_fill_slot(t, words, hole.in, hole.slot, &entry, 0);
-    for (unsigned s = 0; s < MAP_SLOTS; s++)
-        left += s != last && b->keys[s * words] != 0;
-    map_bucket_enter(t, words, first);
+    for (unsigned s = 0; s < map_slots(words); s++)
+        left += s != last && !(map_slot_frees(b, words) >> s & 1);
+    map_bucket_enter(t, first);
     if (pull)
         map_slot_set(first, words, hole.slot, &entry);
     map_spill_add(first, -1);
-    STORE(first->next, left ? head : b->next);
+    STORE(*map_next_of(&t->view, first), left ? head : behind);
     map_bucket_leave(t, first);
     map_empty_slot(t, words, b, last, 0);
     if (!left) {
-        map_set_spill(t, words, b, 0, t->overflow_free);
+        map_set_spill(t, b, 0, t->overflow_free);
         t->overflow_free = head;
     }
     t->chained--;
@@ -216,20 +186,24 @@ static void map_overflow_shift(struct table *t, unsigned words, struct map_bucke
 
 /* ---- placing */
 
-/* Moves one of the entries of a full bucket to its other bucket, if there is room. Its slot, or MAP_SLOTS. */
+/*
+ * Moves one of the entries of a full bucket to its other bucket, if there is room. Its slot, or map_slots().
+ */
 static unsigned map_displace(struct table *t, unsigned words, struct map_bucket *b)
 {
     const struct map_view *view = &t->view;
     struct map_bucket *first[MAP_SLOTS], *other[MAP_SLOTS];
-    for (unsigned s = 0; s < MAP_SLOTS; s++) {
-        uint64_t hash = map_hash(view, words, &b->keys[s * words]);
-        first[s] = map_bucket_at(view, words, hash);
-        other[s] = first[s] == b ? map_bucket_at(view, words, map_rotate(hash)) : first[s];
+    for (unsigned s = 0; s < map_slots(words); s++) {
+        uint64_t key[3], hash;
+        map_slot_key(b, words, s, key);
+        hash = map_hash(view, words, key);
+        first[s] = map_bucket_at(view, hash);
+        other[s] = first[s] == b ? map_bucket_at(view, map_rotate(hash)) : first[s];
         __builtin_prefetch(other[s]);
     }
-    for (unsigned s = 0; s < MAP_SLOTS; s++) {
+    for (unsigned s = 0; s < map_slots(words); s++) {
         unsigned room = map_slot_free(other[s], words);
-        if (room == MAP_SLOTS || other[s] == b)
+        if (room == map_slots(words) || other[s] == b)
             continue;
         bool home = first[s] != b;
         struct entry entry;
@@ -239,32 +213,32 @@ static unsigned map_displace(struct table *t, unsigned words, struct map_bucket 
         t->displaced += home ? (size_t)-1 : 1;
         return s;
     }
-    return MAP_SLOTS;
+    return map_slots(words);
 }
 
 /* A key that is not there yet. */
 static int map_place_new(struct table *t, unsigned words, uint64_t hash, const struct entry *entry)
 {
-    struct map_bucket *first = map_bucket_at(&t->view, words, hash),
-                      *second = map_bucket_at(&t->view, words, map_rotate(hash));
-    unsigned slot = map_slot_free(first, words);
-    if (slot < MAP_SLOTS) {
+    struct map_bucket *first = map_bucket_at(&t->view, hash),
+                      *second = map_bucket_at(&t->view, map_rotate(hash));
+    unsigned none = map_slots(words), slot = map_slot_free(first, words);
+    if (slot < none) {
         map_fill_slot(t, words, first, slot, entry, 0);
         return DP_OK;
     }
     slot = map_slot_free(second, words);
-    if (slot == MAP_SLOTS) {
+    if (slot == none) {
         slot = map_displace(t, words, first);
-        if (slot < MAP_SLOTS) {
+        if (slot < none) {
             map_fill_slot(t, words, first, slot, entry, 0);
             return DP_OK;
         }
-        slot = second == first ? MAP_SLOTS : map_displace(t, words, second);
+        slot = second == first ? none : map_displace(t, words, second);
     }
-    if (slot == MAP_SLOTS)
+    if (slot == none)
         return map_overflow_push(t, words, first, entry);
     map_fill_slot(t, words, second, slot, entry, 0);
-    map_set_spill(t, words, first, 1, first->next);
+    map_set_spill(t, first, 1, *map_next_of(&t->view, first));
     t->displaced++;
     return DP_OK;
 }
@@ -272,22 +246,22 @@ static int map_place_new(struct table *t, unsigned words, uint64_t hash, const s
 static bool map_locate_in(struct map_bucket *b, unsigned words, const uint64_t *key, struct place *place)
 {
     unsigned match = map_match(b, words, key);
-    *place = (struct place){b, match ? (unsigned)__builtin_ctz(match) : 0};
+    *place = (struct place){b, match ? map_match_slot(words, match) : 0};
     return match != 0;
 }
 
 static bool map_locate(const struct table *t, unsigned words, const uint64_t *key, uint64_t hash,
                        struct place *place)
 {
-    struct map_bucket *first = map_bucket_at(&t->view, words, hash);
+    struct map_bucket *first = map_bucket_at(&t->view, hash);
     if (map_locate_in(first, words, key, place))
         return true;
-    if (first->spill == 0)
+    if (map_spill(first->state) == 0)
         return false;
-    if (map_locate_in(map_bucket_at(&t->view, words, map_rotate(hash)), words, key, place))
+    if (map_locate_in(map_bucket_at(&t->view, map_rotate(hash)), words, key, place))
         return true;
-    for (uint32_t next = first->next; next; next = place->in->next)
-        if (map_locate_in(map_overflow_at(&t->view, words, next), words, key, place))
+    for (uint32_t next = *map_next_of(&t->view, first); next; next = *map_next_of(&t->view, place->in))
+        if (map_locate_in(map_overflow_at(&t->view, next), words, key, place))
             return true;
     return false;
 }
@@ -296,6 +270,7 @@ static void map_table_free(struct table *t)
 {
     mem_unmap(&t->buckets);
     mem_unmap(&t->overflow);
+    mem_unmap(&t->next);
     free(t);
 }
 
@@ -307,24 +282,29 @@ static struct table *map_table_create(unsigned words, size_t expected, const uin
         return NULL;
     memset(t, 0, sizeof *t);
     t->buckets.budget = t->overflow.budget = budget;
-    size_t stride = map_stride(words), wanted = (expected * 100 / LOAD_BUILT / MAP_SLOTS + 1) * stride;
-    /* Chains are full but for their heads: a bucket for each three entries, and one for each first bucket. */
-    if (mem_map(&t->buckets, wanted) || mem_reserve(&t->overflow, 2 * t->buckets.committed + stride)) {
+    const size_t line = sizeof(struct map_bucket);
+    /* Chains are full but for their heads: a bucket for each map_slots(), and one for each first bucket. */
+    if (mem_map(&t->buckets, (expected * 100 / map_load_built(words) + 1) * line) ||
+        mem_reserve(&t->overflow, 2 * t->buckets.committed + line) ||
+        mem_lazy(&t->next, (t->buckets.committed + t->overflow.reserved) / line * sizeof(uint32_t))) {
         map_table_free(t);
         return NULL;
     }
-    t->view = (struct map_view){
-        .buckets = t->buckets.base, .n = t->buckets.committed / stride, .shift = words == 1 ? 6 : 7,
-        .overflow = t->overflow.base, .secret = {secret[0], secret[1]}, .shadow = &t->shadow};
+    t->view = (struct map_view){.buckets = (struct map_bucket *)(void *)t->buckets.base,
+                                .n = t->buckets.committed / line,
+                                .overflow = (struct map_bucket *)(void *)t->overflow.base,
+                                .next = (uint32_t *)(void *)t->next.base,
+                                .secret = {secret[0], secret[1]},
+                                .shadow = &t->shadow};
     t->slice = t->view.n / (MAP_SLICES - 1) + 1;
     return t;
 }
 
 static bool map_bucket_each(const struct map_bucket *b, unsigned words, map_visit *visit, void *ctx)
 {
-    for (unsigned s = 0; s < MAP_SLOTS; s++) {
+    for (unsigned s = 0; s < map_slots(words); s++) {
         struct entry entry;
-        if (!b->keys[s * words])
+        if (map_slot_frees(b, words) >> s & 1)
             continue;
         map_slot_get(b, words, s, &entry);
         if (!visit(ctx, entry.key, &entry.value))
@@ -336,10 +316,10 @@ static bool map_bucket_each(const struct map_bucket *b, unsigned words, map_visi
 static bool map_each_in(const struct table *t, unsigned words, uint32_t slice, map_visit *visit, void *ctx)
 {
     bool chains = slice == MAP_SLICES - 1;
-    const uint8_t *buckets = chains ? t->view.overflow : t->view.buckets;
+    const struct map_bucket *buckets = chains ? t->view.overflow : t->view.buckets;
     uint64_t at = chains ? 0 : slice * t->slice, last = at + t->slice < t->view.n ? at + t->slice : t->view.n;
     for (uint64_t end = chains ? t->overflow_used : last; at < end; at++)
-        if (!map_bucket_each((const struct map_bucket *)(buckets + (at << t->view.shift)), words, visit, ctx))
+        if (!map_bucket_each(buckets + at, words, visit, ctx))
             return false;
     return true;
 }
@@ -382,8 +362,8 @@ static bool map_copy_entry(void *ctx, const uint64_t *key, const struct map_valu
     memcpy(entry->key, key, copy->words * 8);
     entry->value = *value;
     uint64_t hash = map_hash(view, copy->words, key);
-    struct map_bucket *first = map_bucket_at(view, copy->words, hash);
-    if (map_slots_free(first, copy->words)) {
+    struct map_bucket *first = map_bucket_at(view, hash);
+    if (map_slot_frees(first, copy->words)) {
         map_fill_slot(copy->to, copy->words, first, map_slot_free(first, copy->words), entry, 0);
         return true;
     }
@@ -411,7 +391,7 @@ static struct table *map_table_copy(const struct table *from, unsigned words, si
 static void map_use(struct map *map, struct table *t, bool published)
 {
     t->published = published;
-    map->limit = t->view.n * MAP_SLOTS * LOAD_MAX / 100;
+    map->limit = t->view.n * map_load_max(map->words) / 100;
     __atomic_store_n((struct table **)&map->table, t, __ATOMIC_RELEASE);
 }
 
@@ -420,8 +400,9 @@ void map_publish(struct map *map) { map_table(map)->published = true; }
 static int map_grow(struct map *map)
 {
     struct table *old = map_table(map);
-    const size_t room = map->entries * GROWTH / 100 * LOAD_BUILT / LOAD_MAX + 1;
-    struct table *new = map_table_copy(old, map->words, room, map->budget);
+    const unsigned words = map->words;
+    const size_t room = map->entries * GROWTH / 100 * map_load_built(words) / map_load_max(words) + 1;
+    struct table *new = map_table_copy(old, words, room, map->budget);
     if (!new)
         return DP_ENOMEM;
     map_use(map, new, old->published);
@@ -473,7 +454,7 @@ int map_ready(struct map *map)
     if (map->entries >= map->limit && map_grow(map))
         return DP_ENOMEM;
     struct table *t = map_table(map);
-    const size_t one_more = (size_t)(t->overflow_used + 1) * map_stride(map->words);
+    const size_t one_more = (size_t)(t->overflow_used + 1) * sizeof(struct map_bucket);
     return t->overflow_free ? DP_OK : mem_commit(&t->overflow, one_more);
 }
 
@@ -485,9 +466,9 @@ static inline int map_put_words(struct map *map, unsigned words, const uint64_t 
     struct place place;
     if (map_locate(t, words, key, hash, &place)) {
         if (replaced)
-            map_load_value(place.in, place.slot, replaced);
-        map_bucket_enter(t, words, place.in);
-        map_slot_set_value(place.in, place.slot, value);
+            map_load_value(place.in, words, place.slot, replaced);
+        map_bucket_enter(t, place.in);
+        map_slot_set_value(place.in, words, place.slot, value);
         map_bucket_leave(t, place.in);
         return DP_OK;
     }
@@ -508,9 +489,9 @@ static inline __attribute__((always_inline)) void map_prefetch_put_words(const s
                                                                          unsigned words, const uint64_t *key)
 {
     uint64_t hash = map_hash(view, words, key), rotated = map_rotate(hash);
-    const struct map_bucket *first = map_bucket_at(view, words, hash);
-    uint64_t full = (uint64_t)0 - (map_slots_free(first, words) == 0);
-    map_prefetch_words(view, words, (rotated & full) | (hash & ~full));
+    const struct map_bucket *first = map_bucket_at(view, hash);
+    uint64_t full = (uint64_t)0 - (map_slot_frees(first, words) == 0);
+    map_prefetch(view, (rotated & full) | (hash & ~full));
 }
 
 void map_prefetch_put(const struct map *map, const uint64_t *key)
@@ -532,13 +513,13 @@ bool map_del(struct map *map, const uint64_t *key, struct map_value *removed)
     struct table *t = map_table(map);
     unsigned words = map->words;
     uint64_t hash = map_hash(&t->view, words, key);
-    struct map_bucket *first = map_bucket_at(&t->view, words, hash),
-                      *second = map_bucket_at(&t->view, words, map_rotate(hash));
+    struct map_bucket *first = map_bucket_at(&t->view, hash),
+                      *second = map_bucket_at(&t->view, map_rotate(hash));
     struct place place;
     if (!map_locate(t, words, key, hash, &place))
         return false;
     if (removed)
-        map_load_value(place.in, place.slot, removed);
+        map_load_value(place.in, words, place.slot, removed);
     map->entries--;
     if (place.in != first && place.in != second) {
         map_overflow_shift(t, words, first, place);
@@ -546,10 +527,10 @@ bool map_del(struct map *map, const uint64_t *key, struct map_value *removed)
     }
     map_empty_slot(t, words, place.in, place.slot, 0);
     if (place.in != first) {
-        map_set_spill(t, words, first, -1, first->next);
+        map_set_spill(t, first, -1, *map_next_of(&t->view, first));
         t->displaced--;
     }
-    if (place.in->next)
+    if (*map_next_of(&t->view, place.in))
         map_overflow_shift(t, words, place.in, place);
     return true;
 }

@@ -2,7 +2,7 @@
  * map.h: the hash table behind every lookup: 64-bit words of key -> 4-byte act and 6-byte MAC. Called by
  * control/ to write and by lookups to read.
  *
- * Buckets of three entries: one 64-byte line with one-word keys (VSID and IPv4 CA, PA, VSID), two lines with
+ * Buckets of one 64-byte line: three entries with one-word keys (VSID and IPv4 CA, PA, VSID), two with
  * three-word keys (VSID and IPv6 CA). An entry lives in its first bucket, else in its second, else behind its
  * first in overflow buckets, so no entry is unplaceable whatever the hash does. The hash is keyed: a tenant
  * can't aim at a bucket.
@@ -40,8 +40,8 @@ struct map_value {
 };
 
 /*
- * words: 1 or 3 a key, the first of them never 0. expected: entries to make room for. secret: two words, see
- * hash.h. NULL when out of memory.
+ * words: 1 or 3 a key, the first of them never 0, and the first of three below 2^32. expected: entries to
+ * make room for. secret: two words, see hash.h. NULL when out of memory.
  */
 struct map *map_create(unsigned words, size_t expected, const uint64_t secret[2]);
 /* What it and its clones will grow to comes out of the budget. */

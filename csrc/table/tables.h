@@ -214,7 +214,7 @@ struct tables {
         struct {
             /* key_ca4(vsid, ca), key_ca6(): LOCAL, NVGRE, REWRITE, GATEWAY; CA 0 is the wildcard */
             struct map *records4, *records6;
-            struct map *pas4, *pas6;    /* key_pa4(pa), key_pa6(): PA_SELF, PA_HOST, PA_REWRITE */
+            struct map *pas4, *pas6;    /* key_pa(): PA_SELF, PA_HOST, PA_REWRITE */
             struct map *subnet_by_vsid; /* key: vsid */
             /* key_route4(rdid, len, prefix), key_route6(): ONLINK, VIA. rdid 0: provider routes */
             struct map *routes4, *routes6;
@@ -240,20 +240,18 @@ struct tables {
 };
 
 /*
- * Keys. A vsid in the top half keeps the words of two subnets apart; v6 words are bytes as they lie in
- * memory.
+ * Keys. Of one word: a vsid or rdid above, an IPv4 address below. Of three: a vsid or rdid, of 24 bits, and a
+ * byte that is not 0; then bytes as they lie in memory.
  */
 extern const unsigned tables_words[TABLE_COUNT];    /* of a key */
+static inline uint64_t key_first(uint32_t id, unsigned low) { return (uint64_t)id << 8 | low; }
 static inline uint64_t key_ca4(uint32_t vsid, const uint8_t *ca) { return (uint64_t)vsid << 32 | load32(ca); }
-static inline uint64_t key_pa4(const uint8_t *pa) { return 1ull << 63 | load32(pa); }
-static inline bool key_is_pa4(const uint64_t *key) { return key[0] >> 63; }
 static inline void key_ca6(uint64_t *key, uint32_t vsid, const uint8_t *ca)
 {
-    key[0] = (uint64_t)vsid << 32 | 1;
+    key[0] = key_first(vsid, 1);
     key[1] = load64(ca);
     key[2] = load64(ca + 8);
 }
-static inline void key_pa6(uint64_t *key, const uint8_t *pa) { key_ca6(key, 0, pa); }
 /* Of either family; room for three words. */
 static inline void key_record(uint64_t *key, uint32_t vsid, unsigned family, const uint8_t *ca)
 {
@@ -262,16 +260,16 @@ static inline void key_record(uint64_t *key, uint32_t vsid, unsigned family, con
     else
         key_ca6(key, vsid, ca);
 }
+/* PAs have maps of their own; their keys are those of a VSID that nobody has (RFC 7637 section 3.4). */
+enum { KEY_PAS = 0xffffff };
 static inline void key_pa(uint64_t *key, unsigned family, const uint8_t *pa)
 {
-    if (family == DP_IPV4)
-        key[0] = key_pa4(pa);
-    else
-        key_pa6(key, pa);
+    key_record(key, KEY_PAS, family, pa);
 }
+static inline bool key_is_pa4(const uint64_t *key) { return key[0] >> 32 != 0; }
 static inline void key_move(uint64_t *key, uint32_t vsid, unsigned family, const uint8_t *ca)
 {
-    key[0] = (uint64_t)vsid << 32 | family;
+    key[0] = key_first(vsid, family);
     key[1] = family == DP_IPV4 ? load32(ca) : load64(ca);
     key[2] = family == DP_IPV4 ? 0 : load64(ca + 8);
 }
@@ -283,7 +281,7 @@ static inline uint64_t key_route4(uint32_t rdid, unsigned len, const uint8_t *pr
 static inline void key_route6(uint64_t *key, uint32_t rdid, unsigned len, const uint8_t *prefix)
 {
     key_ca6(key, 0, prefix);
-    key[0] = (uint64_t)rdid << 32 | (len + 1);
+    key[0] = key_first(rdid, len + 1);
 }
 /* Of either family; room for three words. */
 static inline void key_route(uint64_t *key, uint32_t rdid, unsigned family, const uint8_t *prefix,
@@ -294,16 +292,31 @@ static inline void key_route(uint64_t *key, uint32_t rdid, unsigned family, cons
     else
         key_route6(key, rdid, len, prefix);
 }
+/* The byte: 1 to 129 for IPv6, 130 and more for IPv4. */
+enum { KEY_PREFIX4 = 130 };
 static inline void key_prefix(uint64_t *key, uint32_t rdid, unsigned family, const uint8_t *prefix,
                               unsigned len)
 {
     key_ca6(key, 0, prefix);
-    key[0] = (uint64_t)rdid << 32 | family << 8 | len;
+    key[0] = key_first(rdid, family == DP_IPV4 ? KEY_PREFIX4 + len : len + 1);
+}
+static inline uint8_t key_prefix_family(const uint64_t *key)
+{
+    return (uint8_t)key[0] >= KEY_PREFIX4 ? DP_IPV4 : DP_IPV6;
+}
+static inline uint8_t key_prefix_len(const uint64_t *key)
+{
+    return (uint8_t)(key[0] - ((uint8_t)key[0] >= KEY_PREFIX4 ? KEY_PREFIX4 : 1));
 }
 
+/* The vsid or rdid of a record, a move or a prefix. */
+static inline uint32_t key_id(enum table table, const uint64_t *key)
+{
+    return (uint32_t)(key[0] >> (tables_words[table] == 1 ? 32 : 8));
+}
 static inline uint32_t key_route_rdid(const uint64_t *key, bool ip4)
 {
-    return (uint32_t)(key[0] >> (ip4 ? 40 : 32));
+    return (uint32_t)(key[0] >> (ip4 ? 40 : 8));
 }
 static inline uint8_t key_route_len(const uint64_t *key, bool ip4)
 {

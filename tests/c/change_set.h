@@ -283,7 +283,8 @@ static inline bool dump_entry(void *ctx, const uint64_t *key, const struct map_v
     char mac[16], *line = dump_line(dump);
     line += sprintf(line, "table %u %016lx %016lx %016lx mac %s ", dump->table, key[0], wide ? key[1] : 0, wide ? key[2] : 0,
                     hex(mac, lookup_mac(dump->tables, value), 6));
-    bool provider = (dump->table == TABLE_ROUTES4 && key[0] >> 40 == 0) || (dump->table == TABLE_ROUTES6 && key[0] >> 32 == 0);
+    bool routes = dump->table == TABLE_ROUTES4 || dump->table == TABLE_ROUTES6;
+    bool provider = routes && key_route_rdid(key, dump->table == TABLE_ROUTES4) == 0;
     if (provider && act_kind(value->act) == ACT_ONLINK)
         sprintf(line, "on link");
     else if (dump->table == TABLE_MOVES)

@@ -58,40 +58,50 @@ struct census {
     size_t entries, displaced, chained;
 };
 
-static bool slot_holds(const struct map_bucket *b, unsigned words, unsigned slot) { return b->keys[slot * words] != 0; }
+static bool slot_holds(const struct map_bucket *b, unsigned words, unsigned slot)
+{
+    return !(map_slot_frees(b, words) >> slot & 1);
+}
+
+static uint64_t slot_hash(const struct table *t, unsigned words, const struct map_bucket *b, unsigned slot)
+{
+    uint64_t key[3] = {0};
+    map_slot_key(b, words, slot, key);
+    return map_hash(&t->view, words, key);
+}
 
 static void census_bucket(const struct table *t, unsigned words, const struct map_bucket *b, uint32_t *spilled, struct census *census)
 {
-    for (unsigned s = 0; s < MAP_SLOTS; s++) {
+    for (unsigned s = 0; s < map_slots(words); s++) {
         if (!slot_holds(b, words, s))
             continue;
-        uint64_t hash = map_hash(&t->view, words, &b->keys[s * words]);
-        const struct map_bucket *first = map_bucket_at(&t->view, words, hash), *second = map_bucket_at(&t->view, words, map_rotate(hash));
+        uint64_t hash = slot_hash(t, words, b, s);
+        const struct map_bucket *first = map_bucket_at(&t->view, hash), *second = map_bucket_at(&t->view, map_rotate(hash));
         assert_true(b == first || b == second);
         assert_int_not_equal(b->act[s], 0);
         census->entries++;
         census->displaced += b != first;
-        spilled[((const uint8_t *)first - t->view.buckets) / map_stride(words)] += b != first;
+        spilled[first - t->view.buckets] += b != first;
     }
-    assert_int_equal(b->seq % 2, 0);
+    assert_int_equal(b->state % 2, 0);
 }
 
 static uint32_t census_chain(const struct table *t, unsigned words, const struct map_bucket *first)
 {
     uint32_t chained = 0;
     bool head = true;
-    for (uint32_t next = first->next; next; head = false) {
-        const struct map_bucket *b = map_overflow_at(&t->view, words, next);
+    for (uint32_t next = *map_next_of(&t->view, first); next; head = false) {
+        const struct map_bucket *b = map_overflow_at(&t->view, next);
         unsigned here = 0;
-        for (unsigned s = 0; s < MAP_SLOTS; s++) {
+        for (unsigned s = 0; s < map_slots(words); s++) {
             here += slot_holds(b, words, s);
             if (slot_holds(b, words, s))
-                assert_ptr_equal(map_bucket_at(&t->view, words, map_hash(&t->view, words, &b->keys[s * words])), first);
+                assert_ptr_equal(map_bucket_at(&t->view, slot_hash(t, words, b, s)), first);
         }
-        assert_true(here == MAP_SLOTS || (head && here));
-        assert_int_equal(b->seq % 2, 0);
+        assert_true(here == map_slots(words) || (head && here));
+        assert_int_equal(b->state % 2, 0);
         chained += here;
-        next = b->next;
+        next = *map_next_of(&t->view, b);
     }
     return chained;
 }
@@ -104,13 +114,13 @@ static inline void check_map(const struct map *map)
     struct map_stats stats;
     uint32_t *spilled = calloc(t->view.n, sizeof *spilled);
     for (uint64_t i = 0; i < t->view.n; i++)
-        census_bucket(t, words, (const struct map_bucket *)(t->view.buckets + i * map_stride(words)), spilled, &census);
+        census_bucket(t, words, &t->view.buckets[i], spilled, &census);
     for (uint64_t i = 0; i < t->view.n; i++) {
-        const struct map_bucket *b = (const struct map_bucket *)(t->view.buckets + i * map_stride(words));
+        const struct map_bucket *b = &t->view.buckets[i];
         uint32_t chained = census_chain(t, words, b);
         census.chained += chained;
-        if (b->spill != SPILL_MAX)
-            assert_int_equal(b->spill, spilled[i] + chained);
+        if (map_spill(b->state) != MAP_SPILL_MAX)
+            assert_int_equal(map_spill(b->state), spilled[i] + chained);
     }
     map_stats(map, &stats);
     assert_int_equal(stats.entries, census.entries + census.chained);

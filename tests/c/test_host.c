@@ -232,7 +232,7 @@ static void echo_is_answered_to_hosts(void **state)
 static int setup(void **state)
 {
     static const uint64_t secret[2] = {1, 2};
-    const uint64_t key = key_pa4(pa1);
+    const uint64_t key = key_ca4(KEY_PAS, pa1);
     (void)state;
     fake_io_init(64);
     fake_io.now = 1000 * SECOND;

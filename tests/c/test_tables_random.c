@@ -222,7 +222,7 @@ static bool count_entry(void *ctx, const uint64_t *key, const struct map_value *
     const enum act kind = act_kind(value->act);
     bool records = count->table <= TABLE_RECORDS6;
     if (count->table == TABLE_MOVES) {
-        count->subnets[tables_subnet(count->tables, (uint32_t)(key[0] >> 32))]++;
+        count->subnets[tables_subnet(count->tables, key_id(count->table, key))]++;
         return true;
     }
     assert_true(index < 4096);
@@ -240,9 +240,9 @@ static bool count_entry(void *ctx, const uint64_t *key, const struct map_value *
     if (kind == ACT_GATEWAY)
         count->gateways[count->table]++;
     else if (records)
-        count->subnets[tables_subnet(count->tables, (uint32_t)(key[0] >> 32))]++;
+        count->subnets[tables_subnet(count->tables, key_id(count->table, key))]++;
     if (count->table == TABLE_ROUTES4 || count->table == TABLE_ROUTES6) {
-        bool provider = count->table == TABLE_ROUTES4 ? key[0] >> 40 == 0 : key[0] >> 32 == 0;
+        bool provider = key_route_rdid(key, count->table == TABLE_ROUTES4) == 0;
         if (!provider)
             count->subnets[kind == ACT_VIA ? count->tables->vias[index].subnet : index]++;
     }
