@@ -156,7 +156,8 @@ def flood(host: Host, data: bytes) -> Iterator[None]:
     finally:
         process.kill()
         process.wait(10)
-        wait_until(lambda: at_rest(host), "what the flood has left is still there")
+        # A million segments, perhaps.
+        wait_until(lambda: at_rest(host), "what the flood has left is still there", 30)
 
 
 def at_rest(host: Host) -> bool:
