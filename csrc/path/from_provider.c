@@ -153,20 +153,20 @@ RARE void provider_look_further(const struct tables *t, struct provider_pkt *pkt
 }
 
 /*
- * The answers from first buckets; what they refer to is fetched, whatever it is. Of a popped packet's
- * destination it is nothing: a port's, most likely.
+ * The answers from first buckets; what they refer to is fetched, of a miss the first there is. Of a popped
+ * packet's destination nothing is: it is a port's, most likely.
  */
 HOT void provider_look_first(const struct tables *t, struct provider_pkt *d, unsigned words, unsigned *from,
                              unsigned *to)
 {
-    struct lookup_answer source, destination;
-    *from = lookup_first(&d->look_from, words, &d->from, &source);
-    *to = lookup_first(&d->look_to, words, &d->to, &destination);
+    uint32_t there;
+    *from = lookup_first(&d->look_from, words, &d->from, &there);
+    *to = lookup_first(&d->look_to, words, &d->to, &there);
     if (__builtin_expect(d->step == PROVIDER_POPPED, 1)) {
-        __builtin_prefetch(&t->next_hops[act_index(source.act)]);
+        __builtin_prefetch(&t->next_hops[act_index(d->from.act)]);
     } else {
-        __builtin_prefetch(&t->rewrites[act_index(source.act)]);
-        __builtin_prefetch(&t->rewrites[act_index(destination.act)]);
+        __builtin_prefetch(&t->rewrites[act_index(d->from.act)]);
+        __builtin_prefetch(&t->rewrites[act_index(d->to.act)]);
     }
 }
 

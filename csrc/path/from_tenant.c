@@ -173,7 +173,7 @@ RARE void tenant_look_further(const struct tenant *t, struct tenant_pkt *pkts, u
             lookup_finish(&d->lookup, t->view6, 3, hash[i], &d->answer);
         else
             lookup_finish(&d->lookup, t->view4, 1, hash[i], &d->answer);
-        lookup_prefetch(t->tables, d->answer, d->how & TENANT_WIDE ? 3 : 1);
+        lookup_prefetch(t->tables, &d->answer, d->answer.act, d->how & TENANT_WIDE ? 3 : 1);
     }
 }
 
@@ -183,14 +183,14 @@ HOT void tenant_look_up(const struct tenant *t, struct tenant_pkt *pkts, uint32_
     uint32_t m = 0;
     for (uint32_t i = 0; i < n; i++) {
         struct tenant_pkt *d = &pkts[i];
-        struct lookup_answer there;
+        uint32_t there;
         unsigned told = 1;
         if (__builtin_expect((d->how & (TENANT_WIDE | TENANT_ARPND)) == 0, 1)) {
             told = lookup_first(&d->lookup, 1, &d->answer, &there);
-            lookup_prefetch(t->tables, there, 1);
+            lookup_prefetch(t->tables, &d->answer, there, 1);
         } else if (d->how & TENANT_WIDE) {
             told = lookup_first(&d->lookup, 3, &d->answer, &there);
-            lookup_prefetch(t->tables, there, 3);
+            lookup_prefetch(t->tables, &d->answer, there, 3);
         }
         further[m] = (uint8_t)i;
         m += told == 0;

@@ -34,36 +34,38 @@ HOT void lookup_begin(struct lookup *l, const struct map_view *view, unsigned wo
 }
 
 /*
- * What a record refers to, on its way into the cache: the next hop, and a rewrite, where an IPv6 PA is. The
- * record may be any, or what an empty place holds: nothing is read.
+ * What a record refers to, on its way into the cache: the next hop, and a rewrite, where an IPv6 PA is; of a
+ * miss the first there is. Where a batch goes one way the branch is always the same: `there` is like its
+ * neighbours even if this one is a miss.
  */
-HOT void lookup_prefetch(const struct tables *tables, struct lookup_answer record, unsigned words)
+HOT void lookup_prefetch(const struct tables *tables, const struct lookup_answer *record, uint32_t there,
+                         unsigned words)
 {
-    const bool rewrite = act_kind(record.act) == ACT_REWRITE;
-    __builtin_prefetch(&tables->next_hops[rewrite ? lookup_hop(&record) : act_index(record.act)]);
-    if (words == 3 && rewrite)
-        __builtin_prefetch(&tables->rewrites[act_index(record.act)]);
+    const uint32_t index = act_index(record->act);
+    const bool rewrite = act_kind(there) == ACT_REWRITE;
+    __builtin_prefetch(&tables->next_hops[rewrite ? lookup_hop(record) : index]);
+    if (rewrite && words == 3)
+        __builtin_prefetch(&tables->rewrites[index], 0, 2);
 }
 
 /*
  * The answer if the key is in its first bucket, and nobody writes there. 0: it takes lookup_fetch() and
- * lookup_finish(); *answer is then a miss. Whether it is a hit can't be predicted, so no branch depends on
- * it: *there is what stands where a hit would be, to prefetch what it refers to.
+ * lookup_finish(); *answer is then a miss. Whether it is a hit can't be predicted, and no branch depends on
+ * it. *there: the act where a hit would be.
  */
 HOT unsigned lookup_first(const struct lookup *l, unsigned words, struct lookup_answer *answer,
-                          struct lookup_answer *there)
+                          uint32_t *there)
 {
     const struct map_bucket *b = l->bucket;
     uint32_t state = MAP_LOAD(b->state) & ~1u;      /* odd: differs from what is loaded last */
     unsigned match = map_match(b, words, l->key), slot = map_match_slot(words, match | 4);
     uint32_t act = MAP_LOAD(b->act[slot]);
-    uint64_t mac = map_load_mac(b, words, slot);
+    answer->mac = map_load_mac(b, words, slot);
     if (__builtin_expect(MAP_LOAD(b->state) != state, 0))
         match = 0;
-    *there = (struct lookup_answer){act, mac};
     uint32_t none = 0;
+    *there = act;
     __asm__("test %1, %1\n\tcmovz %2, %0" : "+&r"(act) : "r"(match), "r"(none) : "cc");
-    answer->mac = mac;
     answer->act = act;
     return match;
 }
