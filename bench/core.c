@@ -161,7 +161,7 @@ static __attribute__((noinline)) uint32_t bench_find(struct keys *k)
     uint64_t hash[DP_BATCH];
     uint32_t hits = 0;
     for (int i = 0; i < DP_BATCH; i++) {
-        hash[i] = k->ip4 ? map_hash1(k->view, k->key[i][0]) : map_hash3(k->view, k->key[i]);
+        hash[i] = map_hash(k->view, k->ip4 ? 1 : 3, k->key[i]);
         map_prefetch(k->view, hash[i]);
     }
     for (int i = 0; i < DP_BATCH; i++)

@@ -35,11 +35,11 @@ HOT void provider_look(struct provider_pkt *d, const struct provider_maps *maps,
 {
     const uint8_t *source = ip + (family == DP_IPV4 ? 12 : 8), *destination = source + addr_bits(family) / 8;
     uint64_t from[3], to[3];
-    d->view = family == DP_IPV4 ? maps->v4 : maps->v6;
-    key_record(from, vsid, family, source);
-    key_record(to, vsid, family, destination);
-    lookup_begin(&d->look_from, d->view, family == DP_IPV4 ? 1 : 3, from);
-    lookup_begin(&d->look_to, d->view, family == DP_IPV4 ? 1 : 3, to);
+    const struct map_view *view = family == DP_IPV4 ? maps->v4 : maps->v6;
+    key_ca(from, vsid, family, source);
+    key_ca(to, vsid, family, destination);
+    lookup_begin(&d->look_from, view, family == DP_IPV4 ? 1 : 3, from);
+    lookup_begin(&d->look_to, view, family == DP_IPV4 ? 1 : 3, to);
     d->wide = family == DP_IPV6;
 }
 
@@ -113,7 +113,9 @@ HOT bool provider_start(struct provider_batch *b, struct pkt *pkt, struct provid
 {
     const uint8_t *p = pkt->data;
     d->pkt = pkt;
-    if (__builtin_expect(nvgre_looks4(&b->want4, p) && csum_ip4_plain_ok(p + ETH_LEN), 1)) {
+    /* What is no GRE is told from it at once: the way of rewritten packets is not the longer for it. */
+    bool gre = p[ETH_LEN + 9] == PROTO_GRE;
+    if (__builtin_expect(gre && nvgre_looks4(&b->want4, p) && csum_ip4_plain_ok(p + ETH_LEN), 1)) {
         if (provider_pop(b, &pkt, d, NVGRE4_LEN, ETH_LEN + get16(p + ETH_LEN + 2)))
             return pkt;
     } else if (mac_word(p) == b->mac && !mac_is_group(p + 6) && /* 3.1.3, 3.1.4 */
@@ -129,26 +131,32 @@ HOT bool provider_start(struct provider_batch *b, struct pkt *pkt, struct provid
 
 /* ---- pass 2: the answers, and what they refer to on its way into the cache */
 
-/* at[]: twice the packet's place, and one more for its destination. */
-RARE void provider_look_further(const struct tables *t, struct provider_pkt *pkts, uint8_t *at, uint32_t n)
+static const struct map_view *provider_view(const struct provider_batch *b, const struct provider_pkt *d)
 {
+    const struct provider_maps *maps = d->step == PROVIDER_PA ? &b->pas : &b->records;
+    return d->wide ? maps->v6 : maps->v4;
+}
+
+/* at[]: twice the packet's place, and one more for its destination. */
+RARE void provider_look_further(const struct provider_batch *b, struct provider_pkt *pkts, uint8_t *at,
+                                uint32_t n)
+{
+    const struct tables *t = b->p.tables;
     uint64_t hash[2 * DP_BATCH];
     uint32_t m = 0;
     for (uint32_t i = 0; i < n; i++) {
         const struct provider_pkt *d = &pkts[at[i] / 2];
         const struct lookup *l = at[i] % 2 ? &d->look_to : &d->look_from;
         at[m] = at[i];
-        m += lookup_fetch(l, d->view, d->wide ? 3 : 1, &hash[m]);
+        m += lookup_fetch(l, provider_view(b, d), d->wide ? 3 : 1, &hash[m]);
     }
     for (uint32_t i = 0; i < m; i++) {
         struct provider_pkt *d = &pkts[at[i] / 2];
         const struct lookup *l = at[i] % 2 ? &d->look_to : &d->look_from;
         struct lookup_answer *answer = at[i] % 2 ? &d->to : &d->from;
-        lookup_finish(l, d->view, d->wide ? 3 : 1, hash[i], answer);
-        if (d->step == PROVIDER_POPPED)
-            __builtin_prefetch(&t->next_hops[act_index(answer->act)]);
-        else
-            __builtin_prefetch(&t->rewrites[act_index(answer->act)]);
+        lookup_finish(l, provider_view(b, d), d->wide ? 3 : 1, hash[i], answer);
+        const uint32_t index = act_index(answer->act);
+        __builtin_prefetch(d->step == PROVIDER_POPPED ? (void *)&t->next_hops[index] : &t->rewrites[index]);
     }
 }
 
@@ -170,7 +178,7 @@ HOT void provider_look_first(const struct tables *t, struct provider_pkt *d, uns
     }
 }
 
-HOT void provider_look_up(const struct tables *t, struct provider_pkt *pkts, uint32_t n)
+HOT void provider_look_up(const struct provider_batch *b, struct provider_pkt *pkts, uint32_t n)
 {
     uint8_t further[2 * DP_BATCH];
     uint32_t m = 0;
@@ -180,16 +188,16 @@ HOT void provider_look_up(const struct tables *t, struct provider_pkt *pkts, uin
         if (__builtin_expect(d->step > PROVIDER_PA, 0))
             continue;
         if (__builtin_expect(!d->wide, 1))
-            provider_look_first(t, d, 1, &from, &to);
+            provider_look_first(b->p.tables, d, 1, &from, &to);
         else
-            provider_look_first(t, d, 3, &from, &to);
+            provider_look_first(b->p.tables, d, 3, &from, &to);
         further[m] = (uint8_t)(2 * i);
         m += from == 0;
         further[m] = (uint8_t)(2 * i + 1);
         m += to == 0;
     }
     if (m)
-        provider_look_further(t, pkts, further, m);
+        provider_look_further(b, pkts, further, m);
 }
 
 /* ---- pass 3 */
@@ -200,7 +208,7 @@ HOT void provider_carry_popped(const struct provider *p, struct provider_pkt *d)
     bool macs = mac_word(pkt->data) == d->to.mac && mac_word(pkt->data + 6) == d->from.mac;
     bool plain = act_kind(d->to.act) == ACT_LOCAL && macs &&
                  inner_is_home(p->tables, d->from.act, d->outer, d->outer_len) &&
-                 inner_is_hosts(pkt, d->wide);
+                 !(d->wide && is_link_local(pkt->data + ETH_LEN + 8)); /* 3.9.2 */
     if (__builtin_expect(!plain, 0) && provider_refused(p, d))
         return;
     const uint8_t tos = provider_outer_tos(d);
@@ -220,7 +228,7 @@ HOT void provider_carry_rewrite(struct provider *p, struct provider_pkt *d)
         return;
     }
     enum drop drop = outer_check_rewrite(from, to);
-    bool plain = pkt->flags & PKT_PLAIN && !pkt_offloaded(pkt);
+    bool plain = load16(&pkt->flags) == PKT_PLAIN;      /* and gso: none */
     if (!drop && __builtin_expect(!plain, 0))
         drop = provider_check_rewrite(p, pkt);
     if (!drop && !provider_in_subnet(p, to->vsid))
@@ -264,7 +272,7 @@ void from_provider(const struct host *host, struct port *in, struct batch *batch
     for (struct pkt *pkt = batch->pkt, *end = pkt + batch->n; pkt < end; pkt++)
         d += provider_start(&b, pkt, d);
     uint32_t n = (uint32_t)(d - pkts);
-    provider_look_up(t, pkts, n);
+    provider_look_up(&b, pkts, n);
     for (d = pkts; d < pkts + n; d++)
         provider_carry(&b.p, d);
 }

@@ -24,19 +24,19 @@ struct provider {
     uint32_t last_vsid, last_subnet;
 };
 
-/* What is known of one packet. */
+/* What is known of one packet: a line, and another for the lookups. */
 struct provider_pkt {
     struct pkt *pkt;
     const uint8_t *outer;           /* once popped: the outer frame */
     struct lookup_answer from, to;  /* of the outer source and destination; once popped, of the inner CAs */
-    struct lookup look_from, look_to;
-    const struct map_view *view;    /* where they look */
     uint32_t subnet;                /* of the VSID, index */
+    uint32_t sender; /* act of the outer source, which is another host's; 0: nobody has looked yet */
     uint8_t step;                   /* enum provider_step */
     bool wide;                      /* its lookups' keys are of three words */
     uint8_t outer_len;              /* once popped: bytes of its header, without options or extensions */
-    uint32_t sender; /* act of the outer source, which is another host's; 0: nobody has looked yet */
+    struct lookup look_from __attribute__((aligned(64))), look_to;
 };
+_Static_assert(sizeof(struct provider_pkt) == 128, "two lines");
 
 /* TOS or traffic class of what it was popped from. */
 static inline uint8_t provider_outer_tos(const struct provider_pkt *d)

@@ -11,10 +11,7 @@ void from_provider(const struct host *host, struct port *in, struct batch *batch
 
 static inline void path_forward(const struct host *host, struct port *in, struct batch *batch)
 {
-    if (in->id == DP_UNDERLAY)
-        from_provider(host, in, batch);
-    else
-        from_tenant(host, in, batch);
+    (in->id == DP_UNDERLAY ? from_provider : from_tenant)(host, in, batch);
 }
 
 #endif

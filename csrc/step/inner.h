@@ -56,17 +56,4 @@ HOT bool inner_is_home(const struct tables *t, uint32_t from, const uint8_t *out
            load64(nh->pa + 8) == load64(source + 8);
 }
 
-/*
- * Neither end is the wildcard's key, nor a link-local source. What has a record is a host's address
- * (control/rows.c).
- */
-HOT bool inner_is_hosts(const struct pkt *pkt, bool ip6)
-{
-    const uint8_t *ip = pkt->data + ETH_LEN;
-    if (__builtin_expect(!ip6, 1))
-        return load32(ip + 12) != 0 && load32(ip + 16) != 0; /* 3.9.1, 3.11.2 */
-    /* 3.9.1, 3.9.2, 3.11.2 */
-    return !is_any(DP_IPV6, ip + 8) && !is_any(DP_IPV6, ip + 24) && !is_link_local(ip + 8);
-}
-
 #endif

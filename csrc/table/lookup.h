@@ -1,6 +1,6 @@
 /*
  * lookup.h: lookups of one key, for what comes rarely: a miss is act 0. Readers; steps and paths call them.
- * The key of address 0 is the wildcard's: no CA 0 has a record.
+ * What CA 0 has is the wildcard's.
  */
 #ifndef LOOKUP_H
 #define LOOKUP_H

@@ -553,8 +553,8 @@ void map_free_retired(struct map_view *list)
 bool map_get(const struct map *map, const uint64_t *key, struct map_value *value)
 {
     const struct map_view *view = map_view(map);
-    return map->words == 1 ? map_find1(view, key[0], map_hash1(view, key[0]), value)
-                           : map_find3(view, key, map_hash3(view, key), value);
+    return map->words == 1 ? map_find1(view, key[0], map_hash(view, 1, key), value)
+                           : map_find3(view, key, map_hash(view, 3, key), value);
 }
 
 void map_each(const struct map *map, map_visit *visit, void *ctx)

@@ -92,7 +92,7 @@ void map_stats(const struct map *map, struct map_stats *out);
 /*
  * Batch lookup in three steps (map_inline.h), so that the memory latency of 64 keys overlaps:
  *   view = map_view(map);
- *   hash[i] = map_hash1(view, key_i); map_prefetch(view, hash[i]);     for the batch
+ *   hash[i] = map_hash(view, 1, &key_i); map_prefetch(view, hash[i]);  for the batch
  *   map_find1(view, key_i, hash[i], &value_i)                          for the batch
  */
 

@@ -182,15 +182,6 @@ HOT bool map_find(const struct map_view *view, unsigned words, const uint64_t *k
 /* The table as it is now: once a batch. */
 const struct map_view *map_view(const struct map *map);
 
-static inline uint64_t map_hash1(const struct map_view *view, uint64_t key)
-{
-    return hash_1(key, view->secret);
-}
-static inline uint64_t map_hash3(const struct map_view *view, const uint64_t *key)
-{
-    return hash_3(key[0], key[1], key[2], view->secret);
-}
-
 /* Always inline, as is whoever only prefetches: gcc drops a call that does nothing else. */
 HOT void map_prefetch(const struct map_view *view, uint64_t hash)
 {

@@ -212,7 +212,7 @@ struct tables {
     union {
         struct map *maps[TABLE_COUNT];
         struct {
-            /* key_ca4(vsid, ca), key_ca6(): LOCAL, NVGRE, REWRITE, GATEWAY; CA 0 is the wildcard */
+            /* key_record(vsid, ca): LOCAL, NVGRE, REWRITE, GATEWAY; CA 0 is the wildcard */
             struct map *records4, *records6;
             struct map *pas4, *pas6;    /* key_pa(): PA_SELF, PA_HOST, PA_REWRITE */
             struct map *subnet_by_vsid; /* key: vsid */
@@ -240,7 +240,7 @@ struct tables {
 };
 
 /*
- * Keys. Of one word: a vsid or rdid above, an IPv4 address below. Of three: a vsid or rdid, of 24 bits, and a
+ * Keys. Of one word: a vsid or rdid, of 24 bits, above, an IPv4 address below. Of three: a vsid or rdid and a
  * byte that is not 0; then bytes as they lie in memory.
  */
 extern const unsigned tables_words[TABLE_COUNT];    /* of a key */
@@ -253,18 +253,25 @@ static inline void key_ca6(uint64_t *key, uint32_t vsid, const uint8_t *ca)
     key[2] = load64(ca + 8);
 }
 /* Of either family; room for three words. */
-static inline void key_record(uint64_t *key, uint32_t vsid, unsigned family, const uint8_t *ca)
+static inline void key_ca(uint64_t *key, uint32_t vsid, unsigned family, const uint8_t *ca)
 {
     if (family == DP_IPV4)
         key[0] = key_ca4(vsid, ca);
     else
         key_ca6(key, vsid, ca);
 }
+/* A record's: the wildcard's, CA 0, is one that no packet's address has. */
+static inline void key_record(uint64_t *key, uint32_t vsid, unsigned family, const uint8_t *ca)
+{
+    key_ca(key, vsid, family, ca);
+    if (is_any(family, ca))
+        key[0] |= family == DP_IPV4 ? 1ull << 56 : 2;
+}
 /* PAs have maps of their own; their keys are those of a VSID that nobody has (RFC 7637 section 3.4). */
 enum { KEY_PAS = 0xffffff };
 static inline void key_pa(uint64_t *key, unsigned family, const uint8_t *pa)
 {
-    key_record(key, KEY_PAS, family, pa);
+    key_ca(key, KEY_PAS, family, pa);
 }
 static inline bool key_is_pa4(const uint64_t *key) { return key[0] >> 32 != 0; }
 static inline void key_move(uint64_t *key, uint32_t vsid, unsigned family, const uint8_t *ca)
@@ -312,7 +319,7 @@ static inline uint8_t key_prefix_len(const uint64_t *key)
 /* The vsid or rdid of a record, a move or a prefix. */
 static inline uint32_t key_id(enum table table, const uint64_t *key)
 {
-    return (uint32_t)(key[0] >> (tables_words[table] == 1 ? 32 : 8));
+    return (uint32_t)(key[0] >> (tables_words[table] == 1 ? 32 : 8)) & 0xffffff;
 }
 static inline uint32_t key_route_rdid(const uint64_t *key, bool ip4)
 {

@@ -51,11 +51,11 @@ static void check_key(const struct twin *twin, uint32_t i)
     key_of(key, twin->words, i);
     assert_int_equal(map_get(twin->map, key, &got), there);
     if (twin->words == 1) {
-        hash = map_hash1(view, key[0]);
+        hash = map_hash(view, 1, key);
         map_prefetch(view, hash);
         assert_int_equal(map_find1(view, key[0], hash, &found), there);
     } else {
-        hash = map_hash3(view, key);
+        hash = map_hash(view, 3, key);
         map_prefetch(view, hash);
         assert_int_equal(map_find3(view, key, hash, &found), there);
     }

@@ -48,7 +48,7 @@ static void read_batch(unsigned words, uint32_t id, uint32_t first, uint32_t *se
         uint64_t key[3];
         struct map_value value;
         key_of(key, words, i);
-        uint64_t hash = words == 1 ? map_hash1(view, key[0]) : map_hash3(view, key);
+        uint64_t hash = map_hash(view, words, key);
         bool hit = words == 1 ? map_find1(view, key[0], hash, &value) : map_find3(view, key, hash, &value);
         if (!hit && i < STEADY)
             abort();
