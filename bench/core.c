@@ -165,8 +165,8 @@ static __attribute__((noinline)) uint32_t bench_find(struct keys *k)
         map_prefetch(k->view, hash[i]);
     }
     for (int i = 0; i < DP_BATCH; i++)
-        hits += k->ip4 ? map_find1(k->view, k->key[i][0], hash[i], &k->value[i])
-                       : map_find3(k->view, k->key[i], hash[i], &k->value[i]);
+        hits += k->ip4 ? map_find(k->view, 1, k->key[i], hash[i], &k->value[i])
+                       : map_find(k->view, 3, k->key[i], hash[i], &k->value[i]);
     return hits;
 }
 

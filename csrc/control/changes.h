@@ -22,7 +22,7 @@
 #include "step/row.h"
 #include "table/map.h"
 
-enum { RDIDS = 65536, ROUTE_LENGTHS = 33 + 129 };
+enum { ROUTE_LENGTHS = 33 + 129 };
 enum object { NEXT_HOPS, REWRITES, SUBNETS, VIAS, PREFIXES, HOSTS, OBJECTS };
 /* A row makes and gives up no more of a kind. */
 enum { ROW_OBJECTS = 2 };

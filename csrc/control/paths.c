@@ -221,7 +221,7 @@ int path_rebind(struct change *change, uint32_t from, const struct rewrite *like
         objects_drop(&change->writer->objects[REWRITES], *index);
         return code;
     }
-    const struct map_value value = {.act = act_make(ACT_PA_REWRITE, *index)};
+    const struct map_value value = {.act = tables_pa_act(change->next, rewrite->host, *index)};
     uint64_t key[3];
     key_pa(key, rewrite->family, rewrite->pa);
     change_entry(change, pas_of(rewrite->family), key, &value);
@@ -294,9 +294,9 @@ static int path_make_pa(struct change *change, const struct dp_row_pa *row, uint
     *act = was;
     if (same && change->writer->bonds[index].refs)
         return DP_OK;
-    if (same && !change_is_remote(change, old))
-        like = old;
-    *act = act_make(ACT_PA_REWRITE, path_make_rewrite(change, like, row->address, row->family, row->host));
+    like = same && !change_is_remote(change, old) ? old : like;
+    const uint32_t made = path_make_rewrite(change, like, row->address, row->family, row->host);
+    *act = tables_pa_act(change->next, row->host, made);
     return DP_OK;
 }
 

@@ -200,7 +200,7 @@ static int record_write(struct change *change, const struct record *record)
             tables_rewrite_value(&value, &change->next->rewrites[index]);
     }
     if (record->local)
-        value.act = act_make(ACT_LOCAL, row->port);
+        value.act = act_make(ACT_LOCAL, row->port) | MAP_HOME;
     change_entry(change, change->at.table, change->key, &value);
     record_leave(change, row, record);
     if (record->source)

@@ -142,27 +142,26 @@ RARE void provider_look_further(const struct provider_batch *b, struct provider_
                                 uint32_t n)
 {
     const struct tables *t = b->p.tables;
-    uint64_t hash[2 * DP_BATCH];
     uint32_t m = 0;
     for (uint32_t i = 0; i < n; i++) {
-        const struct provider_pkt *d = &pkts[at[i] / 2];
-        const struct lookup *l = at[i] % 2 ? &d->look_to : &d->look_from;
+        struct provider_pkt *d = &pkts[at[i] / 2];
+        struct lookup *l = at[i] % 2 ? &d->look_to : &d->look_from;
         at[m] = at[i];
-        m += lookup_fetch(l, provider_view(b, d), d->wide ? 3 : 1, &hash[m]);
+        m += lookup_fetch(l, provider_view(b, d), d->wide ? 3 : 1);
     }
     for (uint32_t i = 0; i < m; i++) {
         struct provider_pkt *d = &pkts[at[i] / 2];
         const struct lookup *l = at[i] % 2 ? &d->look_to : &d->look_from;
         struct lookup_answer *answer = at[i] % 2 ? &d->to : &d->from;
-        lookup_finish(l, provider_view(b, d), d->wide ? 3 : 1, hash[i], answer);
+        lookup_finish(l, provider_view(b, d), d->wide ? 3 : 1, answer);
         const uint32_t index = act_index(answer->act);
         __builtin_prefetch(d->step == PROVIDER_POPPED ? (void *)&t->next_hops[index] : &t->rewrites[index]);
     }
 }
 
 /*
- * The answers from first buckets; what they refer to is fetched, of a miss the first there is. Of a popped
- * packet's destination nothing is: it is a port's, most likely.
+ * The answers from first buckets; what they refer to is fetched, of a miss the first there is. For a popped
+ * packet's destination, a port's most likely, that would be in vain.
  */
 HOT void provider_look_first(const struct tables *t, struct provider_pkt *d, unsigned words, unsigned *from,
                              unsigned *to)

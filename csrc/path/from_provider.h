@@ -16,7 +16,7 @@ enum provider_step {
     PROVIDER_POPPED_ARPND,
 };
 
-/* The batch's side: what its packets are compared with, and the last VSID that was looked for. */
+/* The batch's side: what its packets are compared with, and the last VSID that was found. */
 struct provider {
     const struct host *host;
     const struct tables *tables;
@@ -48,12 +48,14 @@ static inline uint8_t provider_outer_tos(const struct provider_pkt *d)
 /* True: p->last_subnet is that of the VSID, as index; false: there is none. */
 static inline bool provider_in_subnet(struct provider *p, uint32_t vsid)
 {
-    if (__builtin_expect(vsid != p->last_vsid, 0)) {
-        p->last_subnet = tables_subnet(p->tables, vsid);
-        p->last_vsid = p->last_subnet == INDEX_NONE ? INDEX_NONE : vsid;
-    }
-    return vsid == p->last_vsid;
+    if (__builtin_expect(vsid == p->last_vsid, 1))
+        return true;
+    uint32_t subnet = tables_subnet(p->tables, vsid);
+    if (subnet != INDEX_NONE)
+        p->last_vsid = vsid, p->last_subnet = subnet;
+    return subnet != INDEX_NONE;
 }
+
 /* A popped packet that can't be what it says: dropped for this, or because no host of ours sent it. */
 void provider_drop_inner(const struct provider *p, struct provider_pkt *d, enum drop drop);
 /*

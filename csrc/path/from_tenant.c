@@ -159,20 +159,19 @@ HOT enum drop tenant_start(const struct tenant *t, struct pkt *pkt, struct tenan
 
 RARE void tenant_look_further(const struct tenant *t, struct tenant_pkt *pkts, uint8_t *at, uint32_t n)
 {
-    uint64_t hash[DP_BATCH];
     uint32_t m = 0;
     for (uint32_t i = 0; i < n; i++) {
-        const struct tenant_pkt *d = &pkts[at[i]];
+        struct tenant_pkt *d = &pkts[at[i]];
         at[m] = at[i];
-        m += d->how & TENANT_WIDE ? lookup_fetch(&d->lookup, t->view6, 3, &hash[m])
-                                  : lookup_fetch(&d->lookup, t->view4, 1, &hash[m]);
+        m += d->how & TENANT_WIDE ? lookup_fetch(&d->lookup, t->view6, 3)
+                                  : lookup_fetch(&d->lookup, t->view4, 1);
     }
     for (uint32_t i = 0; i < m; i++) {
         struct tenant_pkt *d = &pkts[at[i]];
         if (d->how & TENANT_WIDE)
-            lookup_finish(&d->lookup, t->view6, 3, hash[i], &d->answer);
+            lookup_finish(&d->lookup, t->view6, 3, &d->answer);
         else
-            lookup_finish(&d->lookup, t->view4, 1, hash[i], &d->answer);
+            lookup_finish(&d->lookup, t->view4, 1, &d->answer);
         lookup_prefetch(t->tables, &d->answer, d->answer.act, d->how & TENANT_WIDE ? 3 : 1);
     }
 }

@@ -36,7 +36,7 @@ HOT bool parse_plain(struct pkt *pkt, unsigned family)
     if (family == DP_IPV4) {
         if ((word & 0xffffff) != 0x450008 || load16(p + ETH_LEN + 6) & 0xffbf)      /* DF may be set */
             return false;
-        end = ETH_LEN + (uint32_t)__builtin_bswap16((uint16_t)(word >> 32));
+        end = ETH_LEN + (uint32_t)get16(p + ETH_LEN + 2);
         proto = p[ETH_LEN + 9];
         tos = word >> 24 & 0xff;
     } else {
@@ -54,7 +54,7 @@ HOT bool parse_plain(struct pkt *pkt, unsigned family)
         if (hlen < UDP_LEN || hlen > left)
             return false;
     } else if (proto == PROTO_TCP && left >= TCP_LEN) {
-        hlen = (p[l4 + 12] >> 4) * 4;
+        hlen = (p[l4 + 12] & 0xf0) >> 2;
         if (hlen < TCP_LEN || hlen > left)
             return false;
     } else {

@@ -72,28 +72,27 @@ HOT unsigned lookup_first(const struct lookup *l, unsigned words, struct lookup_
 
 /*
  * For lookups that were not answered: each is fetched, then each is finished, so that the memory latency of
- * second buckets overlaps. *hash is lookup_fetch()'s, for lookup_finish(). False: it is finished, there is
- * nothing, since all that belongs into the first bucket lives there.
+ * second buckets overlaps: l->bucket becomes that. False: it is finished, there is nothing, since all that
+ * belongs into the first bucket lives there.
  */
-static inline bool lookup_fetch(const struct lookup *l, const struct map_view *view, unsigned words,
-                                uint64_t *hash)
+static inline bool lookup_fetch(struct lookup *l, const struct map_view *view, unsigned words)
 {
-    uint32_t state = MAP_LOAD(l->bucket->state) & ~1u;
-    unsigned match = map_match(l->bucket, words, l->key);
-    if (!match && !map_spill(state) && MAP_LOAD(l->bucket->state) == state)
+    uint32_t state = MAP_LOAD(l->bucket->state);
+    if (!map_match(l->bucket, words, l->key) && map_is_whole(l->bucket, state))
         return false;
-    *hash = map_hash(view, words, l->key);
-    map_prefetch(view, map_rotate(*hash));
+    l->bucket = map_bucket_at(view, map_rotate(map_hash(view, words, l->key)));
+    __builtin_prefetch(l->bucket);
     return true;
 }
 
 static inline void lookup_finish(const struct lookup *l, const struct map_view *view, unsigned words,
-                                 uint64_t hash, struct lookup_answer *answer)
+                                 struct lookup_answer *answer)
 {
     struct map_value value;
-    bool found =
-        words == 1 ? map_find1(view, l->key[0], hash, &value) : map_find3(view, l->key, hash, &value);
-    *answer = found ? lookup_answer_of(value) : (struct lookup_answer){0};
+    uint32_t there;
+    if (lookup_first(l, words, answer, &there))
+        return;
+    *answer = map_search(view, words, l->key, &value) ? lookup_answer_of(value) : (struct lookup_answer){0};
 }
 
 #endif

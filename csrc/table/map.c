@@ -8,12 +8,12 @@
 #include "base/mem.h"
 
 /*
- * Entries of a hundred buckets: as the table is built for a known number of them, and as it grows. Either way
- * about one in ten is displaced, as it is built.
+ * Entries of a hundred buckets: as the table is built for a known number of them, where one in six to eight
+ * is displaced, and as it grows, up to one in five.
  */
-static unsigned map_load_built(unsigned words) { return words == 1 ? 210 : 100; }
+static unsigned map_load_built(unsigned words) { return words == 1 ? 224 : 100; }
 static unsigned map_load_max(unsigned words) { return words == 1 ? 255 : 121; }
-enum { GROWTH = 125 };
+enum { GROWTH = 120 };
 
 /* A view and what only the writer needs of it. */
 struct table {
@@ -55,7 +55,7 @@ const struct map_view *map_view(const struct map *map) { return &map_table(map)-
 
 /* ---- writing one bucket */
 
-/* The next sequence number. */
+/* With the next sequence number. */
 static uint32_t map_state_after(uint32_t state)
 {
     const uint32_t mask = (1u << MAP_SPILL_SHIFT) - 1;
@@ -71,29 +71,29 @@ static void map_bucket_enter(struct table *t, struct map_bucket *b)
     t->seen[at < t->view.n ? at / t->slice : MAP_SLICES - 1] = false;
     struct map_shadow *shadow = &t->shadow;
     const word *from = (const word *)b;
-    STORE(shadow->seq, shadow->seq + 1);
+    MAP_STORE(shadow->seq, shadow->seq + 1);
     for (unsigned i = 0; i < sizeof *b / 8; i++)
-        STORE(((word *)&shadow->copy)[i], from[i]);
-    STORE(shadow->next, *next);
-    STORE(shadow->of, b);
-    STORE(shadow->seq, shadow->seq + 1);
-    STORE(b->state, map_state_after(b->state));
+        MAP_STORE(((word *)&shadow->copy)[i], from[i]);
+    MAP_STORE(shadow->next, *next);
+    MAP_STORE(shadow->of, b);
+    MAP_STORE(shadow->seq, shadow->seq + 1);
+    MAP_STORE(b->state, map_state_after(b->state));
 }
 
 static void map_bucket_leave(struct table *t, struct map_bucket *b)
 {
     if (t->published)
-        STORE(b->state, map_state_after(b->state));
+        MAP_STORE(b->state, map_state_after(b->state));
 }
 
 static void map_spill_add(struct map_bucket *b, int n)
 {
     if (map_spill(b->state) != MAP_SPILL_MAX)
-        STORE(b->state, b->state + ((uint32_t)n << MAP_SPILL_SHIFT));
+        MAP_STORE(b->state, b->state + ((uint32_t)n << MAP_SPILL_SHIFT));
 }
 
 static void map_fill_slot(struct table *t, unsigned words, struct map_bucket *b, unsigned slot,
-                          const struct entry *entry, int spill)
+                          const struct map_entry *entry, int spill)
 {
     map_bucket_enter(t, b);
     map_slot_set(b, words, slot, entry);
@@ -113,7 +113,7 @@ static void map_set_spill(struct table *t, struct map_bucket *b, int spill, uint
 {
     map_bucket_enter(t, b);
     map_spill_add(b, spill);
-    STORE(*map_next_of(&t->view, b), next);
+    MAP_STORE(*map_next_of(&t->view, b), next);
     map_bucket_leave(t, b);
 }
 
@@ -133,7 +133,7 @@ static uint32_t map_overflow_take(struct table *t)
 }
 
 static int map_overflow_push(struct table *t, unsigned words, struct map_bucket *first,
-                             const struct entry *entry)
+                             const struct map_entry *entry)
 {
     uint32_t head = *map_next_of(&t->view, first);
     struct map_bucket *b = head ? map_overflow_at(&t->view, head) : NULL;
@@ -164,7 +164,7 @@ static void map_overflow_shift(struct table *t, unsigned words, struct map_bucke
     unsigned last = b == hole.in ? hole.slot : (unsigned)__builtin_ctz(~map_slot_frees(b, words)), left = 0;
     bool pull = hole.in == first;
     uint32_t behind = *map_next_of(&t->view, b);
-    struct entry entry;
+    struct map_entry entry;
     map_slot_get(b, words, last, &entry);
     if (b != hole.in && !pull)
         map_fill_slot(t, words, hole.in, hole.slot, &entry, 0);
@@ -174,7 +174,7 @@ static void map_overflow_shift(struct table *t, unsigned words, struct map_bucke
     if (pull)
         map_slot_set(first, words, hole.slot, &entry);
     map_spill_add(first, -1);
-    STORE(*map_next_of(&t->view, first), left ? head : behind);
+    MAP_STORE(*map_next_of(&t->view, first), left ? head : behind);
     map_bucket_leave(t, first);
     map_empty_slot(t, words, b, last, 0);
     if (!left) {
@@ -187,9 +187,10 @@ static void map_overflow_shift(struct table *t, unsigned words, struct map_bucke
 /* ---- placing */
 
 /*
- * Moves one of the entries of a full bucket to its other bucket, if there is room. Its slot, or map_slots().
+ * Moves one of the entries of a full bucket to its other bucket, if there is room, or room can be made there
+ * in the same way. Its slot, or map_slots().
  */
-static unsigned map_displace(struct table *t, unsigned words, struct map_bucket *b)
+static unsigned map_displace(struct table *t, unsigned words, struct map_bucket *b, bool make_room)
 {
     const struct map_view *view = &t->view;
     struct map_bucket *first[MAP_SLOTS], *other[MAP_SLOTS];
@@ -203,10 +204,14 @@ static unsigned map_displace(struct table *t, unsigned words, struct map_bucket 
     }
     for (unsigned s = 0; s < map_slots(words); s++) {
         unsigned room = map_slot_free(other[s], words);
-        if (room == map_slots(words) || other[s] == b)
-            continue;
         bool home = first[s] != b;
-        struct entry entry;
+        if (other[s] == b || (!home && b->act[s] & MAP_HOME))
+            continue;
+        if (room == map_slots(words) && make_room)
+            room = map_displace(t, words, other[s], false);
+        if (room == map_slots(words))
+            continue;
+        struct map_entry entry;
         map_slot_get(b, words, s, &entry);
         map_fill_slot(t, words, other[s], room, &entry, home ? -1 : 0);
         map_empty_slot(t, words, b, s, home ? 0 : 1);
@@ -217,24 +222,20 @@ static unsigned map_displace(struct table *t, unsigned words, struct map_bucket 
 }
 
 /* A key that is not there yet. */
-static int map_place_new(struct table *t, unsigned words, uint64_t hash, const struct entry *entry)
+static int map_place_new(struct table *t, unsigned words, uint64_t hash, const struct map_entry *entry)
 {
     struct map_bucket *first = map_bucket_at(&t->view, hash),
                       *second = map_bucket_at(&t->view, map_rotate(hash));
     unsigned none = map_slots(words), slot = map_slot_free(first, words);
+    if (slot == none && (entry->value.act & MAP_HOME || map_slot_free(second, words) == none))
+        slot = map_displace(t, words, first, entry->value.act & MAP_HOME);
     if (slot < none) {
         map_fill_slot(t, words, first, slot, entry, 0);
         return DP_OK;
     }
     slot = map_slot_free(second, words);
-    if (slot == none) {
-        slot = map_displace(t, words, first);
-        if (slot < none) {
-            map_fill_slot(t, words, first, slot, entry, 0);
-            return DP_OK;
-        }
-        slot = second == first ? none : map_displace(t, words, second);
-    }
+    if (slot == none && second != first)
+        slot = map_displace(t, words, second, false);
     if (slot == none)
         return map_overflow_push(t, words, first, entry);
     map_fill_slot(t, words, second, slot, entry, 0);
@@ -281,15 +282,17 @@ static struct table *map_table_create(unsigned words, size_t expected, const uin
     if (!t)
         return NULL;
     memset(t, 0, sizeof *t);
-    t->buckets.budget = t->overflow.budget = budget;
+    t->buckets.budget = t->overflow.budget = t->next.budget = budget;
     const size_t line = sizeof(struct map_bucket);
     /* Chains are full but for their heads: a bucket for each map_slots(), and one for each first bucket. */
     if (mem_map(&t->buckets, (expected * 100 / map_load_built(words) + 1) * line) ||
         mem_reserve(&t->overflow, 2 * t->buckets.committed + line) ||
-        mem_lazy(&t->next, (t->buckets.committed + t->overflow.reserved) / line * sizeof(uint32_t))) {
+        mem_lazy(&t->next, (t->buckets.committed + t->overflow.reserved) / line * sizeof(uint32_t)) ||
+        mem_take(budget, t->buckets.committed / line * sizeof(uint32_t))) {
         map_table_free(t);
         return NULL;
     }
+    t->next.committed = t->buckets.committed / line * sizeof(uint32_t);
     t->view = (struct map_view){.buckets = (struct map_bucket *)(void *)t->buckets.base,
                                 .n = t->buckets.committed / line,
                                 .overflow = (struct map_bucket *)(void *)t->overflow.base,
@@ -303,7 +306,7 @@ static struct table *map_table_create(unsigned words, size_t expected, const uin
 static bool map_bucket_each(const struct map_bucket *b, unsigned words, map_visit *visit, void *ctx)
 {
     for (unsigned s = 0; s < map_slots(words); s++) {
-        struct entry entry;
+        struct map_entry entry;
         if (map_slot_frees(b, words) >> s & 1)
             continue;
         map_slot_get(b, words, s, &entry);
@@ -340,14 +343,14 @@ struct copy {
     unsigned words;
     uint32_t waiting;
     int result;
-    struct entry entries[COPY_WAITING];
+    struct map_entry entries[COPY_WAITING];
 };
 
 static int map_copy_waiting(struct copy *copy)
 {
     int result = DP_OK;
     while (copy->waiting && result == DP_OK) {
-        const struct entry *entry = &copy->entries[--copy->waiting];
+        const struct map_entry *entry = &copy->entries[--copy->waiting];
         const uint64_t hash = map_hash(&copy->to->view, copy->words, entry->key);
         result = map_place_new(copy->to, copy->words, hash, entry);
     }
@@ -358,7 +361,7 @@ static bool map_copy_entry(void *ctx, const uint64_t *key, const struct map_valu
 {
     struct copy *copy = ctx;
     const struct map_view *view = &copy->to->view;
-    struct entry *entry = &copy->entries[copy->waiting];
+    struct map_entry *entry = &copy->entries[copy->waiting];
     memcpy(entry->key, key, copy->words * 8);
     entry->value = *value;
     uint64_t hash = map_hash(view, copy->words, key);
@@ -477,29 +480,20 @@ static inline int map_put_words(struct map *map, unsigned words, const uint64_t 
     if (map_ready(map))
         return DP_ENOMEM;
     t = map_table(map);
-    struct entry entry = {.value = *value};
+    struct map_entry entry = {.value = *value};
     memcpy(entry.key, key, words * 8);
     int result = map_place_new(t, words, hash, &entry);
     map->entries += result == DP_OK;
     return result;
 }
 
-/* Without a branch: whether a bucket is full can't be predicted. Always inline, as map_prefetch() is. */
-static inline __attribute__((always_inline)) void map_prefetch_put_words(const struct map_view *view,
-                                                                         unsigned words, const uint64_t *key)
-{
-    uint64_t hash = map_hash(view, words, key), rotated = map_rotate(hash);
-    const struct map_bucket *first = map_bucket_at(view, hash);
-    uint64_t full = (uint64_t)0 - (map_slot_frees(first, words) == 0);
-    map_prefetch(view, (rotated & full) | (hash & ~full));
-}
-
+/* Without a branch: whether a bucket is full can't be predicted. */
 void map_prefetch_put(const struct map *map, const uint64_t *key)
 {
-    if (map->words == 1)
-        map_prefetch_put_words(map_view(map), 1, key);
-    else
-        map_prefetch_put_words(map_view(map), 3, key);
+    const struct map_view *view = map_view(map);
+    uint64_t hash = map_hash(view, map->words, key), rotated = map_rotate(hash);
+    uint64_t full = (uint64_t)0 - (map_slot_frees(map_bucket_at(view, hash), map->words) == 0);
+    map_prefetch(view, (rotated & full) | (hash & ~full));
 }
 
 int map_put(struct map *map, const uint64_t *key, const struct map_value *value, struct map_value *replaced)
@@ -553,8 +547,8 @@ void map_free_retired(struct map_view *list)
 bool map_get(const struct map *map, const uint64_t *key, struct map_value *value)
 {
     const struct map_view *view = map_view(map);
-    return map->words == 1 ? map_find1(view, key[0], map_hash(view, 1, key), value)
-                           : map_find3(view, key, map_hash(view, 3, key), value);
+    return map->words == 1 ? map_find(view, 1, key, map_hash(view, 1, key), value)
+                           : map_find(view, 3, key, map_hash(view, 3, key), value);
 }
 
 void map_each(const struct map *map, map_visit *visit, void *ctx)
@@ -562,14 +556,19 @@ void map_each(const struct map *map, map_visit *visit, void *ctx)
     map_table_each(map_table(map), map->words, visit, ctx);
 }
 
+static size_t map_table_bytes(const struct table *t)
+{
+    return sizeof *t + t->buckets.committed + t->overflow.committed + t->next.committed;
+}
+
 void map_stats(const struct map *map, struct map_stats *out)
 {
     const struct table *t = map_table(map);
     *out = (struct map_stats){
         .entries = map->entries, .capacity = map->limit, .displaced = t->displaced, .overflow = t->chained,
-        .bytes = sizeof *map + sizeof *t + t->buckets.committed + t->overflow.committed};
+        .bytes = sizeof *map + map_table_bytes(t)};
     for (const struct table *r = map->retired; r; r = r->retired)
-        out->bytes += sizeof *r + r->buckets.committed + r->overflow.committed;
+        out->bytes += map_table_bytes(r);
 }
 
 bool *map_seen(struct map *map) { return map_table(map)->seen; }

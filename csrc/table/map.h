@@ -10,9 +10,10 @@
  * Threads: one writer; any number of readers, which never write and never wait for the writer to run. A
  * reader sees an entry as it was before or after a change, never a mix, and never misses an entry that was
  * there all the time:
- * - Each bucket has a sequence number, odd while the writer is in it. Fields are read between two equal, even
- *   loads of it. Every field is an atomic word; readers load them with acquire, so the second load of the
- *   number comes last; the writer stores them with release, so the odd number comes first.
+ * - Each bucket has a sequence number, odd while the writer is in it. Fields, and its link, which lies beside
+ *   the buckets, are read between two equal, even loads of it. Every field is an atomic word; readers load
+ *   them with acquire, so the second load of the number comes last; the writer stores them with release, so
+ *   the odd number comes first.
  * - Before the writer enters a bucket it leaves a copy of it, the shadow, for readers that come by meanwhile.
  *   A reader finds the shadow overwritten only when the writer has gone on, and then the bucket itself is
  *   there to be read again.
@@ -33,6 +34,12 @@ struct map;
 struct mem_budget;          /* mem.h */
 /* one generation of the table; its layout is in map_inline.h, for the lookup's inline functions */
 struct map_view;
+
+/*
+ * Of an act: what is asked for more often than others. A new entry of this kind lives in its first bucket, if
+ * another there can go.
+ */
+#define MAP_HOME (1u << 27)
 
 struct map_value {
     uint32_t act;           /* never 0 */
@@ -93,7 +100,7 @@ void map_stats(const struct map *map, struct map_stats *out);
  * Batch lookup in three steps (map_inline.h), so that the memory latency of 64 keys overlaps:
  *   view = map_view(map);
  *   hash[i] = map_hash(view, 1, &key_i); map_prefetch(view, hash[i]);  for the batch
- *   map_find1(view, key_i, hash[i], &value_i)                          for the batch
+ *   map_find(view, 1, &key_i, hash[i], &value_i)                         for the batch
  */
 
 #endif

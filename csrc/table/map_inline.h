@@ -21,8 +21,9 @@ struct map_bucket {
     union {
         struct {
             /*
-             * Low 24 bits: the sequence number, odd while the writer is in it. Above them: entries whose
-             * first bucket this is and that live elsewhere; 255: who knows.
+             * Low 24 bits: the sequence number, odd while the writer is in it; it comes round after 2^23
+             * changes of one bucket, more than there are between two quiescent points. Above them: entries
+             * whose first bucket this is and that live elsewhere; 255: who knows.
              */
             uint32_t state;
             uint32_t act[MAP_SLOTS];
@@ -43,7 +44,8 @@ _Static_assert(offsetof(struct map_bucket, key) == 40 && offsetof(struct map_buc
                "keys end with the line");
 
 /* Of a state. */
-enum { MAP_SPILL_SHIFT = 24, MAP_SPILL_MAX = 255 };
+enum { MAP_SPILL_SHIFT = 24 };
+#define MAP_SPILL_MAX 255u
 static inline uint32_t map_spill(uint32_t state) { return state >> MAP_SPILL_SHIFT; }
 
 /* What the bucket that the writer is in held before. */
@@ -160,13 +162,21 @@ HOT void map_load_value(const struct map_bucket *b, unsigned words, unsigned slo
 /* The whole search, when the two buckets alone don't tell. */
 bool map_search(const struct map_view *view, unsigned words, const uint64_t *key, struct map_value *value);
 
+/* A bucket that was read since this state was: what belongs there is there, or nowhere. */
+HOT bool map_is_whole(const struct map_bucket *b, uint32_t state)
+{
+    return (state & (MAP_SPILL_MAX << MAP_SPILL_SHIFT | 1)) == 0 && MAP_LOAD(b->state) == state;
+}
+
 HOT bool map_find(const struct map_view *view, unsigned words, const uint64_t *key, uint64_t hash,
                   struct map_value *value)
 {
     const struct map_bucket *b = map_bucket_at(view, hash);
     uint32_t state = MAP_LOAD(b->state);
     unsigned match = map_match(b, words, key);
-    if (!match && map_spill(state)) {
+    if (!match) {
+        if (map_is_whole(b, state))
+            return false;
         b = map_bucket_at(view, map_rotate(hash));
         state = MAP_LOAD(b->state);
         match = map_match(b, words, key);
@@ -186,16 +196,6 @@ const struct map_view *map_view(const struct map *map);
 HOT void map_prefetch(const struct map_view *view, uint64_t hash)
 {
     __builtin_prefetch(map_bucket_at(view, hash));
-}
-
-HOT bool map_find1(const struct map_view *view, uint64_t key, uint64_t hash, struct map_value *value)
-{
-    return map_find(view, 1, &key, hash, value);
-}
-
-HOT bool map_find3(const struct map_view *view, const uint64_t *key, uint64_t hash, struct map_value *value)
-{
-    return map_find(view, 3, key, hash, value);
 }
 
 #endif

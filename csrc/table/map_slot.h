@@ -6,9 +6,9 @@
 #define MAP_SLOT_H
 #include "table/map_inline.h"
 
-#define STORE(field, v) __atomic_store_n(&(field), (v), __ATOMIC_RELEASE)
+#define MAP_STORE(field, v) __atomic_store_n(&(field), (v), __ATOMIC_RELEASE)
 
-struct entry {
+struct map_entry {
     uint64_t key[3];
     struct map_value value;
 };
@@ -18,24 +18,24 @@ static inline void map_slot_set_value(struct map_bucket *b, unsigned words, unsi
 {
     uint64_t mac = 0;
     memcpy(&mac, value->mac, 6);
-    STORE(b->act[slot], value->act);
+    MAP_STORE(b->act[slot], value->act);
     if (words == 1) {
-        STORE(b->mac[slot], mac);
+        MAP_STORE(b->mac[slot], mac);
     } else {
-        STORE(b->mac_head[slot], (uint32_t)mac);
-        STORE(b->mac_tail[slot], (uint16_t)(mac >> 32));
+        MAP_STORE(b->mac_head[slot], (uint32_t)mac);
+        MAP_STORE(b->mac_tail[slot], (uint16_t)(mac >> 32));
     }
 }
 
 static inline void map_slot_set(struct map_bucket *b, unsigned words, unsigned slot,
-                                const struct entry *entry)
+                                const struct map_entry *entry)
 {
     if (words == 1) {
-        STORE(b->key[slot], entry->key[0]);
+        MAP_STORE(b->key[slot], entry->key[0]);
     } else {
-        STORE(b->first[slot], (uint32_t)entry->key[0]);
-        STORE(b->rest[slot][0], entry->key[1]);
-        STORE(b->rest[slot][1], entry->key[2]);
+        MAP_STORE(b->first[slot], (uint32_t)entry->key[0]);
+        MAP_STORE(b->rest[slot][0], entry->key[1]);
+        MAP_STORE(b->rest[slot][1], entry->key[2]);
     }
     map_slot_set_value(b, words, slot, &entry->value);
 }
@@ -43,10 +43,10 @@ static inline void map_slot_set(struct map_bucket *b, unsigned words, unsigned s
 static inline void map_slot_clear(struct map_bucket *b, unsigned words, unsigned slot)
 {
     if (words == 1)
-        STORE(b->key[slot], 0);
+        MAP_STORE(b->key[slot], 0);
     else
-        STORE(b->first[slot], 0);
-    STORE(b->act[slot], 0);
+        MAP_STORE(b->first[slot], 0);
+    MAP_STORE(b->act[slot], 0);
 }
 
 static inline void map_slot_key(const struct map_bucket *b, unsigned words, unsigned slot, uint64_t *key)
@@ -57,7 +57,7 @@ static inline void map_slot_key(const struct map_bucket *b, unsigned words, unsi
 }
 
 static inline void map_slot_get(const struct map_bucket *b, unsigned words, unsigned slot,
-                                struct entry *entry)
+                                struct map_entry *entry)
 {
     map_slot_key(b, words, slot, entry->key);
     map_load_value(b, words, slot, &entry->value);

@@ -31,7 +31,7 @@ static uint32_t tables_route4(const struct tables *tables, uint32_t rdid, const 
         uint32_t masked = load32(ca) & __builtin_bswap32((uint32_t)~(UINT64_C(0xffffffff) >> len));
         uint64_t key = key_route4(rdid, len, (const uint8_t *)&masked);
         struct map_value value;
-        if (map_find1(view, key, map_hash(view, 1, &key), &value))
+        if (map_find(view, 1, &key, map_hash(view, 1, &key), &value))
             return value.act;
         lengths &= ~(1ull << len);
     }
@@ -56,7 +56,7 @@ static uint32_t tables_route6(const struct tables *tables, uint32_t rdid, const 
             key[1] &= tables_mask64(len < 64 ? len : 64);
             key[2] &= tables_mask64(len < 64 ? 0 : len - 64);
             struct map_value value;
-            if (map_find3(view, key, map_hash(view, 3, key), &value))
+            if (map_find(view, 3, key, map_hash(view, 3, key), &value))
                 return value.act;
             lengths &= ~(1ull << bit);
         }

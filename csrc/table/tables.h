@@ -30,7 +30,7 @@ static inline enum table records_of(unsigned family) { return TABLE_RECORDS4 + (
 static inline enum table pas_of(unsigned family) { return TABLE_PAS4 + (family != DP_IPV4); }
 static inline enum table routes_of(unsigned family) { return TABLE_ROUTES4 + (family != DP_IPV4); }
 
-/* What a lookup yields: kind in the top 4 bits, index below. 0 is a miss. */
+/* What a lookup yields: kind in the top 4 bits, then MAP_HOME, index below. 0 is a miss. */
 enum act {
     ACT_NONE = 0,
     ACT_LOCAL = 1,          /* index: local port */
@@ -47,7 +47,7 @@ enum act {
 };
 static inline uint32_t act_make(enum act kind, uint32_t index) { return (uint32_t)kind << 28 | index; }
 static inline enum act act_kind(uint32_t act) { return (enum act)(act >> 28); }
-static inline uint32_t act_index(uint32_t act) { return act & 0x0fffffff; }
+static inline uint32_t act_index(uint32_t act) { return act & 0x07ffffff; }
 
 /*
  * The way to a remote PA. `eth` holds destination MAC and the first two bytes of the source MAC and is the
@@ -240,11 +240,13 @@ struct tables {
 };
 
 /*
- * Keys. Of one word: a vsid or rdid, of 24 bits, above, an IPv4 address below. Of three: a vsid or rdid and a
- * byte that is not 0; then bytes as they lie in memory.
+ * Keys. Of one word: a vsid, or an rdid and a length, above an IPv4 address; or a vsid alone. Of three: a
+ * vsid or rdid and a byte that is not 0; then bytes as they lie in memory.
  */
+enum { RDIDS = 65536 };
+_Static_assert(RDIDS <= 1 << 24 && VSID_MAX < 0xffffff, "keys have 24 bits for either, one besides for PAs");
 extern const unsigned tables_words[TABLE_COUNT];    /* of a key */
-static inline uint64_t key_first(uint32_t id, unsigned low) { return (uint64_t)id << 8 | low; }
+static inline uint64_t key_first(uint32_t id, unsigned low) { return (uint64_t)id << 8 | (low & 0xff); }
 static inline uint64_t key_ca4(uint32_t vsid, const uint8_t *ca) { return (uint64_t)vsid << 32 | load32(ca); }
 static inline void key_ca6(uint64_t *key, uint32_t vsid, const uint8_t *ca)
 {
@@ -266,6 +268,11 @@ static inline void key_record(uint64_t *key, uint32_t vsid, unsigned family, con
     key_ca(key, vsid, family, ca);
     if (is_any(family, ca))
         key[0] |= family == DP_IPV4 ? 1ull << 56 : 2;
+}
+/* What a rewrite PA yields. Every packet that comes to this host asks for one of its own. */
+static inline uint32_t tables_pa_act(const struct tables *tables, uint32_t host, uint32_t index)
+{
+    return act_make(ACT_PA_REWRITE, index) | (host == tables->self_host ? MAP_HOME : 0);
 }
 /* PAs have maps of their own; their keys are those of a VSID that nobody has (RFC 7637 section 3.4). */
 enum { KEY_PAS = 0xffffff };

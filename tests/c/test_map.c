@@ -24,7 +24,7 @@ static void key_of(uint64_t *key, unsigned words, uint32_t i)
 
 static struct map_value value_of(uint32_t i, uint32_t version)
 {
-    struct map_value value = {.act = i * 31 + version + 1};
+    struct map_value value = {.act = (i * 31 + version + 1) | (i % 5 ? 0 : MAP_HOME)};
     for (unsigned b = 0; b < 6; b++)
         value.mac[b] = (uint8_t)(value.act * (b + 3));
     return value;
@@ -53,11 +53,11 @@ static void check_key(const struct twin *twin, uint32_t i)
     if (twin->words == 1) {
         hash = map_hash(view, 1, key);
         map_prefetch(view, hash);
-        assert_int_equal(map_find1(view, key[0], hash, &found), there);
+        assert_int_equal(map_find(view, 1, key, hash, &found), there);
     } else {
         hash = map_hash(view, 3, key);
         map_prefetch(view, hash);
-        assert_int_equal(map_find3(view, key, hash, &found), there);
+        assert_int_equal(map_find(view, 3, key, hash, &found), there);
     }
     if (there)
         assert_true(same(&got, &twin->value[i]) && same(&found, &twin->value[i]));
@@ -181,7 +181,7 @@ static void spill_counts_as_far_as_it_can(void **state)
     struct map *map = map_create(1, MANY, secret);
     /* map_put() would search the whole chain for each. */
     for (uint32_t i = 0; i < MANY; i++, map->entries++)
-        assert_int_equal(map_place_new(map_table(map), 1, 0, &(struct entry){{5001ull << 32 | i}, {.act = 1}}), DP_OK);
+        assert_int_equal(map_place_new(map_table(map), 1, 0, &(struct map_entry){{5001ull << 32 | i}, {.act = 1}}), DP_OK);
     check_map(map);
     assert_int_equal(map_spill(map_table(map)->view.buckets->state), MAP_SPILL_MAX);
     for (uint32_t i = 0; i < MANY; i += MANY / 10) {
@@ -265,6 +265,32 @@ static void hash_spreads_neighbouring_keys(void **state)
         assert_in_range(empty[k], N * 0.36, N * 0.375);     /* 1/e = 0.368 */
 }
 
+/* What is asked for often lives in its first bucket, whenever it came and however often the table has grown since. */
+static void what_is_asked_for_often_is_at_home(void **state)
+{
+    (void)state;
+    enum { N = 50000, OFTEN = 500 };
+    for (unsigned words = 1; words <= 3; words += 2) {
+        struct map *map = map_create(words, 0, secret);
+        uint32_t away = 0;
+        for (uint32_t i = 0; i < N; i++) {
+            struct map_value value = {.act = 1 | (i % (N / OFTEN) == 7 ? MAP_HOME : 0)};
+            uint64_t key[3];
+            key_of(key, words, i);
+            assert_int_equal(map_put(map, key, &value, NULL), DP_OK);
+            map_free_retired(map_retired(map));
+        }
+        check_map(map);
+        const struct table *t = map_table(map);
+        for (uint64_t b = 0; b < t->view.n; b++)
+            for (unsigned s = 0; s < map_slots(words); s++)
+                away += t->view.buckets[b].act[s] & MAP_HOME && map_bucket_at(&t->view, slot_hash(t, words, &t->view.buckets[b], s)) != &t->view.buckets[b];
+        assert_in_range(away, 0, 3);        /* of 500, where each of the others is displaced with a chance of 0.1 to 0.2 */
+        assert_true(t->displaced > N / 20);
+        map_destroy(map);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -274,6 +300,7 @@ int main(void)
         cmocka_unit_test(a_clone_is_a_copy_of_its_own),
         cmocka_unit_test(a_v4_record_takes_little_memory),
         cmocka_unit_test(hash_spreads_neighbouring_keys),
+        cmocka_unit_test(what_is_asked_for_often_is_at_home),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -49,7 +49,7 @@ static void read_batch(unsigned words, uint32_t id, uint32_t first, uint32_t *se
         struct map_value value;
         key_of(key, words, i);
         uint64_t hash = map_hash(view, words, key);
-        bool hit = words == 1 ? map_find1(view, key[0], hash, &value) : map_find3(view, key, hash, &value);
+        bool hit = words == 1 ? map_find(view, 1, key, hash, &value) : map_find(view, 3, key, hash, &value);
         if (!hit && i < STEADY)
             abort();
         missed[id] += !hit;

@@ -361,7 +361,7 @@ static void a_rewrite_pa_stands_for_its_ca(void **state)
     assert_true(local->vsid == BLUE && local->rdid == 1 && local->host == SELF && local->port == 1 && local->mac[5] == 10);
     assert_true(remote->vsid == BLUE && remote->host == PEER && remote->mac[5] == 20);
     assert_int_equal(record_at(dp, BLUE, "10.1.1.20").act, act_make(ACT_REWRITE, (uint32_t)(remote - all)));
-    assert_int_equal(record_at(dp, BLUE, "10.1.1.10").act, act_make(ACT_LOCAL, 1));
+    assert_int_equal(record_at(dp, BLUE, "10.1.1.10").act, act_make(ACT_LOCAL, 1) | MAP_HOME);
     /* Both on link: the host's own next hop; beyond the router both go there, but each PA by itself is no different way. */
     assert_int_equal(remote->next_hop, hop_at(dp, "192.168.77.2"));
     assert_int_equal(remote->shared, remote->next_hop);
