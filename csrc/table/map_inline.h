@@ -112,7 +112,7 @@ HOT unsigned map_match1(const struct map_bucket *b, uint64_t key)
     return (unsigned)(MAP_LOAD(b->key[0]) == key) | (unsigned)(MAP_LOAD(b->key[1]) == key) << 1 |
            (unsigned)(MAP_LOAD(b->key[2]) == key) << 2;
 #else
-    __m256i keys = _mm256_load_si256((const __m256i *)(b->key - 1));
+    __m256i keys = _mm256_load_si256((const __m256i *)(const void *)&b->mac[MAP_SLOTS - 1]);
     __m256i equal = _mm256_cmpeq_epi64(keys, _mm256_set1_epi64x((long long)key));
     __asm__ volatile("" ::: "memory");
     return (unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(equal)) >> 1;
