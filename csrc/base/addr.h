@@ -31,7 +31,7 @@ static inline bool is_loopback6(const uint8_t *address)
 }
 
 /*
- * A destination that may lie beyond the link: not 0 (the wildcards' key), loopback, multicast or broadcast
+ * A destination that may lie beyond the link: not 0 (the wildcards' CA), loopback, multicast or broadcast
  * (RFC 1812 section 5.3.7, RFC 4291 sections 2.5.3 and 2.7).
  */
 static inline bool is_host(unsigned family, const uint8_t *address)

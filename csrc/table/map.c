@@ -8,15 +8,15 @@
 #include "base/mem.h"
 
 /*
- * Entries of a hundred buckets: as the table is built for a known number of them, where one in six to eight
- * is displaced, and as it grows, up to one in five.
+ * Entries of a hundred buckets: as the table is built for a known number of them, where one in six (IPv4) to
+ * eight is displaced, and as it grows, up to one in four to six.
  */
 static unsigned map_load_built(unsigned words) { return words == 1 ? 224 : 100; }
 static unsigned map_load_max(unsigned words) { return words == 1 ? 255 : 121; }
 enum { GROWTH = 120 };
 
 /* A view and what only the writer needs of it. */
-struct table {
+struct map_table {
     struct map_view view;
     struct map_shadow shadow;
     struct mem buckets, overflow, next;
@@ -26,14 +26,14 @@ struct table {
     bool published;                 /* readers may be in it */
     uint64_t slice;                 /* buckets of a slice; the last one is that of all overflow buckets */
     bool seen[MAP_SLICES];          /* slices; never before it is published */
-    struct table *retired;
+    struct map_table *retired;
 };
 
 struct map {
     unsigned words;
-    struct table *_Atomic table;
+    struct map_table *_Atomic table;
     size_t entries, limit;
-    struct table *retired;
+    struct map_table *retired;
     struct mem_budget *budget;
 };
 
@@ -46,9 +46,9 @@ struct place {
 /* A bucket is copied by words, whatever its fields are. */
 typedef uint64_t __attribute__((may_alias)) word;
 
-static struct table *map_table(const struct map *map)
+static struct map_table *map_table(const struct map *map)
 {
-    return __atomic_load_n((struct table *const *)&map->table, __ATOMIC_ACQUIRE);
+    return __atomic_load_n((struct map_table *const *)&map->table, __ATOMIC_ACQUIRE);
 }
 
 const struct map_view *map_view(const struct map *map) { return &map_table(map)->view; }
@@ -62,7 +62,7 @@ static uint32_t map_state_after(uint32_t state)
     return (state & ~mask) | ((state + 1) & mask);
 }
 
-static void map_bucket_enter(struct table *t, struct map_bucket *b)
+static void map_bucket_enter(struct map_table *t, struct map_bucket *b)
 {
     if (!t->published)
         return;
@@ -80,7 +80,7 @@ static void map_bucket_enter(struct table *t, struct map_bucket *b)
     MAP_STORE(b->state, map_state_after(b->state));
 }
 
-static void map_bucket_leave(struct table *t, struct map_bucket *b)
+static void map_bucket_leave(struct map_table *t, struct map_bucket *b)
 {
     if (t->published)
         MAP_STORE(b->state, map_state_after(b->state));
@@ -92,7 +92,7 @@ static void map_spill_add(struct map_bucket *b, int n)
         MAP_STORE(b->state, b->state + ((uint32_t)n << MAP_SPILL_SHIFT));
 }
 
-static void map_fill_slot(struct table *t, unsigned words, struct map_bucket *b, unsigned slot,
+static void map_fill_slot(struct map_table *t, unsigned words, struct map_bucket *b, unsigned slot,
                           const struct map_entry *entry, int spill)
 {
     map_bucket_enter(t, b);
@@ -101,7 +101,8 @@ static void map_fill_slot(struct table *t, unsigned words, struct map_bucket *b,
     map_bucket_leave(t, b);
 }
 
-static void map_empty_slot(struct table *t, unsigned words, struct map_bucket *b, unsigned slot, int spill)
+static void map_empty_slot(struct map_table *t, unsigned words, struct map_bucket *b, unsigned slot,
+                           int spill)
 {
     map_bucket_enter(t, b);
     map_slot_clear(b, words, slot);
@@ -109,7 +110,7 @@ static void map_empty_slot(struct table *t, unsigned words, struct map_bucket *b
     map_bucket_leave(t, b);
 }
 
-static void map_set_spill(struct table *t, struct map_bucket *b, int spill, uint32_t next)
+static void map_set_spill(struct map_table *t, struct map_bucket *b, int spill, uint32_t next)
 {
     map_bucket_enter(t, b);
     map_spill_add(b, spill);
@@ -120,7 +121,7 @@ static void map_set_spill(struct table *t, struct map_bucket *b, int spill, uint
 /* ---- overflow chains: only the head may have free slots */
 
 /* Index + 1 of an empty bucket, 0 when out of memory. */
-static uint32_t map_overflow_take(struct table *t)
+static uint32_t map_overflow_take(struct map_table *t)
 {
     uint32_t taken = t->overflow_free;
     if (taken) {
@@ -132,7 +133,7 @@ static uint32_t map_overflow_take(struct table *t)
     return ++t->overflow_used;
 }
 
-static int map_overflow_push(struct table *t, unsigned words, struct map_bucket *first,
+static int map_overflow_push(struct map_table *t, unsigned words, struct map_bucket *first,
                              const struct map_entry *entry)
 {
     uint32_t head = *map_next_of(&t->view, first);
@@ -157,7 +158,8 @@ static int map_overflow_push(struct table *t, unsigned words, struct map_bucket 
  * Fills `hole`, in the first bucket itself (pull) or in its chain, with an entry taken off the head of the
  * chain; a hole in the head just opens. The first bucket is written before an entry leaves its old place.
  */
-static void map_overflow_shift(struct table *t, unsigned words, struct map_bucket *first, struct place hole)
+static void map_overflow_shift(struct map_table *t, unsigned words, struct map_bucket *first,
+                               struct place hole)
 {
     uint32_t head = *map_next_of(&t->view, first);
     struct map_bucket *b = map_overflow_at(&t->view, head);
@@ -190,7 +192,7 @@ static void map_overflow_shift(struct table *t, unsigned words, struct map_bucke
  * Moves one of the entries of a full bucket to its other bucket, if there is room, or room can be made there
  * in the same way. Its slot, or map_slots().
  */
-static unsigned map_displace(struct table *t, unsigned words, struct map_bucket *b, bool make_room)
+static unsigned map_displace(struct map_table *t, unsigned words, struct map_bucket *b, bool make_room)
 {
     const struct map_view *view = &t->view;
     struct map_bucket *first[MAP_SLOTS], *other[MAP_SLOTS];
@@ -222,7 +224,7 @@ static unsigned map_displace(struct table *t, unsigned words, struct map_bucket 
 }
 
 /* A key that is not there yet. */
-static int map_place_new(struct table *t, unsigned words, uint64_t hash, const struct map_entry *entry)
+static int map_place_new(struct map_table *t, unsigned words, uint64_t hash, const struct map_entry *entry)
 {
     struct map_bucket *first = map_bucket_at(&t->view, hash),
                       *second = map_bucket_at(&t->view, map_rotate(hash));
@@ -251,7 +253,7 @@ static bool map_locate_in(struct map_bucket *b, unsigned words, const uint64_t *
     return match != 0;
 }
 
-static bool map_locate(const struct table *t, unsigned words, const uint64_t *key, uint64_t hash,
+static bool map_locate(const struct map_table *t, unsigned words, const uint64_t *key, uint64_t hash,
                        struct place *place)
 {
     struct map_bucket *first = map_bucket_at(&t->view, hash);
@@ -267,7 +269,7 @@ static bool map_locate(const struct table *t, unsigned words, const uint64_t *ke
     return false;
 }
 
-static void map_table_free(struct table *t)
+static void map_table_free(struct map_table *t)
 {
     mem_unmap(&t->buckets);
     mem_unmap(&t->overflow);
@@ -275,10 +277,10 @@ static void map_table_free(struct table *t)
     free(t);
 }
 
-static struct table *map_table_create(unsigned words, size_t expected, const uint64_t secret[2],
+static struct map_table *map_table_create(unsigned words, size_t expected, const uint64_t secret[2],
                                       struct mem_budget *budget)
 {
-    struct table *t = aligned_alloc(64, sizeof *t);
+    struct map_table *t = aligned_alloc(64, sizeof *t);
     if (!t)
         return NULL;
     memset(t, 0, sizeof *t);
@@ -316,7 +318,8 @@ static bool map_bucket_each(const struct map_bucket *b, unsigned words, map_visi
     return true;
 }
 
-static bool map_each_in(const struct table *t, unsigned words, uint32_t slice, map_visit *visit, void *ctx)
+static bool map_each_in(const struct map_table *t, unsigned words, uint32_t slice, map_visit *visit,
+                        void *ctx)
 {
     bool chains = slice == MAP_SLICES - 1;
     const struct map_bucket *buckets = chains ? t->view.overflow : t->view.buckets;
@@ -327,7 +330,7 @@ static bool map_each_in(const struct table *t, unsigned words, uint32_t slice, m
     return true;
 }
 
-static void map_table_each(const struct table *t, unsigned words, map_visit *visit, void *ctx)
+static void map_table_each(const struct map_table *t, unsigned words, map_visit *visit, void *ctx)
 {
     for (uint32_t slice = 0; slice < MAP_SLICES && map_each_in(t, words, slice, visit, ctx); slice++)
         ;
@@ -339,7 +342,7 @@ static void map_table_each(const struct table *t, unsigned words, map_visit *vis
  */
 enum { COPY_WAITING = 16 };
 struct copy {
-    struct table *to;
+    struct map_table *to;
     unsigned words;
     uint32_t waiting;
     int result;
@@ -376,7 +379,7 @@ static bool map_copy_entry(void *ctx, const uint64_t *key, const struct map_valu
     return copy->result == DP_OK;
 }
 
-static struct table *map_table_copy(const struct table *from, unsigned words, size_t expected,
+static struct map_table *map_table_copy(const struct map_table *from, unsigned words, size_t expected,
                                     struct mem_budget *budget)
 {
     struct copy copy = {.to = map_table_create(words, expected, from->view.secret, budget), .words = words};
@@ -391,21 +394,21 @@ static struct table *map_table_copy(const struct table *from, unsigned words, si
     return NULL;
 }
 
-static void map_use(struct map *map, struct table *t, bool published)
+static void map_use(struct map *map, struct map_table *t, bool published)
 {
     t->published = published;
     map->limit = t->view.n * map_load_max(map->words) / 100;
-    __atomic_store_n((struct table **)&map->table, t, __ATOMIC_RELEASE);
+    __atomic_store_n((struct map_table **)&map->table, t, __ATOMIC_RELEASE);
 }
 
 void map_publish(struct map *map) { map_table(map)->published = true; }
 
 static int map_grow(struct map *map)
 {
-    struct table *old = map_table(map);
+    struct map_table *old = map_table(map);
     const unsigned words = map->words;
     const size_t room = map->entries * GROWTH / 100 * map_load_built(words) / map_load_max(words) + 1;
-    struct table *new = map_table_copy(old, words, room, map->budget);
+    struct map_table *new = map_table_copy(old, words, room, map->budget);
     if (!new)
         return DP_ENOMEM;
     map_use(map, new, old->published);
@@ -417,7 +420,7 @@ static int map_grow(struct map *map)
 struct map *map_create(unsigned words, size_t expected, const uint64_t secret[2])
 {
     struct map *map = calloc(1, sizeof *map);
-    struct table *t = map ? map_table_create(words, expected, secret, NULL) : NULL;
+    struct map_table *t = map ? map_table_create(words, expected, secret, NULL) : NULL;
     if (!t) {
         free(map);
         return NULL;
@@ -433,7 +436,7 @@ struct map *map_clone(const struct map *map, size_t expected)
 {
     struct map *clone = calloc(1, sizeof *clone);
     const size_t room = expected > map->entries ? expected : map->entries;
-    struct table *t = clone ? map_table_copy(map_table(map), map->words, room, map->budget) : NULL;
+    struct map_table *t = clone ? map_table_copy(map_table(map), map->words, room, map->budget) : NULL;
     if (!t) {
         free(clone);
         return NULL;
@@ -456,7 +459,7 @@ int map_ready(struct map *map)
 {
     if (map->entries >= map->limit && map_grow(map))
         return DP_ENOMEM;
-    struct table *t = map_table(map);
+    struct map_table *t = map_table(map);
     const size_t one_more = (size_t)(t->overflow_used + 1) * sizeof(struct map_bucket);
     return t->overflow_free ? DP_OK : mem_commit(&t->overflow, one_more);
 }
@@ -464,7 +467,7 @@ int map_ready(struct map *map)
 static inline int map_put_words(struct map *map, unsigned words, const uint64_t *key,
                                 const struct map_value *value, struct map_value *replaced)
 {
-    struct table *t = map_table(map);
+    struct map_table *t = map_table(map);
     uint64_t hash = map_hash(&t->view, words, key);
     struct place place;
     if (map_locate(t, words, key, hash, &place)) {
@@ -504,7 +507,7 @@ int map_put(struct map *map, const uint64_t *key, const struct map_value *value,
 
 bool map_del(struct map *map, const uint64_t *key, struct map_value *removed)
 {
-    struct table *t = map_table(map);
+    struct map_table *t = map_table(map);
     unsigned words = map->words;
     uint64_t hash = map_hash(&t->view, words, key);
     struct map_bucket *first = map_bucket_at(&t->view, hash),
@@ -531,14 +534,14 @@ bool map_del(struct map *map, const uint64_t *key, struct map_value *removed)
 
 struct map_view *map_retired(struct map *map)
 {
-    struct table *list = map->retired;
+    struct map_table *list = map->retired;
     map->retired = NULL;
     return list ? &list->view : NULL;
 }
 
 void map_free_retired(struct map_view *list)
 {
-    for (struct table *t = (struct table *)list, *next; t; t = next) {
+    for (struct map_table *t = (struct map_table *)list, *next; t; t = next) {
         next = t->retired;
         map_table_free(t);
     }
@@ -556,18 +559,18 @@ void map_each(const struct map *map, map_visit *visit, void *ctx)
     map_table_each(map_table(map), map->words, visit, ctx);
 }
 
-static size_t map_table_bytes(const struct table *t)
+static size_t map_table_bytes(const struct map_table *t)
 {
     return sizeof *t + t->buckets.committed + t->overflow.committed + t->next.committed;
 }
 
 void map_stats(const struct map *map, struct map_stats *out)
 {
-    const struct table *t = map_table(map);
+    const struct map_table *t = map_table(map);
     *out = (struct map_stats){
         .entries = map->entries, .capacity = map->limit, .displaced = t->displaced, .overflow = t->chained,
         .bytes = sizeof *map + map_table_bytes(t)};
-    for (const struct table *r = map->retired; r; r = r->retired)
+    for (const struct map_table *r = map->retired; r; r = r->retired)
         out->bytes += map_table_bytes(r);
 }
 

@@ -37,7 +37,7 @@ struct map_view;
 
 /*
  * Of an act: what is asked for more often than others. A new entry of this kind lives in its first bucket, if
- * another there can go.
+ * another there can go; one that was there before with another act stays where it is until the map grows.
  */
 #define MAP_HOME (1u << 27)
 

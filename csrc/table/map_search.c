@@ -1,6 +1,6 @@
 /*
- * map_search.c: a reader beyond the first bucket, or where the writer is. Called by map_find(), where that
- * alone can't tell.
+ * map_search.c: a reader beyond the first bucket, or where the writer is. Called by lookups where the two
+ * buckets alone can't tell.
  */
 #include "table/map_inline.h"
 

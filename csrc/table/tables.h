@@ -241,7 +241,7 @@ struct tables {
 
 /*
  * Keys. Of one word: a vsid, or an rdid and a length, above an IPv4 address; or a vsid alone. Of three: a
- * vsid or rdid and a byte that is not 0; then bytes as they lie in memory.
+ * vsid or rdid and a byte that is not 0; then bytes as they lie in memory. A wildcard's has a mark besides.
  */
 enum { RDIDS = 65536 };
 _Static_assert(RDIDS <= 1 << 24 && VSID_MAX < 0xffffff, "keys have 24 bits for either, one besides for PAs");

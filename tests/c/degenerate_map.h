@@ -63,14 +63,14 @@ static bool slot_holds(const struct map_bucket *b, unsigned words, unsigned slot
     return !(map_slot_frees(b, words) >> slot & 1);
 }
 
-static uint64_t slot_hash(const struct table *t, unsigned words, const struct map_bucket *b, unsigned slot)
+static uint64_t slot_hash(const struct map_table *t, unsigned words, const struct map_bucket *b, unsigned slot)
 {
     uint64_t key[3] = {0};
     map_slot_key(b, words, slot, key);
     return map_hash(&t->view, words, key);
 }
 
-static void census_bucket(const struct table *t, unsigned words, const struct map_bucket *b, uint32_t *spilled, struct census *census)
+static void census_bucket(const struct map_table *t, unsigned words, const struct map_bucket *b, uint32_t *spilled, struct census *census)
 {
     for (unsigned s = 0; s < map_slots(words); s++) {
         if (!slot_holds(b, words, s))
@@ -86,7 +86,7 @@ static void census_bucket(const struct table *t, unsigned words, const struct ma
     assert_int_equal(b->state % 2, 0);
 }
 
-static uint32_t census_chain(const struct table *t, unsigned words, const struct map_bucket *first)
+static uint32_t census_chain(const struct map_table *t, unsigned words, const struct map_bucket *first)
 {
     uint32_t chained = 0;
     bool head = true;
@@ -108,7 +108,7 @@ static uint32_t census_chain(const struct table *t, unsigned words, const struct
 
 static inline void check_map(const struct map *map)
 {
-    const struct table *t = map_table(map);
+    const struct map_table *t = map_table(map);
     const unsigned words = map->words;
     struct census census = {0};
     struct map_stats stats;

@@ -281,7 +281,7 @@ static void what_is_asked_for_often_is_at_home(void **state)
             map_free_retired(map_retired(map));
         }
         check_map(map);
-        const struct table *t = map_table(map);
+        const struct map_table *t = map_table(map);
         for (uint64_t b = 0; b < t->view.n; b++)
             for (unsigned s = 0; s < map_slots(words); s++)
                 away += t->view.buckets[b].act[s] & MAP_HOME && map_bucket_at(&t->view, slot_hash(t, words, &t->view.buckets[b], s)) != &t->view.buckets[b];
