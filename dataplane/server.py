@@ -4,7 +4,8 @@ Request: a frame of wire.py with the header {"method", "params"}; reply: {"resul
 a text for the operator and who must act. A long payload: several frames, all but the last with "more".
 Requests of a connection are answered in turn, each connection on a thread of its own: who does not read or
 ends amid a frame holds up nobody else. Root may ask for everything, the user `isolane` for what looks only:
-the directory and the peer's credentials see to it.
+the directory and the peer's credentials see to it. The directory is the data plane's, where it may do what it
+likes: root follows no link there.
 """
 
 import contextlib
@@ -24,7 +25,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dataplane import wire
+from dataplane import privileges, wire
 
 RUN_DIRECTORY = Path("/run/isolane")
 USER = "isolane"
@@ -102,11 +103,14 @@ def listening(instance: str) -> Iterator[socket.socket]:
     path = socket_path(instance)
     with _locked(path.parent, instance), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         path.unlink(missing_ok=True)
+        before = os.umask(0o117)
         try:
             listener.bind(str(path))
         except OSError as error:
             raise InstanceError(f"{path}: {error.strerror or error}") from None
-        _let_user_in(path)
+        finally:
+            os.umask(before)
+        _give(path)
         listener.listen()
         try:
             yield listener
@@ -268,14 +272,21 @@ def _allowed(connection: socket.socket, methods: Mapping[str, Method]) -> Set[st
     return {name for name, method in methods.items() if hasattr(method, "looks_only")}
 
 
-def _let_user_in(path: Path) -> None:
-    """By the group: a root without capabilities has to remain the owner, to remove what it made."""
-    user = _user()
-    if user is not None and os.geteuid() == 0:
-        os.chown(path.parent, -1, user.pw_gid)
-        os.chown(path, -1, user.pw_gid)
-        path.parent.chmod(0o750)
-        path.chmod(0o660)
+def _owner() -> tuple[int, int]:
+    """User and group of what only the data plane and those who may look are to reach; -1: as it is."""
+    account, user = privileges.account(), _user()
+    return account.uid if os.geteuid() == 0 else -1, account.gid if user is None else user.pw_gid
+
+
+def _give(path: Path) -> None:
+    with contextlib.suppress(PermissionError):  # not root, nor in the group
+        os.chown(path, *_owner(), follow_symlinks=False)
+
+
+def _give_directory(fd: int) -> None:
+    with contextlib.suppress(PermissionError):
+        os.fchown(fd, *_owner())
+        os.fchmod(fd, 0o750)
 
 
 # ---- one process an instance -------------------------------------------------------------------------------
@@ -290,18 +301,22 @@ def _locked(directory: Path, instance: str) -> Iterator[None]:
         raise InstanceError(f"{directory}: {error.strerror or error}") from None
     if fd is None:
         raise InstanceError(f"instance {instance} is running already")
+    _give_directory(fd)
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # once it is not root any more it may not
             directory.rmdir()
         os.close(fd)
 
 
 def _lock(directory: Path) -> int | None:
     while True:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if not directory.parent.exists():
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            directory.parent.chmod(0o755)
+        directory.mkdir(mode=0o700, exist_ok=True)
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -168,13 +168,24 @@ class Attachments:
                 self._attached[name].id = number
                 continue
             try:
-                handover = client.take(number)
-                self._attached[name] = _Attached(number, devices.adopt(handover), _owner(handover))
-            except DeviceError:  # of another make: its port is opened anew
+                self._attached[name] = self._adopted(number, client.take(number))
+            except DeviceError:  # not what we have opened: its port is opened anew
                 client.detach(number)
         for name in self._attached.keys() - there.keys():
             self._hand_over(client, name)
         return as_before
+
+    def _adopted(self, number: int, handover: Handover) -> _Attached:
+        """What the data plane says of a device is believed as far as it is written down: which one it is, and
+        what there is to undo. DeviceError.
+        """
+        attached = _Attached(number, devices.adopt(handover), _owner(handover))
+        place, entry = attached.device.place, self._journal.entries.get(attached.key)
+        if entry is None or (entry.identity, entry.index) != (place.identity, place.index):
+            attached.device.release()
+            raise DeviceError(f"{attached.key}: opened by somebody else")
+        attached.device.undo.steps = list(entry.undo)
+        return attached
 
     def serve(self, policy: Policy, host: str, held: bool) -> bool:
         """Take frames for the host's PAs; held: for those of before too, until the tables are without them.

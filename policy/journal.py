@@ -1,5 +1,5 @@
-"""What an agent has changed on its host for devices, in a file beside the data plane's socket: for a
-successor when nobody else knows any more, as both processes were killed.
+"""What an agent has changed on its host for devices, in a file that the data plane can't reach: for a
+successor, which believes nobody else what there is to undo.
 
 A line of JSON a change, appended before a device is opened, once it is, and when it has gone. A line that was
 being written when the machine or the process stopped is the last, and counts as not written.
@@ -8,15 +8,24 @@ being written when the machine or the process stopped is the last, and counts as
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dataplane import server
 from dataplane.devices import Opening
+
+DIRECTORY = Path("/run/isolane-agent")
+"""Root's alone."""
 
 MAX_LINES = 256
 """That say nothing any more: the file is written anew."""
+
+
+def directory(instance: str) -> Path:
+    """An agent's own; there once something was written."""
+    return DIRECTORY / instance
+
 
 DeviceKey = tuple[Opening, str, str | None]
 """How a device is opened, its name and the VM's namespace."""
@@ -40,7 +49,7 @@ class Journal:
     """Only root reads and writes it. One process at a time, one thread. OSError: it can't be written."""
 
     def __init__(self, instance: str) -> None:
-        self._path = server.socket_path(instance).parent / "devices"
+        self._path = directory(instance) / "devices"
         self._dead = 0
         self.entries: dict[DeviceKey, Entry] = {}
         if self._path.exists():
@@ -63,6 +72,8 @@ class Journal:
     def remove(self) -> None:
         """Nothing is left of which it would tell."""
         self._path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._path.parent.rmdir()
 
     def _take(self, line: bytes) -> None:
         self._dead += 1
@@ -86,6 +97,7 @@ class Journal:
     @staticmethod
     def _append(path: Path, lines: Iterable[bytes]) -> None:
         """In one system call: a successor that is killed at once has all of them."""
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             end = os.fstat(fd).st_size

@@ -6,7 +6,7 @@ rest of its object.
 
 import difflib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import yaml
@@ -23,8 +23,12 @@ STDIN = Path("-")
 
 def load(files: Iterable[Path]) -> Policy:
     """The policy that the manifests state, complete. ManifestError: all that is wrong with them."""
-    intent, problems = read(files)
-    problems += validate.check_intent(intent)
+    return resolve(*read(files))
+
+
+def resolve(intent: Intent, problems: Sequence[Problem]) -> Policy:
+    """What read() has returned, as a policy. ManifestError."""
+    problems = [*problems, *validate.check_intent(intent)]
     if problems:
         raise ManifestError(problems)
     policy = allocator.allocate(intent)

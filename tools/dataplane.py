@@ -29,7 +29,8 @@ def command(instance: str | None, workers: int, table_memory: int | None, parent
     """Run a data plane without ports and tables until SIGTERM or Ctrl-C.
 
     It listens on /run/isolane/INSTANCE/dataplane.sock, where an agent hands over devices and tables and may
-    come and go while packets flow. Needs root to make the socket, then gives up every capability.
+    come and go while packets flow. Needs root to make the socket, then becomes the user isolane-dataplane, or
+    nobody's id where there is none, and gives up every capability.
 
     \b
     Example:
@@ -44,7 +45,7 @@ def command(instance: str | None, workers: int, table_memory: int | None, parent
     try:
         with server.listening(instance) as listener:
             privileges.raise_descriptor_limit()
-            privileges.drop()  # before any library that starts threads is imported
+            privileges.bound(server.socket_path(instance).parent)  # before libraries that start threads
             from dataplane import core, memory, process
             from dataplane.errors import DataplaneError
             from dataplane.views import SELF_HOST
@@ -61,6 +62,8 @@ def command(instance: str | None, workers: int, table_memory: int | None, parent
                 if table_memory is None
                 else table_memory << 20,
             )
+            privileges.drop()
+            die_with(parent)
             try:
                 process.run(instance, listener, config, stop)
             except DataplaneError as error:

@@ -22,7 +22,7 @@ import click
 from dataplane import netns
 from policy.store import open_store
 from tools.lab_state import LabError, Process, State, remove, start_time
-from tools.options import files_option
+from tools.options import Stated, files_option
 from tools.processes import stop_signals
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ def up(
     from policy import manifest
 
     paths = list(files)
-    policy = manifest.load(paths)
+    stated = manifest.read(paths)  # once: it may be standard input
+    policy = manifest.resolve(*stated)
     if not policy.hosts:
         raise LabError(f"no Host in {', '.join(map(str, paths))}")
     _check_one_network(policy)
@@ -64,7 +65,7 @@ def up(
         try:
             state.namespaces = _free_namespaces(policy, prefix)
             state.save()
-            _apply(paths, state)
+            _apply(stated, state)
             state.status = _build(policy, workers, state, progress)
             state.save()
         except BaseException:
@@ -173,12 +174,12 @@ def _free_namespaces(policy: "Policy", prefix: str) -> list[str]:
     return names
 
 
-def _apply(files: list[Path], state: State) -> None:
+def _apply(stated: Stated, state: State) -> None:
     """Into the store that all hosts of the lab follow."""
-    from policy import intent, manifest
+    from policy import intent
 
     with contextlib.closing(open_store(str(state.store))) as store:
-        intent.commit(store, intent.apply(*manifest.read(files)))
+        intent.commit(store, intent.apply(*stated))
 
 
 def _build(policy: "Policy", workers: int, state: State, progress: Progress) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dataplane import netns, server
-from policy import store_sqlite
+from policy import journal, store_sqlite
 
 STATE_DIRECTORY = Path("/run/isolane/labs")
 STOP_SECONDS = 10.0
@@ -89,10 +89,10 @@ def remove(state: State) -> None:
         netns.remove(name)
         state.log(name.removeprefix(state.prefix)).unlink(missing_ok=True)
     for process in state.processes:
-        directory = server.socket_path(process.instance).parent  # there only if the process had to be killed
-        for left in directory.glob("*"):
-            left.unlink(missing_ok=True)
-        _remove_if_empty(directory)
+        for directory in (server.socket_path(process.instance).parent, journal.directory(process.instance)):
+            for left in directory.glob("*"):  # if the process had to be killed
+                left.unlink(missing_ok=True)
+            _remove_if_empty(directory)
     store_sqlite.remove(state.store)
     state.path.unlink(missing_ok=True)
     _remove_if_empty(STATE_DIRECTORY)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -116,7 +116,11 @@ def opened_or_empty(location: str) -> Iterator[Store]:
         yield store
 
 
-def read_manifests(files: list[Path]) -> "tuple[Intent, list[Problem]]":
+Stated: TypeAlias = "tuple[Intent, list[Problem]]"
+"""What manifests state, and what is wrong with their form."""
+
+
+def read_manifests(files: list[Path]) -> Stated:
     """What they state, and what is wrong with their form. PolicyError: they state nothing."""
     from policy import manifest
     from policy.errors import PolicyError

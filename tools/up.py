@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from policy.store import open_store
-from tools.options import files_option, read_manifests
+from tools.options import Stated, check_location, files_option, read_manifests
 from tools.processes import check_instance, log_level_option, stop_signals
 from tools.supervisor import ChildError, StoppedError, Supervisor
 
@@ -21,7 +21,12 @@ DATAPLANE_WATCHDOG, AGENT_WATCHDOG = 30.0, 120.0
 
 @click.command("up", short_help="Data plane and agent of this host in one.")
 @files_option(required=False)
-@click.option("--store", "location", help="Follow this store.  [default: one of its own, for the manifests]")
+@click.option(
+    "--store",
+    "location",
+    callback=check_location,
+    help="Follow this store.  [default: one of its own, for the manifests]",
+)
 @click.option("--host", help="Name of the Host to be.  [default: the machine's host name]")
 @click.option(
     "--instance",
@@ -61,17 +66,18 @@ def command(
     instance = instance or host
     # Signals wait until all is up, and while it goes; libraries that start threads come after this.
     signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals())
-    if location is None:
-        _check_host(files, host)
-    else:
-        _apply(location, files, host)
+    stated = read_manifests(files) if files else None  # once: it may be standard input
+    if location is not None:
+        _apply(location, stated, host)
+    elif stated is not None:
+        _check_host(stated, host)
     if ready_fd is not None and not os.read(ready_fd, 16):
         sys.exit(1)  # the lab died before it had noted that we are there
     try:
-        with Supervisor() as supervisor:
+        with _directory(instance), Supervisor() as supervisor:
             dataplane = ["dataplane", "--instance", instance, "--workers", str(workers)]
             supervisor.start("data plane", dataplane, watchdog=DATAPLANE_WATCHDOG)
-            with _store(instance, files) if location is None else contextlib.nullcontext(location) as store:
+            with _followed(location, instance, stated) as store:
                 agent = ["agent", "--store", store, "--host", host, "--instance", instance, "--remove"]
                 agent += ["--log-level", log_level, "--netns-prefix", netns_prefix]
                 supervisor.start("agent", agent, "--strict", watchdog=AGENT_WATCHDOG)
@@ -92,35 +98,52 @@ def command(
         sys.exit(1)
 
 
-def _check_host(files: list[Path], host: str) -> None:
+def _check_host(stated: Stated, host: str) -> None:
     """UnknownHostError, ManifestError: before anything is made."""
     from policy import compiler, manifest
 
-    compiler.managed_host(manifest.load(files), host)
+    compiler.managed_host(manifest.resolve(*stated), host)
 
 
-def _apply(location: str, files: list[Path], host: str) -> None:
-    """UnknownHostError, ManifestError, UnavailableError: before anything is made but what the files say."""
+def _apply(location: str, stated: "Stated | None", host: str) -> None:
+    """UnknownHostError, ManifestError, UnavailableError: before anything is made but what is stated."""
     from policy import compiler, documents, intent
 
-    with contextlib.closing(open_store(location, create=bool(files))) as store:
-        if files:
-            intent.commit(store, intent.apply(*read_manifests(files)))
+    with contextlib.closing(open_store(location, create=stated is not None)) as store:
+        if stated is not None:
+            intent.commit(store, intent.apply(*stated))
         hosts = documents.policy_from(store.snapshot(documents.prefix_of("Host")).items)
     compiler.managed_host(hosts, host)
 
 
 @contextlib.contextmanager
-def _store(instance: str, files: list[Path]) -> Iterator[str]:
-    """The location of one that lasts as long as the command, with what the manifests say in it."""
+def _directory(instance: str) -> Iterator[None]:
+    """The data plane makes it as root and is nobody when it ends, who can't remove it."""
     from dataplane import server
-    from policy import intent, store_sqlite
 
-    path = server.socket_path(instance).parent / "store.db"
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            server.socket_path(instance).parent.rmdir()
+
+
+@contextlib.contextmanager
+def _followed(location: str | None, instance: str, stated: "Stated | None") -> Iterator[str]:
+    """The location of the store; one that lasts as long as the command, with what is stated in it, if none is
+    named.
+    """
+    from policy import intent, journal, store_sqlite
+
+    if location is not None or stated is None:
+        yield location or ""
+        return
+    path = journal.directory(instance) / "store.db"
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     store_sqlite.remove(path)  # of one that was killed
     try:
         with contextlib.closing(open_store(str(path))) as store:
-            intent.commit(store, intent.apply(*read_manifests(files)))
+            intent.commit(store, intent.apply(*stated))
         yield str(path)
     finally:
         store_sqlite.remove(path)

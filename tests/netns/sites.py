@@ -22,7 +22,7 @@ from dataplane import devices, links, netns, server
 from dataplane import tables as dp
 from dataplane.client import Client, ClientError
 from dataplane.tables import RowKind
-from policy import compiler, documents, intent, manifest, reconcile
+from policy import compiler, documents, intent, journal, manifest, reconcile
 from policy.errors import ObjectId
 from policy.model import AttachKind, Policy
 from policy.pusher import known_ids
@@ -229,13 +229,11 @@ class Site:
             self.kill_dataplane(node.name)
             if node.warm is not None:
                 node.warm.close()
-            path = server.socket_path(node.instance)
-            with suppress(OSError):
-                path.unlink()
-            with suppress(OSError):
-                for each in path.parent.iterdir():
-                    each.unlink()
-                path.parent.rmdir()
+            for directory in (server.socket_path(node.instance).parent, journal.directory(node.instance)):
+                with suppress(OSError):
+                    for each in directory.iterdir():
+                        each.unlink()
+                    directory.rmdir()
 
     # ---- processes
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from pyroute2.netlink.exceptions import NetlinkError
 
-from dataplane import devices, netns, server, wire
+from dataplane import devices, netns, privileges, server, wire
 from dataplane.client import Client, ClientError, GoneError
 from dataplane.devices import Device
 from dataplane.handover import Handover
@@ -182,14 +182,18 @@ def test_a_port_by_descriptors(
     assert counters["ports"]["one"]["received"] >= 20
     assert counters["subnets"][0]["virtualSubnetId"] == 5001
     assert counters["subnets"][0]["to_port"] >= 20
+    account = privileges.account()
     for task in Path(f"/proc/{process.pid}/task").iterdir():
         status = dict(line.split(":\t", 1) for line in (task / "status").read_text().splitlines())
+        assert {int(uid) for uid in status["Uid"].split()} == {account.uid}
+        assert {int(gid) for gid in status["Gid"].split()} == {account.gid}
+        assert status["Groups"].split() == []
         assert {int(status[f"Cap{name}"], 16) for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {0}
         assert status["NoNewPrivs"] == "1"
 
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0
-    assert not server.socket_path(instance).parent.exists()
+    assert not server.socket_path(instance).exists()
     with pytest.raises(GoneError):
         client.hello()
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from dataplane import netns, server
+from policy import journal
 from tests.native import BIN
 
 SECONDS = 60
@@ -69,7 +70,9 @@ def left_behind(pid: int) -> list[str]:
     """Of the demo with this process id: namespaces, sockets, state files, processes."""
     prefix = f"demo{pid}-"
     found = [
-        str(path) for base in (netns.DIRECTORY, server.RUN_DIRECTORY) for path in base.rglob(f"{prefix}*")
+        str(path)
+        for base in (netns.DIRECTORY, server.RUN_DIRECTORY, journal.DIRECTORY)
+        for path in base.rglob(f"{prefix}*")
     ]
     for process in Path("/proc").glob("[0-9]*"):
         try:

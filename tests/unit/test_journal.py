@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataplane import server
 from dataplane.devices import Opening
 from policy import journal
 from policy.journal import Entry, Journal
@@ -30,7 +29,7 @@ entries = st.builds(
 
 @pytest.fixture(autouse=True)
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(server, "RUN_DIRECTORY", tmp_path)
+    monkeypatch.setattr(journal, "DIRECTORY", tmp_path)
     (tmp_path / "h1").mkdir()
     return tmp_path / "h1" / "devices"
 
@@ -43,9 +42,8 @@ def test_a_successor_reads_what_was_written(
     writes: list[dict[journal.DeviceKey, Entry | None]], limit: int
 ) -> None:
     with TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(server, "RUN_DIRECTORY", Path(directory))
+        patch.setattr(journal, "DIRECTORY", Path(directory))
         patch.setattr(journal, "MAX_LINES", limit)
-        Path(directory, "h1").mkdir()
         kept, twin = Journal("h1"), {}
         for changes in writes:
             kept.write(changes)

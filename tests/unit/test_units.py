@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from dataplane import server
+from dataplane import privileges, server
+from policy import journal
 from policy.store import DEFAULT_LOCATION
 from tests.native import ROOT
 from tools.cli import main
@@ -106,7 +107,8 @@ def test_what_the_agent_does_is_allowed() -> None:
     assert unit.one("DeviceAllow") == "/dev/net/tun rw" and "PrivateDevices" not in unit.values
     assert unit.one("ProtectKernelTunables") == "no", "/proc/sys/net"
     assert unit.one("ProtectSystem") == "strict"
-    assert Path("/run", unit.one("RuntimeDirectory")) == server.RUN_DIRECTORY
+    assert Path("/run", unit.one("RuntimeDirectory")) == journal.DIRECTORY
+    assert unit.one("RuntimeDirectoryMode") == "0700", "the data plane does not"
     assert unit.one("RuntimeDirectoryPreserve") == "yes", "its successor reads it"
     assert Path(DEFAULT_LOCATION).parent == Path("/var/lib", unit.one("StateDirectory"))
     forbidden = {"PrivateNetwork", "PrivateUsers", "ProcSubset", "PrivateMounts", "MountFlags"}
@@ -116,19 +118,19 @@ def test_what_the_agent_does_is_allowed() -> None:
 
 def test_what_the_data_plane_does_is_allowed() -> None:
     unit = Unit(UNITS["dataplane"])
-    assert set(unit.words("CapabilityBoundingSet")) == {"CAP_CHOWN", "CAP_SETPCAP"}
+    assert unit.words("CapabilityBoundingSet") == []
+    assert unit.one("User") == privileges.USER
     assert unit.words("RestrictAddressFamilies") == ["AF_UNIX"]
-    assert Path("/run", unit.one("RuntimeDirectory")) == server.RUN_DIRECTORY
+    assert Path("/run", unit.one("RuntimeDirectory")) == server.socket_path("%i").parent
+    assert "landlock_restrict_self" in unit.words("SystemCallFilter")
     assert int(unit.one("FileDescriptorStoreMax")) >= 1024
 
 
-def test_the_user_is_the_one_that_the_socket_lets_in() -> None:
-    (line,) = [
-        line
-        for line in (ROOT / "systemd" / "isolane.sysusers").read_text().splitlines()
-        if not line.startswith("#")
-    ]
-    assert line.split()[:2] == ["u", server.USER]
+def test_users_are_those_that_the_processes_know() -> None:
+    lines = (ROOT / "systemd" / "isolane.sysusers").read_text().splitlines()
+    made = [line.split()[:2] for line in lines if not line.startswith("#")]
+    assert made == [["u", server.USER], ["u", privileges.USER], ["m", privileges.USER]]
+    assert lines[-1].split()[2] == server.USER
 
 
 @needs_systemd

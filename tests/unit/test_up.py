@@ -1,16 +1,24 @@
 """`isolane up`: what it decides before it opens anything."""
 
 import signal
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from click.testing import CliRunner, Result
 
-from policy import manifest
+from policy import journal, manifest
 from policy.compiler import tenant_mtu
 from policy.model import Policy
+from policy.store import open_store
+from tools import up
+from tools.cli import main
 from tools.processes import stop_signals
+from tools.supervisor import StoppedError
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "blue-red.yaml"
 
@@ -56,3 +64,45 @@ def test_an_ignored_signal_does_not_stop() -> None:
         assert stop_signals() == {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+class OneLook:
+    """In place of a Supervisor: what is in the store that the agent is to follow."""
+
+    found: ClassVar[list[str]] = []
+    have_ended = True
+
+    def __enter__(self) -> "OneLook":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def start(self, name: str, arguments: list[str], *_first: str, watchdog: float) -> None:
+        assert watchdog > 0
+        if name == "agent":
+            with closing(open_store(arguments[arguments.index("--store") + 1], create=False)) as store:
+                OneLook.found = sorted(store.snapshot("intent/").items)
+            raise StoppedError
+
+
+@pytest.fixture
+def invoke_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    monkeypatch.setattr(up, "Supervisor", OneLook)
+    monkeypatch.setattr(up.signal, "pthread_sigmask", lambda *_: None)
+    monkeypatch.setattr(up.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(journal, "DIRECTORY", tmp_path)
+    return lambda *arguments, **options: CliRunner().invoke(main, ["up", *arguments], **options)
+
+
+def test_standard_input_is_read_once(invoke_up: Callable[..., Result], tmp_path: Path) -> None:
+    ran = invoke_up("-f", "-", "--host", "h1", "--instance", "x1", input=EXAMPLE.read_bytes())
+    assert ran.exit_code == 0, ran.output
+    assert "intent/Host//h1" in OneLook.found
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_location_is_none(invoke_up: Callable[..., Result]) -> None:
+    """A variable that is not set, as `--store "$STORE"`."""
+    ran = invoke_up("--store", "", "-f", str(EXAMPLE), "--host", "h1")
+    assert ran.exit_code == 2 and "'--store': empty" in ran.output
