@@ -59,8 +59,9 @@ def load(key: str, value: bytes, complete: bool = False) -> Object:
     """The inverse of key_of and dump: what was stated, or with all that was given. ManifestError: not what
     dump makes.
     """
-    kind, tenant, name = identity = id_of(key)
+    identity: object = key
     try:
+        kind, tenant, name = identity = id_of(key)
         stored = json.loads(value)
         labels = tuple(sorted(stored.get("labels", {}).items()))
         given = stored.get("given", {}) if complete else {}

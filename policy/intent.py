@@ -3,6 +3,7 @@ whole and committed in one transaction with the grants that go with it, or not a
 """
 
 import json
+import random
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -25,6 +26,8 @@ CHANGED = "changed"
 """Key of what every change of intent writes: its revision is that of the last one."""
 
 _ATTEMPTS = 20
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.1
+"""Seconds at most until the next attempt; twice as long each time."""
 _PROGRESS_SECONDS = 2.0
 RECOVERY_SECONDS = 3.0
 """A host that has failed may get over it: a device that another host has yet to let go, say."""
@@ -103,6 +106,7 @@ def commit(store: Store, change: Change, source: str = "apply") -> tuple[int, Pl
         except (ConflictError, CompactedError) as error:
             if attempt == _ATTEMPTS:
                 raise ConflictError(f"others were faster {attempt} times: {error}") from error
+            time.sleep(random.uniform(0, min(_FIRST_PAUSE * 2**attempt, _LONGEST_PAUSE)))
     raise AssertionError("count() goes on")
 
 

@@ -227,8 +227,9 @@ class SqliteStore:
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
         with self._lock, self._errors():
             if self._identity() != self._file:
+                connection, file = self._open(create=False)  # as long as it fails the old file may come back
                 self._connection.close()
-                self._connection, self._file = self._open(create=False)
+                self._connection, self._file = connection, file
             self._connection.execute(begin)
             try:
                 yield self._connection

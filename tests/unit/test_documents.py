@@ -97,6 +97,14 @@ def test_what_the_store_should_not_hold(value: bytes, words: str) -> None:
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "key", ["intent/Port/blue", "intent/Port/blue/web/2", "intent/Ports/blue/web", "intent/"]
+)
+def test_a_key_that_the_store_should_not_hold(key: str) -> None:
+    with pytest.raises(ManifestError, match="not what isolane stores"):
+        documents.load(key, b'{"spec": {}}')
+
+
 @pytest.mark.parametrize("attach", ["{tap: vm0}", "{tap: lo, netns: vm}", "{device: all}"])
 def test_what_is_refused_by_now_is_read_from_the_store(attach: str) -> None:
     """It is a problem of that port then, and not of all intent."""

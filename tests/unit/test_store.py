@@ -465,6 +465,20 @@ def test_a_file_that_is_moved_away_is_no_longer_the_store(tmp_path: Path) -> Non
     store.close()
 
 
+def test_a_file_that_comes_back_after_another_is_the_store_again(tmp_path: Path) -> None:
+    path, away = tmp_path / "store.db", tmp_path / "away.db"
+    store = SqliteStore(path)
+    store.commit({"a": b"x"})
+    store._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # or the log would make up for the file
+    path.rename(away)
+    path.write_text("no database, however long it is looked at" * 100)
+    with pytest.raises(UnavailableError, match="not a database"):
+        store.snapshot()
+    away.rename(path)
+    assert store.snapshot().items == {"a": b"x"}
+    store.close()
+
+
 def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "store.db")
     store.commit({"a": b"1"})
