@@ -22,7 +22,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import socket
 import struct
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -34,7 +33,7 @@ from typing import Self
 
 from pyroute2 import IPRoute
 
-from dataplane import bpf, bpf_programs, ethtool, links, netns, packet_socket
+from dataplane import bpf, bpf_programs, ethtool, links, locks, netns, packet_socket
 from dataplane.core import Offload, PortConfig, PortKind
 from dataplane.groups import Groups, joining_socket, solicited_node
 from dataplane.handover import Handover
@@ -614,12 +613,8 @@ def _check_pas(ip: IPRoute, pas: frozenset[bpf.Address]) -> None:
 
 
 def _lock(link: Link) -> int:
-    """One data plane a device: an abstract socket name lives as long as a descriptor of it, in its network
-    namespace.
-    """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as lock:
-        try:
-            lock.bind(f"\0isolane-underlay-{link.index}")
-        except OSError:
-            raise DeviceError("another isolane uses it") from None
-        return lock.detach()
+    """One data plane a device."""
+    lock = locks.of_underlay(netns.identity(None), link.index)
+    if lock is None:
+        raise DeviceError("another isolane uses it")
+    return lock

@@ -10,7 +10,6 @@ likes: root follows no link there.
 
 import contextlib
 import errno
-import fcntl
 import os
 import pwd
 import socket
@@ -25,7 +24,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dataplane import privileges, wire
+from dataplane import locks, privileges, wire
 
 RUN_DIRECTORY = Path("/run/isolane")
 USER = "isolane"
@@ -286,7 +285,7 @@ def _give(path: Path) -> None:
 def _give_directory(fd: int) -> None:
     with contextlib.suppress(PermissionError):
         os.fchown(fd, *_owner())
-        os.fchmod(fd, 0o750)
+        os.fchmod(fd, 0o710)  # who may read it could lock it
 
 
 # ---- one process an instance -------------------------------------------------------------------------------
@@ -296,7 +295,7 @@ def _give_directory(fd: int) -> None:
 def _locked(directory: Path, instance: str) -> Iterator[None]:
     """The instance's directory, held by one process at a time and given up by its death."""
     try:
-        fd = _lock(directory)
+        fd = locks.of_directory(directory)
     except OSError as error:
         raise InstanceError(f"{directory}: {error.strerror or error}") from None
     if fd is None:
@@ -308,21 +307,3 @@ def _locked(directory: Path, instance: str) -> Iterator[None]:
         with contextlib.suppress(OSError):  # once it is not root any more it may not
             directory.rmdir()
         os.close(fd)
-
-
-def _lock(directory: Path) -> int | None:
-    while True:
-        if not directory.parent.exists():
-            directory.parent.mkdir(parents=True, exist_ok=True)
-            directory.parent.chmod(0o755)
-        directory.mkdir(mode=0o700, exist_ok=True)
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            return None
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(fd), directory.stat()):
-                return fd
-        os.close(fd)  # its last owner has removed it meanwhile

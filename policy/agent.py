@@ -9,7 +9,6 @@ import gc
 import os
 import queue
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Set
@@ -18,12 +17,13 @@ from dataclasses import asdict, dataclass
 
 import structlog
 
+from dataplane import locks
 from dataplane.client import Client, ClientError, GoneError
 from dataplane.device_watch import DeviceWatch, Seen
 from dataplane.notify import notify, watchdog_seconds
 from dataplane.server import Kind
 from dataplane.tables import RowKind
-from policy import intent
+from policy import intent, journal
 from policy.attachments import AT_ONCE, UNDERLAY_ID, Attachments, Wanted, attaches_of, doubtful, wanted_of
 from policy.compiler import own_pas
 from policy.errors import PolicyError
@@ -114,13 +114,19 @@ def run(
 
 @contextmanager
 def _alone(instance: str) -> Iterator[None]:
-    """An abstract socket's name goes with its process."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as lock:
-        try:
-            lock.bind(f"\0isolane-agent-{instance}")
-        except OSError:
-            raise AgentError(f"an agent of instance {instance} is running already") from None
+    directory = journal.directory(instance)
+    try:
+        lock = locks.of_directory(directory)
+    except OSError as error:
+        raise AgentError(f"{directory}: {error.strerror or error}") from None
+    if lock is None:
+        raise AgentError(f"an agent of instance {instance} is running already")
+    try:
         yield
+    finally:
+        with suppress(OSError):  # what has to be undone stays
+            directory.rmdir()
+        os.close(lock)
 
 
 class Agent:

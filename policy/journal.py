@@ -13,10 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dataplane import locks
 from dataplane.devices import Opening
-
-DIRECTORY = Path("/run/isolane-agent")
-"""Root's alone."""
 
 MAX_LINES = 256
 """That say nothing any more: the file is written anew."""
@@ -24,7 +22,7 @@ MAX_LINES = 256
 
 def directory(instance: str) -> Path:
     """An agent's own; there once something was written."""
-    return DIRECTORY / instance
+    return locks.DIRECTORY / instance
 
 
 DeviceKey = tuple[Opening, str, str | None]

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dataplane import netns, server
+from dataplane import locks, netns, server
 from dataplane.client import Client, ClientError
 from dataplane.links import DeviceError
-from policy import journal, manifest
+from policy import manifest
 from policy.errors import PolicyError
 from tools import lab
 from tools.demo_frames import Address
@@ -83,7 +83,7 @@ def _gateways(manifest_file: Path) -> dict[int, dict[int, Address]]:
 
 def _left_files(prefix: str) -> Iterator[str]:
     """Names of namespaces, sockets and state files."""
-    for directory in (netns.DIRECTORY, server.RUN_DIRECTORY, journal.DIRECTORY):
+    for directory in (netns.DIRECTORY, server.RUN_DIRECTORY, locks.DIRECTORY):
         yield from sorted(map(str, directory.rglob(f"{prefix}*")))
 
 

@@ -119,11 +119,12 @@ def _apply(location: str, stated: "Stated | None", host: str) -> None:
 @contextlib.contextmanager
 def _directory(instance: str) -> Iterator[None]:
     """The data plane makes it as root and is nobody when it ends, who can't remove it."""
-    from dataplane import server
+    from dataplane import locks, netns, server
 
     try:
         yield
     finally:
+        locks.sweep(netns.identity(None))
         with contextlib.suppress(OSError):
             server.socket_path(instance).parent.rmdir()
 

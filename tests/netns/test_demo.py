@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from dataplane import netns, server
-from policy import journal
+from dataplane import locks, netns, server
 from tests.native import BIN
 
 SECONDS = 60
@@ -71,7 +70,7 @@ def left_behind(pid: int) -> list[str]:
     prefix = f"demo{pid}-"
     found = [
         str(path)
-        for base in (netns.DIRECTORY, server.RUN_DIRECTORY, journal.DIRECTORY)
+        for base in (netns.DIRECTORY, server.RUN_DIRECTORY, locks.DIRECTORY)
         for path in base.rglob(f"{prefix}*")
     ]
     for process in Path("/proc").glob("[0-9]*"):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dataplane import locks
 from dataplane.devices import Opening
 from policy import journal
 from policy.journal import Entry, Journal
@@ -29,7 +30,7 @@ entries = st.builds(
 
 @pytest.fixture(autouse=True)
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(journal, "DIRECTORY", tmp_path)
+    monkeypatch.setattr(locks, "DIRECTORY", tmp_path)
     (tmp_path / "h1").mkdir()
     return tmp_path / "h1" / "devices"
 
@@ -42,7 +43,7 @@ def test_a_successor_reads_what_was_written(
     writes: list[dict[journal.DeviceKey, Entry | None]], limit: int
 ) -> None:
     with TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(journal, "DIRECTORY", Path(directory))
+        patch.setattr(locks, "DIRECTORY", Path(directory))
         patch.setattr(journal, "MAX_LINES", limit)
         kept, twin = Journal("h1"), {}
         for changes in writes:

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from dataplane import privileges, server
-from policy import journal
+from dataplane import locks, privileges, server
 from policy.store import DEFAULT_LOCATION
 from tests.native import ROOT
 from tools.cli import main
@@ -101,13 +100,14 @@ def test_descriptors_of_all_ports_fit(unit: Unit) -> None:
 def test_what_the_agent_does_is_allowed() -> None:
     unit = Unit(UNITS["agent"])
     assert set(unit.words("CapabilityBoundingSet")) == {"CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_ADMIN"}
+    assert unit.words("SupplementaryGroups") == [server.USER], "the socket's directory is not root's"
     families = {"AF_UNIX", "AF_NETLINK", "AF_PACKET", "AF_INET", "AF_INET6"}
     assert set(unit.words("RestrictAddressFamilies")) == families
     assert unit.one("RestrictNamespaces") == "net", "setns"
     assert unit.one("DeviceAllow") == "/dev/net/tun rw" and "PrivateDevices" not in unit.values
     assert unit.one("ProtectKernelTunables") == "no", "/proc/sys/net"
     assert unit.one("ProtectSystem") == "strict"
-    assert Path("/run", unit.one("RuntimeDirectory")) == journal.DIRECTORY
+    assert Path("/run", unit.one("RuntimeDirectory")) == locks.DIRECTORY
     assert unit.one("RuntimeDirectoryMode") == "0700", "the data plane does not"
     assert unit.one("RuntimeDirectoryPreserve") == "yes", "its successor reads it"
     assert Path(DEFAULT_LOCATION).parent == Path("/var/lib", unit.one("StateDirectory"))
@@ -123,6 +123,7 @@ def test_what_the_data_plane_does_is_allowed() -> None:
     assert unit.words("RestrictAddressFamilies") == ["AF_UNIX"]
     assert Path("/run", unit.one("RuntimeDirectory")) == server.socket_path("%i").parent
     assert "landlock_restrict_self" in unit.words("SystemCallFilter")
+    assert unit.one("RuntimeDirectoryMode") == "0710", "who may read it could lock it"
     assert int(unit.one("FileDescriptorStoreMax")) >= 1024
 
 

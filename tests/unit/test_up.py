@@ -11,7 +11,8 @@ from typing import ClassVar
 import pytest
 from click.testing import CliRunner, Result
 
-from policy import journal, manifest
+from dataplane import locks
+from policy import manifest
 from policy.compiler import tenant_mtu
 from policy.model import Policy
 from policy.store import open_store
@@ -91,7 +92,7 @@ def invoke_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     monkeypatch.setattr(up, "Supervisor", OneLook)
     monkeypatch.setattr(up.signal, "pthread_sigmask", lambda *_: None)
     monkeypatch.setattr(up.os, "geteuid", lambda: 0)
-    monkeypatch.setattr(journal, "DIRECTORY", tmp_path)
+    monkeypatch.setattr(locks, "DIRECTORY", tmp_path)
     return lambda *arguments, **options: CliRunner().invoke(main, ["up", *arguments], **options)
 
 
