@@ -25,7 +25,7 @@ from dataplane.core import UNDERLAY, Config, Dataplane, Neighbour, NeighbourStat
 from dataplane.errors import ChangeSetError, DataplaneError, HostError
 from dataplane.handover import Handover, config_document
 from dataplane.notify import notify, watchdog_seconds
-from dataplane.server import Kind, Method, Reply, RequestError, looks_only
+from dataplane.server import Kind, Method, Reply, RequestError, looks_only, of_tables
 from dataplane.stats import SubnetCounters
 from dataplane.tables import Address, PortRow, RowKind, unpack_address, unpack_rows
 
@@ -245,6 +245,7 @@ class Service:
             return engine.generation
 
     @looks_only
+    @of_tables
     def rows(self, kind: int) -> Reply:
         with self._engine() as engine:
             return Reply(payload=engine.rows(RowKind(kind)))

@@ -10,6 +10,7 @@ likes: root follows no link there.
 
 import contextlib
 import errno
+import inspect
 import os
 import pwd
 import socket
@@ -34,13 +35,15 @@ MAX_OF_USER = 16
 """Of these, so that root finds one."""
 PATIENCE = 30.0
 """Seconds that a peer may take for its next byte amid a frame, and to read a frame of ours."""
+USER_LIMITS = wire.Limits(header=1 << 16, payload=0, fds=0)
+"""Of a request, which is in memory before it is understood."""
 _SHORT_OF_DESCRIPTORS = 0.1
 """Seconds until the next try."""
 
 Method = Callable[..., Any]
 """Takes the request's params by keyword, and `payload` (bytes) and `fds` if the request has any: descriptors
-are the method's own once it returns. Returns what JSON can say, or a Reply. Its RequestError, TypeError and
-ValueError become the reply's error.
+are the method's own once it returns. Returns what JSON can say, or a Reply. Its RequestError and ValueError
+become the reply's error; any other is a mistake of ours.
 """
 
 
@@ -51,6 +54,17 @@ def looks_only(method: _Call) -> _Call:
     """Marks a method that changes nothing and gives no descriptor away."""
     vars(method)["looks_only"] = True
     return method
+
+
+def of_tables(method: _Call) -> _Call:
+    """Marks one whose answer may be a copy of a whole table: the user has one at a time in memory."""
+    vars(method)["of_tables"] = True
+    return method
+
+
+TURN_PATIENCE = 10.0
+"""Seconds that one waits for that."""
+_user_of_tables = threading.BoundedSemaphore(1)
 
 
 class Kind(StrEnum):
@@ -166,7 +180,7 @@ def _converse(
         with connection, contextlib.suppress(EOFError, OSError):  # the client goes away
             allowed = _allowed(connection, methods)
             if allowed:
-                _answer_all(connection, methods, allowed)
+                _answer_all(connection, methods, allowed, is_root=_peer(connection) == 0)
             else:
                 _refuse(connection, "only root may ask", Kind.NOT_ALLOWED)
     finally:
@@ -174,20 +188,29 @@ def _converse(
             room.release()
 
 
-def _answer_all(connection: socket.socket, methods: Mapping[str, Method], allowed: Set[str]) -> None:
+def _answer_all(
+    connection: socket.socket, methods: Mapping[str, Method], allowed: Set[str], is_root: bool
+) -> None:
     while True:
         try:
-            request = wire.receive(connection, PATIENCE)
+            request = wire.receive(connection, PATIENCE, None if is_root else USER_LIMITS)
         except wire.WireError as error:
             _refuse(connection, f"not a request: {error}", Kind.REQUEST)
             return
-        reply = _answer(methods, allowed, request)
-        del request  # up to 64 MiB, while a slow client reads
-        try:
-            _send_reply(connection, reply)
-        finally:
-            if isinstance(reply, Reply):
-                wire.close_all(reply.fds)
+        with contextlib.ExitStack() as held:
+            if not is_root and hasattr(methods.get(str(request.header.get("method"))), "of_tables"):
+                if not _user_of_tables.acquire(timeout=TURN_PATIENCE):
+                    _refuse(connection, "others of this user are being answered", Kind.BUSY)
+                    continue
+                held.callback(_user_of_tables.release)
+            reply = _answer(methods, allowed, request)
+            del request  # up to 64 MiB, while a slow client reads
+            try:
+                _send_reply(connection, reply)
+            finally:
+                if isinstance(reply, Reply):
+                    wire.close_all(reply.fds)
+                del reply
 
 
 def _answer(methods: Mapping[str, Method], allowed: Set[str], request: wire.Frame) -> Reply | RequestError:
@@ -213,11 +236,16 @@ def _call(methods: Mapping[str, Method], allowed: Set[str], request: wire.Frame)
     carried: dict[str, Any] = {"payload": request.payload, "fds": request.fds}
     if params.keys() & carried.keys():
         raise RequestError(f"{name}: payload and fds are no params")
+    method, arguments = methods[name], params | {key: value for key, value in carried.items() if value}
     try:
-        return methods[name](**params, **{key: value for key, value in carried.items() if value})
+        inspect.signature(method).bind(**arguments)
+    except TypeError as error:
+        raise RequestError(f"{name}: {error}") from None
+    try:
+        return method(**arguments)
     except RequestError as error:
         raise RequestError(f"{name}: {error}", error.kind) from None
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise RequestError(f"{name}: {error}") from None
     except Exception as error:
         traceback.print_exc(file=sys.stderr)

@@ -12,13 +12,22 @@ import socket
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 MAX_HEADER = 16 << 20
 """Bytes; the counters of 100,000 subnets are about 12 MiB of JSON."""
 MAX_PAYLOAD = 256 << 20
 """Bytes; a million rows of 64 bytes fit, and a million that they replace."""
 MAX_FDS = 32
+
+
+class Limits(NamedTuple):
+    """Of what one takes from a peer: bytes of a header and a payload, descriptors."""
+
+    header: int
+    payload: int
+    fds: int
+
 
 _PREFIX = struct.Struct("!IIHxx")
 _PART = 1 << 20
@@ -58,15 +67,16 @@ def send(
     connection.sendall(payload)
 
 
-def receive(connection: socket.socket, patience: float | None = None) -> Frame:
-    """The next frame, however long it takes to begin; patience: seconds without a byte of one that has begun.
+def receive(connection: socket.socket, patience: float | None = None, limits: Limits | None = None) -> Frame:
+    """The next frame, however long it takes to begin; patience: seconds without a byte of one that has begun;
+    limits: less than a frame may have.
 
     EOFError: the peer has closed between frames. WireError, or OSError of the socket: give the connection up.
     No descriptor is left open by a failure.
     """
     fds: list[int] = []
     try:
-        return _receive(connection, fds, patience)
+        return _receive(connection, fds, patience, limits or Limits(MAX_HEADER, MAX_PAYLOAD, MAX_FDS))
     except BaseException:
         close_all(fds)
         raise
@@ -78,7 +88,7 @@ def close_all(fds: Sequence[int]) -> None:
             os.close(fd)
 
 
-def _receive(connection: socket.socket, fds: list[int], patience: float | None) -> Frame:
+def _receive(connection: socket.socket, fds: list[int], patience: float | None, limits: Limits) -> Frame:
     connection.settimeout(None)
     prefix = _receive_some(connection, _PREFIX.size, fds)
     if not prefix:
@@ -90,8 +100,10 @@ def _receive(connection: socket.socket, fds: list[int], patience: float | None) 
             raise WireError("a frame that ends in its prefix")
         prefix += part
     header_length, payload_length, count = _PREFIX.unpack(prefix)
-    if header_length > MAX_HEADER or payload_length > MAX_PAYLOAD:
+    if header_length > limits.header or payload_length > limits.payload:
         raise WireError(f"a header of {header_length} and a payload of {payload_length} bytes")
+    if len(fds) > limits.fds:
+        raise WireError(f"{len(fds)} descriptors, more than {limits.fds}")
     if count != len(fds):
         raise WireError(f"{len(fds)} descriptors came instead of {count}")
     header = _decode(_receive_exactly(connection, header_length))

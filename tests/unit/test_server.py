@@ -4,7 +4,8 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from dataplane import server, wire
 from dataplane.client import Client, ClientError
 from dataplane.process import Service
-from dataplane.server import InstanceError, RequestError, looks_only, serve
+from dataplane.server import InstanceError, Kind, Reply, RequestError, looks_only, of_tables, serve
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +29,12 @@ def refuse(what: str) -> None:
     raise RequestError(f"no {what}")
 
 
-METHODS: dict[str, Any] = {"echo": lambda **params: params, "refuse": refuse, "big": lambda size: "x" * size}
+METHODS: dict[str, Any] = {
+    "echo": lambda **params: params,
+    "refuse": refuse,
+    "big": lambda size: "x" * size,
+    "mistaken": lambda: len(3),  # type: ignore[arg-type]
+}
 
 
 @pytest.fixture
@@ -49,7 +55,10 @@ def test_errors_are_the_servers_words_and_end_nothing(client: Client) -> None:
     with pytest.raises(ClientError, match=r"^nonsense: no such method$"):
         client.call("nonsense")
     with pytest.raises(ClientError, match=r"^refuse: .*unexpected keyword"):
-        client.call("refuse", other=1)
+        client.call("refuse", what="records", other=1)
+    with pytest.raises(ClientError, match=r"^mistaken: TypeError: ") as caught:
+        client.call("mistaken")
+    assert caught.value.kind == Kind.INTERNAL, "the client has made no mistake"
     assert client.call("echo", a=1) == {"a": 1}
 
 
@@ -144,14 +153,18 @@ def test_only_root_may_ask_for_all(
                 assert (root.call("look"), root.call("echo", a=1)) == ("seen", {"a": 1})
 
 
-def words_to_nobody(method: str) -> str:
+def words_to_nobody(method: str, **params: object) -> str:
+    return as_nobody(lambda: Client("h1").call(method, **params))
+
+
+def as_nobody(body: Callable[[], object]) -> str:
+    """What it returns or raises, in a process of that user."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             os.setuid(65534)
-            with Client("h1") as stranger:
-                os.write(write, str(stranger.call(method)).encode())
+            os.write(write, str(body()).encode())
         except ClientError as error:
             os.write(write, str(error).encode())
         finally:
@@ -161,6 +174,61 @@ def words_to_nobody(method: str) -> str:
         text = words.read()
     os.waitpid(pid, 0)
     return text
+
+
+@looks_only
+@of_tables
+def look_at_rows() -> Reply:
+    return Reply(payload=bytes(16 << 20))
+
+
+@pytest.fixture
+def nobody_may_look(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root to become somebody else")
+    with TemporaryDirectory() as directory:
+        monkeypatch.setattr(server, "RUN_DIRECTORY", Path(directory))
+        monkeypatch.setattr(server, "USER", "nobody")
+        monkeypatch.setattr(server, "PATIENCE", 0.5)
+        monkeypatch.setattr(server, "TURN_PATIENCE", 0.1)
+        Path(directory).chmod(0o755)
+        with serve("h1", {**METHODS, "rows": look_at_rows, "look": looks_only(lambda **_: "seen")}):
+            for path in Path(directory).rglob("*"):
+                path.chmod(0o777)
+            yield
+
+
+@pytest.mark.usefixtures("nobody_may_look")
+def test_who_only_looks_asks_briefly() -> None:
+    """What a request has in memory before it is understood is bounded by who asks."""
+    assert words_to_nobody("look", text="x" * 60_000) == "seen"
+    assert "not a request: a header of" in words_to_nobody("look", text="x" * 70_000)
+    payload = as_nobody(lambda: Client("h1")._call("look", {}, b"x").header)
+    assert "not a request: a header of" in payload and "a payload of 1 bytes" in payload
+    with Client("h1") as root:
+        assert root.call("look", text="x" * 70_000) == "seen"
+
+
+@pytest.mark.usefixtures("nobody_may_look")
+def test_who_only_looks_has_one_table_in_memory() -> None:
+    """Who does not read on is dropped, and meanwhile others of the user wait, but not root."""
+
+    def ask_and_read_nothing() -> str:
+        slow = Client("h1")
+        wire.send(slow._socket, {"method": "rows", "params": {}})
+        slow._socket.recv(1, socket.MSG_PEEK)  # it is being answered
+        said, end = set(), time.monotonic() + 10
+        while time.monotonic() < end:
+            try:
+                said.add(str(len(Client("h1")._call("rows", {}).payload)))
+                break
+            except ClientError as error:
+                said.add(str(error))
+        return ", then ".join(sorted(said, reverse=True))
+
+    assert as_nobody(ask_and_read_nothing) == f"others of this user are being answered, then {16 << 20}"
+    with Client("h1") as root:
+        assert len(root._call("rows", {}).payload) == 16 << 20
 
 
 def test_an_instance_runs_once_and_leaves_nothing(run_directory: Path) -> None:
