@@ -12,6 +12,11 @@ DIRECTORY = Path("/run/isolane-agent")
 """What is in it is root's alone."""
 
 
+def agent_directory(instance: str) -> Path:
+    """Of an agent, there while it runs or has left something to undo."""
+    return DIRECTORY / instance
+
+
 def make(directory: Path) -> None:
     """With the directory that it is in, which others may look into. OSError."""
     if not directory.parent.exists():

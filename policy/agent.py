@@ -23,7 +23,7 @@ from dataplane.device_watch import DeviceWatch, Seen
 from dataplane.notify import notify, watchdog_seconds
 from dataplane.server import Kind
 from dataplane.tables import RowKind
-from policy import intent, journal
+from policy import intent
 from policy.attachments import AT_ONCE, UNDERLAY_ID, Attachments, Wanted, attaches_of, doubtful, wanted_of
 from policy.compiler import own_pas
 from policy.errors import PolicyError
@@ -114,7 +114,7 @@ def run(
 
 @contextmanager
 def _alone(instance: str) -> Iterator[None]:
-    directory = journal.directory(instance)
+    directory = locks.agent_directory(instance)
     try:
         lock = locks.of_directory(directory)
     except OSError as error:

@@ -19,12 +19,6 @@ from dataplane.devices import Opening
 MAX_LINES = 256
 """That say nothing any more: the file is written anew."""
 
-
-def directory(instance: str) -> Path:
-    """An agent's own; there once something was written."""
-    return locks.DIRECTORY / instance
-
-
 DeviceKey = tuple[Opening, str, str | None]
 """How a device is opened, its name and the VM's namespace."""
 
@@ -47,7 +41,7 @@ class Journal:
     """Only root reads and writes it. One process at a time, one thread. OSError: it can't be written."""
 
     def __init__(self, instance: str) -> None:
-        self._path = directory(instance) / "devices"
+        self._path = locks.agent_directory(instance) / "devices"
         self._dead = 0
         self.entries: dict[DeviceKey, Entry] = {}
         if self._path.exists():

@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dataplane import netns, server
-from policy import journal, store_sqlite
+from dataplane import locks, netns, server
+from policy import store_sqlite
 
 STATE_DIRECTORY = Path("/run/isolane/labs")
 STOP_SECONDS = 10.0
@@ -89,7 +89,8 @@ def remove(state: State) -> None:
         netns.remove(name)
         state.log(name.removeprefix(state.prefix)).unlink(missing_ok=True)
     for process in state.processes:
-        for directory in (server.socket_path(process.instance).parent, journal.directory(process.instance)):
+        instance = process.instance
+        for directory in (server.socket_path(instance).parent, locks.agent_directory(instance)):
             for left in directory.glob("*"):  # if the process had to be killed
                 left.unlink(missing_ok=True)
             _remove_if_empty(directory)

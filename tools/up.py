@@ -134,12 +134,13 @@ def _followed(location: str | None, instance: str, stated: "Stated | None") -> I
     """The location of the store; one that lasts as long as the command, with what is stated in it, if none is
     named.
     """
-    from policy import intent, journal, store_sqlite
+    from dataplane import locks
+    from policy import intent, store_sqlite
 
     if location is not None or stated is None:
         yield location or ""
         return
-    path = journal.directory(instance) / "store.db"
+    path = locks.agent_directory(instance) / "store.db"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     store_sqlite.remove(path)  # of one that was killed
     try:

@@ -27,9 +27,7 @@ FLOORS = (
     Floor("base", 900, "wire formats, addresses, sums, hash, quiescence, memory, rows as bytes, drops"),
     Floor("pkt", 1000, "a packet, a batch, slots and their pool, parse, offloads"),
     Floor("table", 1300, "maps and keys, what readers see, lookups"),
-    Floor(
-        "step", 1800, "packets and const tables in, a verdict out: nvgre, rewrite, gso, icmp; rows"
-    ),
+    Floor("step", 1800, "packets and const tables in, a verdict out: nvgre, rewrite, gso, icmp; rows"),
     Floor("port", 2200, "the contract of ports, a worker's way in and out, counters, TAP, AF_PACKET, memory"),
     Floor("host", 900, "neighbours, and what the provider network sees of us"),
     Floor("path", 900, "from tenant, from provider, and the ways out they share"),

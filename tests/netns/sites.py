@@ -18,11 +18,11 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from dataplane import devices, links, netns, server
+from dataplane import devices, links, locks, netns, server
 from dataplane import tables as dp
 from dataplane.client import Client, ClientError
 from dataplane.tables import RowKind
-from policy import compiler, documents, intent, journal, manifest, reconcile
+from policy import compiler, documents, intent, manifest, reconcile
 from policy.errors import ObjectId
 from policy.model import AttachKind, Policy
 from policy.pusher import known_ids
@@ -229,7 +229,7 @@ class Site:
             self.kill_dataplane(node.name)
             if node.warm is not None:
                 node.warm.close()
-            for directory in (server.socket_path(node.instance).parent, journal.directory(node.instance)):
+            for directory in (server.socket_path(node.instance).parent, locks.agent_directory(node.instance)):
                 with suppress(OSError):
                     for each in directory.iterdir():
                         each.unlink()

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from pyroute2 import IPRoute
 
-from dataplane import bpf_programs, devices, links, netns, packet_socket, server
+from dataplane import bpf_programs, devices, links, locks, netns, packet_socket
 from dataplane.client import Client, ClientError, GoneError
 from dataplane.devices import Device
 from dataplane.handover import Handover
@@ -19,7 +19,7 @@ from dataplane.links import DeviceError
 from dataplane.server import Kind
 from policy import attachments
 from policy.attachments import Attachments, Wanted, doubtful
-from policy.journal import Journal
+from policy.journal import Entry, Journal
 from policy.model import Attach, AttachKind, Mac
 
 MAC = Mac("02:00:00:00:00:31")
@@ -60,8 +60,7 @@ def vm(prefix: str, cleanup: ExitStack) -> Iterator[str]:
 
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cleanup: ExitStack) -> Attachments:
-    monkeypatch.setattr(server, "RUN_DIRECTORY", tmp_path)
-    (tmp_path / "h1").mkdir()
+    monkeypatch.setattr(locks, "DIRECTORY", tmp_path)
     found = Attachments(Journal("h1"))
     cleanup.callback(found.close)
     return found
@@ -162,6 +161,8 @@ def test_a_tap_in_the_hosts_namespace_goes(made: Attachments, prefix: str, clean
     dataplane = Dataplane()
     dataplane.left = [before.handover("web")._replace(note=note)]
     ports = {"web": Wanted(0, "web", Attach(AttachKind.TAP, "vm0"), "vm0", MAC, 1500, owner="net")}
+    entry = Entry(MAC, 1500, False, there.identity, there.index, undo.steps)
+    made._journal.write({ports["web"].key: entry})
     netns.call(host, made.connect, cast(Client, dataplane))
     assert netns.call(host, names) == {"lo", "vm0"}
     netns.call(host, made.sync, ports, [])

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from pyroute2.netlink.exceptions import NetlinkError
@@ -346,6 +347,7 @@ class Systemd:
     def __init__(self, stack: ExitStack, path: Path) -> None:
         self._socket = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         self._socket.bind(str(path))
+        path.chmod(0o777)
         self.environment = {"NOTIFY_SOCKET": str(path)}
         self.said: list[str] = []
         self.kept: dict[str, int] = {}
@@ -394,9 +396,11 @@ class Systemd:
 
 
 def test_systemd_keeps_ports_over_the_death_of_all(
-    instance: str, vms: dict[str, str], tables: Tables, cleanup: ExitStack, tmp_path: Path
+    instance: str, vms: dict[str, str], tables: Tables, cleanup: ExitStack
 ) -> None:
-    systemd = Systemd(cleanup, tmp_path / "notify")
+    place = Path(cleanup.enter_context(TemporaryDirectory()))
+    place.chmod(0o755)  # as /run/systemd
+    systemd = Systemd(cleanup, place / "notify")
     process = cleanup.enter_context(running(instance, **systemd.environment, WATCHDOG_USEC="60000"))
     connect(instance).close()
     wait_until(lambda: systemd.said.count("WATCHDOG=1") > 2, "no sign of life")

@@ -14,8 +14,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from dataplane import netns, privileges
-from policy import journal
+from dataplane import locks, netns, privileges
 
 _PTRACE_ATTACH = 16
 
@@ -78,7 +77,7 @@ def test_it_can_touch_nothing_of_the_host(anybodys: Path, agent: "subprocess.Pop
         listener.bind(str(own / "dataplane.sock"))
         os.chown(own, *privileges.account())
         os.chown(own / "dataplane.sock", *privileges.account())
-        undo_log = journal.directory("nobody")
+        undo_log = locks.agent_directory("nobody")
         undo_log.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             found = as_nobody(

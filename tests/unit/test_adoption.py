@@ -3,14 +3,19 @@
 import json
 import os
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from dataplane import devices, links, netns
+from dataplane import devices, links, locks, netns
+from dataplane.client import Client
 from dataplane.core import PortConfig, PortKind
+from dataplane.devices import Opening
 from dataplane.handover import Handover
 from dataplane.links import DeviceError, Undo
+from policy.attachments import Attachments
+from policy.journal import Entry, Journal
 
 NOTE: dict[str, Any] = {
     "device": "eth0",
@@ -193,3 +198,53 @@ def test_steps_put_back_what_was_changed_on_that_device(step: object, known: boo
 def test_a_namespace_is_a_name_not_a_path(name: str) -> None:
     with pytest.raises(FileNotFoundError, match="no network namespace"):
         netns.path(name)
+
+
+class Keeper:
+    """A data plane that has one port, and says of its device what it likes."""
+
+    def __init__(self, note: object) -> None:
+        self.handover = a_handover(note)
+        self.detached = False
+
+    def hello(self) -> dict[str, Any]:
+        return {"workers": 2, "ports": [{"name": "web", "id": 7}]}
+
+    def take(self, _number: int) -> Handover:
+        return self.handover
+
+    def detach(self, number: int) -> None:
+        assert number == 7
+        self.detached = True
+
+
+@pytest.fixture
+def attachments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Attachments:
+    """An agent's, whose predecessor has opened the device of NOTE."""
+    monkeypatch.setattr(locks, "DIRECTORY", tmp_path)
+    journal = Journal("h1")
+    journal.write({(Opening.TAP, "eth0", None): Entry("", 1500, False, 1, 2, NOTE["undo"])})
+    return Attachments(journal)
+
+
+@pytest.mark.parametrize("undo", [[], [["remove", None, 1, 3]], NOTE["undo"]], ids=str)
+def test_what_there_is_to_undo_stands_in_the_undo_log(attachments: Attachments, undo: list[Any]) -> None:
+    keeper = Keeper({**NOTE, "undo": undo})
+    attachments.connect(cast(Client, keeper))
+    assert not keeper.detached
+    (device,) = attachments.devices_of(["web"]).values()
+    assert device.undo.steps == NOTE["undo"]
+    attachments.release()
+
+
+@pytest.mark.parametrize(
+    "said", [{"index": 3}, {"identity": 2}, {"device": "eth1"}, {"namespace": "vm"}], ids=str
+)
+def test_a_device_that_was_not_opened_by_us_is_not_taken_over(
+    attachments: Attachments, said: dict[str, Any]
+) -> None:
+    """Whoever has broken into the data plane may name any device of the host."""
+    keeper = Keeper({**NOTE, **said})
+    attachments.connect(cast(Client, keeper))
+    assert keeper.detached and attachments.names == []
+    assert are_open(keeper.handover.fds) == {False}
