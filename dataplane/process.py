@@ -116,8 +116,7 @@ class Service:
                 try:
                     engine.attach(port, handover.config)
                 except DataplaneError as error:
-                    told = {"event": "port given up", "port": handover.config.name, "problem": str(error)}
-                    print(json.dumps(told), file=sys.stderr)
+                    _log("port given up", handover, error)
                     wire.close_all(handover.fds)
                     fdstore.forget(port, len(handover.fds))
                 else:
@@ -191,7 +190,7 @@ class Service:
             try:
                 fdstore.keep(port, handover)
             except OSError as error:  # the engine has the descriptors: the request must not fail now
-                print(f"{handover.config.name}: not kept for a later process: {error}", file=sys.stderr)
+                _log("port not kept for a later process", handover, error)
 
     def take(self, port: int) -> Reply:
         """Duplicates: ours forward on, whatever becomes of the reply."""
@@ -362,6 +361,12 @@ class Service:
             "ports": dict(sorted(ports.items())),
             "subnets": [_subnet_view(subnet) for subnet in subnets],
         }
+
+
+def _log(event: str, handover: Handover, problem: Exception) -> None:
+    """An event a line, as the agent's."""
+    told = {"event": event, "port": handover.config.name, "problem": str(problem)}
+    print(json.dumps(told), file=sys.stderr)
 
 
 def _version() -> str:

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import re
-import select
 import signal
 import socket
 import subprocess
@@ -23,7 +22,7 @@ from dataplane import netns
 from policy.store import open_store
 from tools.lab_state import LabError, Process, State, remove, start_time
 from tools.options import Stated, files_option
-from tools.processes import stop_signals
+from tools.processes import readable, stop_signals
 
 if TYPE_CHECKING:
     from dataplane.links import Link
@@ -230,7 +229,7 @@ def _start_hosts(policy: "Policy", workers: int, state: State, progress: Progres
         end = time.monotonic() + READY_SECONDS
         while waiting:
             _stop_if_interrupted()
-            for pipe in select.select(list(waiting), [], [], _TICK)[0]:
+            for pipe in readable(waiting, _TICK):
                 host = waiting.pop(pipe)
                 if not _is_ready(pipe):
                     words = state.log(host).read_text().strip()

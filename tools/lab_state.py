@@ -7,7 +7,6 @@ whatever happened to `up`, and ends nothing else.
 import contextlib
 import json
 import os
-import select
 import signal
 import time
 from collections.abc import Iterable
@@ -17,6 +16,7 @@ from typing import Any
 
 from dataplane import locks, netns, server
 from policy import store_sqlite
+from tools.processes import readable
 
 STATE_DIRECTORY = Path("/run/isolane/labs")
 STOP_SECONDS = 10.0
@@ -134,7 +134,7 @@ def _wait_for_exits(pidfds: set[int]) -> set[int]:
     end = time.monotonic() + STOP_SECONDS
     left = set(pidfds)
     while left and (patience := end - time.monotonic()) > 0:
-        left -= set(select.select(list(left), [], [], patience)[0])
+        left -= readable(left, patience)
     return left
 
 

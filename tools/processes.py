@@ -3,10 +3,11 @@
 import ctypes
 import os
 import re
+import select
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import click
@@ -45,6 +46,14 @@ def die_with(parent: int | None) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
             sys.exit(1)
+
+
+def readable(fds: Iterable[int], seconds: float) -> set[int]:
+    """Those that can be read, or have ended, within that time; unlike select(), whatever their numbers."""
+    poller = select.poll()
+    for fd in fds:
+        poller.register(fd, select.POLLIN)
+    return {fd for fd, _ in poller.poll(max(seconds, 0) * 1000)}
 
 
 def check_instance(_context: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:

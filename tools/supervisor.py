@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import select
 import signal
 import socket
 import struct
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from tools.processes import stop_signals
+from tools.processes import readable, stop_signals
 
 READY_SECONDS = 30.0
 STOP_SECONDS = 10.0
@@ -176,7 +175,7 @@ class Supervisor:
         """
         waiting = [self._notified.fileno(), *([] if only else [self._stop])]
         waiting += [child.pidfd for child in ([only] if only else self._children) if child.process]
-        found = set(select.select(waiting, [], [], max(end - time.monotonic(), 0))[0])
+        found = readable(waiting, end - time.monotonic())
         if self._notified.fileno() in found:
             with contextlib.suppress(BlockingIOError):
                 while True:
