@@ -52,6 +52,8 @@ from policy.store import Batch, Store
 from policy.tables import Ids
 from policy.telling import Telling
 
+ANSWER_SECONDS = 60.0
+"""A million rows take a data plane some seconds, a port that systemd is to keep up to one a descriptor."""
 RESYNC_SECONDS = 60.0
 """How often what is there is compared with what should be, unasked."""
 
@@ -73,7 +75,8 @@ class AgentError(PolicyError):
 @dataclass(frozen=True)
 class Options:
     """netns_prefix: goes before every attach.netns. remove: on Stop take all devices away, else leave them to
-    the data plane. strict: AgentError when not everything could be done at the start.
+    the data plane. strict: AgentError when not everything could be done at the start. patience: seconds for a
+    data plane's answer to begin.
     """
 
     host: str
@@ -82,6 +85,7 @@ class Options:
     remove: bool = False
     strict: bool = False
     resync: float = RESYNC_SECONDS
+    patience: float = ANSWER_SECONDS
 
 
 @dataclass
@@ -369,7 +373,7 @@ class Agent:
             return False
         with ExitStack() as unless_connected:
             try:
-                client = Client(self._options.instance)
+                client = Client(self._options.instance, self._options.patience)
                 unless_connected.callback(client.close)
                 idle = Client(self._options.instance)
                 unless_connected.callback(idle.close)

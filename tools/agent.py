@@ -37,6 +37,7 @@ from tools.processes import check_instance, die_with, die_with_option, log_level
 @click.option("--netns-prefix", default="", hidden=True, help="Goes before every attach.netns (isolane lab).")
 @click.option("--strict", is_flag=True, hidden=True, help="End when not all can be done at the start.")
 @click.option("--remove", is_flag=True, hidden=True, help="Remove all devices at the end (isolane up).")
+@click.option("--patience", type=float, hidden=True, help="Seconds for an answer of the data plane.")
 @die_with_option
 def command(
     location: str,
@@ -47,6 +48,7 @@ def command(
     netns_prefix: str,
     strict: bool,
     remove: bool,
+    patience: float | None,
     parent: int | None,
 ) -> None:
     """Follow the store and make what it says so in the data plane of this host, until SIGTERM or Ctrl-C.
@@ -72,7 +74,8 @@ def command(
     logs.configure(log_level)
     privileges.raise_descriptor_limit()
     host = host or socket.gethostname()
-    options = agent.Options(host, instance or host, netns_prefix, remove, strict, resync)
+    seconds = patience or agent.ANSWER_SECONDS
+    options = agent.Options(host, instance or host, netns_prefix, remove, strict, resync, seconds)
     try:
         agent.run(lambda: open_store(location, create=False), options, stop, lambda: notify("READY=1"))
     except agent.AgentError as error:

@@ -196,6 +196,24 @@ def test_a_store_that_is_locked(site: Site) -> None:
     site.settle()
 
 
+def test_a_data_plane_that_hangs_is_told(site: Site) -> None:
+    """And waited for no longer than that: without systemd nobody ends it."""
+    site.up("--patience", "0.5")
+    pid = site.nodes["h1"].dataplane_pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        site.commit(NEW.manifest)
+        wait_until(lambda: "no answer within 0.5 s" in site.nodes["h1"].log.read_text(), seconds=20)
+        site.commit(MOVED.manifest)
+        wait_until(
+            lambda: "h2" in site.states() and site.has_applied(["h2"]), "the other host waits", seconds=20
+        )
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_until(site.has_applied, seconds=20)
+    site.settle()
+
+
 def test_what_others_do_is_repaired(site: Site) -> None:
     site.up("--resync", "0.5")
     with site.client("h1") as client:
