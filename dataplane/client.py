@@ -56,6 +56,10 @@ class Hello(TypedDict):
     ports: list[PortSummary]
 
 
+MAX_ANSWER = 2 << 30
+"""Bytes: ten million rows and more."""
+
+
 class Client:
     """A connection to an instance; calls are answered in turn. One thread at a time.
 
@@ -125,7 +129,7 @@ class Client:
 
         The port stays attached and forwards on: whoever dies in between, nothing is lost.
         """
-        frame = self._call("take", {"port": port})
+        frame = self._call("take", {"port": port}, takes=wire.MAX_FDS)
         try:
             return Handover.decode(frame.header["result"], frame.fds)
         except BaseException:
@@ -233,25 +237,39 @@ class Client:
         return views.routes(tables, self.names())
 
     def _call(
-        self, method: str, params: Mapping[str, object], payload: bytes = b"", fds: tuple[int, ...] = ()
+        self,
+        method: str,
+        params: Mapping[str, object],
+        payload: bytes = b"",
+        fds: tuple[int, ...] = (),
+        takes: int = 0,
     ) -> wire.Frame:
-        """The reply; descriptors in it are the caller's. Its payload may come in several frames."""
+        """The reply; descriptors in it, up to `takes`, are the caller's. Its payload may come in several
+        frames. Whoever answers may have been broken into: nothing is taken that was not asked for.
+        """
+        limits = wire.Limits(wire.MAX_HEADER, wire.MAX_PAYLOAD, takes)
         try:
             with contextlib.suppress(BrokenPipeError):  # why may stand in a last reply
                 wire.send(self._socket, {"method": method, "params": params}, payload, fds)
             self._await_reply(method)
-            frame = wire.receive(self._socket)
-            parts = [frame.payload]
+            frame = wire.receive(self._socket, self._patience, limits)
+            parts, length = [frame.payload], len(frame.payload)
             while frame.header.get("more"):
-                frame = wire.receive(self._socket)
+                wire.close_all(frame.fds)
+                frame = wire.receive(self._socket, self._patience, limits)
                 parts.append(frame.payload)
+                length += len(frame.payload)
+                if length > MAX_ANSWER:
+                    raise wire.WireError(f"an answer of more than {MAX_ANSWER} bytes")
         except ValueError as error:
             raise ClientError(f"{method}: {error}", "request") from None
         except (OSError, EOFError, wire.WireError) as error:
             self.close()
             raise GoneError(f"{method}: the data plane closed the connection: {error}") from None
-        if "error" in frame.header:
-            raise ClientError(frame.header["error"], frame.header.get("kind", "internal"))
+        if "result" not in frame.header:
+            wire.close_all(frame.fds)
+            text = str(frame.header.get("error", f"{method}: no answer"))
+            raise ClientError(text, str(frame.header.get("kind", Kind.INTERNAL)))
         return wire.Frame(frame.header, parts[0] if len(parts) == 1 else b"".join(parts), frame.fds)
 
     def _await_reply(self, method: str) -> None:

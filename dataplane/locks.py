@@ -18,9 +18,9 @@ def agent_directory(instance: str) -> Path:
 
 
 def make(directory: Path) -> None:
-    """With the directory that it is in, which others may look into. OSError."""
-    if not directory.parent.exists():
-        directory.parent.mkdir(parents=True, exist_ok=True)
+    """With the directory that it is in, which others may look into, whatever the umask. OSError."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(PermissionError):  # somebody else's
         directory.parent.chmod(0o755)
     directory.mkdir(mode=0o700, exist_ok=True)
 

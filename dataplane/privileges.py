@@ -22,12 +22,12 @@ does: https://systemd.io/UIDS-GIDS.
 _LANDLOCK_CREATE_RULESET, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT_SELF = 444, 445, 446
 _VERSION, _PATH_BENEATH, _SCOPE_SIGNAL = 1, 1, 2
 _EXECUTE, _REMOVE_FILE = 1 << 0, 1 << 5
-_CHANGES = 1 << 1 | 0x3FF << 4
+_CHANGES = 1 << 1 | 0x1FF << 4
 """To write a file, and to remove and make whatever a directory has."""
 _SINCE = {2: 1 << 13, 3: 1 << 14}
 """By version of Landlock: to move between directories, to truncate."""
 
-_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
+_PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 4, 24, 38
 _CAPABILITY_VERSION_3 = 0x20080522
 _CAPABILITIES = 64
 """More than there are."""
@@ -68,10 +68,7 @@ def bound(directory: Path) -> None:
 
 def _bound_files(directory: Path, version: int) -> None:
     """landlock(7)."""
-    handled = _EXECUTE | _CHANGES | sum(bit for since, bit in _SINCE.items() if version >= since)
-    attributes = struct.pack("=Q", handled)
-    if version >= 6:
-        attributes += struct.pack("=QQ", 0, _SCOPE_SIGNAL)
+    attributes = _ruleset(version)
     ruleset = _libc.syscall(_LANDLOCK_CREATE_RULESET, attributes, len(attributes), 0)
     _check(min(ruleset, 0), "a ruleset")
     beneath = os.open(directory, os.O_PATH | os.O_CLOEXEC)
@@ -82,6 +79,15 @@ def _bound_files(directory: Path, version: int) -> None:
     finally:
         os.close(beneath)
         os.close(ruleset)
+
+
+def _ruleset(version: int) -> bytes:
+    """struct landlock_ruleset_attr: what is denied, of what this version knows."""
+    handled = _EXECUTE | _CHANGES | sum(bit for since, bit in _SINCE.items() if version >= since)
+    attributes = struct.pack("=Q", handled)
+    if version >= 6:
+        attributes += struct.pack("=QQ", 0, _SCOPE_SIGNAL)
+    return attributes
 
 
 def drop() -> None:
@@ -98,6 +104,7 @@ def drop() -> None:
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     none = (ctypes.c_uint32 * 6)()
     _check(_libc.capset(header, none), "giving up capabilities")
+    _check(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "no dump")  # nor trace, by others of this user
 
 
 def raise_descriptor_limit() -> None:

@@ -114,21 +114,23 @@ def serve(instance: str, methods: Mapping[str, Method]) -> Iterator[None]:
 def listening(instance: str) -> Iterator[socket.socket]:
     """The instance's socket; whoever connects waits for answering(). InstanceError."""
     path = socket_path(instance)
-    with _locked(path.parent, instance), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        path.unlink(missing_ok=True)
+    with _locked(path.parent, instance) as directory, socket.socket(socket.AF_UNIX) as listener:
         before = os.umask(0o117)
         try:
+            path.unlink(missing_ok=True)
             listener.bind(str(path))
+            _give(path)
+            _give_directory(directory)
         except OSError as error:
             raise InstanceError(f"{path}: {error.strerror or error}") from None
         finally:
             os.umask(before)
-        _give(path)
         listener.listen()
         try:
             yield listener
         finally:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 @contextlib.contextmanager
@@ -320,17 +322,21 @@ def _give_directory(fd: int) -> None:
 
 
 @contextlib.contextmanager
-def _locked(directory: Path, instance: str) -> Iterator[None]:
-    """The instance's directory, held by one process at a time and given up by its death."""
+def _locked(directory: Path, instance: str) -> Iterator[int]:
+    """The instance's directory, held by one process at a time and given up by its death; for now it is this
+    process's alone, not the data plane's of before.
+    """
     try:
         fd = locks.of_directory(directory)
+        if fd is not None:
+            os.fchown(fd, os.geteuid(), -1)
+            os.fchmod(fd, 0o700)
     except OSError as error:
         raise InstanceError(f"{directory}: {error.strerror or error}") from None
     if fd is None:
         raise InstanceError(f"instance {instance} is running already")
-    _give_directory(fd)
     try:
-        yield
+        yield fd
     finally:
         with contextlib.suppress(OSError):  # once it is not root any more it may not
             directory.rmdir()

@@ -60,7 +60,7 @@ class State:
         return STATE_DIRECTORY / f"{self.prefix}.{host}.log"
 
     def create(self) -> None:
-        STATE_DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)
+        locks.make(STATE_DIRECTORY)
         try:
             self.path.touch(mode=0o600, exist_ok=False)
         except FileExistsError:
@@ -92,7 +92,8 @@ def remove(state: State) -> None:
         instance = process.instance
         for directory in (server.socket_path(instance).parent, locks.agent_directory(instance)):
             for left in directory.glob("*"):  # if the process had to be killed
-                left.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    left.unlink()
             _remove_if_empty(directory)
     store_sqlite.remove(state.store)
     state.path.unlink(missing_ok=True)

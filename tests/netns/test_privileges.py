@@ -111,6 +111,17 @@ def test_it_can_touch_nothing_of_the_host(anybodys: Path, agent: "subprocess.Pop
     assert open_to_all.read_text() == "x" and agent.returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("version", "denied", "length"),
+    [(1, 0x1FF3, 8), (2, 0x3FF3, 8), (3, 0x7FF3, 8), (5, 0x7FF3, 8), (6, 0x7FF3, 24), (7, 0x7FF3, 24)],
+)
+def test_what_is_denied_is_what_a_kernel_knows(version: int, denied: int, length: int) -> None:
+    """linux/landlock.h; a bit more is EINVAL. Bits 2 and 3 are to read."""
+    ruleset = privileges._ruleset(version)
+    assert int.from_bytes(ruleset[:8], sys.byteorder) == denied
+    assert len(ruleset) == length
+
+
 def test_without_a_user_it_has_ids_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
     def nobody(_name: str) -> None:
         raise KeyError

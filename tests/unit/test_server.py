@@ -13,8 +13,9 @@ from unittest.mock import Mock
 
 import pytest
 
+from dataplane import client as client_module
 from dataplane import server, wire
-from dataplane.client import Client, ClientError
+from dataplane.client import Client, ClientError, GoneError
 from dataplane.process import Service
 from dataplane.server import InstanceError, Kind, Reply, RequestError, looks_only, of_tables, serve
 
@@ -60,6 +61,25 @@ def test_errors_are_the_servers_words_and_end_nothing(client: Client) -> None:
         client.call("mistaken")
     assert caught.value.kind == Kind.INTERNAL, "the client has made no mistake"
     assert client.call("echo", a=1) == {"a": 1}
+
+
+def test_what_was_not_asked_for_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By an agent from a data plane that was broken into."""
+    (read, write) = os.pipe()
+    methods = {"leak": lambda: Reply(fds=(write,)), "long": lambda: Reply(payload=bytes(5000)), **METHODS}
+    monkeypatch.setattr(client_module, "MAX_ANSWER", 4000)
+    monkeypatch.setattr(wire, "MAX_PAYLOAD", 1000)
+    with serve("h1", methods):
+        with Client("h1") as client, pytest.raises(GoneError, match="1 descriptors, more than 0"):
+            client.call("leak")
+        assert os.read(read, 1) == b"", "nobody holds its other end"
+        with Client("h1") as client, pytest.raises(GoneError, match="an answer of more than 4000 bytes"):
+            client.call("long")
+        with Client("h1") as client:
+            monkeypatch.setattr(server, "_send_reply", lambda to, _: wire.send(to, {"results": 1}))
+            with pytest.raises(ClientError, match=r"^echo: no answer$"):
+                client.call("echo")
+    os.close(read)
 
 
 @pytest.fixture
@@ -271,6 +291,7 @@ def test_what_may_be_looked_at_changes_nothing() -> None:
         "apply",
         "verify",
         "rollback",
+        "digest_step",
         "set_names",
         "report",
         "announce",

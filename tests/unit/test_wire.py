@@ -147,7 +147,7 @@ def test_descriptors_come_and_go_with_frames(client: Client) -> None:
     before = descriptors()
     read, write = os.pipe()
     assert client._call("keep", {}, fds=(read, write)).header == {"result": 2}
-    reply = client._call("give", {"count": 32})
+    reply = client._call("give", {"count": 32}, takes=wire.MAX_FDS)
     assert len(reply.fds) == 32
     wire.close_all((*reply.fds, read, write))
     wait_until(lambda: descriptors() == before, "descriptors are left")
