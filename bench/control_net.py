@@ -22,7 +22,7 @@ from pyroute2 import IPRoute
 
 from bench.control_plan import UNDERLAY_DEVICE, VM_DEVICE, VM_NAMESPACE
 from bench.control_probe import SO_TIMESTAMPNS
-from dataplane import links, netns
+from dataplane import links, netns, server
 from dataplane.client import Client, ClientError
 
 START_SECONDS = 30.0
@@ -138,7 +138,11 @@ def end(process: "subprocess.Popen[bytes]") -> None:
 @contextmanager
 def dataplane(instance: str, namespace: str | None = None) -> Iterator[Client]:
     """A data-plane process and a connection to it."""
-    with running(namespace, "dataplane", "--instance", instance, stderr=subprocess.DEVNULL) as process:
+    command = ("dataplane", "--instance", instance)
+    with (
+        server.directory_removed(instance),
+        running(namespace, *command, stderr=subprocess.DEVNULL) as process,
+    ):
         found: list[Client] = []
 
         def connects() -> bool:

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from typing import Self
 
 _SYS_BPF = 321  # x86-64
-_MAP_CREATE, _PROG_LOAD, _MAP_LOOKUP_BATCH, _MAP_UPDATE_BATCH, _MAP_DELETE_BATCH = 0, 5, 24, 26, 27
+_MAP_CREATE, _PROG_LOAD, _OBJ_GET_INFO = 0, 5, 15
+_MAP_LOOKUP_BATCH, _MAP_UPDATE_BATCH, _MAP_DELETE_BATCH = 24, 26, 27
 _MAP_TYPE_HASH = 1
 _F_NO_PREALLOC = 1
 _PSEUDO_MAP_FD = 1
@@ -25,6 +26,8 @@ _LOG_SIZE = 64 * 1024
 _KEY = struct.Struct("=B3x16s")
 _MAX_ROWS = 1 << 20  # as many as the core has neighbours
 _READ_ROWS = 4096  # at a time; more than ever share a bucket
+_MAP_NAME = b"isolane_pas"
+_INFO = struct.Struct("=IIIIII16s")  # struct bpf_map_info up to name: type, id, key, value, entries, flags
 _BATCH = struct.Struct("=QQQQIIQQ")  # where from, where to go on, keys, values, count, map, flags, flags
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -127,13 +130,23 @@ class PaMap:
 
 def _make_map() -> int:
     attributes = struct.pack(
-        "=IIIIIII16s", _MAP_TYPE_HASH, _KEY.size, 1, _MAX_ROWS, _F_NO_PREALLOC, 0, 0, b"isolane_pas"
+        "=IIIIIII16s", _MAP_TYPE_HASH, _KEY.size, 1, _MAX_ROWS, _F_NO_PREALLOC, 0, 0, _MAP_NAME
     )
     return _bpf(_MAP_CREATE, bytearray(attributes))
 
 
+def _check_map(fd: int) -> None:
+    """ValueError: it is none as we make it: its keys and values would not fit in where they are read."""
+    info = ctypes.create_string_buffer(_INFO.size)
+    _bpf(_OBJ_GET_INFO, bytearray(struct.pack("=IIQ", fd, len(info), ctypes.addressof(info))))
+    kind, _, key_size, value_size, _, _, name = _INFO.unpack(info.raw)
+    if (kind, key_size, value_size, name.rstrip(b"\0")) != (_MAP_TYPE_HASH, _KEY.size, 1, _MAP_NAME):
+        raise ValueError(f"another map: type {kind}, {key_size} and {value_size} bytes, {name!r}")
+
+
 def _read_rows(fd: int) -> Iterator[tuple[Address, Role]]:
     """What a map holds that nobody changes meanwhile."""
+    _check_map(fd)
     keys = ctypes.create_string_buffer(_READ_ROWS * _KEY.size)
     values = ctypes.create_string_buffer(_READ_ROWS)
     place = ctypes.create_string_buffer(4)

@@ -172,6 +172,7 @@ class Device:
                     _check_underlay(link, mac.lower(), mtu)
                     mac = link.mac
                 case Opening.VETH:
+                    netns.call(None, self._check_host_end)
                     netns.call(None, _set_mtu, reads, max(mtu, link.mtu))
                     self._set(mac, mtu)  # never larger than the host end, which drops what is
                     netns.call(None, _set_mtu, reads, mtu)
@@ -213,12 +214,27 @@ class Device:
         ifreq = _tap_ifreq(self.fds[0])
         return ifreq[:16].rstrip(b"\0").decode() if ifreq else None
 
-    def _is_host_end_as_left(self) -> bool:
+    def _host_end(self, ip: IPRoute) -> Link | None:
+        """The host's device that the queues are of; None: it has gone. DeviceError: not the one that was
+        opened. The data plane has these descriptors too: who has broken into it can bind them to any device.
+        """
         name = self._read_device()
-        if self.opening is Opening.TAP or name is None:
+        if name is None:
+            return None
+        link = links.get(ip, name)
+        is_its = link.alias == ALIAS if self.opening is Opening.VETH else link.index == self.place.index
+        if not is_its:
+            raise DeviceError(f"its queues are those of {name}")
+        return link
+
+    def _is_host_end_as_left(self) -> bool:
+        if self.opening is Opening.TAP:
             return True
         with IPRoute() as ip:
-            link = links.get(ip, name)
+            link = self._host_end(ip)
+            if link is None:
+                return True
+            name = link.name
             program = bpf_programs.DIVERT if self.opening is Opening.UNDERLAY else bpf_programs.DROP
             is_kept = link.up and links.drops_at_ingress(ip, link, program)
         if self.opening is Opening.UNDERLAY:
@@ -227,16 +243,21 @@ class Device:
         is_silent = all(links.read_sysctl(key) in (None, value) for key, value in links.silence(name).items())
         return is_kept and is_silent and not link.master and link.mtu >= self.mtu
 
+    def _check_host_end(self) -> None:
+        with IPRoute() as ip:
+            self._host_end(ip)
+
     def _repair_host_end(self) -> None:
         """What is changed is in `undo` already, or was before it was opened."""
-        name = self._read_device()
-        if self.opening is Opening.TAP or name is None:
+        if self.opening is Opening.TAP:
             return
         scratch = Undo()
         with IPRoute() as ip:
-            link = links.get(ip, name)
+            link = self._host_end(ip)
+            if link is None:
+                return
             if isinstance(self, Underlay):
-                ethtool.switch(name, _RECEIVE_MERGING, False)
+                ethtool.switch(link.name, _RECEIVE_MERGING, False)
                 links.drop_at_ingress(scratch, ip, link, bpf_programs.DIVERT, self.pas)
                 return
             _check_is_apart(link)

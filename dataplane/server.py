@@ -104,6 +104,16 @@ def socket_path(instance: str) -> Path:
 
 
 @contextlib.contextmanager
+def directory_removed(instance: str) -> Iterator[None]:
+    """At the end, by root: the data plane is nobody when it ends, and leaves its directory."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            socket_path(instance).parent.rmdir()
+
+
+@contextlib.contextmanager
 def serve(instance: str, methods: Mapping[str, Method]) -> Iterator[None]:
     """Answer requests on the instance's socket until the context ends. InstanceError."""
     with listening(instance) as listener, answering(listener, methods):

@@ -74,7 +74,7 @@ def command(
     if ready_fd is not None and not os.read(ready_fd, 16):
         sys.exit(1)  # the lab died before it had noted that we are there
     try:
-        with _directory(instance), Supervisor() as supervisor:
+        with _directories_removed(instance), Supervisor() as supervisor:
             dataplane = ["dataplane", "--instance", instance, "--workers", str(workers)]
             supervisor.start("data plane", dataplane, watchdog=DATAPLANE_WATCHDOG)
             with _followed(location, instance, stated) as store:
@@ -117,16 +117,15 @@ def _apply(location: str, stated: "Stated | None", host: str) -> None:
 
 
 @contextlib.contextmanager
-def _directory(instance: str) -> Iterator[None]:
-    """The data plane makes it as root and is nobody when it ends, who can't remove it."""
+def _directories_removed(instance: str) -> Iterator[None]:
+    """What the data plane, which is nobody when it ends, can't remove."""
     from dataplane import locks, netns, server
 
-    try:
-        yield
-    finally:
-        locks.sweep(netns.identity(None))
-        with contextlib.suppress(OSError):
-            server.socket_path(instance).parent.rmdir()
+    with server.directory_removed(instance):
+        try:
+            yield
+        finally:
+            locks.sweep(netns.identity(None))
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -263,6 +264,40 @@ def test_a_device_that_was_renamed_is_repaired(made: Attachments, vm: str, kind:
     assert made.problems == {}
     there = link(vm, "other")
     assert there is not None and there.mac == MAC
+
+
+def test_queues_that_are_bound_to_another_device_change_nothing_of_it(
+    made: Attachments, vm: str, prefix: str, cleanup: ExitStack
+) -> None:
+    """By a data plane that was broken into: it has the same descriptors, and bind(2) takes no capability."""
+    host = f"{prefix}host"
+    netns.create(host)
+    cleanup.callback(netns.remove, host)
+
+    def attach() -> None:
+        with IPRoute() as ip:
+            ip.link("add", ifname="mgmt", kind="veth", peer="mgmt1", mtu=1400)
+        connected(made)
+        made.sync({"web": wanted(vm, AttachKind.VETH)}, [])
+
+    def rebound() -> tuple[dict[str, str], links.Link, list[object], list[str | None]]:
+        (fd,) = made.devices_of(["web"])["web"].fds
+        with socket.socket(fileno=os.dup(fd)) as queue:
+            queue.bind(("mgmt", 3))
+        made.doubt(["web"])
+        made._altered.add("web")
+        made.sync({"web": replace(wanted(vm, AttachKind.VETH), mtu=1300)}, [])
+        with IPRoute() as ip:
+            link = links.get(ip, "mgmt")
+            qdiscs: list[object] = [each.get_attr("TCA_KIND") for each in ip.get_qdiscs(index=link.index)]
+        sysctls = [links.read_sysctl(name) for name in links.silence("mgmt")]
+        return dict(made.problems), link, qdiscs, sysctls
+
+    netns.call(host, attach)
+    before = netns.call(host, lambda: [links.read_sysctl(name) for name in links.silence("mgmt")])
+    problems, mgmt, qdiscs, sysctls = netns.call(host, rebound)
+    assert list(problems) == ["web"] and "mgmt" in problems["web"]
+    assert (mgmt.mtu, mgmt.up, sysctls) == (1400, False, before) and "clsact" not in qdiscs
 
 
 @pytest.mark.parametrize("other", ["unix", "netlink", "file"])

@@ -232,6 +232,18 @@ def test_what_is_no_map_of_pas_is_refused() -> None:
         bpf.PaMap(null.fileno())
 
 
+@pytest.mark.parametrize(("key", "value", "name"), [(64, 4096, b"isolane_pas"), (20, 1, b"other")])
+def test_a_map_of_other_rows_is_not_read(key: int, value: int, name: bytes) -> None:
+    """The kernel writes rows of the map's own size: it would write past what is made for ours."""
+    attributes = struct.pack("=IIIIIII16s", 1, key, value, 100, 1, 0, 0, name)
+    fd = bpf._bpf(bpf._MAP_CREATE, bytearray(attributes))
+    try:
+        with pytest.raises(ValueError, match="another map"):
+            bpf.PaMap(fd)
+    finally:
+        os.close(fd)
+
+
 # ---- on a device -------------------------------------------------------------------------------------------
 
 
