@@ -309,6 +309,7 @@ class Service:
     # ---- what `isolane node` shows; routes and records are made from rows by the client
 
     @looks_only
+    @of_tables
     def status(self) -> dict[str, Any]:
         with self._engine() as engine:
             underlay = self._ports.get(UNDERLAY)
@@ -331,6 +332,7 @@ class Service:
             }
 
     @looks_only
+    @of_tables
     def ports(self) -> list[dict[str, Any]]:
         """The tenant ports that policy or a device is there for."""
         with self._engine() as engine:

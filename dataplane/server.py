@@ -57,7 +57,7 @@ def looks_only(method: _Call) -> _Call:
 
 
 def of_tables(method: _Call) -> _Call:
-    """Marks one whose answer may be a copy of a whole table: the user has one at a time in memory."""
+    """Marks one that copies a whole table: the user has one at a time in memory."""
     vars(method)["of_tables"] = True
     return method
 

@@ -3,6 +3,8 @@
 import os
 import secrets
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -45,7 +47,8 @@ def command(instance: str | None, workers: int, table_memory: int | None, parent
     try:
         with server.listening(instance) as listener:
             privileges.raise_descriptor_limit()
-            privileges.bound(server.socket_path(instance).parent)  # before libraries that start threads
+            with _told():
+                privileges.bound(server.socket_path(instance).parent)  # before libraries that start threads
             from dataplane import core, memory, process
             from dataplane.errors import DataplaneError
             from dataplane.views import SELF_HOST
@@ -62,7 +65,8 @@ def command(instance: str | None, workers: int, table_memory: int | None, parent
                 if table_memory is None
                 else table_memory << 20,
             )
-            privileges.drop()
+            with _told():
+                privileges.drop()
             die_with(parent)
             try:
                 process.run(instance, listener, config, stop)
@@ -72,3 +76,13 @@ def command(instance: str | None, workers: int, table_memory: int | None, parent
         if os.geteuid() != 0:
             raise click.ClickException(f"{error}: run it as root") from None
         raise click.ClickException(str(error)) from None
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """A root who may not become somebody else, as in some containers, hears what it takes."""
+    try:
+        yield
+    except OSError as error:
+        words = "it becomes another user, which takes CAP_SETUID, CAP_SETGID, CAP_CHOWN and CAP_DAC_OVERRIDE"
+        raise click.ClickException(f"giving up what root may do: {error.strerror}: {words}") from None

@@ -14,7 +14,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from dataplane import locks, netns, privileges
+from dataplane import locks, netns, privileges, server
+from tests.native import BIN
 
 _PTRACE_ATTACH = 16
 
@@ -132,3 +133,14 @@ def test_without_a_user_it_has_ids_that_nobody_has(monkeypatch: pytest.MonkeyPat
     taken = [*pwd.getpwall(), pwd.struct_passwd(("x", "x", first.uid, 1, "", "/", ""))]
     monkeypatch.setattr(privileges.pwd, "getpwall", lambda: taken)
     assert privileges.account().uid not in (0, first.uid)
+
+
+def test_who_may_not_become_another_is_told() -> None:
+    """A root that lacks what that takes."""
+    instance = f"told-{os.getpid()}"
+    command = ["setpriv", "--bounding-set=-setuid", "--inh-caps=-setuid", str(BIN / "isolane"), "dataplane"]
+    command += ["--instance", instance]
+    with server.directory_removed(instance):
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: giving up what root may do: Operation not permitted: it becomes ")

@@ -51,6 +51,7 @@ class Running:
 @pytest.fixture
 def running(cleanup: ExitStack, request: pytest.FixtureRequest) -> Iterator[Running]:
     started = Running(request.param)
+    cleanup.enter_context(server.directory_removed(started.instance))
     cleanup.callback(started.process.wait, 10)
     cleanup.callback(started.process.kill)
     yield started
