@@ -21,7 +21,7 @@ enum dp_limits {
     DP_MAX_QUEUES = 8,
     DP_BATCH = 64,
     DP_UNDERLAY = 0,       /* the port id of the underlay */
-    DP_NAME_LEN = 64,
+    DP_NAME_LEN = 128,
 };
 
 enum dp_error {
@@ -52,7 +52,7 @@ struct dp_config {
     uint32_t slots;        /* 4 KiB packet slots in the arena; 0: a default that fits the ports */
     uint32_t flags;        /* enum dp_flags */
     uint32_t self_host;    /* host id of this host */
-    uint32_t spin_us;      /* how long an idle worker polls before it blocks */
+    uint32_t spin_us;      /* how long an idle worker polls, at most, before it blocks (base/spin.h) */
     uint8_t router_mac[6]; /* the virtual router's MAC, the same on every host */
     uint8_t pad[2];
     uint64_t hash_key[2];  /* secret of the table hash; random in production, fixed in replay */
@@ -81,10 +81,11 @@ enum dp_offload {
     DP_OFFLOAD_CSUM = 1,   /* the port's peer takes partial checksums from us */
     DP_OFFLOAD_TSO4 = 2,   /* ... and TCP/IPv4 super-packets */
     DP_OFFLOAD_TSO6 = 4,
+    DP_OFFLOAD_MERGE = 8,  /* ... and TCP segments merged to them where they follow each other */
 };
 
 struct dp_port_config {
-    char name[64];         /* NUL-terminated */
+    char name[128];        /* NUL-terminated */
     uint32_t kind;         /* enum dp_port_kind */
     uint32_t offloads;     /* enum dp_offload: what may be sent to the port */
     uint32_t mtu;          /* largest IP packet that leaves by this port, bytes */

@@ -63,7 +63,7 @@ void pa_echo(const struct host *host, struct pkt *pkt)
         drop = offload_check(host->io->pool.arena, pkt); /* 3.7.3 */
     if (io_dropped(host->io, pkt, drop))
         return;
-    icmp_echo_reply(pkt, host->underlay->mac); /* 3.7.4 */
+    icmp_echo_reply(host->io->pool.arena, pkt, host->underlay->mac); /* 3.7.4 */
     io_answer(host->io, host->underlay, pkt);
 }
 

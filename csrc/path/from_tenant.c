@@ -286,7 +286,7 @@ static void tenant_odd(const struct tenant *t, struct tenant_pkt *d)
         return;
     }
     if (act_kind(d->answer.act) == ACT_GATEWAY) {
-        tenant_answer(t, d->pkt, proxy_router(t->tables, d->pkt));
+        tenant_answer(t, d->pkt, proxy_router(t->host->io->pool.arena, t->tables, d->pkt));
         return;
     }
     if (d->how & TENANT_WILDCARD) /* 2.6.5 */

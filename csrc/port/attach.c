@@ -17,10 +17,11 @@ static bool attach_queues_ok(const struct dp_port_config *config)
 
 bool attach_config_ok(const struct dp_port_config *config)
 {
-    const uint32_t tso = DP_OFFLOAD_TSO4 | DP_OFFLOAD_TSO6;
+    const uint32_t tso = DP_OFFLOAD_TSO4 | DP_OFFLOAD_TSO6, all = DP_OFFLOAD_CSUM | tso | DP_OFFLOAD_MERGE;
+    bool fits = config->offloads & DP_OFFLOAD_CSUM || !(config->offloads & tso);
+    fits &= config->offloads & tso || !(config->offloads & DP_OFFLOAD_MERGE);
     return memchr(config->name, 0, DP_NAME_LEN) && attach_queues_ok(config) && config->mtu >= 68 &&
-           config->mtu <= 65535 && !(config->offloads & ~(DP_OFFLOAD_CSUM | tso)) &&
-           (!(config->offloads & tso) || config->offloads & DP_OFFLOAD_CSUM) && !mac_is_group(config->mac);
+           config->mtu <= 65535 && !(config->offloads & ~all) && fits && !mac_is_group(config->mac);
 }
 
 static int (*const attach_kinds[])(struct port *port) = {

@@ -1,6 +1,7 @@
 /* io.c: what becomes of a packet: dropped, consumed, or queued for a port and handed to it at the flush. */
 #include "port/io.h"
 #include <stdlib.h>
+#include "port/merge.h"
 
 int io_init(struct io *io, uint32_t id, struct arena *arena, const struct subnet_counters *subnets)
 {
@@ -76,6 +77,8 @@ static void io_flush_txqs(struct io *io)
         uint16_t id = io->active[i];
         struct txq *txq = io->txqs[id];
         struct port_txq *to = txq->port->txqs[io->id];
+        if (txq->n > 1 && txq->port->caps & PORT_MERGE)
+            txq->n = merge_queue(io, txq->port, txq->pkts, txq->n);
         txq->port->ops->tx(to, io, txq->pkts, txq->n);
         txq->n = 0;
         if (__builtin_expect(to->in_flight && !io->is_late[id], 0)) {
@@ -155,7 +158,8 @@ void port_count_rx(const struct port *port, struct io *io, const struct port_cou
     stats_add(&stats->rx_bytes, count->bytes);
     stats_add(&stats->rx_gso, count->gso);
     stats_add(&stats->rx_csum_partial, count->partial);
-    io->turn_over = io_turn_over(io, count);
+    io->bytes += count->bytes;
+    io->turn_over = io_turn_over(io, port, count);
 }
 
 void port_count_tx(const struct port *port, struct io *io, const struct port_count *count)

@@ -14,10 +14,10 @@ enum { TXQ_MAX = 256 };
 
 /*
  * What one turn of one queue may cost beside DP_BATCH packets, so that no tenant holds up the others of a
- * worker: the bytes it brings, IO_PACKET_WORK for each packet, and IO_SEGMENT_WORK for each that it is cut
- * into on the way out. The packet that exceeds it is the turn's last, and so is a super-packet of more than
- * IO_SEGMENTS, which is as much as a turn: it takes several (turn.c). Measured: a segment costs half a
- * microsecond to two to cut and send, a super-packet ten to receive.
+ * worker: the bytes it brings, IO_PACKET_WORK for each packet and what its kind of port adds, and
+ * IO_SEGMENT_WORK for each that it is cut into on the way out. The packet that exceeds it is the turn's last,
+ * and so is a super-packet of more than IO_SEGMENTS, which is as much as a turn: it takes several (turn.c).
+ * Measured: a segment costs half a microsecond to two to cut and send, a super-packet ten to receive.
  */
 enum { IO_TURN_WORK = 96 << 10, IO_PACKET_WORK = 1024, IO_SEGMENT_WORK = 1536 };
 enum { IO_SEGMENTS = IO_TURN_WORK / IO_SEGMENT_WORK };
@@ -52,6 +52,7 @@ struct io {
     /* allocated at port attach, kept until the end; the underlay's always there */
     struct port_stats *stats[DP_MAX_PORTS];
     struct vsid_stats *vsid_stats;      /* by subnet index */
+    uint64_t bytes;                     /* that were received, ever */
     bool turn_over;                     /* the last turn was a whole one */
     uint8_t *bin;                       /* POOL_FRAME_MAX bytes that receive what has no slot */
 } __attribute__((aligned(64)));
@@ -147,10 +148,11 @@ static inline void port_count(struct port_count *count, const struct pkt *pkt)
         count->segments += pkt->len / pkt->gso_size;
 }
 /* Of what was received in a turn: it has had its share. */
-static inline bool io_turn_over(const struct io *io, const struct port_count *count)
+static inline bool io_turn_over(const struct io *io, const struct port *port, const struct port_count *count)
 {
+    uint64_t packets = count->packets * (IO_PACKET_WORK + port->ops->work);
     return count->packets >= io->batch_limit ||
-           count->bytes + count->packets * IO_PACKET_WORK + count->segments * IO_SEGMENT_WORK >= IO_TURN_WORK;
+           count->bytes + packets + count->segments * IO_SEGMENT_WORK >= IO_TURN_WORK;
 }
 /* Ends a turn. */
 void port_count_rx(const struct port *port, struct io *io, const struct port_count *count);

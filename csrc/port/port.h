@@ -42,10 +42,11 @@ enum port_cap {
     PORT_CSUM = DP_OFFLOAD_CSUM,        /* takes partial checksums */
     PORT_TSO4 = DP_OFFLOAD_TSO4,        /* takes TCP super-packets */
     PORT_TSO6 = DP_OFFLOAD_TSO6,
-    PORT_USO = 8,                       /* takes UDP super-packets; no kind yet */
-    PORT_SG = 16,                       /* takes packets of up to max_segs segments, else of one */
+    PORT_MERGE = DP_OFFLOAD_MERGE,      /* gets segments as super-packets */
+    PORT_USO = 16,                      /* takes UDP super-packets; no kind yet */
+    PORT_SG = 32,                       /* takes packets of up to max_segs segments, else of one */
     /* metadata of checksums and super-packets crosses; without, none of the above */
-    PORT_VNET = 32,
+    PORT_VNET = 64,
 };
 /*
  * Segments that a port takes at least if it takes several: a super-packet as it was received, its segment, a
@@ -96,6 +97,7 @@ struct port_ops {
     void (*rest)(struct port_rxq *rxq, struct pool *pool);
     void (*stop)(struct port *port);                        /* NULL: there is nothing to stop */
     void (*reclaim)(struct port *port, struct pool *pool);
+    uint32_t work;                      /* of a packet that is received, beside IO_PACKET_WORK */
     bool keeps;
 };
 

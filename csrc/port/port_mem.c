@@ -81,7 +81,7 @@ static uint32_t mem_rx(struct port_rxq *rxq, struct io *io)
 {
     struct port_count count = {0};
     struct injected *injected;
-    while (!io_turn_over(io, &count) && (injected = port_mem_take((struct mem_rxq *)rxq))) {
+    while (!io_turn_over(io, rxq->port, &count) && (injected = port_mem_take((struct mem_rxq *)rxq))) {
         const struct dp_frame *frame = &injected->frame;
         struct pkt *pkt = &io->batch.pkt[io->batch.n];
         bool got = frame->len <= POOL_FRAME_MAX && pool_pkt_new_len(&io->pool, pkt, frame->len);

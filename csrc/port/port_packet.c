@@ -172,7 +172,7 @@ static uint32_t packet_rx(struct port_rxq *rxq, struct io *io)
     struct packet_rxq *q = (struct packet_rxq *)rxq;
     struct port_count count = {0};
     bool more = true;
-    while (!io_turn_over(io, &count)) {
+    while (!io_turn_over(io, rxq->port, &count)) {
         if (q->at < q->got)
             packet_take(q, io, &count);
         else if (!more)

@@ -12,6 +12,8 @@
  * tells.
  */
 
+enum { TAP_WORK = 2048 };   /* a system call for each packet: 32 small ones take an eighth of a millisecond */
+
 struct tap_rxq {
     struct port_rxq queue;
     struct port_reader reader;
@@ -21,7 +23,7 @@ static uint32_t tap_rx(struct port_rxq *rxq, struct io *io)
 {
     struct port_reader *reader = &((struct tap_rxq *)rxq)->reader;
     struct port_count count = {0};
-    while (!io_turn_over(io, &count)) {
+    while (!io_turn_over(io, rxq->port, &count)) {
         int n = port_reader_ready(reader, io);
         ssize_t got = readv(rxq->fd, reader->iov, n);
         if (got < (ssize_t)sizeof reader->hdr)
@@ -79,7 +81,8 @@ static void tap_reclaim(struct port *port, struct pool *pool)
 
 int port_tap_attach(struct port *port)
 {
-    static const struct port_ops ops = {.rx = tap_rx, .tx = tap_tx, .rest = tap_rest, .reclaim = tap_reclaim};
+    static const struct port_ops ops = {.rx = tap_rx, .tx = tap_tx, .rest = tap_rest,
+                                        .reclaim = tap_reclaim, .work = TAP_WORK};
     port->ops = &ops;
     port->caps |= PORT_SG | PORT_VNET;
     port->max_segs = PORT_SEGS;

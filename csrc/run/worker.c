@@ -10,6 +10,7 @@
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
+#include "base/spin.h"
 #include "base/wake.h"
 #include "host/neigh.h"
 #include "host/pa.h"
@@ -315,9 +316,8 @@ void *worker_main(void *arg)
 {
     struct worker *worker = arg;
     struct dp *dp = worker->dp;
-    const uint64_t spin = dp->config.spin_us * 1000ull;
+    struct spin spin = {.limit = dp->config.spin_us * 1000ull};
     struct epoll_event events[EVENTS];
-    uint64_t last = 0;                  /* when packets came last */
     bool busy = true;                   /* what came before the last stop may not be done */
     worker->io.now = worker_clock_now();
     qsbr_online(worker->reader);
@@ -329,8 +329,8 @@ void *worker_main(void *arg)
         worker_turns(worker, events, n);
         qsbr_quiescent(worker->reader);
         if (worker->received)
-            last = worker->io.now;
-        busy = worker->received || worker->more || worker->io.now - last < spin;
+            spin_received(&spin, worker->io.now, worker->io.bytes);
+        busy = worker->received || worker->more || spin_on(&spin, worker->io.now);
     }
     qsbr_offline(worker->reader);
     return NULL;

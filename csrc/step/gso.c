@@ -27,8 +27,7 @@ uint32_t gso_segments(const struct pkt *pkt)
     return payload ? (payload + pkt->gso_size - 1) / pkt->gso_size : 1;
 }
 
-/* Length and, in IPv4, the identification, which counts up. A wrong header checksum stays wrong. */
-static void gso_set_ip(struct pkt *segment, uint32_t index)
+void gso_set_ip(struct pkt *segment, uint32_t index)
 {
     uint8_t *ip = segment->data + segment->l3;
     if (segment->l3_type == PKT_L3_IP6) {

@@ -13,6 +13,12 @@ uint32_t gso_l3_len(const struct pkt *pkt);
 /* How many it is cut into, 1 without gso; of a parsed packet behind offload_check(). */
 uint32_t gso_segments(const struct pkt *pkt);
 
+/*
+ * Writes what the IP header says of a parsed packet that has got another l3_end: its length and, in IPv4, the
+ * identification, `index` more than it was. A wrong header checksum stays wrong.
+ */
+void gso_set_ip(struct pkt *segment, uint32_t index);
+
 /* A packet being cut. */
 struct gso_cut {
     const struct pkt *source;

@@ -1,6 +1,7 @@
 /* icmp.c: echo requests into echo replies (RFC 792, RFC 4443 section 4); README.md 2.7, 3.7. */
 #include "step/icmp.h"
 #include "base/csum.h"
+#include "pkt/offload.h"
 
 enum { ICMP_TTL = 64 };
 
@@ -34,7 +35,7 @@ static void icmp_set_summed(uint8_t *byte, uint8_t value, uint8_t *checksum)
     memcpy(checksum, &field, 2);
 }
 
-void icmp_echo_reply(struct pkt *pkt, const uint8_t *mac)
+void icmp_echo_reply(const struct arena *arena, struct pkt *pkt, const uint8_t *mac)
 {
     uint8_t *ip = pkt->data + pkt->l3, *icmp = pkt->data + pkt->l4;
     memcpy(pkt->data, pkt->data + 6, 6);
@@ -45,4 +46,7 @@ void icmp_echo_reply(struct pkt *pkt, const uint8_t *mac)
     else
         ip[7] = ICMP_TTL;
     icmp_set_summed(icmp, pkt->l3_type == PKT_L3_IP4 ? ICMP_ECHO_REPLY : ICMP6_ECHO_REPLY, icmp + 2);
+    /* Of zeros alone no difference tells, and a receiver's sum of 0 is wrong (RFC 1071 section 1). */
+    if (load16(icmp + 2) == 0 && offload_sum(arena, pkt, pkt->l4, pkt->l3_end - pkt->l4) == 0)
+        memset(icmp + 2, 0xff, 2); /* 2.7.3 */
 }

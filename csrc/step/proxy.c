@@ -87,11 +87,11 @@ struct proxy_verdict proxy_arpnd(const struct tables *tables, const struct port_
     return pkt->l3_type == PKT_L3_ARP ? proxy_arp(tables, policy, pkt) : proxy_nd(tables, policy, pkt);
 }
 
-struct proxy_verdict proxy_router(const struct tables *tables, struct pkt *pkt)
+struct proxy_verdict proxy_router(const struct arena *arena, const struct tables *tables, struct pkt *pkt)
 {
     if (!icmp_is_echo(pkt)) /* 2.7.4 */
         return proxy_drop(DROP_ROUTER_LOCAL);
-    icmp_echo_reply(pkt, tables->router_mac);
+    icmp_echo_reply(arena, pkt, tables->router_mac);
     return proxy_answer;
 }
 

@@ -6,7 +6,7 @@
 #ifndef PROXY_H
 #define PROXY_H
 #include "base/drop.h"
-#include "pkt/pkt.h"
+#include "pkt/pool.h"
 #include "table/tables.h"
 
 enum proxy_action {
@@ -24,7 +24,7 @@ struct proxy_verdict {
 struct proxy_verdict proxy_arpnd(const struct tables *tables, const struct port_policy *policy,
                                  struct pkt *pkt);
 /* A packet to a gateway CA: an echo request is answered, else router-local. README.md 2.7. */
-struct proxy_verdict proxy_router(const struct tables *tables, struct pkt *pkt);
+struct proxy_verdict proxy_router(const struct arena *arena, const struct tables *tables, struct pkt *pkt);
 /*
  * Through the tunnel, README.md 3.10: a parsed inner frame, ND valid and neither RA nor redirect, whose
  * sender is known to live on the host that sent it. An answer is parsed anew, but for ARP.

@@ -1,6 +1,7 @@
 /* Checksums beside a byte-wise reference. */
 #include "base/csum.h"
 #include "pkt/offload.h"
+#include "step/icmp.h"
 #include "frames.h"
 
 static struct arena arena;
@@ -170,6 +171,38 @@ static void finish_computes_zero_but_in_udp(void **state)
     }
 }
 
+/* 2.7.3 */
+static void echo_replies_equal_a_full_sum(void **state)
+{
+    (void)state;
+    static const uint8_t mac[6] = {2};
+    struct pkt pkt;
+    for (uint32_t i = 0; i < 2 * 65536; i++) {
+        unsigned family = i % 2 ? 4 : 6;
+        uint8_t proto = family == 4 ? PROTO_ICMP : PROTO_ICMP6;
+        uint32_t l4 = frame_ip(&frame, family, proto, 64, 0);
+        uint8_t *ip = frame.bytes + ETH_LEN, *icmp = frame.bytes + l4;
+        memset(icmp, 0, 64);
+        icmp[0] = family == 4 ? ICMP_ECHO : ICMP6_ECHO;
+        put16(icmp + 4, (uint16_t)(i / 2));
+        put16(icmp + 2, (uint16_t)~(family == 4 ? naive_sum(icmp, 64, 0) : naive_residue(ip, proto, icmp, 64)));
+        frame_to_pkt(&pool, &frame, &pkt, POOL_HEAD_MAX);
+        assert_int_equal(parse_frame(&pkt), DROP_NONE);
+        assert_true(icmp_is_echo(&pkt));
+        icmp_echo_reply(&arena, &pkt, mac);
+        ip = pkt.data + ETH_LEN, icmp = pkt.data + l4;
+        uint16_t field = get16(icmp + 2), header = get16(ip + 10);
+        put16(icmp + 2, 0);
+        uint32_t sum = family == 4 ? naive_sum(icmp, 64, 0) : naive_residue(ip, proto, icmp, 64);
+        assert_int_equal(field, 0xffff - sum);
+        if (family == 4) {
+            put16(ip + 10, 0);
+            assert_int_equal(header, 0xffff - naive_sum(ip, IP4_LEN, 0));
+        }
+        pool_pkt_free(&pool, &pkt);
+    }
+}
+
 /* 4.2.3 */
 static void finish_of_sctp_is_crc32c(void **state)
 {
@@ -250,6 +283,7 @@ int main(void)
         cmocka_unit_test(pseudo_headers_and_ip4_headers),
         cmocka_unit_test(finish_makes_partial_sums_whole),
         cmocka_unit_test(finish_computes_zero_but_in_udp),
+        cmocka_unit_test(echo_replies_equal_a_full_sum),
         cmocka_unit_test(finish_of_sctp_is_crc32c),
         cmocka_unit_test(finish_refuses_what_lies_outside),
     };

@@ -44,10 +44,10 @@ static void check_bytes(unsigned family, const uint8_t *source, const uint8_t *d
 }
 
 /* New addresses, by one of the ways there are for such a packet. */
-static void readdress(struct pkt *pkt, const uint8_t *source, const uint8_t *destination)
+static void readdress_by(uint32_t way, struct pkt *pkt, const uint8_t *source, const uint8_t *destination)
 {
     struct pkt again = *pkt;
-    const unsigned family = pkt->l3_type == PKT_L3_IP4 ? DP_IPV4 : DP_IPV6, way = rnd(3);
+    const unsigned family = pkt->l3_type == PKT_L3_IP4 ? DP_IPV4 : DP_IPV6;
     const uint8_t *from = pkt->data + ETH_LEN + (family == DP_IPV4 ? 12 : 8);
     const uint8_t *to = from + (family == DP_IPV4 ? 4 : 16);
     if (way == 0 || !parse_plain(&again, family)) {
@@ -57,6 +57,75 @@ static void readdress(struct pkt *pkt, const uint8_t *source, const uint8_t *des
     } else {
         uint32_t delta = rewrite_delta(family, from, source) + (uint32_t)rewrite_delta(family, to, destination);
         rewrite_plain(pkt->data, family, delta, source, destination);
+    }
+}
+
+static void readdress(struct pkt *pkt, const uint8_t *source, const uint8_t *destination)
+{
+    readdress_by(rnd(3), pkt, source, destination);
+}
+
+/*
+ * What a full computation puts into the field: 0 and not 0xffff, as a pseudo header is never all 0, but in
+ * UDP and UDP-Lite, where 0 says that there is none (RFC 768, RFC 3828 section 3.1).
+ */
+static uint16_t full_field(uint8_t *bytes, uint8_t proto, uint32_t l4, uint32_t at, uint32_t len)
+{
+    put16(bytes + at, 0);
+    uint32_t field = 0xffff - naive_residue(bytes + ETH_LEN, proto, bytes + l4, len - l4);
+    bool never_zero = proto == PROTO_UDP || proto == PROTO_UDPLITE;
+    put16(bytes + at, (uint16_t)(field == 0 && never_zero ? 0xffff : field));
+    return get16(bytes + at);
+}
+
+/* One word of `frame` and one of its IPv4 header are `word`; both checksums, as full computations have them. */
+static void check_full(unsigned family, uint8_t proto, uint32_t way, uint32_t at, uint16_t word)
+{
+    static const uint8_t source[16] = {10, 9, 8, 7, 6, 5}, destination[16] = {192, 0, 2, 255, 255, 255};
+    uint8_t *ip = frame.bytes + ETH_LEN;
+    uint32_t l4 = ETH_LEN + (family == 4 ? IP4_LEN : IP6_LEN);
+    struct pkt pkt;
+    put16(frame.bytes + l4 + 20, word);
+    if (full_field(frame.bytes, proto, l4, at, frame.len) == 0 && rnd(2))
+        put16(frame.bytes + at, 0xffff);    /* as right, and as Linux completes it */
+    if (family == 4) {
+        put16(ip + 4, word);
+        put16(ip + 10, 0);
+        put16(ip + 10, (uint16_t)~naive_sum(ip, IP4_LEN, 0));
+    }
+    make_pkt(&pkt);
+    readdress_by(way, &pkt, source, destination);
+    rewrite_ttl(&pkt);
+    uint16_t field = get16(pkt.data + at), header = get16(pkt.data + ETH_LEN + 10);
+    assert_int_equal(field, full_field(pkt.data, proto, l4, at, pkt.len));
+    if (family == 4) {
+        put16(pkt.data + ETH_LEN + 10, 0);
+        assert_int_equal(header, (uint16_t)~naive_sum(pkt.data + ETH_LEN, IP4_LEN, 0));
+    }
+    pool_pkt_free(&pool, &pkt);
+}
+
+/* 4.1.2, 4.1.3, 4.1.7 */
+static void every_checksum_is_that_of_a_full_sum(void **state)
+{
+    (void)state;
+    static const struct { uint8_t proto, field; } cases[] = {
+        {PROTO_TCP, 16}, {PROTO_UDP, 6}, {PROTO_UDPLITE, 6}, {PROTO_DCCP, 6}, {PROTO_ICMP6, 2},
+    };
+    for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
+        unsigned family = i % 2 ? 6 : 4;
+        uint8_t proto = cases[i / 2].proto;
+        if (proto == PROTO_ICMP6 && family == 4)
+            continue;
+        uint32_t l4 = frame_ip(&frame, family, proto, 40, 0);
+        rnd_fill(frame.bytes + l4, 40);
+        if (proto == PROTO_TCP)
+            frame.bytes[l4 + 12] = 0x50;
+        if (proto == PROTO_UDP)
+            put16(frame.bytes + l4 + 4, 40);
+        for (uint32_t way = 0; way < (proto == PROTO_TCP || proto == PROTO_UDP ? 3 : 1); way++)
+            for (uint32_t word = 0; word < 65536; word++)
+                check_full(family, proto, way, l4 + cases[i / 2].field, (uint16_t)word);
     }
 }
 
@@ -240,6 +309,7 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_checksum_is_that_of_a_full_sum),
         cmocka_unit_test(checksums_keep_their_difference),
         cmocka_unit_test(udp_without_checksum_stays_without),
         cmocka_unit_test(udp_never_becomes_zero),

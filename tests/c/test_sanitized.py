@@ -1,7 +1,7 @@
 """The core under sanitizers: its C tests under ASan and UBSan, their suite `stress` under TSan too, and the
 tests that drive the core from Python once more under ASan and UBSan.
 
-All that are selected start with the first, as many at a time as there are CPUs.
+All that are selected start with the first, as many at a time as there are CPUs for this worker.
 """
 
 import os
@@ -16,11 +16,14 @@ from tests.native import LONGEST, ROOT, build, compiler_file, names_in, run_sani
 
 UNIT = names_in("tests/c/meson.build", r"^  '(\w+)': '\w+',$")
 STRESS = names_in("tests/c/meson.build", r"^  '(\w+)': 'stress',$")
-PYTHON = ("tests/oracle", "tests/golden", "tests/unit/test_core.py")
+PYTHON = ("tests/oracle", "tests/golden", "tests/unit/dataplane/test_core.py")
+
+
+TARGETS = {"asan": (), "tsan": tuple(f"tests/c/{name}" for name in STRESS)}
 
 
 def run_program(kind: str, name: str) -> str:
-    return run_sanitized([build(kind) / "tests" / "c" / name])
+    return run_sanitized([build(kind, *TARGETS[kind]) / "tests" / "c" / name])
 
 
 def run_suite(path: str) -> str:
@@ -47,9 +50,10 @@ def started(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[str]]]:
     selected = [
         item.callspec.params["run"] for item in request.session.items if "started" in item.fixturenames
     ]
-    for kind in {run.split("-")[0] for run in selected}:
-        build("tsan" if kind == "tsan" else "asan")
-    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    for kind in {"tsan" if run.startswith("tsan-") else "asan" for run in selected}:
+        build(kind, *TARGETS[kind])
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    pool = ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)) // workers))
     yield {run: pool.submit(RUNS[run]) for run in selected}
     pool.shutdown(cancel_futures=True)
 

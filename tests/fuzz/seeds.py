@@ -23,7 +23,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, GRE, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
-from dataplane.tables import (
+from dataplane.binding.tables import (
     ChangeSet,
     MoveRow,
     PaKind,

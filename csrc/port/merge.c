@@ -1,0 +1,224 @@
+/* merge.c: segments of a flow become super-packets; README.md 4.6. What can't be merged goes as it is. */
+#include "port/merge.h"
+#include "base/csum.h"
+#include "pkt/offload.h"
+#include "step/gso.h"
+
+enum { MERGE_RUNS = 4 };                /* flows that are merged side by side */
+enum { TCP_ACK_AT = 8, TCP_FLAGS = 13, TCP_CHECKSUM = 16, TCP_PSH = 0x08, TCP_ACK = 0x10 };
+enum { MERGE_IP_MAX = 65535 };
+
+/* OTHER: not TCP. STRANGE: it may be of any flow. */
+enum merge_kind { MERGE_OTHER, MERGE_STRANGE, MERGE_TCP };
+
+/* Segments that are merged, from `pkt` on. */
+struct merge_run {
+    struct pkt *pkt;
+    uint32_t last;                      /* slot of the last one */
+    uint32_t next;                      /* sequence that would go on */
+    uint16_t headers;                   /* bytes of all headers of each */
+    uint16_t size;                      /* payload of each but the last */
+    uint16_t n;
+    uint8_t push;                       /* the PSH of the last one */
+    bool proven;                        /* the first one's checksums are right */
+    bool closed;                        /* nothing goes on behind the last one */
+};
+
+/* What a packet without IP options, a fragment's or a tag is; sets its layers, and its headers' length. */
+static enum merge_kind merge_look(struct pkt *pkt, uint16_t *headers)
+{
+    const uint8_t *ip = pkt->data + ETH_LEN;
+    uint32_t end;
+    if (!pkt_has(pkt, ETH_LEN + IP4_LEN))
+        return MERGE_OTHER;
+    uint16_t type = get16(pkt->data + 12);
+    if (type == ETHERTYPE_IP4 && ip[9] == PROTO_TCP) {
+        if (ip[0] != 0x45 || get16(ip + 6) & 0x3fff || !pkt_has(pkt, ETH_LEN + IP4_LEN + TCP_LEN))
+            return MERGE_STRANGE;
+        pkt->l3_type = PKT_L3_IP4;
+        pkt->l4 = ETH_LEN + IP4_LEN;
+        end = ETH_LEN + get16(ip + 2);
+    } else if (type == ETHERTYPE_IP6 && ip[6] != PROTO_UDP && ip[6] != PROTO_ICMP6) {
+        if (ip[6] != PROTO_TCP || !pkt_has(pkt, ETH_LEN + IP6_LEN + TCP_LEN))
+            return MERGE_STRANGE;
+        pkt->l3_type = PKT_L3_IP6;
+        pkt->l4 = ETH_LEN + IP6_LEN;
+        end = pkt->l4 + get16(ip + 4);
+    } else {
+        return MERGE_OTHER;
+    }
+    *headers = (uint16_t)(pkt->l4 + (pkt->data[pkt->l4 + 12] >> 4) * 4);
+    pkt->l3 = ETH_LEN;
+    pkt->l4_proto = PROTO_TCP;
+    pkt->l3_end = end;
+    return *headers >= pkt->l4 + TCP_LEN && pkt_has(pkt, *headers) && end >= *headers ? MERGE_TCP
+                                                                                       : MERGE_STRANGE;
+}
+
+/* By itself it may be merged: whole in one slot of its own, checksum complete, payload, ACK and PSH alone. */
+static bool merge_fits(const struct pkt *pkt, uint16_t headers) /* 4.6.2, 4.6.5 */
+{
+    uint8_t flags = pkt->data[pkt->l4 + TCP_FLAGS];
+    return pkt->head == pkt->l3_end && pkt->len == pkt->l3_end && pkt->slots == 1 && !pkt_offloaded(pkt) &&
+           headers < pkt->l3_end && (flags & ~TCP_PSH) == TCP_ACK;
+}
+
+static bool merge_same_flow(const struct pkt *a, const struct pkt *b)
+{
+    uint32_t addresses = a->l3_type == PKT_L3_IP4 ? ETH_LEN + 12 : ETH_LEN + 8;
+    return !memcmp(a->data, b->data, ETH_LEN) &&
+           !memcmp(a->data + addresses, b->data + addresses, a->l4 + 4 - addresses);
+}
+
+static bool merge_is_right(const struct pkt *pkt) /* 4.6.5 */
+{
+    if (pkt->l3_type == PKT_L3_IP4 && !csum_ip4_plain_ok(pkt->data + ETH_LEN))
+        return false;
+    uint32_t len = pkt->len - pkt->l4;
+    return csum_fold(csum_add(pkt->data + pkt->l4, len, offload_pseudo(pkt, len))) == 0xffff;
+}
+
+/* IP headers say the same but for lengths and what counts up. */
+static bool merge_same_ip(const struct merge_run *run, const struct pkt *pkt)
+{
+    const uint8_t *a = run->pkt->data + ETH_LEN, *b = pkt->data + ETH_LEN;
+    if (pkt->l3_type == PKT_L3_IP6)
+        return load32(a) == load32(b) && a[7] == b[7]; /* 4.6.2 */
+    bool counts_up = get16(b + 4) == (uint16_t)(get16(a + 4) + run->n);
+    return a[1] == b[1] && a[8] == b[8] && load16(a + 6) == load16(b + 6) &&   /* 4.6.2 */
+           (counts_up || a[6] & 0x40); /* 4.6.3, RFC 6864 section 4.1 */
+}
+
+/* The packet, which fits, goes on where the run ends. */
+static bool merge_goes_on(const struct merge_run *run, const struct pkt *pkt, uint16_t headers)
+{
+    const uint8_t *a = run->pkt->data + pkt->l4, *b = pkt->data + pkt->l4;
+    uint32_t payload = pkt->len - headers;
+    const uint32_t push = (uint32_t)TCP_PSH << 8;       /* of the word of offset, flags and window */
+    return !run->closed && headers == run->headers && get32(b + 4) == run->next &&     /* 4.6.3 */
+           payload <= run->size && run->n < PORT_SEGS &&                               /* 4.6.4 */
+           run->pkt->len + payload <= ETH_LEN + MERGE_IP_MAX &&
+           load32(a + TCP_ACK_AT) == load32(b + TCP_ACK_AT) &&                         /* 4.6.2 */
+           ((load32(a + 12) ^ load32(b + 12)) & ~push) == 0 && load16(a + 18) == load16(b + 18) &&
+           !memcmp(a + TCP_LEN, b + TCP_LEN, headers - pkt->l4 - TCP_LEN) && merge_same_ip(run, pkt);
+}
+
+static void merge_begin(struct merge_run *run, struct pkt *pkt, uint16_t headers)
+{
+    uint8_t push = pkt->data[pkt->l4 + TCP_FLAGS] & TCP_PSH;
+    uint32_t payload = pkt->len - headers;
+    *run = (struct merge_run){.pkt = pkt,
+                              .last = pkt->slot,
+                              .next = get32(pkt->data + pkt->l4 + 4) + payload,
+                              .headers = headers,
+                              .size = (uint16_t)payload,
+                              .n = 1,
+                              .push = push,
+                              .closed = push != 0};
+}
+
+/* Takes the packet if it goes on. */
+static bool merge_join(struct io *io, struct merge_run *run, struct pkt *pkt, uint16_t headers)
+{
+    if (!merge_goes_on(run, pkt, headers) || !(run->proven || merge_is_right(run->pkt)))
+        return false;
+    run->proven = true;
+    if (!merge_is_right(pkt))
+        return false;
+    uint16_t payload = (uint16_t)(pkt->len - headers);
+    uint16_t off = (uint16_t)(pkt->data + headers - arena_slot(io->pool.arena, pkt->slot));
+    io->pool.arena->segs[run->last] = (struct seg){pkt->slot, off, payload};
+    run->last = pkt->slot;
+    run->pkt->slots++;
+    run->pkt->len += payload;
+    run->next += payload;
+    run->n++;
+    run->push = pkt->data[pkt->l4 + TCP_FLAGS] & TCP_PSH;
+    run->closed = run->push || payload < run->size;
+    stats_add(&io->stats[pkt->in_port]->consumed, 1); /* 4.6.6 */
+    return true;
+}
+
+/* Its headers become those of a super-packet, if it is one. */
+static void merge_end(struct merge_run *run) /* 4.6.1 */
+{
+    struct pkt *pkt = run->pkt;
+    uint8_t *tcp = pkt->data + pkt->l4;
+    if (run->n == 1)
+        return;
+    pkt->l3_end = pkt->len;
+    pkt->flags |= PKT_PARTIAL;
+    pkt->csum_start = pkt->l4;
+    pkt->csum_offset = TCP_CHECKSUM;
+    pkt->gso = pkt->l3_type == PKT_L3_IP4 ? DP_GSO_TCP4 : DP_GSO_TCP6;
+    pkt->gso_size = run->size;
+    tcp[TCP_FLAGS] |= run->push;
+    gso_set_ip(pkt, 0);
+    uint16_t sum = csum_fold(offload_pseudo(pkt, pkt->len - pkt->l4));
+    memcpy(tcp + TCP_CHECKSUM, &sum, 2);
+}
+
+struct merge {
+    struct merge_run runs[MERGE_RUNS];
+    uint32_t n, oldest;
+};
+
+static void merge_end_all(struct merge *m)
+{
+    while (m->n)
+        merge_end(&m->runs[--m->n]);
+}
+
+static struct merge_run *merge_find(struct merge *m, const struct pkt *pkt)
+{
+    for (uint32_t i = 0; i < m->n; i++)
+        if (merge_same_flow(m->runs[i].pkt, pkt))
+            return &m->runs[i];
+    return NULL;
+}
+
+/* A run for another flow: a new one, or the oldest, which ends. */
+static struct merge_run *merge_room(struct merge *m)
+{
+    if (m->n < MERGE_RUNS)
+        return &m->runs[m->n++];
+    struct merge_run *run = &m->runs[m->oldest++ % MERGE_RUNS];
+    merge_end(run);
+    return run;
+}
+
+/* The packet has become a part of another. */
+static bool merge_take(struct io *io, struct merge *m, struct pkt *pkt, uint16_t headers)
+{
+    struct merge_run *run = merge_find(m, pkt);
+    bool fits = merge_fits(pkt, headers);
+    if (run && fits && merge_join(io, run, pkt, headers))
+        return true;
+    if (run)
+        merge_end(run);
+    else if (fits)
+        run = merge_room(m);
+    if (fits)
+        merge_begin(run, pkt, headers);
+    else if (run)
+        *run = m->runs[--m->n];
+    return false;
+}
+
+uint32_t merge_queue(struct io *io, const struct port *port, struct pkt **pkts, uint32_t n)
+{
+    struct merge m = {.n = 0};
+    uint32_t left = 0;
+    uint16_t headers = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        struct pkt *pkt = pkts[i];
+        enum merge_kind kind = merge_look(pkt, &headers);
+        if (kind == MERGE_STRANGE)
+            merge_end_all(&m);
+        uint32_t cap = pkt->l3_type == PKT_L3_IP4 ? PORT_TSO4 : PORT_TSO6;
+        if (kind != MERGE_TCP || !(port->caps & cap) || !merge_take(io, &m, pkt, headers))
+            pkts[left++] = pkt;
+    }
+    merge_end_all(&m);
+    return left;
+}
