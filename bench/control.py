@@ -9,11 +9,10 @@ that moves to another host.
 import gc
 import os
 import random
-import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -24,15 +23,21 @@ from bench import control_net as net
 from bench.control_hosts import new_hosts
 from bench.control_plan import HOST, Plan, datagram
 from bench.machine import described
-from dataplane import core
-from dataplane.client import Client
-from dataplane.tables import ChangeSet
-from dataplane.views import SELF_HOST
-from policy import documents, intent, reconcile
-from policy.host_view import HostView, Whole, uncollected
-from policy.model import ROUTER_MAC, Port, intent_of, mac_value
-from policy.pusher import FIRST_ROWS, Pusher
-from policy.store_sqlite import SqliteStore
+from bench.rounds import spread
+from dataplane.binding import core
+from dataplane.binding.tables import ChangeSet
+from dataplane.process.client import Client
+from dataplane.process.views import SELF_HOST
+from policy.agent.programmer import FIRST_ROWS, Programmer
+from policy.compile import diff
+from policy.compile.collection import uncollected
+from policy.compile.host_view import HostView, Whole
+from policy.kinds import keys
+from policy.kinds.model import ROUTER_MAC, Port, intent_of, mac_value
+from policy.service import changes as intent
+from policy.service import host_state
+from policy.store.reading import snapshot_of
+from policy.store.sqlite import SqliteStore
 
 WARM_UP = 5
 """Changes before those that count."""
@@ -60,10 +65,10 @@ class Settings:
     changes: int = 200
 
 
-def run_all(settings: Sequence[Settings], progress: Progress) -> dict[str, object]:
+def run_all(settings: Sequence[Settings], progress: Progress) -> Figures:
     """The document of `isolane bench control --json`. BenchError: what is to be measured did not happen."""
     net.check_root()
-    with _interruptible():
+    with net.interruptible():
         results = [_run(each, progress) for each in settings]
     load = [round(each, 2) for each in os.getloadavg()]
     return {"machine": {**described(), "load": load}, "results": results}
@@ -130,7 +135,7 @@ def commit(store: SqliteStore, port: Port) -> None:
 
 def _parts(store: SqliteStore, say: Progress) -> dict[str, list[float]]:
     """Seconds of each round: from the store's items to rows, rows over the socket, rows into the tables."""
-    items = store.snapshot(documents.PREFIX).items
+    items = snapshot_of(store, keys.INTENT).items
     found: dict[str, list[float]] = {"compile": [], "push": [], "table": []}
     for number in range(ROUNDS):
         say(f"compile, push, table: round {number + 1} of {ROUNDS}")
@@ -145,9 +150,9 @@ def _parts(store: SqliteStore, say: Progress) -> dict[str, list[float]]:
 def _push(whole: Whole) -> float:
     """With its verification, as the agent does it, to a data-plane process."""
     with net.dataplane(f"bench-{os.getpid()}-push") as client:
-        pusher = Pusher(client, HOST)
+        programmer = Programmer(client, HOST)
         begun = time.perf_counter()
-        pusher.push(whole)
+        programmer.push(whole)
         return time.perf_counter() - begun
 
 
@@ -156,7 +161,7 @@ def _table(whole: Whole) -> float:
     config = core.Config(SELF_HOST, mac_value(ROUTER_MAC).to_bytes(6, "big"), hash_key=(1, 2))
     change_sets = [
         ChangeSet(generation, sections).encode()
-        for generation, sections in enumerate(reconcile.from_nothing(whole.rows, FIRST_ROWS), 1)
+        for generation, sections in enumerate(diff.from_nothing(whole.rows, FIRST_ROWS), 1)
     ]
     with core.Dataplane(config) as dataplane:
         begun = time.perf_counter()
@@ -190,7 +195,9 @@ class _Live:
         self._running.close()
         self._client = self._running.enter_context(net.dataplane(self._instance, self._wire.host))
         begun = time.time()
-        self._agent = self._running.enter_context(net.agent(self._wire, self._instance, HOST, self._store))
+        self._agent = self._running.enter_context(
+            net.agent(self._wire.host, self._wire.prefix, self._instance, HOST, self._store)
+        )
         reading, loaded, applied = (
             self._agent.first(event, LOAD_SECONDS) for event in ("reading", "loaded", "applied")
         )
@@ -209,7 +216,7 @@ class _Live:
 
     def _is_shown(self) -> bool:
         report: Mapping[str, Any] = self._client.status()["agent"]
-        return report.get("state") == intent.APPLIED and report["revision"] > 0
+        return report.get("state") == host_state.APPLIED and report["revision"] > 0
 
     def memory(self) -> Mapping[str, int]:
         return self._agent.memory()
@@ -271,10 +278,6 @@ def _timed(records: int, seconds: Sequence[float]) -> Figures:
     return {"seconds": spread(seconds), "recordsPerSecond": _rate(records, median(seconds))}
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    return {"median": round(median(values), 4), "min": round(min(values), 4), "max": round(max(values), 4)}
-
-
 def percentile(values: Sequence[float], percent: int) -> float:
     """The smallest value that so many percent do not exceed."""
     ordered = sorted(values)
@@ -305,18 +308,3 @@ class _Saying:
         if time.monotonic() >= self._due:
             self._progress(f"{self._what}: {text}")
             self._due = time.monotonic() + PROGRESS_SECONDS
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM and SIGHUP clean up as Ctrl-C does."""
-
-    def interrupt(number: int, _frame: object) -> None:
-        raise KeyboardInterrupt(signal.Signals(number).name)
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -7,9 +7,9 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from dataplane import core
-from dataplane.core import Dataplane
-from dataplane.tables import (
+from dataplane.binding import core
+from dataplane.binding.core import Dataplane
+from dataplane.binding.tables import (
     ROW_DTYPES,
     ChangeSet,
     Op,
@@ -21,8 +21,8 @@ from dataplane.tables import (
     Translation,
     put,
 )
-from dataplane.views import SELF_HOST
-from policy.model import ROUTER_MAC, mac_value
+from dataplane.process.views import SELF_HOST
+from policy.kinds.model import ROUTER_MAC, mac_value
 
 ROWS = 1 << 19
 """Of a change set."""

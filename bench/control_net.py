@@ -11,7 +11,7 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from ipaddress import IPv4Address
@@ -22,8 +22,9 @@ from pyroute2 import IPRoute
 
 from bench.control_plan import UNDERLAY_DEVICE, VM_DEVICE, VM_NAMESPACE
 from bench.control_probe import SO_TIMESTAMPNS
-from dataplane import links, netns, server
-from dataplane.client import Client, ClientError
+from dataplane.host import links, netns
+from dataplane.process import instances
+from dataplane.process.client import Client, ClientError
 
 START_SECONDS = 30.0
 _TICK = 0.005
@@ -109,8 +110,16 @@ def running(
     namespace: str | None, *arguments: str, stderr: int = subprocess.PIPE
 ) -> Iterator[subprocess.Popen[bytes]]:
     """An `isolane` command in a namespace; it is ended with the context."""
-    program = Path(sysconfig.get_path("scripts"), "isolane")
-    command = [sys.executable, str(program), *arguments]
+    isolane = Path(sysconfig.get_path("scripts"), "isolane")
+    with program(namespace, [sys.executable, str(isolane), *arguments], stderr) as process:
+        yield process
+
+
+@contextmanager
+def program(
+    namespace: str | None, command: Sequence[str], stderr: int = subprocess.DEVNULL
+) -> Iterator[subprocess.Popen[bytes]]:
+    """It is ended with the context."""
     process: subprocess.Popen[bytes] = netns.call(
         namespace,
         subprocess.Popen,
@@ -127,10 +136,11 @@ def running(
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
-    process.send_signal(signal.SIGTERM)
     try:
-        process.wait(_GRACE)
-    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE)
+    finally:  # also when somebody loses patience
         process.kill()
         process.wait()
 
@@ -140,7 +150,7 @@ def dataplane(instance: str, namespace: str | None = None) -> Iterator[Client]:
     """A data-plane process and a connection to it."""
     command = ("dataplane", "--instance", instance)
     with (
-        server.directory_removed(instance),
+        instances.directory_removed(instance),
         running(namespace, *command, stderr=subprocess.DEVNULL) as process,
     ):
         found: list[Client] = []
@@ -204,10 +214,10 @@ class Agent:
 
 
 @contextmanager
-def agent(wire: Wire, instance: str, host: str, store: Path) -> Iterator[Agent]:
-    """An agent on the wire's host."""
+def agent(namespace: str, prefix: str, instance: str, host: str, store: Path) -> Iterator[Agent]:
+    """An agent in a namespace. prefix: of those of its VMs."""
     arguments = ("--store", f"sqlite:{store}", "--host", host, "--instance", instance, "--remove")
-    with running(wire.host, "agent", *arguments, "--netns-prefix", wire.prefix) as process:
+    with running(namespace, "agent", *arguments, "--netns-prefix", prefix) as process:
         yield Agent(process)
 
 
@@ -262,3 +272,18 @@ _ROOT = Path(__file__).parents[1]
 def check_root() -> None:
     if os.geteuid() != 0:
         raise BenchError("network namespaces and devices: run this as root")
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM and SIGHUP clean up as Ctrl-C does."""
+
+    def interrupt(number: int, _frame: object) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

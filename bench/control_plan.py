@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network
 
-from policy.model import (
+from policy.kinds.model import (
     Attach,
     AttachKind,
     Host,
@@ -21,7 +21,7 @@ from policy.model import (
     VMSubnet,
     intent_of,
 )
-from policy.validate import MAX_LOCAL_PORTS
+from policy.rules.tenant import MAX_LOCAL_PORTS
 
 HOST = "host-0"
 """Under test."""

@@ -26,7 +26,7 @@ from bench.workload import (
     Numbers,
     Plan,
 )
-from dataplane.core import (
+from dataplane.binding.core import (
     UNDERLAY,
     BenchConfig,
     BenchOp,
@@ -39,7 +39,7 @@ from dataplane.core import (
     PortKind,
     Roof,
 )
-from dataplane.fake import FakeDataplane
+from dataplane.twin.reference import FakeDataplane
 
 SAMPLE = 10_000
 ROUND = 1 << 13

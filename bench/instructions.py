@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench import core, workload
-from dataplane.tables import pack_address
+from dataplane.binding.tables import pack_address
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = ROOT / "build" / "py" / "bench" / "count"
@@ -78,7 +78,7 @@ def cases(operations: Sequence[str] | None = None) -> list[tuple[str, int]]:
 def count(wanted: Sequence[tuple[str, int]], valgrind: bool = False) -> Counts:
     """Takes some seconds. valgrind: even where the CPU has a counter. Uncounted: this machine can't."""
     if not PROGRAM.exists():
-        raise Uncounted(f"{PROGRAM} is not there: tools/build.sh makes it")
+        raise Uncounted(f"only a checkout has the program that counts: tools/build.sh makes {PROGRAM.name}")
     with tempfile.TemporaryDirectory() as directory:
         data = Path(directory) / "cases"
         with data.open("wb") as file:

@@ -12,8 +12,9 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import numpy as np
 import numpy.typing as npt
 
-from dataplane.tables import (
+from dataplane.binding.tables import (
     NO_ADDRESS,
+    ROW_DTYPES,
     Address,
     ChangeSet,
     Op,
@@ -45,22 +46,8 @@ CHUNK = 1 << 20
 """Records a change set."""
 
 Bytes = npt.NDArray[np.uint8]
+Fields = npt.NDArray[np.void]
 Numbers = npt.NDArray[np.uint32]
-
-RECORD_DTYPE = np.dtype(
-    [("ca", "u1", 16), ("pa", "u1", 16), ("vsid", "<u4"), ("host", "<u4"), ("port", "<u4"), ("mac", "u1", 6),
-     ("family", "u1"), ("pa_family", "u1"), ("translation", "u1"), ("type", "u1"), ("pad", "u1", 10)]
-)  # fmt: skip
-PA_DTYPE = np.dtype(
-    [
-        ("address", "u1", 16),
-        ("host", "<u4"),
-        ("family", "u1"),
-        ("kind", "u1"),
-        ("prefix_len", "u1"),
-        ("pad", "u1", 9),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -156,14 +143,19 @@ def host_index(plan: Plan, numbers: Numbers) -> Numbers:
     return (numbers % plan.hosts).astype(np.uint32)
 
 
-def _padded(rows: Bytes) -> Bytes:
-    return np.pad(rows, ((0, 0), (0, 16 - rows.shape[1])))
+def _padded(rows: Bytes) -> Fields:
+    """As address fields."""
+    return _fields(np.pad(rows, ((0, 0), (0, 16 - rows.shape[1]))))
+
+
+def _fields(rows: Bytes) -> Fields:
+    return np.ascontiguousarray(rows).view(f"V{rows.shape[1]}").ravel()
 
 
 def _base_sections(plan: Plan) -> list[Section]:
     net, provider, family = NETWORKS[plan.family], NETWORKS[plan.pa_family], plan.pa_family
     host_len = provider.ca.max_prefixlen
-    shared = np.zeros(plan.hosts, PA_DTYPE)
+    shared = np.zeros(plan.hosts, ROW_DTYPES[RowKind.PA])
     shared["address"] = _padded(addresses(provider.shared_pa, np.arange(plan.hosts, dtype=np.uint32)))
     shared["host"] = np.arange(plan.hosts) + 2
     shared["family"], shared["kind"], shared["prefix_len"] = family, PaKind.SHARED, host_len
@@ -209,20 +201,20 @@ def _masked(address: Address) -> Address:
 def _record_sections(plan: Plan, numbers: Numbers) -> list[Section]:
     net, provider = NETWORKS[plan.family], NETWORKS[plan.pa_family]
     hosts = host_index(plan, numbers)
-    records = np.zeros(len(numbers), RECORD_DTYPE)
+    records = np.zeros(len(numbers), ROW_DTYPES[RowKind.RECORD])
     records["ca"] = _padded(addresses(net.ca, numbers))
     pa = addresses(provider.rewrite_pa, numbers) if plan.rewrite else addresses(provider.shared_pa, hosts)
-    records["pa"] = _padded(pa)
+    records["provider_address"] = _padded(pa)
     records["vsid"] = VSID
     records["host"] = hosts + 2
-    records["mac"] = macs(numbers)
+    records["mac"] = _fields(macs(numbers))
     records["family"], records["pa_family"] = plan.family, plan.pa_family
     records["translation"] = Translation.REWRITE if plan.rewrite else Translation.NVGRE
     records["type"] = RecordType.STATIC
     sections = [Section(RowKind.RECORD, Op.PUT, records.tobytes())]
     if plan.rewrite:
-        pas = np.zeros(len(numbers), PA_DTYPE)
-        pas["address"], pas["host"] = records["pa"], records["host"]
+        pas = np.zeros(len(numbers), ROW_DTYPES[RowKind.PA])
+        pas["address"], pas["host"] = records["provider_address"], records["host"]
         pas["family"], pas["kind"] = plan.pa_family, PaKind.REWRITE
         pas["prefix_len"] = provider.ca.max_prefixlen
         sections.insert(0, Section(RowKind.PA, Op.PUT, pas.tobytes()))

@@ -1,0 +1,234 @@
+"""Documents of `isolane bench core|control|tcp|latency --json`, read back from files and checked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+Count = Annotated[int, Meta(ge=1, le=1 << 40)]
+Machine = dict[str, Any]
+"""Facts by name, whatever they are: they are shown as they stand."""
+
+
+class Unreadable(Exception):
+    """A file is none of these documents; the text names it."""
+
+
+class Spread(Struct, frozen=True):
+    median: float
+    min: float
+    max: float
+
+    def __post_init__(self) -> None:
+        if not self.min <= self.median <= self.max:
+            raise ValueError("the median is not between min and max")
+
+
+class Percentiles(Struct, frozen=True):
+    p50: float
+    p99: float
+    min: float
+    max: float
+    count: int
+
+
+# ---- core --------------------------------------------------------------------------------------------------
+
+
+class Roof(Struct, frozen=True):
+    clocks: Spread
+
+
+class CoreResult(Struct, frozen=True):
+    op: str
+    keys: str
+    family: int
+    records: Count
+    flows: int
+    hosts: int
+    frame: int
+    rounds: int
+    packets: int
+    clocks: Spread
+    mpps: Spread
+    drops: int
+    pa_family: int = 0
+    reason: str = ""
+    sources: int | None = None
+    roof: Roof | None = None
+    ratio: float | None = None
+    bar: float | None = None
+    instructions: float | None = None
+
+    @property
+    def case(self) -> str:
+        """What a packet of it is, but for how many records and flows there are."""
+        text = self.op
+        pa_family = self.pa_family or self.family
+        if (self.family, pa_family) != (4, 4):
+            text += f", IPv{self.family}"
+        if pa_family != self.family:
+            text += f" over IPv{pa_family}"
+        return text if self.sources is None else f"{text}, {self.sources:,} sources"
+
+
+class Counted(Struct, frozen=True):
+    by: str
+    compiler: str
+
+
+class CoreDocument(Struct, frozen=True):
+    machine: Machine
+    results: list[CoreResult]
+    counted: Counted | None = None
+
+
+# ---- contests ----------------------------------------------------------------------------------------------
+
+
+class Contest(Struct, frozen=True):
+    profile: str
+    rounds: int
+    repeated: int
+    steal: Spread
+
+
+class ContestDocument(Struct, frozen=True, kw_only=True):
+    """skipped: contestants that could not take part, and why."""
+
+    machine: Machine
+    versions: dict[str, str] = {}
+    skipped: dict[str, str] = {}
+
+
+class Throughput(Struct, frozen=True, rename="camel"):
+    gbps: Spread
+    ratio: Spread
+    retransmits: Spread
+    cpu_seconds_per_gbit: Spread
+
+
+class TcpResult(Contest, frozen=True):
+    contestants: Annotated[dict[str, Throughput], Meta(min_length=1)]
+
+
+class TcpDocument(ContestDocument, frozen=True, kw_only=True):
+    results: list[TcpResult]
+
+
+class RoundTrips(Struct, frozen=True, rename="camel"):
+    p50: Spread
+    p99: Spread
+    ratio: Spread
+    lost: Spread
+    cpu_microseconds_per_trip: Spread
+
+
+class LatencyResult(Contest, frozen=True, rename="camel"):
+    pause_milliseconds: float
+    count: int
+    contestants: Annotated[dict[str, RoundTrips], Meta(min_length=1)]
+
+
+class LatencyDocument(ContestDocument, frozen=True, kw_only=True):
+    results: list[LatencyResult]
+
+
+# ---- control -----------------------------------------------------------------------------------------------
+
+
+class Fill(Struct, frozen=True, rename="camel"):
+    seconds: float
+    records_per_second: int
+
+
+class Rate(Struct, frozen=True, rename="camel"):
+    seconds: Spread
+    records_per_second: int
+
+
+class Load(Rate, frozen=True):
+    """Its parts, and until `isolane node status` shows it."""
+
+    read: Spread
+    view: Spread
+    push: Spread
+    wall: Spread
+
+
+class Change(Percentiles, frozen=True):
+    add: Percentiles | None = None
+    move: Percentiles | None = None
+
+
+class ControlResult(Struct, frozen=True, rename="camel"):
+    records: Count
+    hosts: int
+    fill: Fill
+    load: Load
+    compile: Rate
+    push: Rate
+    table: Rate
+    new_host: Percentiles
+    apply: Percentiles
+    change: Change
+    agent_rss: int
+    agent_rss_loaded: int
+    agent_rss_peak: int
+
+
+class ControlDocument(Struct, frozen=True):
+    machine: Machine
+    results: list[ControlResult]
+
+
+# ---- files -------------------------------------------------------------------------------------------------
+
+Document = CoreDocument | ControlDocument | TcpDocument | LatencyDocument
+
+
+@dataclass(frozen=True)
+class Source:
+    """name: of the file, as it was given."""
+
+    name: str
+    document: Document
+
+
+def read(path: Path) -> Source:
+    """Unreadable: it is something else, or lacks something."""
+    name = str(path).encode("utf-8", "replace").decode()
+    try:
+        found = msgspec.json.decode(path.read_bytes())
+        kind = _kind(found)
+        if kind is None:
+            raise Unreadable(f"{name}: no document of isolane bench core, control, tcp or latency")
+        return Source(name, msgspec.convert(found, kind))
+    except OSError as error:
+        raise Unreadable(f"{name}: {error.strerror}") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Unreadable(f"{name}: {error}") from None
+
+
+def _kind(found: object) -> type[Document] | None:
+    """By what only its results have."""
+    result = _first(_mapping(found).get("results"))
+    if "op" in result:
+        return CoreDocument
+    if {"records", "change"} <= result.keys():
+        return ControlDocument
+    figures = _first(list(_mapping(result.get("contestants")).values()))
+    if "gbps" in figures:
+        return TcpDocument
+    return LatencyDocument if {"p50", "p99"} <= figures.keys() else None
+
+
+def _first(found: object) -> Mapping[str, Any]:
+    return _mapping(found[0] if isinstance(found, list) and found else None)
+
+
+def _mapping(found: object) -> Mapping[str, Any]:
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,237 @@
+"""What contestants of `isolane bench tcp` run on: two hosts joined by a wire and VMs behind them, each in a
+network namespace of its own. isolane itself and what the kernel has; others are in peers.py.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+
+from pyroute2 import IPRoute
+
+from bench import control_net
+from bench.control_net import START_SECONDS, wait_until
+from dataplane.host import ethtool, links, netns
+from dataplane.process.client import Client
+from policy.kinds.model import (
+    AddressRange,
+    Attach,
+    AttachKind,
+    Host,
+    Intent,
+    LogicalNetwork,
+    NetworkSite,
+    Port,
+    SiteSubnet,
+    Translation,
+    Underlay,
+    VMNetwork,
+    VMSubnet,
+    intent_of,
+)
+from policy.service import changes, host_state
+from policy.store.sqlite import SqliteStore
+
+WIRE = "u0"
+"""The underlay device of both hosts."""
+WIRE_MTU = 1600
+VM_MTU = 1500
+HOSTS = ("h1", "h2")
+PLUG = "p0"
+"""On a host the other end of its VM's device, but for isolane's."""
+VSID = 5001
+UNDERLAY = IPv4Network("172.16.77.0/24")
+"""The first host has its first address, the second the second."""
+_VM_DEVICE, _BRIDGE, _TUNNEL = "eth0", "br0", "vx0"
+_VXLAN_PORT = 4789
+_TENANT = IPv4Network("10.0.0.0/24")
+_VM_ADDRESSES = (IPv4Interface("10.0.0.11/24"), IPv4Interface("10.0.0.12/24"))
+
+
+@dataclass(frozen=True)
+class Lane:
+    """What is measured: from a VM to an address of the other one. Both are names of network namespaces.
+
+    turn: held while it is measured, by who would take a CPU from the others in between.
+    """
+
+    name: str
+    sender: str
+    receiver: str
+    address: IPv4Address
+    turn: Callable[[], AbstractContextManager[object]] = nullcontext
+
+
+class Site:
+    """Namespaces PREFIX+h1 and PREFIX+h2 with the ends of a wire."""
+
+    def __init__(self, prefix: str, profile: str, stack: ExitStack) -> None:
+        """stack: removes them."""
+        self.prefix = prefix
+        self.stack = stack
+        first, second = (self.add_namespace(host) for host in HOSTS)
+        netns.call(first, _make_veth, WIRE, WIRE, second, WIRE_MTU)
+        for name in (first, second):
+            netns.call(name, _shape, profile)
+            netns.call(name, links.set_state, WIRE, "up")
+
+    def add_namespace(self, name: str) -> str:
+        full = self.prefix + name
+        netns.create(full)
+        self.stack.callback(netns.remove, full)
+        netns.call(full, links.set_state, "lo", "up")
+        return full
+
+
+def plug(site: Site, host: str, plain: bool = False) -> str:
+    """A VM's device and its address; the name of its other end on the host. plain: it sends frames of at most
+    its MTU with their checksums in them, for who takes no others.
+    """
+    number = HOSTS.index(host)
+    vm = site.add_namespace(f"vm{number + 1}")
+    netns.call(site.prefix + host, _make_veth, PLUG, _VM_DEVICE, vm, VM_MTU)
+    if plain:
+        netns.call(vm, _make_plain, _VM_DEVICE)
+    netns.call(vm, _address, _VM_DEVICE, _VM_ADDRESSES[number])
+    return PLUG
+
+
+def lane(site: Site, name: str) -> Lane:
+    return Lane(name, f"{site.prefix}vm1", f"{site.prefix}vm2", _VM_ADDRESSES[1].ip)
+
+
+def _make_veth(name: str, peer_name: str, peer_namespace: str, mtu: int) -> None:
+    peer = {"ifname": peer_name, "net_ns_fd": str(netns.path(peer_namespace)), "mtu": mtu}
+    with IPRoute() as ip:
+        ip.link("add", ifname=name, kind="veth", mtu=mtu, peer=peer)
+
+
+def _shape(profile: str) -> None:
+    if profile != "offload":
+        _make_plain(WIRE)
+    ethtool.switch(WIRE, ["rx-gro"], profile == "wire-gro")
+
+
+def _make_plain(device: str) -> None:
+    on = ethtool.active(device)
+    ethtool.switch(
+        device, [each for each in on if each.startswith("tx-checksum") or "segmentation" in each], False
+    )
+
+
+# ---- contestants -------------------------------------------------------------------------------------------
+
+
+def kernel_bridge(site: Site) -> list[Lane]:
+    """No overlay: what the wire and the VMs' own stacks can do."""
+    for host in HOSTS:
+        netns.call(site.prefix + host, _bridge, [WIRE, plug(site, host)])
+    return [lane(site, "kernel-bridge")]
+
+
+def kernel_vxlan(site: Site) -> list[Lane]:
+    for number, host in enumerate(HOSTS):
+        netns.call(site.prefix + host, _tunnel, number)
+        netns.call(site.prefix + host, _bridge, [_TUNNEL, plug(site, host)])
+    return [lane(site, "kernel-vxlan")]
+
+
+def isolane(site: Site) -> list[Lane]:
+    """A real agent and a real data plane on each host; two tenants with the same addresses, one by NVGRE and
+    one by IP rewrite.
+    """
+    directory = Path(site.stack.enter_context(tempfile.TemporaryDirectory(prefix="isolane-bench-")))
+    path = directory / "store.db"
+    with closing(SqliteStore(path)) as store:
+        changes.commit(store, changes.apply(_intent()))
+    for tenant in Translation:
+        for number in (1, 2):
+            site.add_namespace(f"{tenant.value}{number}")
+    for host in HOSTS:
+        instance = f"{site.prefix}{host}"
+        client = site.stack.enter_context(control_net.dataplane(instance, instance))
+        site.stack.enter_context(control_net.agent(instance, site.prefix, instance, host, path))
+        wait_until(_shows_applied(client), f"the agent of {host} has not applied", START_SECONDS)
+    lanes = []
+    for tenant in Translation:
+        sender, receiver = (f"{site.prefix}{tenant.value}{number}" for number in (1, 2))
+        for vm, address in zip((sender, receiver), _VM_ADDRESSES, strict=True):
+            netns.call(vm, _address, _VM_DEVICE, address)
+        lanes.append(Lane(f"isolane-{tenant.value}", sender, receiver, _VM_ADDRESSES[1].ip))
+    return lanes
+
+
+def _shows_applied(client: Client) -> Callable[[], bool]:
+    return lambda: client.status()["agent"].get("state") == host_state.APPLIED
+
+
+def _intent() -> Intent:
+    addresses = [UNDERLAY[1], UNDERLAY[2]]
+    pool = AddressRange(UNDERLAY[10], UNDERLAY[99])
+    subnets = [
+        VMSubnet(tenant.value, "subnet", "net", (_TENANT,), translation=tenant) for tenant in Translation
+    ]
+    ports = [
+        Port(
+            tenant.value,
+            f"vm{number}",
+            "subnet",
+            host,
+            (address.ip,),
+            attach=Attach(AttachKind.TAP, _VM_DEVICE, f"{tenant.value}{number}"),
+        )
+        for tenant in Translation
+        for number, (host, address) in enumerate(zip(HOSTS, _VM_ADDRESSES, strict=True), 1)
+    ]
+    return intent_of(
+        [
+            LogicalNetwork("fabric"),
+            NetworkSite("site", "fabric", (SiteSubnet(UNDERLAY, pool),)),
+            *(
+                Host(host, "site", (address,), Underlay(WIRE, mtu=WIRE_MTU))
+                for host, address in zip(HOSTS, addresses, strict=True)
+            ),
+            *(VMNetwork(tenant.value, "net", "fabric") for tenant in Translation),
+            *subnets,
+            *ports,
+        ]
+    )
+
+
+# ---- in a namespace ----------------------------------------------------------------------------------------
+
+
+def _address(device: str, address: IPv4Interface) -> None:
+    with IPRoute() as ip:
+        index = links.get(ip, device).index
+        ip.addr("replace", index=index, address=str(address.ip), prefixlen=address.network.prefixlen)
+        ip.link("set", index=index, state="up")
+
+
+def _bridge(members: Iterable[str]) -> None:
+    with IPRoute() as ip:
+        ip.link("add", ifname=_BRIDGE, kind="bridge")
+        bridge = links.get(ip, _BRIDGE).index
+        for member in members:
+            ip.link("set", index=links.get(ip, member).index, master=bridge, state="up")
+        ip.link("set", index=bridge, state="up")
+
+
+def _tunnel(number: int) -> None:
+    """To the other host alone, without learning of tunnel ends."""
+    own, other = UNDERLAY[number + 1], UNDERLAY[2 - number]
+    _address(WIRE, IPv4Interface(f"{own}/{UNDERLAY.prefixlen}"))
+    with IPRoute() as ip:
+        ip.link(
+            "add",
+            ifname=_TUNNEL,
+            kind="vxlan",
+            mtu=VM_MTU,
+            vxlan_id=VSID,
+            vxlan_local=str(own),
+            vxlan_group=str(other),
+            vxlan_port=_VXLAN_PORT,
+            vxlan_link=links.get(ip, WIRE).index,
+        )

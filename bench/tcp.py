@@ -1,0 +1,126 @@
+"""Bulk TCP between VMs of two hosts, isolane beside the kernel's own overlay: one stream of iperf3, in rounds
+in which every contestant has its turn.
+"""
+
+import json
+import subprocess
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from bench import contest, control_net, rounds
+from bench.contest import READY_SECONDS, Contest, Figures, run_in
+from bench.control_net import BenchError, wait_until
+from bench.machine import described
+from bench.peers import versions
+from bench.rounds import Progress
+from bench.sites import Lane
+from dataplane.host import netns
+
+PORT = 5201
+"""Of iperf3, unless it is told another."""
+_LISTEN = "0A"  # include/net/tcp_states.h
+
+
+@dataclass(frozen=True)
+class Settings:
+    """contestants: none are all. seconds: of each run."""
+
+    profiles: Sequence[str]
+    contestants: Collection[str]
+    rounds: int
+    seconds: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """bits and segments as the receiver and the sender count them; cpu: seconds of all cores."""
+
+    bits: float
+    seconds: float
+    retransmits: int
+    cpu: float
+
+    @property
+    def gbps(self) -> float:
+        return self.bits / self.seconds / 1e9
+
+
+def run_all(settings: Settings, progress: Progress) -> Figures:
+    """The document of `isolane bench tcp --json`. BenchError: what is to be measured did not happen."""
+    control_net.check_root()
+    version = _version()
+    entrants, skipped = contest.entrants(settings.contestants, progress)
+    results = []
+    with control_net.interruptible():
+        for profile in settings.profiles:
+            measure = partial(_measure, settings.seconds)
+            found = contest.held(entrants, profile, settings.rounds, measure, progress)
+            results.append(found.figures(profile, partial(_figures, found)))
+    return {
+        "machine": described(),
+        "versions": {"iperf3": version} | versions(entrants),
+        "skipped": skipped,
+        "results": results,
+    }
+
+
+def _version() -> str:
+    try:
+        said = subprocess.run(["iperf3", "--version"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise BenchError(f"iperf3 (Debian package iperf3) is needed: {error}") from None
+    return said.split()[1]
+
+
+def _figures(found: Contest[Run], name: str) -> Figures:
+    return {
+        "gbps": found.spread(name, lambda run: run.gbps),
+        "ratio": found.ratio(name, lambda run: run.gbps),
+        "retransmits": found.spread(name, lambda run: run.retransmits),
+        "cpuSecondsPerGbit": found.spread(name, lambda run: run.cpu / (run.bits / 1e9)),
+    }
+
+
+def _measure(seconds: int, lane: Lane) -> Run:
+    """BenchError: iperf3 fails."""
+    address = str(lane.address)
+    server = ["iperf3", "--server", "--one-off", "--bind", address]
+    client = ["iperf3", "--client", address, "--time", str(seconds), "--json"]
+    with control_net.program(lane.receiver, server):
+        wait_until(partial(is_listening, lane.receiver, PORT), "iperf3 does not listen", READY_SECONDS)
+        before = rounds.cpu()
+        done = run_in(lane.sender, client, seconds)
+        used = rounds.cpu().since(before)
+    return parse(done.stdout, used.seconds)
+
+
+def parse(report: str, cpu: float) -> Run:
+    """A report of iperf3. BenchError: it tells of no run."""
+    try:
+        document = json.loads(report)
+        sent, received = document["end"]["sum_sent"], document["end"]["sum_received"]
+        if not received["bytes"]:
+            raise BenchError("no byte of the stream arrived")
+        return Run(received["bytes"] * 8, received["seconds"], sent["retransmits"], cpu)
+    except (ValueError, KeyError, TypeError):
+        said = report.strip().splitlines()[-1:] or ["nothing"]
+        with suppress(ValueError, KeyError, TypeError):
+            said = [str(json.loads(report)["error"])]
+        raise BenchError(f"iperf3 has measured nothing: {said[0]}") from None
+
+
+def is_listening(namespace: str, port: int) -> bool:
+    """Whether somebody takes TCP connections there, of either family."""
+    return netns.call(namespace, _listens, port)
+
+
+def _listens(port: int) -> bool:
+    rows = [
+        line.split()
+        for name in ("tcp", "tcp6")
+        for line in Path("/proc/thread-self/net", name).read_text().splitlines()[1:]
+    ]
+    return any(int(row[1].rpartition(":")[2], 16) == port and row[3] == _LISTEN for row in rows)

@@ -1,0 +1,60 @@
+"""`isolane bench tcp` and `latency`: what they say, not how fast."""
+
+import json
+import subprocess
+
+import pytest
+from click.testing import CliRunner
+
+from bench import contest, peers, sites
+from tests.native import BIN
+from tests.netns.traces import traces
+from tools.verbs.bench import command
+
+OTHERS = ["kernel-vxlan", "kernel-bridge", "relays", "ovs-packet", "ovs-afxdp"]
+LANES = ["isolane-nvgre", "isolane-rewrite", *OTHERS]
+
+
+def test_all_contestants_have_their_turn_and_nothing_is_left() -> None:
+    arguments = ["bench", "tcp", "--profile", "wire", "--rounds", "2", "--seconds", "1", "--json"]
+    with subprocess.Popen([BIN / "isolane", *arguments], stdout=subprocess.PIPE, text=True) as process:
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    document = json.loads(output)
+    assert document["skipped"] == {}
+    assert sorted(document["versions"]) == ["iperf3", "openvswitch-switch"]
+    (result,) = document["results"]
+    assert (result["profile"], result["rounds"]) == ("wire", 2)
+    assert sorted(result["contestants"]) == sorted(LANES)
+    for figures in result["contestants"].values():
+        for name in ("gbps", "ratio", "cpuSecondsPerGbit"):
+            assert 0 < figures[name]["min"] <= figures[name]["median"] <= figures[name]["max"]
+        assert figures["retransmits"]["min"] >= 0
+    assert result["contestants"]["kernel-vxlan"]["ratio"] == {"median": 1, "min": 1, "max": 1}
+    assert traces(process.pid) == []
+
+
+def test_round_trips_of_all_contestants() -> None:
+    arguments = ["bench", "latency", "--profile", "wire", "--rounds", "2", "--count", "20", "--json"]
+    with subprocess.Popen([BIN / "isolane", *arguments], stdout=subprocess.PIPE, text=True) as process:
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    results = json.loads(output)["results"]
+    assert [(each["profile"], each["pauseMilliseconds"]) for each in results] == [("wire", 0), ("wire", 2)]
+    for result in results:
+        assert sorted(result["contestants"]) == sorted(LANES)
+        for figures in result["contestants"].values():
+            assert 0 < figures["p50"]["min"] <= figures["p50"]["median"] <= figures["p99"]["max"]
+            assert figures["ratio"]["median"] > 0 and figures["lost"]["max"] < 20
+    assert traces(process.pid) == []
+
+
+def test_who_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    only = peers.Contestant("kernel-vxlan", "", sites.kernel_vxlan)
+    monkeypatch.setattr(contest, "CONTESTANTS", [only])
+    monkeypatch.setattr(contest, "READY_SECONDS", 0.1)
+    monkeypatch.setattr(sites, "_tunnel", lambda _number: None)
+    monkeypatch.setattr(sites, "_bridge", lambda _members: None)
+    done = CliRunner().invoke(command, ["tcp", "--profile", "wire", "--rounds", "1", "--seconds", "1"])
+    assert done.exit_code == 1
+    assert "kernel-vxlan: 10.0.0.12 does not answer" in done.stderr

@@ -1,0 +1,199 @@
+"""`isolane bench tcp`, `latency` and `peers`: contests, and who takes part."""
+
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import click
+
+from tools import measuring
+
+PROFILES = ("wire", "wire-gro", "offload")
+PAUSES = (0.0, 2.0)
+CONTESTANTS = ("isolane", "kernel-vxlan", "kernel-bridge", "relays", "ovs-packet", "ovs-afxdp")
+QUICK_PROFILES = PROFILES[:1]
+
+_profile_option = click.option(
+    "--profile",
+    "profiles",
+    multiple=True,
+    type=click.Choice(PROFILES),
+    help="Of the wire between the hosts, as bench tcp explains; repeatable.  [default: all]",
+)
+_contestant_option = click.option(
+    "--contestant",
+    "contestants",
+    multiple=True,
+    type=click.Choice(CONTESTANTS),
+    help="Besides kernel-vxlan, see bench peers; repeatable.  [default: all that are installed]",
+)
+_rounds_option = click.option(
+    "--rounds", default=5, show_default=True, type=click.IntRange(1, 100), help="Of all contestants."
+)
+
+_quick_option = click.option(
+    "--quick", is_flag=True, help="Unless told otherwise profile wire alone, and short runs."
+)
+
+
+@click.command("tcp")
+@_profile_option
+@_contestant_option
+@_rounds_option
+@click.option(
+    "--seconds", type=click.IntRange(1, 600), help="Of each run.  [default: 5, with --quick 1]", default=None
+)
+@_quick_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def tcp(
+    profiles: tuple[str, ...],
+    contestants: tuple[str, ...],
+    rounds: int,
+    seconds: int | None,
+    quick: bool,
+    as_json: bool,
+) -> None:
+    """One TCP stream between VMs of two hosts: isolane beside kernel VXLAN, Open vSwitch and others.
+
+    \b
+    wire      no offload on the wire: every frame at most its MTU, checksums complete
+    wire-gro  the same, but received segments are merged
+    offload   as the kernel makes a veth: frames of 64 KiB with partial checksums
+
+    Contestants take turns, so that a busy machine meets them alike; a ratio is that of one round. A round in
+    which the hypervisor took over 3 % of the time is repeated. CPU is of all that runs, iperf3 too. VMs of
+    Open vSwitch and of relays send plain frames whatever the profile: they take no others. Needs root and
+    iperf3.
+
+    \b
+    Example:
+      isolane bench tcp --profile wire --rounds 7 --json
+      isolane bench tcp --quick --contestant isolane
+    """
+    from bench.tcp import Settings, run_all
+
+    settings = Settings(
+        profiles or (QUICK_PROFILES if quick else PROFILES),
+        contestants,
+        rounds,
+        seconds or (1 if quick else 5),
+    )
+    measuring.report(partial(run_all, settings), _print_tcp, as_json)
+
+
+def _print_tcp(document: dict[str, Any]) -> None:
+    columns = {"Gb/s": "gbps", "of kernel VXLAN": "ratio", "CPU s/Gbit": "cpuSecondsPerGbit"}
+    for result in document["results"]:
+        _print_contest(
+            result, result["profile"], columns, "retransmits", lambda each: each["retransmits"]["median"]
+        )
+
+
+def _print_contest(
+    result: Mapping[str, Any],
+    title: str,
+    columns: Mapping[str, str],
+    last_title: str,
+    last: Callable[[Mapping[str, Any]], float],
+) -> None:
+    """columns: by title, names of spreads; the last one is a count."""
+    click.echo(f"{title}, {result['rounds']} rounds, steal {result['steal']['max']:.1%} at most")
+    rows = [("", *columns, last_title)]
+    for name, figures in result["contestants"].items():
+        rows.append((name, *(_spread(figures[key]) for key in columns.values()), f"{last(figures):.0f}"))
+    for row in rows:
+        click.echo("  " + "  ".join(f"{cell:<24}" for cell in row).rstrip())
+
+
+def _spread(figures: Mapping[str, float]) -> str:
+    return f"{figures['median']:.2f} ({figures['min']:.2f}-{figures['max']:.2f})"
+
+
+@click.command("latency")
+@_profile_option
+@_contestant_option
+@_rounds_option
+@click.option(
+    "--count",
+    default=None,
+    type=click.IntRange(10, 1_000_000),
+    help="Requests of a run.  [default: 3000, with --quick 500]",
+)
+@click.option(
+    "--pause",
+    "pauses",
+    multiple=True,
+    type=click.FloatRange(0, 1000),
+    help="Between requests, milliseconds; 0: back to back; repeatable.  [default: 0 and 2]",
+)
+@_quick_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def latency(
+    profiles: tuple[str, ...],
+    contestants: tuple[str, ...],
+    rounds: int,
+    count: int | None,
+    pauses: tuple[float, ...],
+    quick: bool,
+    as_json: bool,
+) -> None:
+    """Round trips between VMs of two hosts: isolane beside kernel VXLAN, Open vSwitch and others.
+
+    Contestants take turns as in `bench tcp`. With a pause requests go by a fixed schedule, whether answers
+    are there or not. Needs root.
+
+    \b
+    Example:
+      isolane bench latency --profile wire --pause 0 --json
+      isolane bench latency --quick --contestant isolane --contestant relays
+    """
+    from bench.latency import Settings, run_all
+
+    settings = Settings(
+        profiles or (QUICK_PROFILES if quick else PROFILES),
+        contestants,
+        rounds,
+        pauses or PAUSES,
+        count or (500 if quick else 3000),
+    )
+    measuring.report(partial(run_all, settings), _print_latency, as_json)
+
+
+def _print_latency(document: dict[str, Any]) -> None:
+    columns = {"p50 us": "p50", "p99 us": "p99", "of kernel VXLAN": "ratio"}
+    for result in document["results"]:
+        pause = result["pauseMilliseconds"]
+        schedule = f"every {pause:g} ms" if pause else "back to back"
+        title = f"{result['profile']}, {schedule}"
+        _print_contest(result, title, columns, "lost", lambda each: each["lost"]["max"])
+
+
+@click.command("peers")
+@click.option("--install", is_flag=True, help="Say what to install for those that are missing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def peers(install: bool, as_json: bool) -> None:
+    """Who takes part in contests, and who can't here and why.
+
+    \b
+    Example:
+      isolane bench peers
+      isolane bench peers --install
+    """
+    from bench.peers import CONTESTANTS as FOUND
+
+    if install:
+        packages = sorted({each.package for each in FOUND if each.missing and each.package})
+        click.echo(
+            f"apt-get install {' '.join(packages)}" if packages else "nothing is missing that a package has"
+        )
+        return
+    rows = [{"name": each.name, "what": each.what, "missing": each.missing} for each in FOUND]
+    if as_json:
+        click.echo(json.dumps({"contestants": rows}, indent=2))
+        return
+    for row in rows:
+        click.echo(f"{row['name']:<14} {row['what']:<34} {row['missing'] or 'ready'}")
+
+
+COMMANDS = (tcp, latency, peers)
