@@ -32,13 +32,15 @@ COMPILERS = {"asan": "gcc", "tsan": "gcc", "fuzz": "clang-14"}
 
 
 @cache
-def build(kind: str) -> Path:
-    """The up to date build directory of one of BUILDS. AssertionError: it does not compile."""
+def build(kind: str, *targets: str) -> Path:
+    """The directory of one of BUILDS, in which these are up to date, or all. AssertionError: they do not
+    compile.
+    """
     directory = ROOT / "build" / kind
     env = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "CC": COMPILERS[kind]}
     if not (directory / "build.ninja").exists():
         _run([BIN / "meson", "setup", directory, ROOT, *BUILDS[kind]], env)
-    _run(["flock", directory / ".lock", BIN / "ninja", "-C", directory, "-j2"], env)
+    _run(["flock", directory / ".lock", BIN / "ninja", "-C", directory, "-j2", *targets], env)
     return directory
 
 

@@ -4,36 +4,53 @@ A command's module imports what it works with inside the command: `isolane --hel
 import every module here. Exit status: 0 done, 1 failed, 2 usage.
 """
 
+import errno
+import functools
 import importlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import click
 
 from policy.errors import PolicyError
+from tools.errors import Failure, Group, report
 
 COMMANDS = {
-    "agent": "tools.agent:command",
-    "apply": "tools.apply:apply",
-    "bench": "tools.bench:command",
-    "check": "tools.apply:check",
-    "compile": "tools.compile:command",
-    "dataplane": "tools.dataplane:command",
-    "completion": "tools.get:completion",
-    "delete": "tools.apply:delete",
-    "demo": "tools.demo:command",
-    "describe": "tools.get:describe",
-    "diff": "tools.apply:diff",
-    "explain": "tools.get:explain",
-    "get": "tools.get:get",
-    "lab": "tools.lab:command",
-    "node": "tools.node:command",
-    "replay": "tools.replay:command",
-    "up": "tools.up:command",
+    "agent": "tools.run.agent:command",
+    "api-resources": "tools.verbs.explain:api_resources",
+    "apply": "tools.verbs.apply:apply",
+    "bench": "tools.verbs.bench:command",
+    "check": "tools.verbs.apply:check",
+    "compile": "tools.verbs.compile:command",
+    "dataplane": "tools.run.dataplane:command",
+    "completion": "tools.verbs.explain:completion",
+    "delete": "tools.verbs.delete:delete",
+    "demo": "tools.demo.command:command",
+    "describe": "tools.verbs.describe:describe",
+    "diff": "tools.verbs.apply:diff",
+    "edit": "tools.verbs.edit:edit",
+    "events": "tools.verbs.events:events",
+    "explain": "tools.verbs.explain:explain",
+    "get": "tools.verbs.get:get",
+    "history": "tools.verbs.events:history",
+    "lab": "tools.lab.command:command",
+    "label": "tools.verbs.label:label",
+    "logs": "tools.verbs.logs:logs",
+    "node": "tools.verbs.node:command",
+    "replay": "tools.verbs.replay:command",
+    "rollback": "tools.verbs.events:rollback",
+    "up": "tools.run.up:command",
+    "wait": "tools.verbs.wait:wait",
 }
 """Verb -> module:command."""
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Of where output goes, most likely."""
 
-class LazyGroup(click.Group):
-    """A group whose commands are imported on use; it prints the errors that are meant for operators."""
+
+class LazyGroup(Group):
+    """A group whose commands are imported on use; it prints all errors in one style."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
@@ -46,12 +63,21 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
-    def invoke(self, ctx: click.Context) -> object:
+    def main(
+        self, args: Sequence[str] | None = None, *more: Any, standalone_mode: bool = True, **extra: Any
+    ) -> Any:
+        run: Callable[..., Any] = functools.partial(super().main, args, *more, standalone_mode=False, **extra)
+        if not standalone_mode:
+            return run()
         try:
-            return super().invoke(ctx)
-        except PolicyError as error:
-            click.echo(error, err=True)
-            ctx.exit(1)
+            status = run()
+        except (click.ClickException, click.Abort, PolicyError) as error:
+            status = report(error)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            status = report(Failure(error.strerror or str(error)))
+        sys.exit(status if isinstance(status, int) else 0)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

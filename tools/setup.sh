@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes this checkout runnable: Debian packages that are missing, .venv, the compiled core, .venv/bin/isolane.
 #   tools/setup.sh run     what `make demo` needs
+#   tools/setup.sh package what `make deb` needs
 #   tools/setup.sh test    what `make test` needs too
 # ISOLANE_NO_APT=1 installs no Debian package. Run again it does only what is left to do.
 set -euo pipefail
@@ -40,7 +41,10 @@ sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ;;
         iproute2) command -v ip && command -v tc ;;
         iputils-ping) command -v ping ;;
         iputils-arping) arping -V 2>/dev/null | grep iputils ;;
-        ethtool | iperf3 | sqlite3 | tshark | valgrind) command -v "$1" ;;
+        ethtool | fish | iperf3 | mandoc | sqlite3 | tshark | valgrind | zsh) command -v "$1" ;;
+        debhelper) command -v dh ;;
+        lintian | mmdebstrap) command -v "$1" ;;
+        groff-base) command -v groff ;;
         procps) command -v sysctl ;;
         openvswitch-switch) command -v ovs-vswitchd && command -v ovsdb-server ;;
         clang-14) command -v clang-14 ;;
@@ -51,8 +55,9 @@ sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ;;
 
 wanted_packages() {
     echo gcc libc6-dev pkg-config python3-dev python3-venv iproute2
-    [ "$goal" = run ] || echo clang-14 libclang-rt-14-dev libcmocka-dev openvswitch-switch tshark iperf3 \
-        iputils-ping iputils-arping ethtool procps sqlite3 valgrind
+    [ "$goal" = run ] || echo debhelper
+    [ "$goal" != test ] || echo lintian mmdebstrap clang-14 libclang-rt-14-dev libcmocka-dev openvswitch-switch tshark iperf3 \
+        iputils-ping iputils-arping ethtool procps sqlite3 valgrind mandoc groff-base zsh fish
 }
 
 missing_packages() {
@@ -109,22 +114,25 @@ install_packages() {
 
 # ---- .venv --------------------------------------------------------------------------------------------------
 
-# Requirements as pyproject.toml states them: the build's, the program's and, for tests, the test extra.
+# requirements GOAL: as pyproject.toml states them: the program's alone (wheel), with the build's (run), with all that
+# is optional too (test).
 requirements() {
-    "$python" - "$goal" <<'PY'
+    "$python" - "$1" <<'PY'
 import sys, tomllib
 with open("pyproject.toml", "rb") as f:
     p = tomllib.load(f)
-wanted = p["build-system"]["requires"] + p["project"]["dependencies"]
+wanted = p["project"]["dependencies"]
+if sys.argv[1] != "wheel":
+    wanted += p["build-system"]["requires"]
 if sys.argv[1] == "test":
-    wanted += p["project"]["optional-dependencies"]["test"]
+    wanted += sum(p["project"]["optional-dependencies"].values(), [])
 print("\n".join(wanted))
 PY
 }
 
 make_venv() {
     local stamp=.venv/isolane-$goal want
-    want=$(printf '%s\n' "$root" "$("$python" -VV)" "$(requirements)")
+    want=$(printf '%s\n' "$root" "$("$python" -VV)" "$(requirements "$goal")")
     [ "$(cat "$stamp" 2>/dev/null)" != "$want" ] || return 0
     # A virtual environment and a build directory know their own path: a moved checkout needs new ones.
     if ! .venv/bin/pip --version 2>/dev/null | grep -qF " $root/.venv/"; then
@@ -133,19 +141,43 @@ make_venv() {
         rm -rf build/*
     fi
     say "installing Python packages into .venv"
-    requirements > .venv/requirements.txt
+    requirements "$goal" > .venv/requirements.txt
     quietly pip.log .venv/bin/python -m pip install --disable-pip-version-check -r .venv/requirements.txt
     printf '%s\n' "$want" > "$stamp"
 }
 
+# What the program needs, as wheels: from them the tests and `make deb` install it elsewhere without a network.
+keep_wheels() {
+    local wheels=build/wheels want
+    want=$(printf '%s\n' "$("$python" -VV)" "$(requirements wheel)")
+    [ "$(cat "$wheels/stamp" 2>/dev/null)" != "$want" ] || return 0
+    say "keeping wheels in $wheels"
+    rm -rf "$wheels"
+    mkdir -p "$wheels"
+    requirements wheel > "$wheels/requirements.txt"
+    quietly wheels.log .venv/bin/python -m pip wheel --disable-pip-version-check -r "$wheels/requirements.txt" -w "$wheels"
+    printf '%s\n' "$want" > "$wheels/stamp"
+}
+
+# put FILE [MODE]: standard input becomes its content, at once: somebody may be running what is there.
+put() {
+    cat > "$1.new"
+    chmod "${2:-644}" "$1.new"
+    if cmp -s "$1.new" "$1"; then rm "$1.new"; else mv "$1.new" "$1"; fi
+}
+
 # The packages are used where they lie; the extension is built in build/py and linked beside its Python.
 link_project() {
-    local site
+    local site version info each core=../../build/py/dataplane/_core.abi3.so link=dataplane/binding/_core.abi3.so
     site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-    printf '%s\n' "$root" > "$site/isolane.pth"
-    printf '#!%s\nimport sys\n\nfrom tools.cli import main\n\nsys.exit(main())\n' "$root/.venv/bin/python" > .venv/bin/isolane
-    chmod 755 .venv/bin/isolane
-    ln -sfn ../build/py/dataplane/_core.abi3.so dataplane/_core.abi3.so
+    printf '%s\n' "$root" | put "$site/isolane.pth"
+    version=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)
+    info=$site/isolane-$version.dist-info
+    for each in "$site"/isolane-*.dist-info; do [ "$each" = "$info" ] || rm -rf "$each"; done
+    mkdir -p "$info"
+    printf 'Metadata-Version: 2.1\nName: isolane\nVersion: %s\n' "$version" | put "$info/METADATA"
+    printf '#!%s\nimport sys\n\nfrom tools.cli import main\n\nsys.exit(main())\n' "$root/.venv/bin/python" | put .venv/bin/isolane 755
+    [ "$(readlink "$link")" = "$core" ] || ln -sfn "$core" "$link"
 }
 
 build_core() {
@@ -170,6 +202,7 @@ own_files
 python=$(find_python)
 install_packages
 make_venv
+[ "$goal" = run ] || keep_wheels
 build_core
 link_project
 say "ready: .venv/bin/isolane"

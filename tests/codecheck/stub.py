@@ -1,11 +1,11 @@
-"""The type stub dataplane/_ffi.pyi, made from the compiled extension.
+"""The type stub dataplane/binding/_ffi.pyi, made from the compiled extension.
 
-After a change of dp_api.h: .venv/bin/python -m tests.codecheck.stub > dataplane/_ffi.pyi
+After a change of dp_api.h: .venv/bin/python -m tests.codecheck.stub > dataplane/binding/_ffi.pyi
 """
 
 from typing import Any
 
-from dataplane._ffi import ffi, lib
+from dataplane.binding._ffi import ffi, lib
 
 HEAD = '''\
 """Made from dp_api.h by tests/codecheck/stub.py; a test keeps the two in step."""

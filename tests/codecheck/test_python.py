@@ -1,6 +1,7 @@
-"""ruff, mypy strict, the stub of the extension, and which package may import what."""
+"""ruff, mypy strict, the stub of the extension, and which room may import what."""
 
 import ast
+import re
 import subprocess
 from pathlib import Path
 
@@ -11,17 +12,39 @@ from tests.native import BIN, ROOT
 
 PACKAGES = ("dataplane", "policy", "tools", "bench")
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
-LOWER = {
-    "dataplane": (),
-    "policy": ("dataplane",),
-    "tools": ("dataplane", "policy", "bench"),
-    "bench": PACKAGES,
+ROOMS = {
+    "policy.errors": (),
+    "policy.kinds": ("policy.errors",),
+    "policy.store": ("policy.errors", "policy.kinds", "dataplane.host"),
+    "policy.rules": ("policy.errors", "policy.kinds", "policy.store"),
+    "policy.ipam": ("policy.errors", "policy.kinds", "policy.store"),
+    "policy.compile": ("policy.errors", "policy.kinds", "policy.store", "policy.rules", "dataplane.binding"),
+    "dataplane.binding": (),
+    "dataplane.twin": ("dataplane.binding",),
+    "dataplane.host": ("dataplane.binding",),
+    "dataplane.process": ("dataplane.binding", "dataplane.host"),
+    "policy.service": (
+        *("policy.errors", "policy.kinds", "policy.store", "policy.rules", "policy.ipam", "policy.compile"),
+    ),
+    "policy.agent": (
+        *("policy.errors", "policy.kinds", "policy.store", "policy.service", "policy.compile"),
+        *("dataplane.binding", "dataplane.host", "dataplane.process"),
+    ),
+    "tools": ("dataplane.binding", "dataplane.host", "dataplane.process", "policy", "bench"),
+    "bench": ("dataplane", "policy", "tools"),
 }
-"""What each package may import besides itself; tools and bench may use each other, nothing may use them."""
+"""What each room may import besides itself; a package that is named stands for all of its rooms. tools and
+bench may use each other, nothing may use them."""
 
 
 @pytest.mark.parametrize(
-    "command", [["ruff", "check", "--quiet", "."], ["mypy", "--no-error-summary"]], ids=lambda c: c[0]
+    "command",
+    [
+        ["ruff", "check", "--quiet", "."],
+        ["ruff", "format", "--check", "--quiet", "."],
+        ["mypy", "--no-error-summary"],
+    ],
+    ids=" ".join,
 )
 def test_linter(command: list[str]) -> None:
     done = subprocess.run(
@@ -31,7 +54,7 @@ def test_linter(command: list[str]) -> None:
 
 
 def test_stub_is_what_the_header_says() -> None:
-    assert (ROOT / "dataplane" / "_ffi.pyi").read_text() == stub()
+    assert (ROOT / "dataplane" / "binding" / "_ffi.pyi").read_text() == stub()
 
 
 def imports(path: Path) -> set[str]:
@@ -46,15 +69,50 @@ def imports(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_one_way(path: Path) -> None:
-    package = path.relative_to(ROOT).parts[0]
-    allowed = {package, *LOWER[package]}
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    if parts[1:] == ("__init__",):
+        assert not imports(path)
+        return
+    room = parts[0] if parts[0] in ROOMS else ".".join(parts[:2])
+    allowed = {room, *ROOMS[room]}
     found = imports(path)
-    tops = {name.split(".")[0] for name in found}
-    assert not (tops & set(PACKAGES)) - allowed
-    assert not tops & {"scapy", "tests", "pytest", "hypothesis"}
-    if path != ROOT / "dataplane" / "_ffi.py":
-        assert "dataplane._core" not in found
-    if package != "bench" and not path.name.startswith("fake"):
-        assert "dataplane.fake" not in found, (
-            "the naive twin is for tests, and for the sample that bench checks"
-        )
+    ours = {name for name in found if name.split(".")[0] in PACKAGES and name not in PACKAGES}
+    foreign = {name for name in ours if not {name.split(".")[0], ".".join(name.split(".")[:2])} & allowed}
+    assert not foreign
+    assert not {name.split(".")[0] for name in found} & {"scapy", "tests", "pytest", "hypothesis"}
+    if path != ROOT / "dataplane" / "binding" / "_ffi.py":
+        assert "dataplane.binding._core" not in found
+
+
+KEYS = ROOT / "policy" / "kinds" / "keys.py"
+SLASHED = {KEYS, ROOT / "policy" / "errors.py", ROOT / "policy" / "kinds" / "scalars.py"}
+"""Besides keys: qualified names, and prefixes and label keys as users write them."""
+
+
+def key_prefixes() -> tuple[str, ...]:
+    """The values of the constants of keys.py that keys begin with."""
+    constants = [
+        node.value for node in ast.walk(ast.parse(KEYS.read_text())) if isinstance(node, ast.Constant)
+    ]
+    return tuple(value for value in constants if isinstance(value, str) and re.fullmatch("[a-z]+/", value))
+
+
+def handles_keys(path: Path) -> set[str]:
+    """What of a file builds keys or takes them apart."""
+    prefixes = key_prefixes()
+    assert len(prefixes) >= 5
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith(prefixes):
+            found.add(node.value)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            splits = node.func.attr in {"split", "rsplit", "partition", "rpartition"}
+            if splits and any(isinstance(arg, ast.Constant) and arg.value == "/" for arg in node.args):
+                found.add(ast.unparse(node))
+    return found
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.is_relative_to(ROOT / "policy")], ids=str)
+def test_keys_are_built_and_taken_apart_in_one_file(path: Path) -> None:
+    found = handles_keys(path)
+    assert found if path == KEYS else path in SLASHED or not found

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dataplane.stats import drop_reasons
+from dataplane.binding.stats import drop_reasons
 from tests.codecheck.rules import Rule, problems, rules
 from tests.golden.cases import CASES
 from tests.golden.table import Case, case, drops, ends
@@ -22,7 +22,8 @@ def sources(folder: Path, *suffixes: str) -> list[Path]:
 def test_every_rule_is_cited_by_code_and_by_a_test() -> None:
     folders = [ROOT / "tests" / name for name in ("c", "oracle", "netns")]
     tests = [path for folder in folders for path in sources(folder, ".c", ".py")]
-    tests.append(ROOT / "tests" / "unit" / "test_fake.py")
+    of_packets = ("push", "rewrite", "pop", "answers", "segments", "next_hops")
+    tests += [ROOT / "tests" / "unit" / "dataplane" / f"test_{name}.py" for name in of_packets]
     assert not problems(PAGE.read_text(), sources(ROOT / "csrc", ".c", ".h"), tests, CASES)
 
 

@@ -1,11 +1,20 @@
 """The golden cases: all is seen from h1 of manifest.yaml; csrc/README.md has the rules they cite."""
 
-from tests.golden import cases_example, cases_proxy, cases_rewrite, cases_tenant, cases_tunnel, cases_underlay
+from tests.golden import (
+    cases_example,
+    cases_proxy,
+    cases_push,
+    cases_rewrite,
+    cases_tenant,
+    cases_tunnel,
+    cases_underlay,
+)
 from tests.golden.table import Case
 
 CASES: tuple[Case, ...] = (
     *cases_tenant.CASES,
     *cases_proxy.CASES,
+    *cases_push.CASES,
     *cases_tunnel.CASES,
     *cases_rewrite.CASES,
     *cases_underlay.CASES,

@@ -19,7 +19,7 @@ from tests.golden.captures import Frames
 from tests.golden.cases import CASES
 from tests.golden.table import Case
 from tests.golden.world import HOST
-from tools.replay import command
+from tools.verbs.replay import command
 
 HERE = Path(__file__).parent
 MANIFEST = HERE / "manifest.yaml"

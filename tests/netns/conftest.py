@@ -3,12 +3,15 @@
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 
-from dataplane import links, netns
+from dataplane.host import links, netns
+from tests.netns.lab_commands import MANIFEST
 from tests.netns.labs import PROOF, Lab, running_lab
+from tools.lab import build
 
 _numbers = itertools.count()
 
@@ -40,6 +43,22 @@ def make_namespace(prefix: str) -> Callable[[str], str]:
         return prefix + name
 
     return make
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    path = tmp_path / "lab.yaml"
+    path.write_text(MANIFEST)
+    return path
+
+
+@pytest.fixture
+def lab_prefix() -> Iterator[str]:
+    """A lab's prefix; what is left of the lab at the end is removed."""
+    prefix = f"dev{os.getpid()}."
+    yield prefix
+    with suppress(build.LabError):
+        build.down(prefix)
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dataplane.client import Client
+from dataplane.process.client import Client
 from tests import reached
-from tools.demo_isolation import OWN_NOISE
-from tools.demo_lab import DemoLab
+from tools.demo.isolation import OWN_NOISE
+from tools.demo.lab import DemoLab
 
 EXAMPLE = (Path(__file__).parents[2] / "examples" / "blue-red.yaml").read_text()
 
@@ -107,7 +107,7 @@ class Lab(DemoLab):
         """All drops so far."""
         return Counter(
             {
-                (host, port, reason): count
+                (host, port.rpartition("/")[2], reason): count
                 for host in self.managed()
                 for port, counters in self.read(host)["ports"].items()
                 for reason, count in counters["drops"].items()

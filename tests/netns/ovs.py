@@ -5,17 +5,12 @@ It resolves provider next hops by ARP itself and floods its VM's ARP and ND thro
 either side is told a neighbour.
 """
 
-import contextlib
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataplane import netns
-from tests.netns.labs import wait_until
-
-SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
+from bench.ovs import OpenVswitch
 
 
 @dataclass(frozen=True)
@@ -35,28 +30,19 @@ def open_vswitch(
 ) -> Iterator[None]:
     """Runs in `namespace` with `device` as its way to the provider network and the VM behind `vm_device`."""
     with ExitStack() as stack:
-        ovs = _Ovs(namespace, directory, stack)
+        ovs = OpenVswitch(namespace, directory, stack)
         ovs.run(
             "sysctl", "-q", f"net.ipv4.conf.{device}.rp_filter=1"
         )  # keeps the host's stack off its packets
-        ovs.vsctl(
-            "add-br",
-            "phy",
-            "--",
-            "set",
-            "bridge",
-            "phy",
-            "datapath_type=netdev",
-            f"other-config:hwaddr={mac}",
-        )
-        ovs.vsctl("add-port", "phy", device)
+        ovs.add_bridge("phy", f"other-config:hwaddr={mac}")
+        ovs.add_port("phy", device)
         ovs.run("ip", "addr", "add", tunnel.address, "dev", "phy")
         ovs.run("ip", "link", "set", "phy", "up")
-        ovs.vsctl("add-br", "int", "--", "set", "bridge", "int", "datapath_type=netdev", "fail-mode=secure")
-        ovs.vsctl("add-port", "int", vm_device, "--", "set", "interface", vm_device, "ofport_request=1")
+        ovs.add_bridge("int", "fail-mode=secure")
+        ovs.add_port("int", vm_device, "ofport_request=1")
         local = f"options:local_ip={tunnel.address.partition('/')[0]}"
-        options = ("type=gre", "ofport_request=2", "options:remote_ip=flow", "options:key=flow", local)
-        ovs.vsctl("add-port", "int", "nvgre", "--", "set", "interface", "nvgre", *options)
+        remote = ("options:remote_ip=flow", "options:key=flow", local)
+        ovs.add_port("int", "nvgre", "type=gre", "ofport_request=2", *remote)
         ovs.run("ovs-ofctl", "add-flows", f"unix:{directory}/int.mgmt", "-", text="\n".join(_flows(tunnel)))
         yield
 
@@ -82,65 +68,3 @@ def _flows(tunnel: Tunnel) -> Iterator[str]:
     flood = ",".join(f"set_field:{pa}->tun_dst,output:2" for pa in sorted(set(tunnel.remotes.values())))
     group = "dl_dst=01:00:00:00:00:00/01:00:00:00:00:00"
     yield f"priority=7,in_port=1,{group},actions=set_field:{key | 0x11:#x}->tun_id,{flood}"
-
-
-class _Ovs:
-    """The two daemons of one instance, in the foreground, ended by their ids."""
-
-    def __init__(self, namespace: str, directory: Path, stack: ExitStack) -> None:
-        self._namespace = namespace
-        self._directory = directory
-        self._stack = stack
-        self.run("ovsdb-tool", "create", f"{directory}/conf.db", SCHEMA)
-        database = f"unix:{directory}/db.sock"
-        self._start("ovsdb-server", f"{directory}/conf.db", f"--remote=p{database}")
-        wait_until((directory / "db.sock").exists, "ovsdb-server does not start")
-        self.vsctl("--no-wait", "init")
-        self._start("ovs-vswitchd", database)
-
-    def vsctl(self, *words: str) -> None:
-        self.run("ovs-vsctl", f"--db=unix:{self._directory}/db.sock", "--timeout=20", *words)
-
-    def run(self, *command: str, text: str | None = None) -> None:
-        done = netns.call(
-            self._namespace,
-            subprocess.run,
-            command,
-            input=text,
-            env=self._environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}{self._logs()}"
-
-    def _start(self, program: str, *words: str) -> None:
-        log = f"--log-file={self._directory}/{program}.log"
-        control = self._directory / f"{program}.ctl"
-        process = netns.call(
-            self._namespace,
-            subprocess.Popen,
-            [program, *words, log, f"--unixctl={control}", "--verbose=console:off"],
-            env=self._environment(),
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        self._stack.callback(self._end, process, control)
-
-    def _environment(self) -> dict[str, str]:
-        directory = str(self._directory)
-        return {
-            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            **dict.fromkeys(("OVS_RUNDIR", "OVS_DBDIR", "OVS_LOGDIR"), directory),
-        }
-
-    def _logs(self) -> str:
-        return "\n".join(path.read_text()[-2000:] for path in self._directory.glob("*.log"))
-
-    def _end(self, process: "subprocess.Popen[bytes]", control: Path) -> None:
-        """Has a daemon exit and take its devices along, which would outlive it."""
-        with contextlib.suppress(AssertionError):
-            self.run("ovs-appctl", "--timeout=5", "-t", str(control), "exit", "--cleanup")
-            process.wait(10)
-        process.kill()
-        process.wait()

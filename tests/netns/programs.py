@@ -4,13 +4,11 @@ import json
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from dataplane import netns
+from bench.tcp import PORT, is_listening
+from dataplane.host import netns
 from tests.netns.labs import wait_until
-
-LISTEN = "0A"  # include/net/tcp_states.h
 
 
 def run(namespace: str | None, *command: str, timeout: float = 60) -> str:
@@ -51,25 +49,12 @@ def background(namespace: str, *command: str) -> Iterator["subprocess.Popen[byte
         process.wait(10)
 
 
-def is_listening(namespace: str, port: int) -> bool:
-    return netns.call(namespace, _listens, port)
-
-
-def _listens(port: int) -> bool:
-    rows = [
-        line.split()
-        for name in ("tcp", "tcp6")
-        for line in Path("/proc/thread-self/net", name).read_text().splitlines()[1:]
-    ]
-    return any(int(row[1].rpartition(":")[2], 16) == port and row[3] == LISTEN for row in rows)
-
-
 def iperf3(client: str, server: str, address: str, seconds: int, options: Sequence[str] = ()) -> Any:
     """iperf3's own report of one run from namespace `client` to `address` in namespace `server`; the
     receiver's is in server_output_json.
     """
     with background(server, "iperf3", "--server", "--one-off", "--json", "--bind", address):
-        wait_until(lambda: is_listening(server, 5201), "iperf3 does not listen")
+        wait_until(lambda: is_listening(server, PORT), "iperf3 does not listen")
         command = ["iperf3", "--client", address, "--time", str(seconds), "--json"]
         command += ["--get-server-output", *options]
         return json.loads(run(client, *command, timeout=seconds + 20))

@@ -2,34 +2,36 @@
 
 import json
 import os
-import select
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from dataplane import devices, links, locks, netns, server
-from dataplane import tables as dp
-from dataplane.client import Client, ClientError
-from dataplane.tables import RowKind
-from policy import compiler, documents, intent, manifest, reconcile
+from dataplane.binding import tables as dp
+from dataplane.binding.tables import RowKind
+from dataplane.host import links, locks, netns
+from dataplane.host.device import host_end_name
+from dataplane.process import instances
+from dataplane.process.client import Client, ClientError
+from policy.agent.programmer import known_ids
+from policy.compile import compiler, diff
 from policy.errors import ObjectId
-from policy.model import AttachKind, Policy
-from policy.pusher import known_ids
-from policy.store_sqlite import SqliteStore
+from policy.kinds import documents, keys, manifest
+from policy.kinds.model import AttachKind, Policy
+from policy.service import changes, host_state
+from policy.store.reading import snapshot_of
+from policy.store.sqlite import SqliteStore
 from tests.native import BIN, ROOT
 from tests.netns.labs import wait_until
-from tests.netns.test_devices import add_addresses
+from tests.netns.rig import add_addresses
 from tests.netns.wires import wait_for_carrier
 
 FABRIC = """
@@ -202,6 +204,7 @@ class Site:
             node.links = self._links(node.namespace)
         self.empty = self._links(f"{prefix}{STABLE[0].name}")
         self.store = SqliteStore(self.location)
+        self._deleted = 0  # the last revision that left nothing by which to know it
         stack.callback(self.store.close)
 
     def _make_namespace(self, name: str) -> None:
@@ -229,7 +232,10 @@ class Site:
             self.kill_dataplane(node.name)
             if node.warm is not None:
                 node.warm.close()
-            for directory in (server.socket_path(node.instance).parent, locks.agent_directory(node.instance)):
+            for directory in (
+                instances.socket_path(node.instance).parent,
+                locks.agent_directory(node.instance),
+            ):
                 with suppress(OSError):
                     for each in directory.iterdir():
                         each.unlink()
@@ -310,32 +316,32 @@ class Site:
     def commit(self, text: str) -> int:
         path = self.directory / "intent.yaml"
         path.write_text(text)
-        return intent.commit(self.store, intent.apply(*manifest.read([path])))[0]
+        return changes.commit(self.store, changes.apply(*manifest.read([path])))[0]
 
     def change(self, vm: Vm, manifest: str | None) -> None:
         """None: it is deleted."""
         if manifest is not None:
             self.commit(manifest)
         else:
-            intent.commit(self.store, intent.delete([ObjectId("Port", vm.tenant, vm.name)]))
+            self.delete([ObjectId("Port", vm.tenant, vm.name)])
+
+    def delete(self, gone: Sequence[ObjectId]) -> None:
+        self._deleted = changes.commit(self.store, changes.delete(gone), "delete")[0]
 
     def policy(self) -> Policy:
-        return documents.policy_from(self.store.snapshot(documents.PREFIX).items)
+        return documents.policy_from(snapshot_of(self.store, keys.INTENT).items)
 
     def states(self) -> dict[str, Any]:
-        return intent.host_states(self.store.snapshot(intent.HOST_PREFIX))
+        said = host_state.read(snapshot_of(self.store, keys.HOSTS, keys.LINKS).items)
+        return {host: asdict(state) for host, state in said.items()}
 
     def has_applied(self, hosts: Sequence[str] = HOSTS) -> bool:
         """Whether agents say that they have the intent as it is."""
-        snapshot = self.store.snapshot(intent.HOST_PREFIX, documents.PREFIX)
-        newest = max(
-            (at for key, at in snapshot.revisions.items() if key.startswith(documents.PREFIX)), default=0
-        )
-        states = intent.host_states(snapshot)
-        return all(
-            host in states and states[host]["state"] == "applied" and states[host]["revision"] >= newest
-            for host in hosts
-        )
+        snapshot = snapshot_of(self.store, keys.HOSTS, keys.INTENT)
+        there = (at for key, at in snapshot.revisions.items() if key.startswith(keys.INTENT))
+        newest = max(self._deleted, *there)
+        states = host_state.read(snapshot.items)
+        return all(host in states and states[host].has_applied(newest, None) for host in hosts)
 
     def settle(self, seconds: float = 40) -> None:
         """Until every core has what the store says."""
@@ -365,13 +371,13 @@ class Site:
         policy = self.policy()
         with suppress(ClientError), self.client(host) as client:
             ports = {port["name"] for port in client.hello()["ports"]}
-            wanted = {port.name for port in policy.ports if port.host == host}
+            wanted = {port.id.qualified_name for port in policy.ports if port.host == host}
             return client.digest() == digests(policy, host, client) and ports == wanted | {"underlay"}
         return False
 
     def ids(self, host: str) -> dict[str, int]:
         with self.client(host) as client:
-            return {port["name"]: port["id"] for port in client.hello()["ports"]}
+            return {port["name"].rpartition("/")[2]: port["id"] for port in client.hello()["ports"]}
 
     def device(self, vm: Vm) -> links.Link | None:
         return netns.call(f"{self.prefix}{vm.netns or vm.name}", _find, "eth0")
@@ -388,7 +394,7 @@ class Site:
             namespace = self.prefix + port.attach.netns
             wanted[namespace].add(port.attach.device)
             if port.attach.kind is AttachKind.VETH:
-                host_end = devices.host_end_name(port.attach.device, namespace)
+                host_end = host_end_name(port.attach.device, namespace)
                 wanted[self.prefix + port.host].add(host_end)
         found = {name: set(self._links(name)) for name in namespaces}
         stray = {name: found[name] ^ wanted[name] for name in namespaces if found[name] != wanted[name]}
@@ -411,9 +417,9 @@ def digests(policy: Policy, host: str, client: Client) -> dict[RowKind, int]:
         return {kind: dp.digest(kind, b"") for kind in RowKind}
     tables = compiler.compile_host(policy, host)
     ids = known_ids(client, host)
-    rows = reconcile.rows_of(tables, ids.extend(tables))
+    rows = diff.rows_of(tables, ids.extend(tables))
     return {
-        kind: dp.digest(kind, b"".join(reconcile.canonical(kind, row) for row in rows[kind].values()))
+        kind: dp.digest(kind, b"".join(diff.canonical(kind, row) for row in rows[kind].values()))
         for kind in RowKind
     }
 
@@ -472,110 +478,3 @@ def _filtered() -> dict[str, int]:
                 if handles:
                     found[message.get_attr("IFLA_IFNAME")] = len(handles)
     return found
-
-
-# ---- traffic -----------------------------------------------------------------------------------------------
-
-
-class Flow:
-    """Numbered datagrams from one VM to another."""
-
-    def __init__(self, name: str, sender: socket.socket, receiver: socket.socket) -> None:
-        self.name = name
-        self.sender = sender
-        self.receiver = receiver
-        self.target = receiver.getsockname()[:2]
-        self.sent = 0
-        self.came: set[int] = set()
-        self.last = 0.0
-
-
-class Traffic:
-    """Both ways between pairs of VMs, one datagram a millisecond and way, until it is closed."""
-
-    def __init__(self, site: Site, pairs: Sequence[tuple[Vm, Vm]], seconds: float = 0.001) -> None:
-        self._seconds = seconds
-        self._ended = threading.Event()
-        self.flows = []
-        with ExitStack() as unless_started:
-            for one, other in pairs:
-                sockets = [_socket(site, vm) for vm in (one, other)]
-                for each in sockets:
-                    unless_started.enter_context(each)
-                self.flows.append(Flow(f"{one.name} to {other.name}", *sockets))
-                self.flows.append(Flow(f"{other.name} to {one.name}", *reversed(sockets)))
-            self._stack = unless_started.pop_all()
-        self._threads = [threading.Thread(target=each) for each in (self._send, self._receive)]
-        for thread in self._threads:
-            thread.start()
-
-    def close(self) -> None:
-        self._ended.set()
-        for thread in self._threads:
-            thread.join()
-        self._stack.close()
-
-    def __enter__(self) -> "Traffic":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def wait(self, more: int = 20, seconds: float = 10) -> None:
-        """Until that many more have come of every flow."""
-        before = [len(flow.came) for flow in self.flows]
-
-        def has_come() -> bool:
-            return all(len(f.came) >= n + more for f, n in zip(self.flows, before, strict=True))
-
-        wait_until(has_come, f"nothing comes: {self.summary()}", seconds)
-
-    def came_since(self, when: float) -> bool:
-        """Whether of every flow something came after that time."""
-        return all(flow.last > when for flow in self.flows)
-
-    def lost(self) -> dict[str, list[int]]:
-        """By flow, of all that were sent by now."""
-        marks = [(flow, flow.sent) for flow in self.flows]
-        with suppress(AssertionError):
-            wait_until(lambda: all(len(flow.came) >= sent for flow, sent in marks), seconds=5)
-        lost = {flow.name: sorted(set(range(sent)) - flow.came) for flow, sent in marks}
-        return {name: numbers for name, numbers in lost.items() if numbers}
-
-    def summary(self) -> dict[str, str]:
-        return {flow.name: f"{len(flow.came)} of {flow.sent}" for flow in self.flows}
-
-    @property
-    def sent(self) -> int:
-        return sum(flow.sent for flow in self.flows)
-
-    def _send(self) -> None:
-        due = time.monotonic()
-        while not self._ended.wait(max(due - time.monotonic(), 0)):
-            due = max(due + self._seconds, time.monotonic() - 0.1)
-            for flow in self.flows:
-                with suppress(BlockingIOError):  # so many wait that nobody reads: too long for any test
-                    flow.sender.sendto(b"%d" % flow.sent, flow.target)
-                flow.sent += 1
-
-    def _receive(self) -> None:
-        by_fd = {flow.receiver.fileno(): flow for flow in self.flows}
-        with select.epoll() as poll:
-            for fd in by_fd:
-                poll.register(fd, select.EPOLLIN)
-            while not self._ended.is_set():
-                for fd, _ in poll.poll(0.1):
-                    flow = by_fd[fd]
-                    with suppress(BlockingIOError):
-                        while True:
-                            flow.came.add(int(flow.receiver.recv(100)))
-                            flow.last = time.monotonic()
-
-
-def _socket(site: Site, vm: Vm) -> socket.socket:
-    namespace = f"{site.prefix}{vm.netns or vm.name}"
-    made = netns.call(namespace, socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
-    made.setblocking(False)
-    made.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)  # SO_RCVBUFFORCE: the test may be slow, not the network
-    made.bind((vm.address, 0))
-    return made

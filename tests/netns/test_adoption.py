@@ -2,198 +2,49 @@
 meanwhile, and in the end all is as it was.
 """
 
-import json
 import os
-import signal
 import socket
-import threading
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from dataplane import devices, ethtool, netns, wire
-from dataplane.client import Client
-from dataplane.devices import Device, Underlay
-from dataplane.groups import solicited_node
-from dataplane.handover import Handover
-from dataplane.links import DeviceError
-from policy import compiler, manifest
-from tests.netns.labs import wait_until
+from dataplane.host import ethtool, netns
+from dataplane.host.adoption import adopt
+from dataplane.host.device import Device, host_end_name
+from dataplane.host.groups import solicited_node
+from dataplane.host.links import DeviceError
+from dataplane.host.tap import open_tap
+from dataplane.host.underlay import Underlay, open_underlay
+from dataplane.host.veth import open_veth
+from dataplane.process.client import Client
+from policy.compile import compiler
+from policy.service import resolve
+from tests.netns.dataplanes import Flow, connect, killed, push, running
+from tests.netns.probing import until
 from tests.netns.programs import run
-from tests.netns.test_dataplane import Flow, connect, killed, push, running
-from tests.netns.test_devices import (
-    add_addresses,
-    is_ipv4,
-    link_of,
-    open_files,
-    receive,
-    udp4_frame,
-    until,
-    wait_for_dad,
-)
-from tests.netns.test_ports import ADDRESSES, MACS, TWO_VMS
+from tests.netns.rig import add_addresses, link_of, open_files, udp4_frame, wait_for_dad
+from tests.netns.two_vms import ADDRESSES, MACS, TWO_VMS
 from tests.netns.wires import one_cpu, wait_for_carrier
-
-MakeNamespace = Callable[[str], str]
-MAC, OTHER_MAC = "02:bb:00:00:00:01", "02:bb:00:00:00:02"
-KINDS = ("tap", "veth", "device")
-
-
-# ---- processes that die ------------------------------------------------------------------------------------
-
-
-class Opened:
-    """A device that another process has opened, and the descriptors of who keeps it: this one, in place of
-    the data plane.
-    """
-
-    def __init__(self, stack: ExitStack, open_it: Callable[[], Device]) -> None:
-        ours, theirs = socket.socketpair()
-        self._pid = os.fork()
-        if self._pid == 0:
-            try:
-                handover = open_it().handover("web")
-                wire.send(theirs, handover.encode(), fds=handover.fds)
-                signal.pause()
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(1)
-        stack.callback(self.kill)
-        theirs.close()
-        with ours:
-            frame = wire.receive(ours)
-        self.kept = Handover.decode(frame.header, frame.fds)
-        stack.callback(self.detach)
-
-    def kill(self) -> None:
-        if self._pid:
-            os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
-        self._pid = 0
-
-    def take(self) -> Handover:
-        document = json.loads(json.dumps(self.kept.encode()))
-        return Handover.decode(document, [os.dup(fd) for fd in self.kept.fds])
-
-    def detach(self) -> None:
-        """The keeper lets go."""
-        wire.close_all(self.kept.fds)
-        self.kept = self.kept._replace(config=replace(self.kept.config, fds=()), held={})
-
-
-class Frames:
-    """Numbered frames that a thread sends out of a device, one a millisecond."""
-
-    def __init__(self, stack: ExitStack, namespace: str, device: str) -> None:
-        link = link_of(namespace, device)
-        assert link is not None
-        if not link.tap_queues:
-            wait_for_carrier(namespace, device)
-        self.socket = netns.call(namespace, socket.socket, socket.AF_PACKET, socket.SOCK_RAW, 0)
-        stack.enter_context(self.socket)
-        self.socket.bind((device, 0))
-        self.sent = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-        stack.callback(self.stop)
-
-    def wait(self, more: int = 30) -> None:
-        wanted = self.sent + more
-        wait_until(lambda: self.sent >= wanted)
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(0.001):
-            self.socket.send(udp4_frame(self.sent % 7, self.sent))
-            self.sent += 1
-
-
-def numbers(fds: Sequence[int], count: int) -> list[int]:
-    """Of the frames that came, until there are so many."""
-    came = receive(fds, count, is_ipv4)
-    return [int.from_bytes(data[52:56], "big") for _, data in came if is_ipv4(data)]
-
-
-# ---- where devices are -------------------------------------------------------------------------------------
-
-
-@dataclass
-class World:
-    host: str
-    vm: str
-    open_it: Callable[[], Device]
-    inside: str
-    """The VM's device, from which frames come to the data plane."""
-
-    def adopt(self, handover: Handover) -> Device:
-        return netns.call(self.host, devices.adopt, handover)
-
-    def state(self) -> dict[str, Any]:
-        return {namespace: state(namespace) for namespace in (self.host, self.vm)}
-
-    def left(self, before: dict[str, Any], during: dict[str, Any]) -> dict[str, Any]:
-        """The state once it is closed: as it was, but for the seal of a device that others made."""
-        if self.inside != "guest0":
-            return before
-        sealed = {key: during[self.host]["vnet0"][key] for key in ("filters", "clsact", "settings")}
-        return {**before, self.host: {**before[self.host], "vnet0": {**before[self.host]["vnet0"], **sealed}}}
-
-
-def state(namespace: str) -> dict[str, Any]:
-    """All of a namespace that a device which was opened and closed may have left changed."""
-    found = {}
-    for link in json.loads(run(namespace, "ip", "-d", "-j", "link", "show")):
-        name = link["ifname"]
-        keys = ("ifindex", "address", "mtu", "txqlen", "ifalias", "promiscuity", "allmulti")
-        found[name] = {
-            **{key: link.get(key) for key in keys},
-            "up": "UP" in link["flags"],
-            "filters": run(namespace, "tc", "filter", "show", "dev", name, "ingress"),
-            "clsact": "clsact" in run(namespace, "tc", "qdisc", "show", "dev", name),
-            "settings": netns.call(namespace, settings, name),
-            "features": netns.call(namespace, ethtool.active, name),
-        }
-    return found
-
-
-def settings(name: str) -> list[str]:
-    names = (f"ipv6/conf/{name}/disable_ipv6", f"ipv4/conf/{name}/arp_ignore")
-    paths = [Path("/proc/sys/net", setting) for setting in names]
-    return [path.read_text() for path in paths if path.exists()]
+from tests.netns.worlds import (
+    KINDS,
+    OTHER_MAC,
+    Frames,
+    MakeNamespace,
+    Opened,
+    World,
+    make_world,
+    numbers,
+    state,
+)
 
 
 @pytest.fixture(params=KINDS)
 def world(request: pytest.FixtureRequest, make_namespace: MakeNamespace) -> World:
     return make_world(request.param, make_namespace)
-
-
-def make_world(kind: str, make_namespace: MakeNamespace, queues: int = 2) -> World:
-    host, vm = make_namespace("host"), make_namespace("vm")
-
-    def open_it() -> Device:
-        settings: dict[str, Any] = {"mac": MAC, "mtu": 1400, "queues": queues}
-        match kind:
-            case "tap":
-                return netns.call(host, devices.open_tap, "eth0", namespace=vm, **settings)
-            case "veth":
-                return netns.call(host, devices.open_veth, "eth0", namespace=vm, **settings)
-        return netns.call(host, devices.open_existing, "vnet0", **settings)
-
-    if kind == "device":
-        run(host, "ip", "link", "add", "vnet0", "type", "veth", "peer", "name", "guest0", "netns", vm)
-        run(vm, "ip", "link", "set", "guest0", "up")
-    return World(host, vm, open_it, "guest0" if kind == "device" else "eth0")
 
 
 # ---- adopting ----------------------------------------------------------------------------------------------
@@ -251,7 +102,7 @@ def test_an_agent_dies_and_packets_flow(
 ) -> None:
     """The same with the real data plane, of a TAP and a veth."""
     (tmp_path / "two.yaml").write_text(TWO_VMS)
-    tables = compiler.compile_host(manifest.load([tmp_path / "two.yaml"]), "h1")
+    tables = compiler.compile_host(resolve.load([tmp_path / "two.yaml"]), "h1")
     host, vms = make_namespace("host"), {name: make_namespace(name) for name in MACS}
     before = [state(namespace) for namespace in (host, *vms.values())]
     instance = f"adopt-{os.getpid()}"
@@ -260,14 +111,14 @@ def test_an_agent_dies_and_packets_flow(
 
     def opening(client: Client) -> None:
         for port, (name, namespace) in enumerate(vms.items(), 1):
-            open_it = devices.open_tap if name == "one" else devices.open_veth
+            open_it = open_tap if name == "one" else open_veth
             device = open_it("eth0", namespace=namespace, mac=MACS[name], mtu=1400, queues=2)
             add_addresses(namespace, "eth0", f"{ADDRESSES[name][0]}/24")
             client.attach(port, *device.handover(name))
         push(client, tables)
 
     def adopting(client: Client) -> dict[int, Device]:
-        return {port: devices.adopt(client.take(port)) for port in (1, 2)}
+        return {port: adopt(client.take(port)) for port in (1, 2)}
 
     def agent(body: Callable[[Client], object]) -> None:
         killed(lambda: netns.call(host, body, Client(instance)))
@@ -328,7 +179,7 @@ def provider(make_namespace: MakeNamespace) -> World:
     netns.call(host, ethtool.switch, "u1", ["rx-gro"], True)
 
     def open_it() -> Device:
-        underlay = netns.call(host, devices.open_underlay, "u1", mac=UNDERLAY_MAC, mtu=1600, queues=2)
+        underlay = netns.call(host, open_underlay, "u1", mac=UNDERLAY_MAC, mtu=1600, queues=2)
         underlay.serve([PA4, PA6], [HOP])
         return underlay
 
@@ -423,7 +274,7 @@ def test_all_multicast_lives_on(provider: World, cleanup: ExitStack) -> None:
     run(provider.host, "ip", "link", "set", "u1", "mtu", "1200")  # below 1280 a device has no IPv6 at all
 
     def open_it() -> Device:
-        underlay = netns.call(provider.host, devices.open_underlay, "u1", mac="", mtu=1200)
+        underlay = netns.call(provider.host, open_underlay, "u1", mac="", mtu=1200)
         underlay.serve([PA6])
         return underlay
 
@@ -460,7 +311,7 @@ def test_a_device_is_resized_while_frames_come(
     assert sorted(numbers(device.fds, frames.sent)) == list(range(frames.sent))
     assert link_of(world.vm, "eth0") == replace(opened, mac=OTHER_MAC, mtu=mtu)
     if kind == "veth":
-        host_end = link_of(world.host, devices.host_end_name("eth0", world.vm))
+        host_end = link_of(world.host, host_end_name("eth0", world.vm))
         assert host_end is not None
         assert host_end.mtu == mtu
     config = device.port_config("web")
@@ -485,97 +336,3 @@ def test_the_underlay_has_to_be_as_the_manifest_says(provider: World, cleanup: E
     assert netns.call(provider.host, underlay.resize, UNDERLAY_MAC, 1500).mtu == 1500
     with pytest.raises(DeviceError, match="underlay u1: the manifest says MTU 9000, the device has 1600"):
         netns.call(provider.host, underlay.resize, "", 9000)
-
-
-# ---- devices that go ---------------------------------------------------------------------------------------
-
-
-def is_present(world: World, device: Device) -> bool:
-    return netns.call(world.host, device.is_present)
-
-
-def test_a_device_that_was_removed_is_absent(world: World, cleanup: ExitStack) -> None:
-    device = world.open_it()
-    assert is_present(world, device)
-    run(world.vm, "ip", "link", "del", world.inside)
-    assert not is_present(world, device)
-    with pytest.raises(DeviceError, match="no such device"):
-        netns.call(world.host, device.resize, OTHER_MAC, 1300)
-    opened = Opened(cleanup, lambda: device)  # the data plane has it still
-    again = world.adopt(opened.take())
-    assert not is_present(world, again)
-    for each in (device, again):
-        netns.call(world.host, each.close)
-
-
-@pytest.mark.parametrize("kind", ["tap", "veth"])
-def test_a_device_whose_namespace_was_removed_is_absent(make_namespace: MakeNamespace, kind: str) -> None:
-    """Also when there is another namespace of that name with a device of that name and index; closing the one
-    leaves the other alone.
-    """
-    world = make_world(kind, make_namespace)
-    device = world.open_it()
-    index = device.place.index
-    netns.remove(world.vm)
-    assert not is_present(world, device)
-    netns.create(world.vm)
-    run(
-        world.vm,
-        "ip",
-        "link",
-        "add",
-        "eth0",
-        "index",
-        str(index),
-        "type",
-        "veth",
-        "peer",
-        "name",
-        "eth1",
-        "index",
-        "99",
-    )
-    run(world.vm, "ip", "link", "set", "eth0", "alias", "isolane")
-    assert not is_present(world, device)
-    netns.call(world.host, device.close)
-    assert link_of(world.vm, "eth0") is not None
-    assert link_of(world.host, devices.host_end_name("eth0", world.vm)) is None
-
-
-@pytest.mark.parametrize("kind", ["tap", "veth"])
-def test_a_device_that_was_moved_is_absent_and_one_renamed_is_not(
-    make_namespace: MakeNamespace, kind: str
-) -> None:
-    world = make_world(kind, make_namespace)
-    before = world.state()
-    elsewhere = make_namespace("elsewhere")
-    device = world.open_it()
-    run(world.vm, "ip", "link", "set", "eth0", "down")
-    run(world.vm, "ip", "link", "set", "eth0", "name", "ens3")
-    assert is_present(world, device)
-    run(world.vm, "ip", "link", "set", "ens3", "netns", elsewhere)
-    assert not is_present(world, device)
-    run(elsewhere, "ip", "link", "set", "ens3", "netns", world.vm)
-    assert is_present(world, device)
-    netns.call(world.host, device.close)
-    assert world.state() == before
-
-
-def test_what_took_the_place_of_a_device_of_the_host_is_left_alone(make_namespace: MakeNamespace) -> None:
-    world = make_world("device", make_namespace)
-    device = world.open_it()
-    run(world.host, "ip", "link", "del", "vnet0")
-    run(world.host, "ip", "link", "add", "vnet0", "up", "type", "veth", "peer", "name", "guest0")
-    run(world.host, "sysctl", "-qw", "net.ipv6.conf.vnet0.disable_ipv6=1", "net.ipv4.conf.vnet0.arp_ignore=8")
-    before = world.state()
-    assert not is_present(world, device)
-    netns.call(world.host, device.close)
-    assert world.state() == before
-
-
-def test_a_veth_whose_maker_was_killed_before_it_was_marked_is_ours(make_namespace: MakeNamespace) -> None:
-    vm = make_namespace("vm")
-    name = devices.host_end_name("eth0", vm)
-    run(None, "ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", vm)
-    devices.open_veth("eth0", namespace=vm, mac=MAC, mtu=1500).close()
-    assert link_of(vm, "eth0") is None

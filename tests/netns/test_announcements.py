@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from dataplane import netns
-from dataplane.client import Client
+from dataplane.host import netns
+from dataplane.process.client import Client
 from tests.netns.labs import EXAMPLE, FOREIGN_HOST, Lab, balance, running_lab, wait_until
 from tests.netns.programs import run
-from tools import demo_frames as frames
-from tools.demo_isolation import send_frames
-from tools.lab_state import State
+from tools.demo import frames as frames
+from tools.demo.isolation import send_frames
+from tools.lab.state import State
 
 AT_ONCE = 1.0
 """Seconds; a neighbour that is known is asked again after 30."""

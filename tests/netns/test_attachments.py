@@ -12,16 +12,21 @@ from typing import Any, cast
 import pytest
 from pyroute2 import IPRoute
 
-from dataplane import bpf_programs, devices, links, locks, netns, packet_socket
-from dataplane.client import Client, ClientError, GoneError
-from dataplane.devices import Device
-from dataplane.handover import Handover
-from dataplane.links import DeviceError
-from dataplane.server import Kind
-from policy import attachments
-from policy.attachments import Attachments, Wanted, doubtful
-from policy.journal import Entry, Journal
-from policy.model import Attach, AttachKind, Mac
+from dataplane.binding.handover import Handover
+from dataplane.host import bpf_programs, links, locks, netns, packet_socket
+from dataplane.host.device import Device, Opening, host_end_name
+from dataplane.host.ingress import has_ingress_drop
+from dataplane.host.links import DeviceError
+from dataplane.host.tap import _open_tap, open_tap
+from dataplane.host.undo import Undo
+from dataplane.process.client import ClientError, GoneError
+from dataplane.process.protocol import Kind
+from policy.agent import devices as manager
+from policy.agent.attached import suspects
+from policy.agent.devices import DeviceManager
+from policy.agent.undo_log import Entry, UndoLog
+from policy.agent.wanted import Wanted
+from policy.kinds.model import Attach, AttachKind, Mac
 
 MAC = Mac("02:00:00:00:00:31")
 
@@ -60,9 +65,9 @@ def vm(prefix: str, cleanup: ExitStack) -> Iterator[str]:
 
 
 @pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cleanup: ExitStack) -> Attachments:
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cleanup: ExitStack) -> DeviceManager:
     monkeypatch.setattr(locks, "DIRECTORY", tmp_path)
-    found = Attachments(Journal("h1"))
+    found = DeviceManager(UndoLog("h1"))
     cleanup.callback(found.close)
     return found
 
@@ -71,9 +76,9 @@ def wanted(vm: str, kind: AttachKind = AttachKind.TAP, name: str = "web", device
     return Wanted(1, name, Attach(kind, device, vm), device, MAC, 1500, owner="net")
 
 
-def connected(made: Attachments) -> Dataplane:
+def connected(made: DeviceManager) -> Dataplane:
     dataplane = Dataplane()
-    made.connect(cast(Client, dataplane))
+    made.connect(cast(Any, dataplane))
     return dataplane
 
 
@@ -86,32 +91,32 @@ def link(vm: str, name: str = "eth0") -> links.Link | None:
 
 
 @pytest.mark.parametrize("kind", [Kind.BUSY, Kind.INTERNAL])
-def test_a_data_plane_that_can_not_now_costs_no_device(made: Attachments, vm: str, kind: Kind) -> None:
+def test_a_data_plane_that_can_not_now_costs_no_device(made: DeviceManager, vm: str, kind: Kind) -> None:
     """It may be one that a VM has used for long, taken over from a process that was killed."""
-    before = devices.open_tap("eth0", namespace=vm, mac=MAC, mtu=1500)
+    before = open_tap("eth0", namespace=vm, mac=MAC, mtu=1500)
     before.release()
     dataplane = connected(made)
     dataplane.fail = ClientError("the data plane is stopping", kind)
     with pytest.raises(ClientError, match="stopping"):
-        made.sync({"web": wanted(vm)}, [])
+        made.ensure({"web": wanted(vm)}, [])
     there = link(vm)
     assert there is not None and there.index == before.place.index
     dataplane.fail = None
-    made.connect(cast(Client, dataplane))
+    made.connect(cast(Any, dataplane))
     assert made.names == ["web"]
 
 
 @pytest.mark.parametrize(("workers", "queues"), [((1, 3, 1), (1, 1, 1)), ((3, 1, 2), (3, 1, 2))])
 def test_a_data_plane_with_other_threads_gets_the_same_tap(
-    made: Attachments, vm: str, workers: tuple[int, ...], queues: tuple[int, ...]
+    made: DeviceManager, vm: str, workers: tuple[int, ...], queues: tuple[int, ...]
 ) -> None:
     indices = set()
     for number, width in zip(workers, queues, strict=True):
         dataplane = Dataplane(number)
-        made.connect(cast(Client, dataplane))
-        made.sync({"web": wanted(vm)}, [])
+        made.connect(cast(Any, dataplane))
+        made.ensure({"web": wanted(vm)}, [])
         attached = dataplane.attached
-        made.sync({"web": wanted(vm)}, [])
+        made.ensure({"web": wanted(vm)}, [])
         assert dataplane.attached == attached, "it has what it can have"
         device = made.devices_of(["web"])["web"]
         assert (len(device.fds), made.problems) == (width, {})
@@ -128,7 +133,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("kind", FAULTS)
 def test_a_port_whose_vm_would_be_the_host_is_never_opened(
-    made: Attachments, vm: str, prefix: str, cleanup: ExitStack, kind: AttachKind
+    made: DeviceManager, vm: str, prefix: str, cleanup: ExitStack, kind: AttachKind
 ) -> None:
     """As a store may have it from before `check` refused it."""
     host = f"{prefix}host"
@@ -139,7 +144,7 @@ def test_a_port_whose_vm_would_be_the_host_is_never_opened(
         "web": wanted(vm),
     }
     connected(made)
-    netns.call(host, made.sync, ports, [])
+    netns.call(host, made.ensure, ports, [])
     assert made.problems == {"bad": FAULTS[kind]}
     assert made.names == ["web"]
     assert netns.call(host, names) == {"lo"}
@@ -150,68 +155,68 @@ def names() -> set[str]:
         return {message.get_attr("IFLA_IFNAME") for message in ip.get_links()}
 
 
-def test_a_tap_in_the_hosts_namespace_goes(made: Attachments, prefix: str, cleanup: ExitStack) -> None:
+def test_a_tap_in_the_hosts_namespace_goes(made: DeviceManager, prefix: str, cleanup: ExitStack) -> None:
     """One that an agent of a version before this one attached."""
     host = f"{prefix}host"
     netns.create(host)
     cleanup.callback(netns.remove, host)
-    undo = links.Undo()
-    there = netns.call(host, devices._open_tap, undo, cast(str, None), "vm0", MAC, 1500, 1)
-    before = Device("vm0", devices.Opening.TAP, there, MAC, 1500, tuple(undo.fds), undo)
+    undo = Undo()
+    there = netns.call(host, _open_tap, undo, cast(str, None), "vm0", MAC, 1500, 1)
+    before = Device("vm0", Opening.TAP, there, MAC, 1500, tuple(undo.fds), undo)
     note = {**cast(dict[str, Any], before.handover("web").note), "owner": "net"}
     dataplane = Dataplane()
     dataplane.left = [before.handover("web")._replace(note=note)]
     ports = {"web": Wanted(0, "web", Attach(AttachKind.TAP, "vm0"), "vm0", MAC, 1500, owner="net")}
     entry = Entry(MAC, 1500, False, there.identity, there.index, undo.steps)
-    made._journal.write({ports["web"].key: entry})
-    netns.call(host, made.connect, cast(Client, dataplane))
+    made._undo_log.write({ports["web"].key: entry})
+    netns.call(host, made.connect, cast(Any, dataplane))
     assert netns.call(host, names) == {"lo", "vm0"}
-    netns.call(host, made.sync, ports, [])
+    netns.call(host, made.ensure, ports, [])
     assert made.problems == {"web": FAULTS[AttachKind.TAP]}
     assert netns.call(host, names) == {"lo"}
 
 
 def test_a_device_that_can_not_be_looked_at_stays(
-    made: Attachments, vm: str, monkeypatch: pytest.MonkeyPatch
+    made: DeviceManager, vm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No descriptor is free, say: it is not known to have gone."""
     connected(made)
-    made.sync({"web": wanted(vm)}, [])
+    made.ensure({"web": wanted(vm)}, [])
 
     def fail(_: Device) -> bool:
         raise DeviceError("Too many open files")
 
     with monkeypatch.context() as patch:
         patch.setattr(Device, "is_present", fail)
-        assert doubtful(made.devices_of(["web"])) == {"web"}
-        assert made.doubt(["web"]) == set()
+        assert suspects(made.devices_of(["web"])) == {"web"}
+        assert made.recheck(["web"]) == set()
         patch.setattr(Device, "is_present", lambda _: True)
         patch.setattr(Device, "is_as_left", fail)
-        assert made.doubt(["web"]) == set()
+        assert made.recheck(["web"]) == set()
     before = link(vm)
     assert before is not None
-    made.sync({"web": wanted(vm)}, [])
+    made.ensure({"web": wanted(vm)}, [])
     assert link(vm) == before
 
 
-def test_what_is_altered_is_repaired_however_long_it_takes(made: Attachments, vm: str) -> None:
+def test_what_is_altered_is_repaired_however_long_it_takes(made: DeviceManager, vm: str) -> None:
     """The data plane goes amid the repairs: they go on with the next."""
     dataplane = connected(made)
     ports = {
         "a": wanted(vm, AttachKind.VETH, "a", "eth0"),
         "b": wanted(vm, AttachKind.VETH, "b", "eth1"),
     }
-    made.sync(ports, [])
-    host_end = devices.host_end_name("eth1", vm)
+    made.ensure(ports, [])
+    host_end = host_end_name("eth1", vm)
     links.write_sysctl(f"ipv4/conf/{host_end}/arp_ignore", "0")
-    assert made.doubt(["a", "b"]) == {"b"}
-    smaller = {name: attachments.replace(each, mtu=1400) for name, each in ports.items()}
+    assert made.recheck(["a", "b"]) == {"b"}
+    smaller = {name: replace(each, mtu=1400) for name, each in ports.items()}
     dataplane.fail = GoneError("it went")
     with pytest.raises(GoneError):
-        made.sync(smaller, [])
+        made.ensure(smaller, [])
     dataplane.fail = None
-    made.connect(cast(Client, dataplane))
-    made.sync(smaller, [])
+    made.connect(cast(Any, dataplane))
+    made.ensure(smaller, [])
     assert made.problems == {}
     assert made.devices_of(["b"])["b"].is_as_left()
 
@@ -225,16 +230,16 @@ def test_all_are_done_whatever_becomes_of_one() -> None:
         done.append(number)
 
     with pytest.raises(ValueError):  # the one above
-        attachments._side_by_side(body, range(100))
+        manager._side_by_side(body, range(100))
     assert sorted(done) == list(range(1, 100))
 
 
-def test_a_tap_that_was_moved_goes(made: Attachments, vm: str, prefix: str, cleanup: ExitStack) -> None:
+def test_a_tap_that_was_moved_goes(made: DeviceManager, vm: str, prefix: str, cleanup: ExitStack) -> None:
     other = f"{prefix}other"
     netns.create(other)
     cleanup.callback(netns.remove, other)
     connected(made)
-    made.sync({"web": wanted(vm)}, [])
+    made.ensure({"web": wanted(vm)}, [])
 
     def move() -> None:
         with IPRoute() as ip:
@@ -242,15 +247,15 @@ def test_a_tap_that_was_moved_goes(made: Attachments, vm: str, prefix: str, clea
 
     netns.call(vm, move)
     assert link(other) is not None
-    assert made.doubt(["web"]) == {"web"}
-    made.sync({"web": wanted(vm)}, [])
+    assert made.recheck(["web"]) == {"web"}
+    made.ensure({"web": wanted(vm)}, [])
     assert link(other) is None and link(vm) is not None
 
 
 @pytest.mark.parametrize("kind", [AttachKind.TAP, AttachKind.VETH])
-def test_a_device_that_was_renamed_is_repaired(made: Attachments, vm: str, kind: AttachKind) -> None:
+def test_a_device_that_was_renamed_is_repaired(made: DeviceManager, vm: str, kind: AttachKind) -> None:
     connected(made)
-    made.sync({"web": wanted(vm, kind)}, [])
+    made.ensure({"web": wanted(vm, kind)}, [])
 
     def edit() -> None:
         with IPRoute() as ip:
@@ -259,15 +264,15 @@ def test_a_device_that_was_renamed_is_repaired(made: Attachments, vm: str, kind:
             ip.link("set", index=index, ifname="other", address="02:00:00:00:00:99")
 
     netns.call(vm, edit)
-    assert made.doubt(["web"]) == {"web"}
-    made.sync({"web": wanted(vm, kind)}, [])
+    assert made.recheck(["web"]) == {"web"}
+    made.ensure({"web": wanted(vm, kind)}, [])
     assert made.problems == {}
     there = link(vm, "other")
     assert there is not None and there.mac == MAC
 
 
 def test_queues_that_are_bound_to_another_device_change_nothing_of_it(
-    made: Attachments, vm: str, prefix: str, cleanup: ExitStack
+    made: DeviceManager, vm: str, prefix: str, cleanup: ExitStack
 ) -> None:
     """By a data plane that was broken into: it has the same descriptors, and bind(2) takes no capability."""
     host = f"{prefix}host"
@@ -278,35 +283,35 @@ def test_queues_that_are_bound_to_another_device_change_nothing_of_it(
         with IPRoute() as ip:
             ip.link("add", ifname="mgmt", kind="veth", peer="mgmt1", mtu=1400)
         connected(made)
-        made.sync({"web": wanted(vm, AttachKind.VETH)}, [])
+        made.ensure({"web": wanted(vm, AttachKind.VETH)}, [])
 
     def rebound() -> tuple[dict[str, str], links.Link, list[object], list[str | None]]:
         (fd,) = made.devices_of(["web"])["web"].fds
         with socket.socket(fileno=os.dup(fd)) as queue:
             queue.bind(("mgmt", 3))
-        made.doubt(["web"])
+        made.recheck(["web"])
         made._altered.add("web")
-        made.sync({"web": replace(wanted(vm, AttachKind.VETH), mtu=1300)}, [])
+        made.ensure({"web": replace(wanted(vm, AttachKind.VETH), mtu=1300)}, [])
         with IPRoute() as ip:
             link = links.get(ip, "mgmt")
             qdiscs: list[object] = [each.get_attr("TCA_KIND") for each in ip.get_qdiscs(index=link.index)]
-        sysctls = [links.read_sysctl(name) for name in links.silence("mgmt")]
+        sysctls = [links.read_sysctl(name) for name in links.mute_sysctls("mgmt")]
         return dict(made.problems), link, qdiscs, sysctls
 
     netns.call(host, attach)
-    before = netns.call(host, lambda: [links.read_sysctl(name) for name in links.silence("mgmt")])
+    before = netns.call(host, lambda: [links.read_sysctl(name) for name in links.mute_sysctls("mgmt")])
     problems, mgmt, qdiscs, sysctls = netns.call(host, rebound)
     assert list(problems) == ["web"] and "mgmt" in problems["web"]
     assert (mgmt.mtu, mgmt.up, sysctls) == (1400, False, before) and "clsact" not in qdiscs
 
 
 @pytest.mark.parametrize("other", ["unix", "netlink", "file"])
-def test_a_descriptor_that_is_another_by_now_is_only_doubtful(
-    made: Attachments, vm: str, other: str, cleanup: ExitStack
+def test_a_descriptor_that_is_another_by_now_is_only_suspects(
+    made: DeviceManager, vm: str, other: str, cleanup: ExitStack
 ) -> None:
     """A look goes on while devices are closed, and their numbers given on."""
     connected(made)
-    made.sync({"web": wanted(vm, AttachKind.VETH)}, [])
+    made.ensure({"web": wanted(vm, AttachKind.VETH)}, [])
     device = made.devices_of(["web"])["web"]
     makers: dict[str, Callable[[], int]] = {
         "unix": lambda: socket.socket(socket.AF_UNIX).detach(),
@@ -316,7 +321,7 @@ def test_a_descriptor_that_is_another_by_now_is_only_doubtful(
     kept, fd = os.dup(device.fds[0]), makers[other]()
     os.dup2(fd, device.fds[0])
     try:
-        assert doubtful({"web": device}) == {"web"}
+        assert suspects({"web": device}) == {"web"}
     finally:
         os.dup2(kept, device.fds[0])
         os.close(kept)
@@ -324,7 +329,7 @@ def test_a_descriptor_that_is_another_by_now_is_only_doubtful(
 
 
 def test_killed_while_it_opens_a_device_of_the_host(
-    made: Attachments, prefix: str, cleanup: ExitStack, monkeypatch: pytest.MonkeyPatch
+    made: DeviceManager, prefix: str, cleanup: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A successor leaves the device as it was but for its seal, whether the port is still wanted or not."""
     host = f"{prefix}host"
@@ -336,8 +341,8 @@ def test_killed_while_it_opens_a_device_of_the_host(
         """Whether it is up, and sealed."""
         with IPRoute() as ip:
             there = links.get(ip, "v0")
-            drops = links.drops_at_ingress(ip, there, bpf_programs.DROP)
-        silence = links.silence("v0")
+            drops = has_ingress_drop(ip, there, bpf_programs.DROP)
+        silence = links.mute_sysctls("v0")
         return there.up, drops and {name: links.read_sysctl(name) for name in silence} == silence
 
     def add() -> None:
@@ -347,9 +352,9 @@ def test_killed_while_it_opens_a_device_of_the_host(
     def die(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def sync(of: Attachments, ports: dict[str, Wanted]) -> None:
-        of.connect(cast(Client, Dataplane()))
-        of.sync(ports, [])
+    def sync(of: DeviceManager, ports: dict[str, Wanted]) -> None:
+        of.connect(cast(Any, Dataplane()))
+        of.ensure(ports, [])
 
     netns.call(host, add)
     assert netns.call(host, state) == (False, False)
@@ -357,11 +362,11 @@ def test_killed_while_it_opens_a_device_of_the_host(
         pid = os.fork()
         if pid == 0:
             packet_socket.open_queues = die  # type: ignore[assignment]
-            netns.call(host, sync, Attachments(Journal("h1")), {"web": port})
+            netns.call(host, sync, DeviceManager(UndoLog("h1")), {"web": port})
             os._exit(1)
         assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
         assert netns.call(host, state) == (True, True)
-        successor = Attachments(Journal("h1"))
+        successor = DeviceManager(UndoLog("h1"))
         netns.call(host, sync, successor, {"web": port} if still_wanted else {})
         if still_wanted:
             assert successor.names == ["web"]

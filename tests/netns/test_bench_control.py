@@ -6,24 +6,16 @@ import subprocess
 import sys
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
 from bench import control, control_net, control_plan
 from bench.control_net import BenchError
-from dataplane import netns, server
+from bench.documents import ControlDocument
 from tests.native import BIN
-from tools.bench import command
-
-
-def traces(pid: int) -> list[str]:
-    """What a bench of that process has left behind."""
-    return sorted(
-        path.name
-        for place in (netns.DIRECTORY, server.RUN_DIRECTORY)
-        if place.exists()
-        for path in place.glob(f"bench-{pid}*")
-    )
+from tests.netns.traces import traces
+from tools.verbs.bench import command
 
 
 def assert_spread(figures: dict[str, Any]) -> None:
@@ -37,6 +29,7 @@ def test_every_change_reaches_packets_and_nothing_is_left() -> None:
     assert process.returncode == 0
     document = json.loads(output)
     assert set(document) == {"machine", "results"}
+    assert msgspec.convert(document, ControlDocument).results, "as bench report reads it"
     (result,) = document["results"]
     assert (result["records"], result["hosts"]) == (300, 4)
     for part in ("load", "compile", "push", "table"):

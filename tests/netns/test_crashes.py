@@ -20,12 +20,14 @@ from pathlib import Path
 
 import pytest
 
-from dataplane.client import ClientError
-from dataplane.tables import RowKind
-from policy import documents, intent
-from policy.errors import ObjectId
+from dataplane.binding.tables import RowKind
+from dataplane.process.client import ClientError
+from policy.errors import ManifestError, NotFoundError, ObjectId
+from policy.kinds import documents, keys
+from policy.store.reading import snapshot_of
 from tests.netns.labs import wait_until
-from tests.netns.sites import FABRIC, HOSTS, STABLE, Site, Traffic, Vm, descriptors, digests, threads
+from tests.netns.sites import FABRIC, HOSTS, STABLE, Site, Vm, descriptors, digests, threads
+from tests.netns.traffic import Traffic
 
 CRASHES = int(os.environ.get("ISOLANE_CRASHES", "120"))
 """Kills of an agent."""
@@ -73,7 +75,7 @@ class Writer:
 
     def step(self) -> None:
         """MACs that meet in a subnet are refused: what was not to be is tried in another way."""
-        with suppress(intent.NotFoundError, intent.ManifestError):
+        with suppress(NotFoundError, ManifestError):
             if self._there and self._rng.random() < 0.4:
                 names = [name for name in self._there if self._rng.random() < 0.5]
                 self.delete(names)
@@ -87,12 +89,12 @@ class Writer:
         for name in names:
             self._there.pop(name, None)
         if gone:
-            intent.commit(self._site.store, intent.delete(gone), "delete")
+            self._site.delete(gone)
 
     def stored(self) -> list[ObjectId]:
-        items = self._site.store.snapshot(f"{documents.PREFIX}Port/").items
+        items = snapshot_of(self._site.store, f"{keys.INTENT}Port/").items
         names = {vm.name for vm in CHURN}
-        return [identity for identity in map(documents.id_of, items) if identity.name in names]
+        return [identity for identity in map(keys.object_id, items) if identity.name in names]
 
     def clear(self) -> None:
         self.delete([identity.name for identity in self.stored()])
@@ -204,7 +206,7 @@ def _pass(seconds: float) -> None:
 
 def _kill_writer(site: Site, rng: random.Random, writer: Writer) -> None:
     """Amid a commit, with luck. What it leaves is all it wanted, or nothing of it."""
-    before = site.store.snapshot(*intent.SCOPE)
+    before = snapshot_of(site.store, keys.INTENT, keys.GRANTS, keys.INDEX)
     path = site.directory / "killed.yaml"
     path.write_text(writer.text())
     node = site.nodes["h1"]
@@ -214,7 +216,7 @@ def _kill_writer(site: Site, rng: random.Random, writer: Writer) -> None:
     _pass(rng.random() * 0.06)
     os.kill(pid, signal.SIGKILL)
     node.warm.wait(pid)
-    after = site.store.snapshot(*intent.SCOPE)
+    after = snapshot_of(site.store, keys.INTENT, keys.GRANTS, keys.INDEX)
     changed = [key for key, at in after.revisions.items() if at > before.revision]
     assert len({after.revisions[key] for key in changed}) <= 1, changed
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from dataplane import netns
+from dataplane.host import netns
 from tests.netns.labs import Lab, wait_until
 from tests.netns.programs import attempt, run
-from tools.demo_frames import Address
-from tools.demo_vms import Vm
+from tools.demo.frames import Address
+from tools.demo.vms import Vm
 
 TENTATIVE, DAD_FAILED = 0x40, 0x08  # linux/if_addr.h
 VMS = ["blue-web", "red-api"]

@@ -10,27 +10,37 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from pyroute2.netlink.exceptions import NetlinkError
 
-from dataplane import devices, netns, privileges, server, wire
-from dataplane.client import Client, ClientError, GoneError
-from dataplane.devices import Device
-from dataplane.handover import Handover
-from dataplane.tables import ChangeSet
-from policy import compiler, manifest
-from policy.tables import Tables
+from dataplane.binding.handover import Handover
+from dataplane.binding.tables import ChangeSet
+from dataplane.host import netns
+from dataplane.host.device import Device
+from dataplane.host.tap import open_tap
+from dataplane.process import framing, instances, privileges
+from dataplane.process.client import Client, ClientError, GoneError
+from policy.compile import compiler
+from policy.compile.tables import Tables
+from policy.service import resolve
 from tests.native import BIN
+from tests.netns.dataplanes import (
+    IDS,
+    Flow,
+    MakeNamespace,
+    attach,
+    connect,
+    descriptors,
+    killed,
+    open_vm,
+    push,
+    running,
+)
 from tests.netns.labs import wait_until
-from tests.netns.test_devices import add_addresses
-from tests.netns.test_ports import ADDRESSES, MACS, TWO_VMS
-
-MakeNamespace = Callable[[str], str]
-IDS = {"one": 1, "two": 2}
+from tests.netns.two_vms import MACS, TWO_VMS
 
 
 @pytest.fixture
@@ -38,122 +48,15 @@ def instance() -> str:
     return f"dpp-{os.getpid()}"
 
 
-@contextmanager
-def running(instance: str, workers: int = 1, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """The process; killed at the end if it still runs."""
-    command = [BIN / "isolane", "dataplane", "--instance", instance, "--workers", str(workers)]
-    environ = {**os.environ, **environment}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environ) as process:
-        try:
-            yield process
-        finally:
-            with suppress(ProcessLookupError):
-                process.kill()
-    with suppress(FileNotFoundError):
-        server.socket_path(instance).unlink()
-    with suppress(OSError):
-        server.socket_path(instance).parent.rmdir()
-
-
-def connect(instance: str) -> Client:
-    found: list[Client] = []
-
-    def try_it() -> bool:
-        with suppress(ClientError):
-            found.append(Client(instance))
-        return bool(found)
-
-    wait_until(try_it, "no data plane", seconds=20)
-    return found[0]
-
-
 @pytest.fixture
 def tables(tmp_path: Path) -> Tables:
     (tmp_path / "two.yaml").write_text(TWO_VMS)
-    return compiler.compile_host(manifest.load([tmp_path / "two.yaml"]), "h1")
+    return compiler.compile_host(resolve.load([tmp_path / "two.yaml"]), "h1")
 
 
 @pytest.fixture
 def vms(make_namespace: MakeNamespace) -> dict[str, str]:
     return {name: make_namespace(name) for name in MACS}
-
-
-def open_vm(name: str, namespace: str, queues: int = 1) -> Device:
-    device = devices.open_tap("eth0", namespace=namespace, mac=MACS[name], mtu=1500, queues=queues)
-    with suppress(NetlinkError):  # there already: its last holder was killed
-        add_addresses(namespace, "eth0", f"{ADDRESSES[name][0]}/24")
-    return device
-
-
-def attach(client: Client, name: str, device: Device) -> None:
-    client.attach(IDS[name], device.port_config(name), note={"device": device.name})
-
-
-def push(client: Client, tables: Tables) -> None:
-    assert client.apply(tables.change_set().encode()) == 1
-    client.set_names(
-        {
-            "hosts": tables.ids.hosts,
-            "routingDomains": tables.ids.routing_domains,
-            "ports": tables.ids.ports,
-            "host": "h1",
-        }
-    )
-
-
-class Flow:
-    """Numbered datagrams from VM one to VM two, one a millisecond, and those that came."""
-
-    def __init__(self, stack: ExitStack, vms: dict[str, str]) -> None:
-        self._to = netns.call(vms["two"], socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
-        self._from = netns.call(vms["one"], socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
-        stack.enter_context(self._to)
-        stack.enter_context(self._from)
-        self._to.bind((ADDRESSES["two"][0], 7777))
-        self._to.settimeout(0.1)
-        self._ended = threading.Event()
-        self.sent = 0
-        self.came: set[int] = set()
-        threads = [threading.Thread(target=each) for each in (self._send, self._receive)]
-        for thread in threads:
-            thread.start()
-            stack.callback(thread.join)
-        stack.callback(self._ended.set)
-
-    def wait(self, more: int = 20) -> None:
-        """Until that many more have come."""
-        before = len(self.came)
-        wait_until(lambda: len(self.came) >= before + more, "nothing comes", seconds=20)
-
-    def lost(self) -> set[int]:
-        """Of all that were sent by now."""
-        sent = self.sent
-        with suppress(AssertionError):
-            wait_until(lambda: len(self.came) >= sent, seconds=1)
-        return set(range(sent)) - self.came
-
-    def _send(self) -> None:
-        while not self._ended.wait(0.001):
-            self._from.sendto(str(self.sent).encode(), (ADDRESSES["two"][0], 7777))
-            self.sent += 1
-
-    def _receive(self) -> None:
-        while not self._ended.is_set():
-            with suppress(TimeoutError):
-                self.came.add(int(self._to.recv(100)))
-
-
-def killed(body: Callable[[], object]) -> None:
-    """Runs it in a process of its own that is killed where it ends."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            body()
-            os.kill(os.getpid(), signal.SIGKILL)
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(pid, 0)
-    assert os.WIFSIGNALED(status), "it failed before it was killed"
 
 
 def test_a_port_by_descriptors(
@@ -194,7 +97,7 @@ def test_a_port_by_descriptors(
 
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0
-    assert not server.socket_path(instance).exists()
+    assert not instances.socket_path(instance).exists()
     with pytest.raises(GoneError):
         client.hello()
 
@@ -205,21 +108,21 @@ def test_an_instance_runs_once(instance: str) -> None:
         with running(instance) as second:
             assert second.wait(20) == 1
             assert second.stderr is not None
-            assert second.stderr.read() == f"Error: instance {instance} is running already\n"
+            assert second.stderr.read() == f"error: instance {instance} is running already\n"
         first.send_signal(signal.SIGTERM)
         assert first.wait(10) == 0
 
 
 def half_a_frame(client: Client, method: str, fds: tuple[int, ...]) -> None:
     """Descriptors have arrived, the request has not."""
-    start = wire._PREFIX.pack(500, 0, len(fds)) + f'{{"method": "{method}"'.encode()
+    start = framing._PREFIX.pack(500, 0, len(fds)) + f'{{"method": "{method}"'.encode()
     socket.send_fds(client._socket, [start], fds)
 
 
 def request_only(client: Client, method: str, port: int, handover: Handover | None = None) -> None:
     """Nobody reads the reply."""
     params = {"port": port, **(handover.encode() if handover else {})}
-    wire.send(client._socket, {"method": method, "params": params}, fds=handover.fds if handover else ())
+    framing.send(client._socket, {"method": method, "params": params}, fds=handover.fds if handover else ())
 
 
 STEPS: dict[str, Callable[[Client, Device], object]] = {
@@ -280,10 +183,6 @@ def test_a_client_killed_at_any_step_loses_nothing(
     assert flow.lost() == set()
 
 
-def descriptors(pid: int) -> int:
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
-
-
 def test_ports_come_and_go_while_packets_flow(
     instance: str, vms: dict[str, str], tables: Tables, cleanup: ExitStack, make_namespace: MakeNamespace
 ) -> None:
@@ -293,7 +192,7 @@ def test_ports_come_and_go_while_packets_flow(
         attach(client, name, cleanup.enter_context(open_vm(name, namespace, queues=2)))
     push(client, tables)
     third = cleanup.enter_context(
-        devices.open_tap("eth0", namespace=make_namespace("three"), mac="02:bb:00:00:00:30", mtu=1500)
+        open_tap("eth0", namespace=make_namespace("three"), mac="02:bb:00:00:00:30", mtu=1500)
     )
     flow = Flow(cleanup, vms)
     flow.wait()
@@ -351,26 +250,32 @@ class Systemd:
         self.environment = {"NOTIFY_SOCKET": str(path)}
         self.said: list[str] = []
         self.kept: dict[str, int] = {}
+        self.reads = threading.Event()
+        self.reads.set()
         thread = threading.Thread(target=self._run)
         thread.start()
         stack.callback(thread.join)
         stack.callback(self._end, path)
-        stack.callback(lambda: wire.close_all(list(self.kept.values())))
+        stack.callback(lambda: framing.close_all(list(self.kept.values())))
 
     def _end(self, path: Path) -> None:
+        self.reads.set()
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
             to.sendto(b"END=1", str(path))
 
     def _run(self) -> None:
         while "END=1" not in self.said:
             data, fds, _, _ = socket.recv_fds(self._socket, 4096, 10)
+            self.reads.wait()
             said = data.decode().splitlines()
             fields = dict(line.split("=", 1) for line in said)
             if "FDSTORE" in fields:
                 (self.kept[fields["FDNAME"]],) = fds
             elif "FDSTOREREMOVE" in fields:
                 fd = self.kept.pop(fields["FDNAME"], None)
-                wire.close_all([] if fd is None else [fd])
+                framing.close_all([] if fd is None else [fd])
+            else:
+                framing.close_all(fds)  # of a barrier
             self.said += said
 
     @contextmanager
@@ -388,7 +293,7 @@ class Systemd:
         command = [sys.executable, "-c", program, str(BIN / "isolane"), *map(str, moved)]
         environ = {**os.environ, **self.environment, **names}
         with subprocess.Popen(command, env=environ, pass_fds=moved) as process:
-            wire.close_all(moved)
+            framing.close_all(moved)
             try:
                 yield process
             finally:
@@ -437,6 +342,46 @@ def test_systemd_keeps_ports_over_the_death_of_all(
     flow.wait()
     os.kill(client.hello()["pid"], signal.SIGTERM)
     wait_until(lambda: "STOPPING=1" in systemd.said)
+
+
+def test_a_manager_that_reads_nothing_holds_up_nobody(
+    instance: str, vms: dict[str, str], cleanup: ExitStack
+) -> None:
+    """Nor does it have the watchdog kill the process: requests are answered meanwhile. When it reads again it
+    hears all, in order.
+    """
+    place = Path(cleanup.enter_context(TemporaryDirectory()))
+    place.chmod(0o755)
+    systemd = Systemd(cleanup, place / "notify")
+    cleanup.enter_context(running(instance, **systemd.environment))
+    client, other = (cleanup.enter_context(connect(instance)) for _ in range(2))
+    device = cleanup.enter_context(open_vm("one", vms["one"]))
+    attach(client, "one", device)
+    wait_until(lambda: systemd.kept.keys() == {"port-1.0", "port-1.state"})
+    systemd.reads.clear()
+
+    slowest = 0.0
+    for number in range(1, 400):  # more than a socket holds
+        begun = time.monotonic()
+        client.attach(1, device.port_config(f"one{number}"), replace=True)
+        slowest = max(slowest, time.monotonic() - begun)
+    assert slowest < 0.5
+    detaching = threading.Thread(target=client.detach, args=(1,))
+    detaching.start()
+    asked = 0
+    while detaching.is_alive():
+        begun = time.monotonic()
+        other.hello()
+        assert time.monotonic() - begun < 0.5
+        asked += 1
+    assert asked > 10, "it waits for the manager, for a while"
+    assert other.hello()["ports"] == []
+
+    systemd.reads.set()
+    wait_until(lambda: systemd.said.count("FDSTORE=1") == 2 * 400, seconds=20)
+    wait_until(lambda: systemd.kept == {}, seconds=20)
+    client.attach(1, device.port_config("again"))
+    wait_until(lambda: systemd.kept.keys() == {"port-1.0", "port-1.state"})
 
 
 def test_an_apply_refused_says_which_row(instance: str, tables: Tables, cleanup: ExitStack) -> None:

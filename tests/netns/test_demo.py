@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from dataplane import locks, netns, server
+from dataplane.host import locks, netns
+from dataplane.process import instances
 from tests.native import BIN
 
 SECONDS = 60
@@ -70,7 +71,7 @@ def left_behind(pid: int) -> list[str]:
     prefix = f"demo{pid}-"
     found = [
         str(path)
-        for base in (netns.DIRECTORY, server.RUN_DIRECTORY, locks.DIRECTORY)
+        for base in (netns.DIRECTORY, instances.RUN_DIRECTORY, locks.DIRECTORY)
         for path in base.rglob(f"{prefix}*")
     ]
     for process in Path("/proc").glob("[0-9]*"):

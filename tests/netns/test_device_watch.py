@@ -7,8 +7,8 @@ from contextlib import ExitStack
 import pytest
 from pyroute2 import IPRoute
 
-from dataplane import links, netns
-from dataplane.device_watch import DeviceWatch, Seen
+from dataplane.host import links, netns
+from dataplane.host.device_watch import DeviceWatch, Seen
 from tests.netns.labs import wait_until
 
 

@@ -15,13 +15,19 @@ from typing import NamedTuple
 
 import pytest
 
-from dataplane import core, devices, netns
-from dataplane.core import Dataplane, Offload, PortKind
-from policy import compiler, manifest
+from dataplane.binding import core
+from dataplane.binding.core import Dataplane, Offload, PortKind
+from dataplane.host import netns
+from dataplane.host.tap import open_tap
+from dataplane.host.veth import open_veth
+from policy.compile import compiler
+from policy.service import resolve
 from tests.netns.labs import wait_until
 from tests.netns.programs import run
-from tests.netns.test_devices import add_addresses
-from tests.netns.test_ports import MACS, TWO_VMS
+from tests.netns.rig import add_addresses
+from tests.netns.two_vms import MACS, TWO_VMS
+
+pytestmark = pytest.mark.alone
 
 MakeNamespace = Callable[[str], str]
 TAP, PACKET = PortKind.TAP, PortKind.PACKET
@@ -56,7 +62,7 @@ class Host:
 def running(tmp_path: Path, make_namespace: MakeNamespace, flooder: PortKind) -> Iterator[Host]:
     file = tmp_path / "three.yaml"
     file.write_text(THREE_VMS)
-    tables = compiler.compile_host(manifest.load([file]), "h1")
+    tables = compiler.compile_host(resolve.load([file]), "h1")
     kinds = {"one": flooder, "two": TAP, "three": TAP}
     macs = MACS | {"three": "02:bb:00:00:00:30"}
     names = {name: make_namespace(name) for name in kinds}
@@ -66,7 +72,7 @@ def running(tmp_path: Path, make_namespace: MakeNamespace, flooder: PortKind) ->
     with ExitStack() as stack:
         opened = {}
         for name, kind in kinds.items():
-            open_it = devices.open_tap if kind is TAP else devices.open_veth
+            open_it = open_tap if kind is TAP else open_veth
             opened[name] = open_it("eth0", namespace=names[name], mac=macs[name], mtu=1500)
             stack.callback(opened[name].close)
         add_addresses(names["three"], "eth0", "10.1.1.30/24")
@@ -75,10 +81,12 @@ def running(tmp_path: Path, make_namespace: MakeNamespace, flooder: PortKind) ->
             port = device.port_config(name)
             if name == "two":
                 port = replace(port, offloads=Offload.NONE)
-            dataplane.attach(tables.ids.ports[name], port)
+            dataplane.attach(tables.ids.ports[f"t/{name}"], port)
         dataplane.apply(tables.change_set().encode())
         dataplane.start()
-        host = Host(dataplane, names, tables.ids.ports, list(workers()))
+        host = Host(
+            dataplane, names, {name: tables.ids.ports[f"t/{name}"] for name in names}, list(workers())
+        )
         stack.enter_context(preferred(host))
         yield host
         dataplane.stop()

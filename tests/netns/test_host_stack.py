@@ -16,10 +16,13 @@ from pathlib import Path
 import pytest
 from pyroute2 import IPRoute
 
-from dataplane import bpf_programs, devices, links, netns
+from dataplane.host import bpf_programs, links, netns
+from dataplane.host.device import host_end_name
+from dataplane.host.ingress import has_ingress_drop
 from tests.netns.labs import wait_until
+from tests.netns.probing import HOST_MAC, listening, make_router, probes, until
+from tests.netns.rig import MACS, run
 from tests.netns.sites import FABRIC, FIRST_RUN, Site, Vm
-from tests.netns.test_devices import HOST_MAC, MACS, listening, make_router, probes, run, until
 from tests.netns.wires import one_cpu, wait_for_carrier
 
 VM = Vm("probe", "blue", "h1", 2)
@@ -169,10 +172,10 @@ def is_sealed(host: str, name: str) -> bool:
     def look() -> bool:
         with IPRoute() as ip:
             there = links.find(ip, name)
-            silence = links.silence(name)
+            silence = links.mute_sysctls(name)
             return (
                 there is not None
-                and links.drops_at_ingress(ip, there, bpf_programs.DROP)
+                and has_ingress_drop(ip, there, bpf_programs.DROP)
                 and {key: links.read_sysctl(key) for key in silence} == silence
             )
 
@@ -237,7 +240,7 @@ def test_a_device_of_a_namespace(site: Site, kind: str) -> None:
     """Before and after there is none; in between the host has the end of a veth and nothing of a TAP."""
     host, namespace = host_of(site), f"{site.prefix}{VM.name}"
     before = names(host), names(namespace)
-    device = devices.host_end_name("eth0", namespace) if kind == "veth" else None
+    device = host_end_name("eth0", namespace) if kind == "veth" else None
     site.commit(FABRIC)
     site.start_dataplane("h1")
     site.start_agent("h1")

@@ -11,12 +11,12 @@ from functools import partial
 import pytest
 from pyroute2 import IPRoute
 
-from dataplane import links, netns
+from dataplane.host import links, netns
 from tests.netns.labs import Lab
 from tests.netns.ovs import Tunnel, open_vswitch
-from tools import lab as lab_tool
-from tools.demo_vms import Vm, connection, echo_by_tcp, ping, send_udp, vm_of
-from tools.demo_wire import Capture, Packet
+from tools.demo.vms import Vm, connection, echo_by_tcp, ping, send_udp, vm_of
+from tools.demo.wire import Capture, Packet
+from tools.lab import build as lab_tool
 
 FLOWS = 16
 OURS = ["red-web", "red-api", "red-app"]

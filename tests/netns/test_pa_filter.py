@@ -19,7 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyroute2 import IPRoute
 
-from dataplane import bpf, bpf_compile, bpf_programs, links, netns, packet_socket
+from dataplane.host import bpf, bpf_compile, bpf_programs, links, netns, packet_socket
+from dataplane.host.ingress import drop_at_ingress
+from dataplane.host.undo import Undo
 from tests.netns.wires import one_cpu, wait_for_carrier
 
 PA4 = [IPv4Address("192.168.77.101"), IPv4Address("10.0.0.1")]
@@ -215,16 +217,34 @@ def test_a_map_is_read_back_and_goes_on() -> None:
     pas = [make(number) for number in range(1, 5000) for make in (IPv4Address, IPv6Address)]
     hops = [make(number) for number in range(6000, 9000) for make in (IPv4Address, IPv6Address)]
     with bpf.PaMap() as first:
-        with bpf.PaMap(os.dup(first.fd)) as empty:
+        with bpf.PaMap(first.fd) as empty:
             assert empty.addresses == frozenset()
         first.replace(pas, hops)
-        with bpf.PaMap(os.dup(first.fd)) as second:
+        with bpf.PaMap(first.fd) as second:
             assert second.addresses == frozenset(pas)
             assert second._roles == first._roles
             second.replace(hops[:10], pas[:10])
-            with bpf.PaMap(os.dup(first.fd)) as third:
+            with bpf.PaMap(first.fd) as third:
                 assert third._roles == second._roles
                 assert third.addresses == frozenset(hops[:10])
+
+
+def test_who_only_keeps_a_map_changes_nothing() -> None:
+    """And a later process that may, changes it again, by what was kept."""
+    with bpf.PaMap() as first:
+        first.replace([PA4[0]])
+        kept = first.read_only()
+    with bpf.PaMap(kept) as second:
+        assert second.addresses == {PA4[0]}
+        writable, second.fd = second.fd, kept
+        with pytest.raises(PermissionError):
+            second.replace([PA4[1]])
+        assert second.addresses == {PA4[0]}
+        second.fd = writable
+        second.replace([PA4[1]])
+    with bpf.PaMap(kept) as third:
+        assert third.addresses == {PA4[1]}
+    os.close(kept)
 
 
 def test_what_is_no_map_of_pas_is_refused() -> None:
@@ -252,7 +272,7 @@ class Wire:
     drop.
     """
 
-    def __init__(self, undo: links.Undo, stack: ExitStack) -> None:
+    def __init__(self, undo: Undo, stack: ExitStack) -> None:
         with IPRoute() as ip, bpf.PaMap() as pas:
             pas.replace(PAS, HOPS)
             ip.link("add", ifname="a", kind="veth", peer={"ifname": "b"})
@@ -260,7 +280,7 @@ class Wire:
                 undo.set_sysctl(f"ipv6/conf/{name}/disable_ipv6", "1")
                 links.set_state(name, "up")
             wait_for_carrier(None, "a")
-            links.drop_at_ingress(undo, ip, links.get(ip, "b"), bpf_programs.DIVERT, pas)
+            drop_at_ingress(undo, ip, links.get(ip, "b"), bpf_programs.DIVERT, pas)
             accept = bpf.load(bpf_programs.ACCEPT, pas)
             (self.taken,) = undo.own(*packet_socket.open_queues("b", 1, accept))
             os.close(accept)
@@ -297,7 +317,7 @@ def _until(opened: socket.socket, mark: bytes) -> Iterator[bytes]:
 
 @pytest.fixture
 def wire(make_namespace: Callable[[str], str]) -> Iterator[Wire]:
-    with one_cpu(), links.Undo() as undo, ExitStack() as stack:
+    with one_cpu(), Undo() as undo, ExitStack() as stack:
         yield netns.call(make_namespace("wire"), Wire, undo, stack)
 
 
@@ -322,3 +342,15 @@ def test_device_agrees_with_twin(wire: Wire, frame: bytes, vlan_id: int | None) 
     expected = fate(frame, vlan_id)
     assert taken == [frame] * expected.taken
     assert left == [frame] * (expected.left and known)
+
+
+def test_the_filter_of_a_queue_is_nobodys_to_change(make_namespace: Callable[[str], str]) -> None:
+    """Not even of one who has all capabilities, and a duplicate."""
+    namespace = make_namespace("locked")
+    (fd,) = netns.call(namespace, packet_socket.open_queues, "lo", 1, None)
+    program = bpf.load(bpf_programs.DROP)
+    with socket.socket(fileno=fd) as opened:
+        for option, value in ((50, program), (27, 0), (44, 0)):  # attach another, detach, unlock
+            with pytest.raises(PermissionError):
+                opened.setsockopt(socket.SOL_SOCKET, option, value)
+    os.close(program)

@@ -12,54 +12,22 @@ from pathlib import Path
 import pytest
 from pyroute2 import IPRoute
 
-from dataplane import core, devices, links, netns
-from dataplane.core import Dataplane, Offload, PortKind
-from dataplane.devices import Device
-from dataplane.stats import Counters
-from policy import compiler, manifest
-from tests.netns.test_devices import add_addresses, wait_for_dad, wait_until
+from dataplane.binding import core
+from dataplane.binding.core import Dataplane, Offload, PortKind
+from dataplane.binding.stats import Counters
+from dataplane.host import links, netns
+from dataplane.host.device import Device
+from dataplane.host.tap import open_tap
+from dataplane.host.veth import open_veth
+from policy.compile import compiler
+from policy.service import resolve
+from tests.netns.labs import wait_until
+from tests.netns.rig import add_addresses, wait_for_dad
+from tests.netns.two_vms import ADDRESSES, MACS, TWO_VMS
 
 MakeNamespace = Callable[[str], str]
+
 SIZE = 20_000_000
-
-TWO_VMS = """
-apiVersion: isolane/v1
-kind: LogicalNetwork
-metadata: {name: fabric}
----
-apiVersion: isolane/v1
-kind: NetworkSite
-metadata: {name: rack1}
-spec: {logicalNetwork: fabric, subnets: [{prefix: 192.168.77.0/24}]}
----
-apiVersion: isolane/v1
-kind: Host
-metadata: {name: h1}
-spec: {site: rack1, providerAddresses: [192.168.77.101], underlay: {interface: u1}}
----
-apiVersion: isolane/v1
-kind: VMNetwork
-metadata: {name: net, tenant: t}
-spec: {logicalNetwork: fabric}
----
-apiVersion: isolane/v1
-kind: VMSubnet
-metadata: {name: sub, tenant: t}
-spec: {vmNetwork: net, prefixes: [10.1.1.0/24, "fd00:1:1::/64"], vsid: 5001, translation: nvgre}
----
-apiVersion: isolane/v1
-kind: Port
-metadata: {name: one, tenant: t}
-spec: {vmSubnet: sub, host: h1, addresses: [10.1.1.10, "fd00:1:1::10"], mac: "02:bb:00:00:00:10"}
----
-apiVersion: isolane/v1
-kind: Port
-metadata: {name: two, tenant: t}
-spec: {vmSubnet: sub, host: h1, addresses: [10.1.1.20, "fd00:1:1::20"], mac: "02:bb:00:00:00:20"}
-"""
-
-MACS = {"one": "02:bb:00:00:00:10", "two": "02:bb:00:00:00:20"}
-ADDRESSES = {"one": ("10.1.1.10", "fd00:1:1::10"), "two": ("10.1.1.20", "fd00:1:1::20")}
 
 
 class Vms:
@@ -89,12 +57,12 @@ def running(
     """offloads: None for all that the devices have."""
     file = tmp_path / "two.yaml"
     file.write_text(TWO_VMS)
-    tables = compiler.compile_host(manifest.load([file]), "h1")
+    tables = compiler.compile_host(resolve.load([file]), "h1")
     names = {name: make_namespace(name) for name in MACS}
     with ExitStack() as stack:
         opened: dict[str, Device] = {}
         for (name, namespace), kind in zip(names.items(), kinds, strict=True):
-            open_it = devices.open_tap if kind is PortKind.TAP else devices.open_veth
+            open_it = open_tap if kind is PortKind.TAP else open_veth
             opened[name] = open_it("eth0", namespace=namespace, mac=MACS[name], mtu=1500, queues=workers)
             stack.callback(opened[name].close)
             add_addresses(
@@ -112,10 +80,10 @@ def running(
             port = device.port_config(name)
             if offloads is not None:
                 port = replace(port, offloads=offloads)
-            dataplane.attach(tables.ids.ports[name], port)
+            dataplane.attach(tables.ids.ports[f"t/{name}"], port)
         dataplane.apply(tables.change_set().encode())
         dataplane.start()
-        vms = Vms(dataplane, names, tables.ids.ports)
+        vms = Vms(dataplane, names, {name: tables.ids.ports[f"t/{name}"] for name in names})
         for namespace in names.values():
             assert wait_for_dad(namespace, "eth0") == []
         yield vms

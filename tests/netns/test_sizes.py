@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.netns.labs import EXAMPLE, Lab, running_lab
-from tools.demo_vms import ping
-from tools.demo_wire import Capture
+from tools.demo.vms import ping
+from tools.demo.wire import Capture
 
 MTU = 9000
 OVERHEAD = 42

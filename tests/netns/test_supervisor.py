@@ -8,23 +8,25 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 
-from dataplane import server
-from dataplane.client import Client, ClientError
-from dataplane.server import Kind
+from dataplane.process import instances
+from dataplane.process.client import Client, ClientError
+from dataplane.process.protocol import Kind
 from tests.native import ROOT
 from tests.netns.labs import wait_until
-from tools.supervisor import STOP_SECONDS
+from tools.run.supervisor import STOP_SECONDS
 
 SCRIPT = """
 import signal, sys
-from tools.processes import stop_signals
-from tools.supervisor import Supervisor
+from tools.run.processes import stop_signals
+from tools.run.supervisor import Supervisor
 signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals())
 with Supervisor() as supervisor:
-    supervisor.start("data plane", ["dataplane", "--instance", sys.argv[1]], watchdog=float(sys.argv[2]))
+    supervisor.start("data plane", ["dataplane", "--instance", sys.argv[1]], watchdog=float(sys.argv[2]),
+                     is_trusted=False)
     print("ready", flush=True)
     supervisor.run()
     supervisor.end()
@@ -51,7 +53,7 @@ class Running:
 @pytest.fixture
 def running(cleanup: ExitStack, request: pytest.FixtureRequest) -> Iterator[Running]:
     started = Running(request.param)
-    cleanup.enter_context(server.directory_removed(started.instance))
+    cleanup.enter_context(instances.directory_removed(started.instance))
     cleanup.callback(started.process.wait, 10)
     cleanup.callback(started.process.kill)
     yield started
@@ -69,7 +71,7 @@ def test_what_hangs_is_started_again(running: Running) -> None:
     _, said = running.process.communicate(timeout=20)
     assert said == "data plane said nothing for 1 s: killing it\ndata plane ended (-9): starting it again\n"
     assert running.process.returncode == 0
-    assert not server.socket_path(running.instance).exists()
+    assert not instances.socket_path(running.instance).exists()
 
 
 @pytest.mark.parametrize("running", [60.0], indirect=True)
@@ -101,3 +103,19 @@ def test_whoever_is_stopped_itself_kills_nobody(running: Running) -> None:
     assert running.pid() == first
     running.process.terminate()
     assert running.process.communicate(timeout=20)[1] == ""
+
+
+@pytest.mark.parametrize("running", [60.0], indirect=True)
+def test_the_data_plane_has_nothing_of_ours(running: Running) -> None:
+    """No environment, no terminal, no descriptor that leads to one."""
+    proc = Path("/proc", str(running.pid()))
+    environment = dict(each.split("=", 1) for each in (proc / "environ").read_text().split("\0") if each)
+    harmless = {"PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ"}
+    assert environment.keys() <= {*harmless, "NOTIFY_SOCKET", "WATCHDOG_USEC"}
+    session, terminal = (int((proc / "stat").read_text().rpartition(")")[2].split()[at]) for at in (3, 4))
+    assert (session, terminal) == (running.pid(), 0)
+    assert (proc / "fd" / "0").readlink() == Path("/dev/null")
+    ours = {Path(f"/proc/{running.process.pid}/fd/{fd}").readlink() for fd in (1, 2)}
+    assert not {each.readlink() for each in (proc / "fd").iterdir()} & ours
+    running.process.terminate()
+    assert running.process.wait(20) == 0

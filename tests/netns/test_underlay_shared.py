@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from dataplane import links, netns
+from dataplane.host import links, netns
+from tests.netns.intruders import is_reply
 from tests.netns.labs import Lab, wait_until
 from tests.netns.programs import run
-from tests.netns.test_isolation import is_reply
-from tools import demo_frames as frames
-from tools.demo_isolation import send_frames
-from tools.demo_vms import ping, stream
-from tools.demo_wire import Capture
+from tools.demo import frames as frames
+from tools.demo.isolation import send_frames
+from tools.demo.vms import ping, stream
+from tools.demo.wire import Capture
 
 HOST, OPERATOR = {4: "192.168.77.21", 6: "fd77::21"}, {4: "192.168.77.22", 6: "fd77::22"}
 LENGTHS = {4: 24, 6: 64}

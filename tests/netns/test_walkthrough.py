@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.native import BIN
-from tools import lab
+from tools.lab import build as lab
 
 ROOT = Path(__file__).resolve().parents[2]
 

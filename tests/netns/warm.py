@@ -16,14 +16,14 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import policy.agent
-import policy.manifest  # noqa: F401
-from dataplane import netns
-from dataplane.client import Client
-from dataplane.links import Undo
-from policy.pusher import Pusher
-from tools import agent, apply, logs  # noqa: F401
+import policy.agent.start
+import policy.kinds.manifest  # noqa: F401
+from dataplane.host import netns
+from dataplane.host.undo import Undo
+from dataplane.process.client import Client
+from policy.agent.programmer import Programmer
 from tools.cli import main
+from tools.verbs import apply  # noqa: F401
 
 
 def _serve() -> None:
@@ -81,7 +81,7 @@ def _die(at: str, number: int) -> None:
     if at == "call":
         Client._call = counted(Client._call)  # type: ignore[method-assign]
     elif at == "raise":
-        Pusher.push_step = _raise  # type: ignore[method-assign]
+        Programmer.push_step = _raise  # type: ignore[method-assign]
     elif at == "attach":
         Client.attach = counted(Client.attach)  # type: ignore[method-assign]
     else:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from pyroute2 import IPRoute
 
-from dataplane import netns
+from dataplane.host import netns
 from tests.netns.labs import wait_until
 
 

@@ -8,7 +8,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import GRE, Ether
 from scapy.packet import Packet
 
-from dataplane.tables import Address
+from dataplane.binding.tables import Address
 from tests.oracle.world import ROUTER_MAC, SHARED, UNDERLAY_MAC, Vm
 
 PEER_MAC = bytes.fromhex("020000007702")

@@ -3,7 +3,7 @@
 from scapy.layers.inet import ICMP
 from scapy.layers.l2 import ARP, Dot1Q
 
-from dataplane.core import Frame, Gso, Offload
+from dataplane.binding.core import Frame, Gso, Offload
 from tests.oracle.frames import PEER_MAC, between, ether, from_host, ip, udp
 from tests.oracle.rig import MILLISECOND
 from tests.oracle.strategies import Burst, Step

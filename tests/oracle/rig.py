@@ -6,9 +6,9 @@ from typing import Self
 
 from scapy.packet import Packet as Scapy
 
-from dataplane.core import Dataplane, Frame
-from dataplane.fake import FakeDataplane
-from dataplane.stats import Counters
+from dataplane.binding.core import Dataplane, Frame
+from dataplane.binding.stats import Counters
+from dataplane.twin.reference import FakeDataplane
 from tests.oracle.world import World
 
 MILLISECOND = 1_000_000

@@ -13,13 +13,14 @@ from scapy.layers.inet6 import ICMPv6ND_NS, ICMPv6ND_RA, ICMPv6NDOptMTU, ICMPv6N
 from scapy.layers.l2 import ARP
 from scapy.packet import Packet, Raw
 
-from dataplane.core import Dataplane, Frame, Gso
-from dataplane.fake import FakeDataplane
-from dataplane.stats import SubnetCounters
-from dataplane.tables import Address, ChangeSet, RecordRow, delete, pack_address
+from dataplane.binding.core import Dataplane, Frame, Gso
+from dataplane.binding.stats import SubnetCounters
+from dataplane.binding.tables import Address, ChangeSet, RecordRow, delete, pack_address
+from dataplane.twin.reference import FakeDataplane
+from tests.oracle.crafted import link_local
 from tests.oracle.frames import PEER_MAC, arriving, between, ether, from_host, ip, tcp, udp
 from tests.oracle.rig import Make, Rig, data, rigs
-from tests.oracle.strategies import TAKES_ALL, link_local
+from tests.oracle.strategies import TAKES_ALL
 from tests.oracle.world import (
     GATEWAY_VM,
     LOCAL,

@@ -3,9 +3,9 @@
 import pytest
 from scapy.layers.inet import TCP
 
-from dataplane.core import UNDERLAY, Dataplane, Frame, Gso, Offload
-from dataplane.fake import FakeDataplane
-from dataplane.tables import ChangeSet, PortRow, RecordRow, RecordType, SubnetRow, Translation, put
+from dataplane.binding.core import UNDERLAY, Dataplane, Frame, Gso, Offload
+from dataplane.binding.tables import ChangeSet, PortRow, RecordRow, RecordType, SubnetRow, Translation, put
+from dataplane.twin.reference import FakeDataplane
 from tests.oracle.frames import ether, ip, udp
 from tests.oracle.rig import Rig
 from tests.oracle.world import LOCAL, LOCAL_APPLIANCE, OUTSIDE, ROUTER_MAC, World

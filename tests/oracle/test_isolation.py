@@ -23,8 +23,8 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Dot1Q
 from scapy.packet import Packet, Raw
 
-from dataplane.core import Dataplane
-from dataplane.fake import FakeDataplane
+from dataplane.binding.core import Dataplane
+from dataplane.twin.reference import FakeDataplane
 from tests.oracle.frames import PEER_MAC, arriving, between, ether, from_host, gre, ip, outer, tcp, udp
 from tests.oracle.rig import Rig, data
 from tests.oracle.world import (

@@ -2,8 +2,8 @@
 
 import pytest
 
-from dataplane.core import Config, Dataplane, Frame, Gso, Offload
-from dataplane.fake import FakeDataplane
+from dataplane.binding.core import Config, Dataplane, Frame, Gso, Offload
+from dataplane.twin.reference import FakeDataplane
 from tests.oracle.frames import between, tcp, udp
 from tests.oracle.rig import SECOND, Rig
 from tests.oracle.world import LOCAL, LOCAL_APPLIANCE, NEXT_HOPS, SHARED, World

@@ -12,9 +12,8 @@ import pytest
 from scapy.layers.l2 import ARP
 from scapy.packet import Packet
 
-from dataplane.core import Config, Dataplane, Frame, Gso, PortConfig, PortKind
-from dataplane.fake import FakeDataplane
-from dataplane.tables import (
+from dataplane.binding.core import Config, Dataplane, Frame, Gso, PortConfig, PortKind
+from dataplane.binding.tables import (
     NO_ADDRESS,
     ChangeSet,
     MoveRow,
@@ -31,6 +30,7 @@ from dataplane.tables import (
     pack_address,
     put,
 )
+from dataplane.twin.reference import FakeDataplane
 from tests.oracle.frames import arriving, ether, from_host, gre, ip, outer, tcp, udp
 from tests.oracle.rig import SECOND, Make, Rig, data, rigs
 from tests.oracle.world import (

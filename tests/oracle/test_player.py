@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataplane.core import Dataplane
-from dataplane.fake import FakeDataplane
-from dataplane.stats import Counters
+from dataplane.binding.core import Dataplane
+from dataplane.binding.stats import Counters
+from dataplane.twin.reference import FakeDataplane
 from tests.oracle.rig import Rig
+from tests.oracle.scale import EXAMPLES, examples
 from tests.oracle.strategies import Burst, trains, worlds
-from tests.oracle.test_oracle import EXAMPLES, examples
 from tests.oracle.world import World
-from tools.captures import SECOND, Packet
-from tools.replay import Player
+from tools.verbs.captures import SECOND, Packet
+from tools.verbs.replay import Player
 
 Sources = list[tuple[int, list[Packet]]]
 Seen = tuple[dict[int, list[Packet]], dict[int, Counters]]

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import NamedTuple
 
-from dataplane.core import Config, Flags, Offload, PortConfig, PortKind
-from dataplane.tables import (
+from dataplane.binding.core import Config, Flags, Offload, PortConfig, PortKind
+from dataplane.binding.tables import (
     NO_ADDRESS,
     Address,
     ChangeSet,

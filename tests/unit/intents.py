@@ -5,7 +5,7 @@ from ipaddress import ip_address, ip_network
 
 from hypothesis import strategies as st
 
-from policy.model import (
+from policy.kinds.model import (
     Address,
     AddressRange,
     Host,

@@ -4,50 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from policy import manifest
 from policy.errors import ManifestError
-from policy.model import Policy
+from policy.kinds.model import Policy
+from policy.service import resolve
+from tests.fabric import FABRIC
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "blue-red.yaml"
 
-BASE = """\
-kind: LogicalNetwork
-metadata: {name: fabric}
----
-kind: NetworkSite
-metadata: {name: rack1}
-spec:
-  logicalNetwork: fabric
-  subnets:
-    - prefix: 192.168.77.0/24
-      paPool: 192.168.77.100-192.168.77.250
-      gateway: 192.168.77.1
-      gatewayMac: "02:00:00:00:77:fe"
-    - prefix: "fd77::/64"
-      paPool: "fd77::100-fd77::250"
----
-kind: Host
-metadata: {name: h1}
-spec:
-  site: rack1
-  providerAddresses: [192.168.77.101]
-  underlay: {interface: u1, mac: "02:00:00:00:77:01", mtu: 1600}
----
-kind: Host
-metadata: {name: h2}
-spec:
-  site: rack1
-  providerAddresses: [192.168.77.102]
-  underlay: {interface: u2, mac: "02:00:00:00:77:02", mtu: 1600}
----
-kind: Host
-metadata: {name: ovs1}
-spec:
-  site: rack1
-  managed: false
-  providerAddresses: [192.168.77.9]
-  underlay: {mac: "02:00:00:00:77:09"}
+BASE = (
+    FABRIC
+    + """\
 ---
 kind: VMNetwork
 metadata: {name: Blue_VMNet, tenant: blue}
@@ -97,6 +64,7 @@ spec:
   mac: "02:bb:00:00:01:20"
   allowedSources: [10.9.0.0/16]
 """
+)
 
 
 def edited(*edits: tuple[str, str]) -> str:
@@ -111,7 +79,7 @@ def edited(*edits: tuple[str, str]) -> str:
 def load(text: str, directory: Path) -> Policy:
     path = directory / "net.yaml"
     path.write_text(text)
-    return manifest.load([path])
+    return resolve.load([path])
 
 
 def problems(text: str, directory: Path) -> list[str]:

@@ -1,5 +1,0 @@
-"""The only import of the extension module; everything else takes `ffi` and `lib` from here."""
-
-from dataplane._core import ffi, lib
-
-__all__ = ["ffi", "lib"]

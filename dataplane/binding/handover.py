@@ -1,0 +1,103 @@
+"""What goes with a port when it changes hands: its configuration, its descriptors, others to keep alive."""
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from dataplane.binding._ffi import lib
+from dataplane.binding.core import Offload, PortConfig, PortKind
+
+MAX_QUEUES: int = lib.DP_MAX_QUEUES
+MAX_NAME: int = lib.DP_NAME_LEN
+"""Bytes, with the one that ends it."""
+
+
+class _Config(msgspec.Struct):
+    name: Annotated[str, Meta(min_length=1, max_length=MAX_NAME - 1, pattern=r"\A[^\x00-\x1f\x7f-\x9f]*\Z")]
+    kind: Literal["tap", "packet"]
+    mac: Annotated[str, Meta(pattern=r"\A[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}\Z")]
+    mtu: Annotated[int, Meta(ge=68, le=65535)]
+    offloads: list[Literal["csum", "tso4", "tso6"]]
+
+    def with_queues(self, fds: Sequence[int]) -> PortConfig:
+        kind, offloads = PortKind[self.kind.upper()], _offloads(self.offloads)
+        return PortConfig(self.name, kind, _mac(self.mac), self.mtu, offloads, tuple(fds))
+
+
+class _Document(msgspec.Struct):
+    """What encode() says."""
+
+    config: _Config
+    held: list[str] = []
+    note: Any = None
+
+
+class Handover(NamedTuple):
+    """A port's configuration with its queues' descriptors, further descriptors by name, and a note: anything
+    that JSON can say, kept for whoever opened the device. A note's `device` is the name that operators see.
+    """
+
+    config: PortConfig
+    held: Mapping[str, int]
+    note: Any
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """All descriptors, those of queues first."""
+        return (*self.config.fds, *self.held.values())
+
+    @property
+    def device(self) -> str | None:
+        name = self.note.get("device") if isinstance(self.note, dict) else None
+        return name if isinstance(name, str) else None
+
+    def encode(self) -> dict[str, Any]:
+        """All but the descriptors, as JSON can say it."""
+        return {"config": config_document(self.config), "held": list(self.held), "note": self.note}
+
+    @classmethod
+    def decode(cls, document: object, fds: Sequence[int]) -> "Handover":
+        """The inverse of encode(), with the descriptors in the order of `fds`. ValueError: in words."""
+        try:
+            said = msgspec.convert(document, _Document)
+        except (msgspec.ValidationError, RecursionError) as error:
+            raise ValueError(str(error)) from None
+        if len(set(said.held)) < len(said.held):
+            raise ValueError("held: a name stands twice")
+        queues = len(fds) - len(said.held)
+        if queues < 0:
+            raise ValueError(f"held: {len(said.held)} names for {len(fds)} descriptors")
+        if queues > MAX_QUEUES:
+            raise ValueError(f"{queues} queues, more than {MAX_QUEUES}")
+        if len(said.config.name.encode()) >= MAX_NAME:
+            raise ValueError(f"config.name: 1 to {MAX_NAME - 1} bytes, not {said.config.name!r}")
+        return cls(
+            said.config.with_queues(fds[:queues]),
+            dict(zip(said.held, fds[queues:], strict=True)),
+            said.note,
+        )
+
+
+def config_document(config: PortConfig) -> dict[str, Any]:
+    """A port's configuration without its descriptors."""
+    return {
+        "name": config.name,
+        "kind": config.kind.name.lower(),
+        "mac": config.mac.hex(":"),
+        "mtu": config.mtu,
+        "offloads": [
+            offload.name.lower() for offload in Offload if offload in config.offloads and offload.name
+        ],
+    }
+
+
+def _mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", ""))
+
+
+def _offloads(names: Sequence[str]) -> Offload:
+    return reduce(or_, (Offload[name.upper()] for name in names), Offload.NONE)

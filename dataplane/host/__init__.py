@@ -1,0 +1,1 @@
+"""Devices, namespaces, sockets and BPF of the host."""

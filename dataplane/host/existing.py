@@ -1,0 +1,64 @@
+"""Devices of the host that lead to a VM, such as a hypervisor's TAP: sealed for as long as they exist."""
+
+from functools import partial
+
+from pyroute2 import IPRoute
+
+from dataplane.host import links, netns, packet_socket
+from dataplane.host.device import (
+    Device,
+    Note,
+    Opening,
+    check_is_apart,
+    check_no_loopback,
+    mute_host_end,
+    place_of,
+    unnoted,
+)
+from dataplane.host.links import ALIAS, DeviceError, Link
+from dataplane.host.undo import Undo
+
+
+def open_existing(name: str, *, mac: str, mtu: int, queues: int = 1, note: Note = unnoted) -> Device:
+    """A device of the host that leads to a VM. It is sealed, and stays so after close()."""
+    with links.errors(Opening.EXISTING.words(name, None)), Undo() as undo:
+        link = netns.call(None, _open_existing, undo, name, queues, note)
+        mtu, fds = min(mtu, link.mtu), tuple(undo.fds)
+        return Device(name, Opening.EXISTING, place_of(link), mac.lower(), mtu, fds, undo.pop_all())
+
+
+def _open_existing(undo: Undo, name: str, queues: int, note: Note) -> Link:
+    with IPRoute() as ip:
+        link = _seal(ip, name)
+        undo.note = partial(note, place_of(link))
+        if not link.up:
+            undo.add("state", name, "down")
+            ip.link("set", index=link.index, state="up")
+    for fd in undo.own(*packet_socket.open_queues(name, queues, None)):
+        packet_socket.take_every_mac(fd, link.index)
+    return link
+
+
+def seal(name: str) -> None:
+    """Keep a device that leads to a VM from the host's stack for as long as it exists, before open_existing()
+    gets to it. DeviceError: as there.
+    """
+    with links.errors(Opening.EXISTING.words(name, None)):
+        netns.call(None, _seal_by_name, name)
+
+
+def _seal_by_name(name: str) -> None:
+    with IPRoute() as ip:
+        _seal(ip, name)
+
+
+def _seal(ip: IPRoute, name: str) -> Link:
+    link = links.get(ip, name)
+    check_no_loopback(link)
+    if link.alias == ALIAS:
+        raise DeviceError("is another port's")
+    check_is_apart(link)
+    if addresses := links.addresses(ip, link.index):
+        raise DeviceError(f"the host has address {addresses[0]} on it; there must be none")
+    mute_host_end(Undo(), ip, link)
+    return link

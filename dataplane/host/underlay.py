@@ -1,0 +1,152 @@
+"""The provider-facing device, shared with the host."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from ipaddress import IPv6Address, ip_address
+from typing import Self
+
+from pyroute2 import IPRoute
+
+from dataplane.host import bpf, bpf_programs, ethtool, links, locks, netns, packet_socket
+from dataplane.host.device import Device, Note, Opening, check_no_loopback, place_of, unnoted
+from dataplane.host.groups import Groups, joining_socket, solicited_node
+from dataplane.host.ingress import drop_at_ingress, has_ingress_drop
+from dataplane.host.links import DeviceError, Link
+from dataplane.host.undo import Undo
+
+_ALL_NODES_MAC = bytes.fromhex("333300000001")
+_RECEIVE_MERGING = ("rx-gro", "rx-gro-hw", "rx-gro-list", "rx-lro", "rx-udp-gro-forwarding")
+
+
+@dataclass(frozen=True)
+class Underlay(Device):
+    """The provider-facing device, shared with the host, the Provider Addresses it takes frames for and the
+    provider next hops it listens to.
+    """
+
+    pas: bpf.PaMap = field(kw_only=True)
+    groups: Groups = field(kw_only=True)
+
+    def serve(self, pas: Iterable[bpf.Address], next_hops: Iterable[bpf.Address] = ()) -> None:
+        """Take frames for exactly these PAs from now on and keep them from the host; take what exactly these
+        next hops say about their MACs, which the host sees too. Call before PAs are announced. DeviceError:
+        `pas` says what has become of it.
+        """
+        wanted = frozenset(pas)
+        if new := wanted - self.pas.addresses:
+            with self._errors(), IPRoute() as ip:
+                _check_pas(ip, new)
+        with self._errors():
+            self.pas.replace(wanted, next_hops)
+            self.groups.replace({solicited_node(a) for a in wanted if isinstance(a, IPv6Address)})
+
+    def repair(self) -> None:
+        super().repair()
+        with self._errors():
+            netns.call(None, _check_named_underlay, self.name, self.mac, self.mtu)
+
+    def resize(self, mac: str, mtu: int) -> Self:
+        """It has to be as it says."""
+        with self._errors():
+            link = links.find_at(self.place)
+            if link is None or self._read_device() is None:
+                raise DeviceError("no such device")
+            _check_underlay(link, mac.lower(), mtu)
+        return replace(self, mac=link.mac, mtu=mtu)
+
+    def _is_host_end_as_left(self) -> bool:
+        with IPRoute() as ip:
+            link = self._host_end(ip)
+            if link is None:
+                return True
+            is_kept = link.up and has_ingress_drop(ip, link, bpf_programs.DIVERT)
+        is_same = link.mac == self.mac and link.mtu >= self.mtu
+        return is_kept and is_same and not ethtool.active(link.name) & set(_RECEIVE_MERGING)
+
+    def _repair_host_end(self) -> None:
+        with IPRoute() as ip:
+            if (link := self._host_end(ip)) is not None:
+                ethtool.switch(link.name, _RECEIVE_MERGING, False)
+                drop_at_ingress(Undo(), ip, link, bpf_programs.DIVERT, self.pas)
+
+
+def open_underlay(
+    name: str,
+    *,
+    mac: str,
+    mtu: int,
+    queues: int = 1,
+    pas: Iterable[bpf.Address] = (),
+    note: Note = unnoted,
+) -> Underlay:
+    """The underlay device.
+
+    mac, mtu: the manifest's; the device must have this MAC ("" for any) and at least this MTU.
+    pas: kept from the host without a gap if a process that crashed had them; serve() names them again.
+    """
+    with links.errors(Opening.UNDERLAY.words(name, None)), Undo() as undo:
+        return netns.call(None, _open_underlay, undo, name, mac.lower(), mtu, queues, frozenset(pas), note)
+
+
+def _open_underlay(
+    undo: Undo, name: str, mac: str, mtu: int, queues: int, kept: frozenset[bpf.Address], note: Note
+) -> Underlay:
+    with IPRoute() as ip:
+        link = links.get(ip, name)
+        _check_underlay(link, mac, mtu)
+        _check_pas(ip, kept)
+        (lock,) = undo.own(_lock(link))
+        undo.note = partial(note, place_of(link))
+        undo.add("features", name, sorted(ethtool.active(name) & set(_RECEIVE_MERGING)), True)
+        ethtool.switch(name, _RECEIVE_MERGING, False)
+        pas = bpf.PaMap()
+        undo.own(pas.fd)
+        pas.replace(kept)
+        drop_at_ingress(undo, ip, link, bpf_programs.DIVERT, pas)
+    accept = bpf.load(bpf_programs.ACCEPT, pas)
+    try:
+        fds = undo.own(*packet_socket.open_queues(name, queues, accept))
+    finally:
+        os.close(accept)
+    packet_socket.take_group(fds[0], link.index, _ALL_NODES_MAC)  # the host's IPv6 may be off
+    (shown,) = undo.own(pas.read_only())
+    held = {"lock": lock, "pas": shown}
+    joining = joining_socket()
+    if joining is not None:
+        (held["groups"],) = undo.own(joining)
+    groups = Groups(link.index, fds[0], joining)
+    device = (name, Opening.UNDERLAY, place_of(link), link.mac, mtu, fds)
+    return Underlay(*device, undo.pop_all(), held, pas=pas, groups=groups)
+
+
+def _check_named_underlay(name: str, mac: str, mtu: int) -> None:
+    with IPRoute() as ip:
+        _check_underlay(links.get(ip, name), mac, mtu)
+
+
+def _check_underlay(link: Link, mac: str, mtu: int) -> None:
+    check_no_loopback(link)
+    if mac and link.mac != mac:
+        raise DeviceError(f"the manifest says MAC {mac}, the device has {link.mac}")
+    if link.mtu < mtu:
+        raise DeviceError(f"the manifest says MTU {mtu}, the device has {link.mtu}")
+    if not link.up:
+        raise DeviceError("is down")
+
+
+def _check_pas(ip: IPRoute, pas: frozenset[bpf.Address]) -> None:
+    """A PA that the host's kernel has too would be taken from it, with every connection to that address."""
+    for message in ip.get_addr():
+        address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+        if address and ip_address(address) in pas:
+            raise DeviceError(f"provider address {address} is an address of this host already")
+
+
+def _lock(link: Link) -> int:
+    """One data plane a device."""
+    lock = locks.of_underlay(netns.identity(None), link.index)
+    if lock is None:
+        raise links.TakenError("another isolane uses it")
+    return lock

@@ -1,0 +1,1 @@
+"""The data-plane process, its protocol and its client."""

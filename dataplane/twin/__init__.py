@@ -1,0 +1,1 @@
+"""The reference model of the core: naive, obvious, sharing no code with it. For tests and bench."""

@@ -1,0 +1,79 @@
+"""Which devices the ports of a host are to have, by its policy. Pure."""
+
+from dataclasses import dataclass
+
+from dataplane.host.device import Opening
+from policy.agent.undo_log import DeviceKey
+from policy.compile.compiler import tenant_mtu
+from policy.kinds.model import UNDERLAY_PORT, Attach, Driver, Mac, Policy
+
+UNDERLAY_ID = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A port that is to have a device. attach: None for the underlay."""
+
+    id: int
+    name: str
+    attach: Attach | None
+    device: str
+    mac: Mac
+    mtu: int
+    driver: Driver = Driver.AUTO
+    owner: str = ""
+    """The VM network: a device of one is never a port of another."""
+
+    @property
+    def opening(self) -> Opening:
+        return Opening(str(self.attach.kind)) if self.attach else Opening.UNDERLAY
+
+    @property
+    def namespace(self) -> str | None:
+        return (self.attach.netns if self.attach else "") or None
+
+    @property
+    def key(self) -> DeviceKey:
+        return self.opening, self.device, self.namespace
+
+    @property
+    def fault(self) -> str:
+        """Why it can never have that device, which `check` refuses: of a document from before, or by another
+        writer.
+        """
+        text = self.attach.netns_fault if self.attach else ""
+        return text and f"{self.opening.words(self.device, self.namespace)}: attach.netns: {text}"
+
+
+def wanted_of(policy: Policy, host: str, ids: dict[str, int], netns_prefix: str = "") -> dict[str, Wanted]:
+    """By port name, TENANT/NAME. netns_prefix: goes before every attach.netns."""
+    owner = policy.host_by_name.get(host)
+    if owner is None or not owner.managed:
+        return {}
+    mtu = tenant_mtu(policy)
+    found = {
+        UNDERLAY_PORT: Wanted(
+            UNDERLAY_ID,
+            UNDERLAY_PORT,
+            None,
+            owner.underlay.interface,
+            owner.underlay.mac,
+            owner.underlay.mtu,
+            owner.underlay.driver,
+        )
+    }
+    for port in policy.ports:
+        if port.host == host and port.attach:
+            namespace = netns_prefix + port.attach.netns if port.attach.netns else ""
+            attach = Attach(port.attach.kind, port.attach.device, namespace)
+            network = policy.subnet_by_id[port.subnet_id].network_id.qualified_name
+            name = port.id.qualified_name
+            found[name] = Wanted(ids[name], name, attach, attach.device, port.mac, mtu, owner=network)
+    return found
+
+
+def attaches_of(policy: Policy, host: str) -> list[Attach]:
+    """Of its ports; none if isolane does not run there."""
+    owner = policy.host_by_name.get(host)
+    is_here = owner is not None and owner.managed
+    return [port.attach for port in policy.ports if is_here and port.host == host and port.attach]

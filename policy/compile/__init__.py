@@ -1,0 +1,1 @@
+"""Intent to one host's packed, sorted tables. Pure."""

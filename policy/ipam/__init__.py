@@ -1,0 +1,1 @@
+"""Who has which value: addresses, MACs, VSIDs and provider addresses."""

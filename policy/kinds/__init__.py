@@ -1,0 +1,1 @@
+"""What users write: the kinds, YAML read with its lines, documents as the store keeps them."""

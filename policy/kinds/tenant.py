@@ -1,0 +1,395 @@
+"""Kinds of a tenant: networks, subnets, ports and routes inside them."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from policy.errors import ObjectId
+from policy.kinds.declare import Field, Section, Values, kind, section
+from policy.kinds.scalars import (
+    ADDRESS,
+    BYTE_RATE,
+    BYTES,
+    INTERFACE,
+    MAC,
+    METRIC,
+    NAME,
+    PACKETS,
+    PREFIX,
+    ROUTE_PREFIX,
+    SOURCE,
+    TRANSLATION,
+    VSID,
+)
+from policy.kinds.values import (
+    MAX_BURST,
+    MIN_BURST_BYTES,
+    MIN_BURST_PACKETS,
+    NO_MAC,
+    Address,
+    AttachKind,
+    Labels,
+    Mac,
+    Prefix,
+    Translation,
+)
+from policy.kinds.yaml_reader import Fields
+
+
+@kind("A routing domain: the isolation boundary. Its subnets are routed to each other only.", of_tenant=True)
+@dataclass(frozen=True, slots=True)
+class VMNetwork:
+    """A routing domain: the isolation boundary."""
+
+    tenant: str
+    name: str
+    logical_network: Annotated[
+        str,
+        Field(
+            NAME, "The logical network it is part of.", "fabric", required=True, refers_to="LogicalNetwork"
+        ),
+    ]
+    labels: Labels = ()
+
+    @property
+    def id(self) -> ObjectId:
+        return ObjectId("VMNetwork", self.tenant, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """Of what a port sends; 0: not stated. Without its rate a burst means nothing."""
+
+    packets_per_second: Annotated[
+        int, Field(PACKETS, "Packets a second.", "20000", left_out="as many as it likes")
+    ] = 0
+    bytes_per_second: Annotated[
+        int,
+        Field(
+            BYTE_RATE,
+            "Bytes a second, of whole Ethernet frames without FCS.",
+            "125000000",
+            left_out="as many as it likes",
+        ),
+    ] = 0
+    burst_packets: Annotated[
+        int,
+        Field(
+            PACKETS,
+            "Packets at once, after a time of silence.",
+            "2000",
+            left_out=f"those of a tenth of a second, at least {MIN_BURST_PACKETS}",
+        ),
+    ] = 0
+    burst_bytes: Annotated[
+        int,
+        Field(
+            BYTES,
+            "Bytes at once, after a time of silence.",
+            "12500000",
+            left_out=f"those of a tenth of a second, at least {MIN_BURST_BYTES}",
+        ),
+    ] = 0
+
+    @property
+    def whole(self) -> "RateLimit":
+        """With the bursts that hold when none is stated: a tenth of a second, and what a super-packet is."""
+        packets, octets = self.packets_per_second, self.bytes_per_second
+        return RateLimit(
+            packets,
+            octets,
+            (self.burst_packets or max(MIN_BURST_PACKETS, packets // 10)) if packets else 0,
+            (self.burst_bytes or max(MIN_BURST_BYTES, min(octets // 10, MAX_BURST))) if octets else 0,
+        )
+
+
+def _rate_limit(values: Values, fields: Fields | None) -> RateLimit:
+    limit = RateLimit(**{name: value or 0 for name, value in values.items()})
+    if fields is None:
+        return limit
+    rates = ("packetsPerSecond", "bytesPerSecond")
+    if not any(map(fields.has, rates)):
+        fields.report("", f"expected {' or '.join(rates)}, or both")
+    for rate, burst in zip(rates, ("burstPackets", "burstBytes"), strict=True):
+        if fields.has(burst) and not fields.has(rate):
+            fields.report(burst, f"means nothing without {rate}")
+    return limit
+
+
+RATE_LIMIT = section(RateLimit, _rate_limit)
+
+
+@kind("A subnet of a VM network: one VSID, one broadcast domain.", of_tenant=True)
+@dataclass(frozen=True, slots=True)
+class VMSubnet:
+    """A tenant's subnet: one VSID. In a Policy, `gateways` are those of `prefixes`, in order."""
+
+    tenant: str
+    name: str
+    vm_network: Annotated[
+        str, Field(NAME, "The VM network it is part of.", "Blue_VMNet", required=True, refers_to="VMNetwork")
+    ]
+    prefixes: Annotated[
+        tuple[Prefix, ...],
+        Field(
+            PREFIX,
+            "Its prefixes, of either family; none overlaps another of the VM network.",
+            '[10.1.1.0/24, "fd00:1:1::/64"]',
+            required=True,
+        ),
+    ]
+    gateways: Annotated[
+        tuple[Address, ...],
+        Field(
+            ADDRESS,
+            "The gateway of each prefix, answered for on every host.",
+            "[10.1.1.254]",
+            left_out="network address + 1 of each prefix",
+        ),
+    ] = ()
+    vsid: Annotated[
+        int,
+        Field(
+            VSID,
+            "Its virtual subnet id: 4096..16777214, its own.",
+            "5001",
+            left_out="one that nobody has, chosen by a hash of the name",
+        ),
+    ] = 0
+    translation: Annotated[
+        Translation,
+        Field(
+            TRANSLATION,
+            "How its packets cross the provider network.",
+            "rewrite",
+            left_out="nvgre",
+            decisive=True,
+        ),
+    ] = Translation.NVGRE
+    labels: Labels = ()
+    rate_limit: Annotated[
+        RateLimit | None,
+        Field(
+            RATE_LIMIT,
+            "How much each of its ports may send, unless the port has a limit of its own.",
+            "{packetsPerSecond: 20000, bytesPerSecond: 125000000}",
+            left_out="as much as it likes",
+        ),
+    ] = None
+
+    @property
+    def id(self) -> ObjectId:
+        return ObjectId("VMSubnet", self.tenant, self.name)
+
+    @property
+    def network_id(self) -> ObjectId:
+        return ObjectId("VMNetwork", self.tenant, self.vm_network)
+
+    def prefix_of(self, address: Address) -> Prefix | None:
+        """The prefix of this subnet that holds `address`."""
+        return next((prefix for prefix in self.prefixes if address in prefix), None)
+
+    def gateway_of(self, prefix: Prefix) -> Address:
+        """The gateway of one of its prefixes: the stated one, else network address + 1."""
+        stated = (gateway for gateway in self.gateways if gateway in prefix)
+        return next(stated, prefix.network_address + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """Where a port's device is. `netns` is "" for the host's own namespace."""
+
+    kind: AttachKind
+    device: str
+    netns: str = ""
+
+    @property
+    def netns_fault(self) -> str:
+        """Why `netns` can't be as it is; "" if it can. Of a TAP and of a veth the kernel of the namespace is
+        the VM: the host's own would be the tenant.
+        """
+        match self.kind, bool(self.netns):
+            case AttachKind.TAP, False:
+                return (
+                    "missing: the VM of a tap is the kernel of its network namespace, which must not be the "
+                    "host's own; for a hypervisor's TAP use device: NAME instead"
+                )
+            case AttachKind.VETH, False:
+                return "missing: a veth needs a network namespace for its other end"
+            case AttachKind.DEVICE, True:
+                return "a device that exists is looked for in the host's own namespace"
+        return ""
+
+
+def _attach(values: Values, fields: Fields | None) -> Attach | None:
+    """One of three; fields: where to report what is wrong, None if that has been done before."""
+    stated = [kind for kind in AttachKind if fields is not None and fields.has(kind)]
+    if fields is not None and len(stated) != 1:
+        fields.report("", f"expected one of {', '.join(AttachKind)}, not {' and '.join(stated) or 'none'}")
+        return None
+    device = next(((kind, values[kind]) for kind in AttachKind if values[kind]), None)
+    attach = Attach(*device, values["netns"]) if device else None
+    if fields is not None and attach is not None and attach.netns_fault and not fields.wrong("netns"):
+        fields.report("netns", attach.netns_fault)
+    return attach
+
+
+def _write_attach(attach: Attach) -> dict[str, Any]:
+    return {str(attach.kind): attach.device, **({"netns": attach.netns} if attach.netns else {})}
+
+
+ATTACH = Section(
+    (
+        Field(
+            INTERFACE,
+            "A TAP to make in netns, whose kernel is the VM: for containers and tests, not for a hypervisor.",
+            "eth0",
+            "the port is no TAP",
+            attribute="tap",
+            default="",
+        ),
+        Field(
+            INTERFACE,
+            "A veth to make: the name of the end in netns, whose kernel is the VM; for containers.",
+            "eth0",
+            "the port is no veth",
+            attribute="veth",
+            default="",
+        ),
+        Field(
+            INTERFACE,
+            "A device of the host that others make and that leads to a VM, such as a hypervisor's TAP. "
+            "It may come and go.",
+            "vnet7",
+            "no such device is used",
+            attribute="device",
+            default="",
+        ),
+        Field(
+            NAME,
+            "The network namespace of the VM, where the TAP or the veth's end is put.",
+            "blue-web",
+            "of a device: the host's own; tap and veth need it",
+            attribute="netns",
+            default="",
+        ),
+    ),
+    _attach,
+    _write_attach,
+)
+"""One of three names the device: not an attribute a field."""
+
+
+@kind("A VM's network interface.", of_tenant=True)
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A VM's vNIC. `provider_addresses`: under rewrite one for each address, in their order; else none."""
+
+    tenant: str
+    name: str
+    vm_subnet: Annotated[
+        str, Field(NAME, "The VM subnet it is in.", "Blue_VMSubnet1", required=True, refers_to="VMSubnet")
+    ]
+    host: Annotated[str, Field(NAME, "The host its VM runs on.", "h1", required=True, refers_to="Host")]
+    addresses: Annotated[
+        tuple[Address, ...],
+        Field(
+            ADDRESS,
+            "Its customer addresses.",
+            '[10.1.1.10, "fd00:1:1::10"]',
+            left_out="one of each prefix of the subnet, chosen by a hash of the name",
+        ),
+    ] = ()
+    mac: Annotated[
+        Mac,
+        Field(
+            MAC,
+            "The VM's MAC.",
+            '"02:bb:00:00:00:10"',
+            left_out="one that nobody has, chosen by a hash of the name",
+        ),
+    ] = NO_MAC
+    provider_addresses: Annotated[
+        tuple[Address, ...],
+        Field(
+            ADDRESS,
+            "Under rewrite: a provider address for each of `addresses`, in their order.",
+            '[192.168.77.150, "fd77::150"]',
+            left_out="under rewrite one of the site's pools for each; under NVGRE none",
+        ),
+    ] = ()
+    allowed_sources: Annotated[
+        tuple[Prefix, ...],
+        Field(
+            SOURCE,
+            "More prefixes that it may send from, such as a router's networks.",
+            "[10.9.0.0/16]",
+            left_out="none but its own addresses",
+        ),
+    ] = ()
+    attach: Annotated[
+        Attach | None,
+        Field(
+            ATTACH,
+            "The device that leads to the VM: one of tap, veth and device.",
+            "{tap: eth0, netns: blue-web}",
+            left_out="it has no device; its address is known all the same",
+        ),
+    ] = None
+    labels: Labels = ()
+    rate_limit: Annotated[
+        RateLimit | None,
+        Field(
+            RATE_LIMIT,
+            "How much it may send, in place of its subnet's limit; what is more is dropped.",
+            "{packetsPerSecond: 20000, bytesPerSecond: 125000000}",
+            left_out="its subnet's, if that has one",
+        ),
+    ] = None
+
+    @property
+    def id(self) -> ObjectId:
+        return ObjectId("Port", self.tenant, self.name)
+
+    @property
+    def subnet_id(self) -> ObjectId:
+        return ObjectId("VMSubnet", self.tenant, self.vm_subnet)
+
+
+@kind("A way inside a VM network: a prefix behind one of its ports, such as an appliance.", of_tenant=True)
+@dataclass(frozen=True, slots=True)
+class CustomerRoute:
+    """In a VM network: a prefix that is reached by the port with address `next_hop`."""
+
+    tenant: str
+    name: str
+    vm_network: Annotated[
+        str, Field(NAME, "The VM network that has it.", "Blue_VMNet", required=True, refers_to="VMNetwork")
+    ]
+    prefix: Annotated[Prefix | None, Field(ROUTE_PREFIX, "Where it leads.", "10.9.0.0/16", required=True)] = (
+        None
+    )
+    next_hop: Annotated[
+        Address | None,
+        Field(ADDRESS, "A customer address in a subnet of the VM network.", "10.1.1.10", required=True),
+    ] = None
+    metric: Annotated[
+        int, Field(METRIC, "Of several to one prefix the lowest counts.", "10", left_out="0")
+    ] = 0
+    virtual_subnet_id: Annotated[
+        int,
+        Field(
+            VSID,
+            "The VSID of the VM subnet that the next hop is in: it must be the same.",
+            "5001",
+            left_out="that of the next hop's VM subnet",
+        ),
+    ] = 0
+    labels: Labels = ()
+
+    @property
+    def id(self) -> ObjectId:
+        return ObjectId("CustomerRoute", self.tenant, self.name)
+
+    @property
+    def network_id(self) -> ObjectId:
+        return ObjectId("VMNetwork", self.tenant, self.vm_network)

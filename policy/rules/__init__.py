@@ -1,0 +1,1 @@
+"""Admission: which objects may stand together."""

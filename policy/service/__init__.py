@@ -1,0 +1,1 @@
+"""Use cases without a command line: apply, delete, plan, look up, wait."""

@@ -1,0 +1,100 @@
+"""The device manager in an agent's world: what is opened, followed, left alone and waited for."""
+
+from pathlib import Path
+
+import pytest
+
+from dataplane.host import locks
+from dataplane.host.links import AbsentError, TakenError
+from policy.kinds import documents
+from policy.kinds.model import Port
+from policy.service.host_state import APPLIED
+from tests.unit.agent.world import World
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr(locks, "DIRECTORY", tmp_path)
+    return World(tmp_path)
+
+
+def with_device(world: World) -> str:
+    """The name of a port whose device is a hypervisor's."""
+    key = world.port_key("red-web")
+    port = documents.load(key, world.items[key], complete=True)
+    assert isinstance(port, Port)
+    world.items[key] = world.items[key].replace(b'"netns":"red-web","tap":"eth0"', b'"device":"vnet7"')
+    return port.id.qualified_name
+
+
+def test_where_another_isolane_has_the_underlay_nothing_is_opened(world: World) -> None:
+    world.host.absent["u1"] = TakenError("underlay u1: another isolane uses it")
+    world.up()
+    world.pass_(100)
+    assert (world.host.opened, world.attached()) == ([], set())
+    assert world.reporter.last.problems == ("underlay u1: another isolane uses it",)
+    del world.host.absent["u1"]
+    world.pass_(31)
+    assert world.is_right() and world.reporter.last.state == APPLIED
+
+
+def test_a_device_that_is_somebody_elses_to_make_is_waited_for(world: World) -> None:
+    name = with_device(world)
+    world.host.absent["vnet7"] = AbsentError("device vnet7: no such device")
+    world.up()
+    assert world.devices.waiting == {name: "device vnet7: no such device"}
+    assert world.reporter.last.state == APPLIED
+    assert name not in world.attached()
+    del world.host.absent["vnet7"]
+    world.see(came={None})
+    world.pass_()
+    assert name in world.attached() and world.devices.waiting == {}
+
+
+def test_an_underlay_that_changes_is_looked_at_at_once(world: World) -> None:
+    world.up()
+    link = world.host.link("u1")
+    link.is_broken = True  # down, say
+    announced = world.announced
+    world.see(changed={(None, link.index)}, came={None})
+    world.pass_()
+    assert world.reporter.last.problems == ("underlay u1: is not as the manifest says",)
+    link.is_broken = False
+    world.pass_(1)
+    world.see(changed={(None, link.index)}, came={None})
+    world.pass_()
+    assert world.reporter.last.state == APPLIED
+    assert world.announced == announced + 1
+
+
+@pytest.mark.parametrize("stated", ["", "02:00:00:00:77:01"])
+def test_the_mac_of_an_underlay_is_followed_where_none_is_stated(world: World, stated: str) -> None:
+    key = "intent/Host//h1"
+    if not stated:
+        world.items[key] = world.items[key].replace(b'"mac":"02:00:00:00:77:01",', b"")
+    world.up()
+    link = world.host.link("u1")
+    link.mac = "02:00:00:00:77:51"
+    world.see(changed={(None, link.index)}, came={None})
+    world.pass_()
+    assert (world.reporter.last.state == APPLIED) is not bool(stated)
+    assert world.dataplane is not None
+    mac = world.dataplane.ports[0].config.mac.hex(":")
+    assert mac == (stated or "02:00:00:00:77:51")
+    if stated:  # the device was changed first, the intent follows
+        world.commit({key: world.items[key].replace(stated.encode(), b"02:00:00:00:77:51")})
+        world.pass_()
+        assert world.reporter.last.state == APPLIED
+        assert world.dataplane.ports[0].config.mac.hex(":") == "02:00:00:00:77:51"
+
+
+def test_ports_that_there_are_no_descriptors_for_are_told(world: World) -> None:
+    world.host.free = 2
+    world.up()
+    assert len(world.attached()) == 3, "the underlay, and two"
+    status = world.reporter.last
+    assert len(status.ports) == len(status.problems) > 1
+    assert all("a process may have 1024 (RLIMIT_NOFILE" in problem for problem in status.problems)
+    world.host.free = 100
+    world.pass_(31)
+    assert world.is_right()

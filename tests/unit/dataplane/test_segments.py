@@ -1,0 +1,72 @@
+"""The twin, and the core, against frames that scapy builds, byte for byte: super-packets."""
+
+from collections.abc import Callable
+
+import pytest
+from scapy.packet import Packet
+
+from dataplane.binding.core import Offload
+from tests.oracle.frames import between, ether, ip, tcp
+from tests.oracle.rig import Make, data
+from tests.oracle.world import (
+    NEXT_HOPS,
+    SHARED,
+    UNDERLAY_MAC,
+)
+from tests.unit.dataplane.frames import (
+    BOTH_REWRITTEN,
+    FAMILIES,
+    LOCAL_VM,
+    NEIGHBOUR,
+    REMOTE,
+    UNDERLAY,
+    super_packet,
+)
+
+
+def expected_segments(make: Callable[[Packet, int], Packet], payload: bytes, size: int) -> list[bytes]:
+    """make(tcp, index) -> frame."""
+    parts = [payload[i : i + size] for i in range(0, len(payload), size)]
+    found = []
+    for i, part in enumerate(parts):
+        flags = ("FPA" if i == len(parts) - 1 else "A") + ("C" if i == 0 else "")
+        found.append(bytes(make(tcp(part, seq=1000 + i * size, flags=flags), i)))
+    return found
+
+
+# 2.11.5, 4.3.1, 4.3.2, 4.3.3, 4.3.4, 4.3.5
+@FAMILIES
+def test_segments(rig: Make, family: int) -> None:
+    payload = bytes(range(256)) * 39
+    sent = between(
+        LOCAL_VM, REMOTE, family, tcp(payload, flags="FPAC"), **({"id": 0xFFFE} if family == 4 else {})
+    )
+    r = rig()
+    frames = data(r.send(LOCAL_VM.port, super_packet(sent, family, 1000))[UNDERLAY])
+
+    def make(segment: Packet, index: int) -> Packet:
+        numbered = {"id": (0xFFFE + index) & 0xFFFF} if family == 4 else {}
+        return between(LOCAL_VM, REMOTE, family, segment, **numbered)
+
+    assert [frame[42:] for frame in frames] == expected_segments(make, payload, 1000)
+    assert (r.counters().originated, r.counters().sent, r.counters().rx_gso) == (9, 10, 1)
+
+
+# 2.9.6
+@FAMILIES
+@pytest.mark.parametrize("gso_size", (0, 500))
+def test_super_packets_go_whole_where_they_are_taken(rig: Make, family: int, gso_size: int) -> None:
+    r = rig(offloads=Offload.CSUM | Offload.TSO4 | Offload.TSO6)
+    sent = super_packet(between(LOCAL_VM, NEIGHBOUR, family, tcp(bytes(1400))), family, gso_size)
+    assert r.send(LOCAL_VM.port, sent)[NEIGHBOUR.port] == [sent]
+    assert r.counters().tx_csum_partial == 1
+
+
+# 2.10.9, 4.2.1
+@FAMILIES
+def test_rewrite_of_a_super_packet(rig: Make, family: int) -> None:
+    r = rig(rewrite=BOTH_REWRITTEN, underlay_offloads=Offload.CSUM | Offload.TSO4 | Offload.TSO6)
+    sent = super_packet(between(LOCAL_VM, REMOTE, family, tcp(bytes(3000))), family, 1000)
+    pas = LOCAL_VM.rewrite_pa(family), REMOTE.rewrite_pa(family)
+    wire = ether(NEXT_HOPS[SHARED[2, 4]], UNDERLAY_MAC) / ip(*pas) / tcp(bytes(3000))
+    assert r.send(LOCAL_VM.port, sent)[UNDERLAY] == [super_packet(wire, family, 1000)]

@@ -1,0 +1,1 @@
+"""The demonstration of examples/blue-red.yaml, checked."""

@@ -1,0 +1,1 @@
+"""Hosts and tenants in network namespaces of one machine."""
