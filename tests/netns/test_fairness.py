@@ -23,7 +23,6 @@ from dataplane.host.veth import open_veth
 from policy.compile import compiler
 from policy.service import resolve
 from tests.netns.labs import wait_until
-from tests.netns.programs import run
 from tests.netns.rig import add_addresses
 from tests.netns.two_vms import MACS, TWO_VMS
 
@@ -31,13 +30,14 @@ pytestmark = pytest.mark.alone
 
 MakeNamespace = Callable[[str], str]
 TAP, PACKET = PortKind.TAP, PortKind.PACKET
-PINGS = 200
+PINGS, MOST_TRIES = 200, 600
+PAUSE = 0.002
 LEAST_ROUNDS, MOST_ROUNDS = 3, 16
 IDLE_MOST = 400.0
 """Microseconds: the p99 of a ping on a machine that has its CPUs for itself is a quarter of it."""
-WAIT_MOST = 0.005
-"""Of a round's time, without a CPU though there was work: 1 % of it is 1 % of the pings."""
-ON_FIRST_CPU = ("taskset", "-c", str(min(os.sched_getaffinity(0))))
+WAIT_MOST = 20.0
+"""Microseconds: a ping during which whoever has to serve it waited longer for a CPU says nothing of us."""
+FIRST_CPU = min(os.sched_getaffinity(0))
 
 THREE_VMS = f"""{TWO_VMS}---
 apiVersion: isolane/v1
@@ -101,8 +101,8 @@ def workers() -> Iterator[Path]:
 
 @contextmanager
 def preferred(host: Host) -> Iterator[None]:
-    """What else the machine does is not to be measured: workers and pings come first, flood and pings are
-    on another CPU than the workers. Linux may count nice values within a session alone: then it comes first.
+    """What else the machine does is not to be measured: workers come first, flood and pings are on another
+    CPU than the workers. Linux may count nice values within a session alone: then it comes first.
     """
     first, *others = sorted(os.sched_getaffinity(0))
     for task in host.workers:
@@ -122,9 +122,24 @@ def prefer_session(process: int | str, nice: int) -> None:
         Path(f"/proc/{process}/autogroup").write_text(str(nice))
 
 
+@contextmanager
+def before_all_others() -> Iterator[None]:
+    """This thread runs on the first CPU as soon as it has something to do."""
+    cpus = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, [FIRST_CPU])
+    with suppress(PermissionError):  # a container may have no real time; then some pings do not count
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        os.sched_setaffinity(0, cpus)
+
+
 def waited(host: Host) -> float:
-    """Seconds for which workers had work and no CPU."""
-    return sum(int((task / "schedstat").read_text().split()[1]) for task in host.workers) / 1e9
+    """Microseconds for which workers, or this thread, had work and no CPU."""
+    tasks = [*host.workers, Path("/proc/thread-self")]
+    return sum(int((task / "schedstat").read_text().split()[1]) for task in tasks) / 1e3
 
 
 def frame(size: int, gso_size: int) -> bytes:
@@ -142,13 +157,7 @@ def flood(host: Host, data: bytes) -> Iterator[None]:
     process = netns.call(
         host.namespaces["one"],
         subprocess.Popen,
-        [
-            *ON_FIRST_CPU,
-            sys.executable,
-            "-m",
-            "tests.netns.flood",
-            "eth0",
-        ],
+        ["taskset", "-c", str(FIRST_CPU), sys.executable, "-m", "tests.netns.flood", "eth0"],
         stdin=subprocess.PIPE,
         start_new_session=True,
     )
@@ -175,23 +184,44 @@ def at_rest(host: Host) -> bool:
 
 
 class Round(NamedTuple):
-    """99th percentile of pings from `three` to its gateway, us; how much of the time a worker waited."""
+    """Pings from `three` to its gateway, us: 99th percentile of those that count, and the slowest of all."""
 
     p99: float
-    wait: float
+    slowest: float
+    counted: int
+    tried: int
 
     def __str__(self) -> str:
-        return f"{self.p99:.0f} us ({100 * self.wait:.1f} %)"
+        return f"{self.p99:.0f} us ({self.counted} of {self.tried})"
+
+
+def ping_socket() -> socket.socket:
+    Path("/proc/sys/net/ipv4/ping_group_range").write_text("0 0")
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP)
+    sock.settimeout(10)
+    sock.connect(("10.1.1.1", 0))
+    return sock
 
 
 def ping(host: Host) -> Round:
-    before, start = waited(host), time.monotonic()
-    command = (*ON_FIRST_CPU, "nice", "-n", "-20", "ping", "-n", "-i", "0.002", "-c", str(PINGS), "10.1.1.1")
-    printed = run(host.namespaces["three"], *command)
-    wait = (waited(host) - before) / (time.monotonic() - start)
-    times = sorted(float(t) * 1000 for t in re.findall(r"time=([\d.]+) ms", printed))
-    assert len(times) >= 0.99 * PINGS
-    return Round(times[len(times) * 99 // 100], wait)
+    """Pings until enough of them found the CPUs that they need, or there were too many."""
+    took: list[float] = []
+    slowest, tried = 0.0, 0
+    with netns.call(host.namespaces["three"], ping_socket) as sock, before_all_others():
+        for tried in range(1, MOST_TRIES + 1):
+            time.sleep(PAUSE)
+            before, start = waited(host), time.perf_counter()
+            sock.send(struct.pack(">BBHHH", 8, 0, 0, 0, tried) + bytes(56))
+            while struct.unpack_from(">H", sock.recv(1500), 6) != (tried,):
+                pass
+            time_taken = 1e6 * (time.perf_counter() - start)
+            slowest = max(slowest, time_taken)
+            if waited(host) - before <= WAIT_MOST:
+                took.append(time_taken)
+            if len(took) == PINGS:
+                break
+    took.sort()
+    return Round(took[len(took) * 99 // 100] if took else slowest, slowest, len(took), tried)
 
 
 FLOODS = {
@@ -223,16 +253,13 @@ def test_another_vms_ping_beside_a_flood(
                 beside.append(ping(host))
             bar = 3 * min(idle).p99 + 200
             met = min(idle).p99 < IDLE_MOST and min(beside).p99 < bar
-        print(
-            f"{name} from {flooder.name}: p99 of a ping, and how long the worker waited for a CPU meanwhile"
-        )
+        print(f"{name} from {flooder.name}: p99 of a ping, of those that waited for no CPU")
         print(f"  idle {', '.join(map(str, idle))}")
         print(f"  beside the flood {', '.join(map(str, beside))}")
         print(f"  best {min(beside).p99 / min(idle).p99:.1f} times idle, bar {bar:.0f} us: {met}")
-        assert min(beside).p99 < bar + 20_000
+        assert min(r.slowest for r in beside) < bar + 20_000
         if not met and min(idle).p99 >= IDLE_MOST:
             pytest.skip(f"this machine is busy: the p99 of an idle ping is {min(idle)}")
-        wait = min(r.wait for r in beside)
-        if not met and wait > WAIT_MOST:
-            pytest.skip(f"this machine is busy: the worker waited for a CPU {100 * wait:.1f} % of any round")
+        if not met and all(r.counted < PINGS for r in beside):
+            pytest.skip(f"this machine is busy: pings waited for a CPU in every round, {min(beside)}")
         assert met
