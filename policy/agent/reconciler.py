@@ -14,7 +14,7 @@ from policy.agent.devices import DeviceManager
 from policy.agent.programmer import Programmer, PushResult, known_ids
 from policy.agent.session import Dataplane
 from policy.agent.wanted import UNDERLAY_ID, Wanted, attaches_of, wanted_of
-from policy.compile.collection import set_aside
+from policy.compile.collection import set_aside, uncollected
 from policy.compile.compiler import own_pas
 from policy.compile.host_view import HostView, Step
 from policy.compile.quarantine import identity_of
@@ -107,8 +107,9 @@ class Reconciler:
         ids = self.view.ids if self.view is not None else self._ids
         self.has_rows = False
         self.view = None  # two would take twice the memory
-        self.view = HostView(self._host, items, ids)
-        set_aside()
+        with uncollected():
+            self.view = HostView(self._host, items, ids)
+            set_aside()
         if not self.view.is_managed:
             log.warning("no such host, or not one that isolane runs on", host=self._host)
 

@@ -21,6 +21,7 @@ def set_aside() -> None:
     """What stays from now on is nothing for a collection to look at again; of what was set aside before,
     garbage is collected.
     """
-    gc.unfreeze()
-    gc.collect()
+    if gc.get_freeze_count():
+        gc.unfreeze()
+        gc.collect()
     gc.freeze()

@@ -10,7 +10,6 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from operator import itemgetter
 from typing import TypeVar
 
 import numpy as np
@@ -95,18 +94,21 @@ class HostView:
         self._policy: Policy | None = None
         self._is_whole = False  # ids and homes are those of all rows
         with uncollected():
-            ordered = sorted(items.items(), key=itemgetter(0))  # a store gives them so
-            first, end = _under(ordered, _PORTS)
-            self._take(*self._quarantine.admit(dict(ordered[:first] + ordered[end:]), _load, self))
+            names = sorted(items)
+            if names != list(items):  # a store gives them so
+                items = {name: items[name] for name in names}
+            found = list(items.values())
+            first, end = _under(names, _PORTS)
+            others = [*names[:first], *names[end:]]
+            self._take(*self._quarantine.admit({name: items[name] for name in others}, _load, self))
             local: dict[str, bytes] = {}
             while first < end:
-                tenant = keys.object_id(ordered[first][0]).tenant
-                _, after = _under(ordered, f"{_PORTS}{tenant}/")
-                self._ports[tenant] = dict(ordered[first:after])
-                local |= _on_host(ordered[first:after], host)
+                tenant = keys.object_id(names[first]).tenant
+                _, after = _under(names, f"{_PORTS}{tenant}/")
+                ports = dict(zip(names[first:after], found[first:after], strict=True))
+                self._ports[tenant] = ports
+                local |= {name: ports.pop(name) for name in _on_host(ports, host)}
                 first = after
-            for key in local:
-                del self._ports[keys.object_id(key).tenant][key]
             self._take(*self._quarantine.admit(local, _load, self))
         self._missed = {key for key in self._quarantine.waiting if key in local}
 
@@ -390,23 +392,22 @@ class HostView:
                 self._homes[port.host] += sign
 
 
-def _under(ordered: Sequence[tuple[str, bytes]], prefix: str) -> tuple[int, int]:
-    """Where the items whose keys begin with a prefix begin, and where they end."""
-    key = itemgetter(0)
-    return bisect_left(ordered, prefix, key=key), bisect_left(ordered, prefix + LAST, key=key)
+def _under(ordered: Sequence[str], prefix: str) -> tuple[int, int]:
+    """Where the keys that begin with a prefix begin, and where they end."""
+    return bisect_left(ordered, prefix), bisect_left(ordered, prefix + LAST)
 
 
 def _digest(kind: RowKind, rows: Rows) -> int:
     return dp.digest(kind, b"".join(diff.canonical(kind, row) for row in rows[kind].values()))
 
 
-def _on_host(ports: Sequence[tuple[str, bytes]], host: str) -> list[tuple[str, bytes]]:
+def _on_host(ports: Mapping[str, bytes], host: str) -> list[str]:
     """And those of which nobody can tell."""
     decode = port_rows.decode_home
     try:
-        return [port for port in ports if decode(port[1]).spec.host == host]
+        return [key for key, document in ports.items() if decode(document).spec.host == host]
     except port_rows.DecodeError:
-        return [port for port in ports if _host_of(port[1]) in (host, None)]
+        return [key for key, document in ports.items() if _host_of(document) in (host, None)]
 
 
 def _host_of(document: bytes) -> str | None:

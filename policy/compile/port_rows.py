@@ -158,8 +158,9 @@ def _rows_of_part(values: Sequence[bytes], subnets: Mapping[str, int], places: P
     subnet_of: _Columns = np.fromiter(map(subnets.get, names, repeat(-1)), np.int64, len(found))
     host_of: _Columns = np.fromiter(map(places.hosts.get, hosts, repeat(-1)), np.int64, len(found))
     chosen = np.flatnonzero((subnet_of >= 0) & (host_of >= 0) & (host_of != places.own))
-    found = [found[index] for index in chosen]
-    subnet_of, host_of = subnet_of[chosen], host_of[chosen]
+    if len(chosen) < len(found):
+        found = [found[index] for index in chosen.tolist()]
+        subnet_of, host_of = subnet_of[chosen], host_of[chosen]
     addresses = [each.spec.addresses or each.given.addresses for each in found]
     counts: _Columns = np.fromiter(map(len, addresses), np.int64)
     return PortRows(

@@ -188,6 +188,8 @@ class SqliteStore:
                 self._file.ring(after.revision)
 
     def _caught_up(self, connection: sqlite3.Connection, there: State) -> State:
+        if there.revision and not self.is_overdue(there):
+            return there
         rung = self._file.rung()
         if there.revision < rung:
             rows.renew(connection, rung + 1)

@@ -124,9 +124,9 @@ def test_whose_a_document_is_does_not_depend_on_others() -> None:
     del homeless["spec"]["vmSubnet"]
     elsewhere = key, json.dumps(homeless).encode()
     odd = f"{key}-odd", b"{"
-    assert host_view._on_host([elsewhere], "h1") == []
-    assert host_view._on_host([elsewhere, odd], "h1") == [odd], "nobody can tell whose that is"
-    assert host_view._on_host([elsewhere], "h2") == [elsewhere]
+    assert host_view._on_host(dict([elsewhere]), "h1") == []
+    assert host_view._on_host(dict([elsewhere, odd]), "h1") == [odd[0]], "nobody can tell whose that is"
+    assert host_view._on_host(dict([elsewhere]), "h2") == [key]
     assert host_view._load_but_remote("h1", *elsewhere) is None
     with pytest.raises(UnreadableError):
         host_view._load_but_remote("h2", *elsewhere)
