@@ -143,7 +143,7 @@ def rows_of(tenants: Mapping[str, Iterable[bytes]], places: Places) -> PortRows:
 
 def _joined(kind: RowKind, parts: Sequence[Rows]) -> Rows:
     """numpy's concatenate would leave the padding out."""
-    return np.frombuffer(bytearray().join(part.tobytes() for part in parts), ROW_DTYPES[kind])
+    return np.frombuffer(bytearray().join(part.data for part in parts), ROW_DTYPES[kind])
 
 
 def _parts(values: Iterable[bytes]) -> Iterator[list[bytes]]:
@@ -188,8 +188,10 @@ def _address_rows(
     records["pa_family"] = places.shared_families[hosts]
     records["translation"] = np.where(rewrites, Translation.REWRITE, Translation.NVGRE)
     records["type"] = RecordType.STATIC
-    provider = [each.spec.providerAddresses or each.given.providerAddresses for each in found]
     pas = np.zeros(np.count_nonzero(rewrites), ROW_DTYPES[RowKind.PA])
+    if not len(pas):
+        return records, pas
+    provider = [each.spec.providerAddresses or each.given.providerAddresses for each in found]
     pas["address"], pas["family"] = _pack(list(chain.from_iterable(provider)))
     pas["host"], pas["kind"] = hosts[rewrites], PaKind.REWRITE
     records["provider_address"][rewrites], records["pa_family"][rewrites] = pas["address"], pas["family"]
