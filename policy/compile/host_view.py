@@ -65,7 +65,12 @@ class Step:
     @cached_property
     def digests(self) -> dict[RowKind, int]:
         """By what the change alters those of all rows, mod 2^64."""
-        return {kind: _digest(kind, self.after) - _digest(kind, self.before) for kind in PUT_ORDER}
+        return {
+            kind: _digest(kind, self.after) - _digest(kind, self.before)
+            if self.after[kind] != self.before[kind]
+            else 0
+            for kind in PUT_ORDER
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,7 +403,8 @@ def _under(ordered: Sequence[str], prefix: str) -> tuple[int, int]:
 
 
 def _digest(kind: RowKind, rows: Rows) -> int:
-    return dp.digest(kind, b"".join(diff.canonical(kind, row) for row in rows[kind].values()))
+    of_kind = rows[kind].values()
+    return dp.digest(kind, b"".join(diff.canonical(kind, row) for row in of_kind)) if of_kind else 0
 
 
 def _on_host(ports: Mapping[str, bytes], host: str) -> list[str]:

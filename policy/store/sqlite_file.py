@@ -69,6 +69,7 @@ class File:
 
     def __init__(self, path: Path, create: bool) -> None:
         self.path = path
+        self._bell = f"{path}-bell"
         self._lock = threading.Lock()
         self._is_closed = False
         self._idle: list[Opened] = []
@@ -212,10 +213,6 @@ class File:
 
     # ---- the bell
 
-    @property
-    def _bell(self) -> Path:
-        return self.path.with_name(self.path.name + "-bell")
-
     def ring(self, revision: int) -> None:
         """Wake all who listen. Some may not hear it: whoever should have rung was killed."""
         with suppress(OSError), closing_fd(os.open(self._bell, _BELL_FLAGS, 0o600)) as fd:
@@ -233,7 +230,7 @@ class File:
     def listening(self) -> Iterator["Listener"]:
         with self.errors():
             os.close(os.open(self._bell, _BELL_FLAGS, 0o600))
-            listener = Listener(self._bell)
+            listener = Listener(Path(self._bell))
         with closing(listener):
             yield listener
 
