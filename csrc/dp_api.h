@@ -82,6 +82,8 @@ enum dp_offload {
     DP_OFFLOAD_TSO4 = 2,   /* ... and TCP/IPv4 super-packets */
     DP_OFFLOAD_TSO6 = 4,
     DP_OFFLOAD_MERGE = 8,  /* ... and TCP segments merged to them where they follow each other */
+    /* underlay: ... and NVGRE with such a super-packet within, its checksum's place counted from the outer frame */
+    DP_OFFLOAD_NVGRE = 16,
 };
 
 struct dp_port_config {

@@ -23,10 +23,11 @@ void underlay_wait(const struct host *host, struct pkt *pkt, const struct next_h
 static void underlay_push_one(const struct host *host, struct pkt *pkt, const struct next_hop *nh,
                               uint32_t vsid, uint8_t flowid)
 {
-    if (pkt->flags & PKT_PARTIAL && !offload_finish(host->io->pool.arena, pkt)) { /* 2.11.6 */
-        io_drop(host->io, pkt, DROP_BAD_OFFLOAD);
+    bool partial = pkt->flags & PKT_PARTIAL && !pkt->gso;
+    bool done = !partial || offload_finish(host->io->pool.arena, pkt);
+    if (io_dropped(host->io, pkt, done ? DROP_NONE : DROP_BAD_OFFLOAD)) /* 2.11.6 */
         return;
-    }
+    pkt->csum_start = (uint16_t)(pkt->csum_start + next_hop_header_len(nh));
     underlay_send(host, pkt, nh, nvgre_push(pkt, nh, vsid, flowid, pkt->tos));
 }
 
@@ -42,7 +43,8 @@ void underlay_push_rest(const struct host *host, struct pkt *pkt, const struct n
     if (io_dropped(host->io, pkt, drop))
         return;
     uint8_t flowid = parse_flowid(parse_flow(pkt)) & host->flowid_mask; /* 2.13.1 */
-    if (!pkt->gso) {
+    if (!pkt->gso || (host->underlay && port_takes_tunnelled(host->underlay, pkt, header_len))) {
+        pkt_trim(pkt, pkt->gso ? pkt->l3_end : pkt->len);
         underlay_push_one(host, pkt, nh, vsid, flowid);
         return;
     }

@@ -6,7 +6,6 @@
 
 enum { MERGE_RUNS = 4 };                /* flows that are merged side by side */
 enum { TCP_ACK_AT = 8, TCP_FLAGS = 13, TCP_CHECKSUM = 16, TCP_PSH = 0x08, TCP_ACK = 0x10 };
-enum { MERGE_IP_MAX = 65535 };
 
 /* OTHER: not TCP. STRANGE: it may be of any flow. */
 enum merge_kind { MERGE_OTHER, MERGE_STRANGE, MERGE_TCP };
@@ -97,7 +96,7 @@ static bool merge_goes_on(const struct merge_run *run, const struct pkt *pkt, ui
     const uint32_t push = (uint32_t)TCP_PSH << 8;       /* of the word of offset, flags and window */
     return !run->closed && headers == run->headers && get32(b + 4) == run->next &&     /* 4.6.3 */
            payload <= run->size && run->n < PORT_SEGS &&                               /* 4.6.4 */
-           run->pkt->len + payload <= ETH_LEN + MERGE_IP_MAX &&
+           run->pkt->len + payload <= ETH_LEN + PORT_IP_MAX &&
            load32(a + TCP_ACK_AT) == load32(b + TCP_ACK_AT) &&                         /* 4.6.2 */
            ((load32(a + 12) ^ load32(b + 12)) & ~push) == 0 && load16(a + 18) == load16(b + 18) &&
            !memcmp(a + TCP_LEN, b + TCP_LEN, headers - pkt->l4 - TCP_LEN) && merge_same_ip(run, pkt);

@@ -43,10 +43,11 @@ enum port_cap {
     PORT_TSO4 = DP_OFFLOAD_TSO4,        /* takes TCP super-packets */
     PORT_TSO6 = DP_OFFLOAD_TSO6,
     PORT_MERGE = DP_OFFLOAD_MERGE,      /* gets segments as super-packets */
-    PORT_USO = 16,                      /* takes UDP super-packets; no kind yet */
-    PORT_SG = 32,                       /* takes packets of up to max_segs segments, else of one */
+    PORT_NVGRE = DP_OFFLOAD_NVGRE,      /* takes super-packets under an outer header */
+    PORT_USO = 32,                      /* takes UDP super-packets; no kind yet */
+    PORT_SG = 64,                       /* takes packets of up to max_segs segments, else of one */
     /* metadata of checksums and super-packets crosses; without, none of the above */
-    PORT_VNET = 64,
+    PORT_VNET = 128,
 };
 /*
  * Segments that a port takes at least if it takes several: a super-packet as it was received, its segment, a
@@ -55,6 +56,7 @@ enum port_cap {
 enum { PORT_SEGS = 64 };
 _Static_assert((int)PORT_SEGS > (int)POOL_CHAIN_MAX, "the longest frame and headers before it");
 enum { PORT_TX_HEADROOM = 64 };
+enum { PORT_IP_MAX = 65535 };           /* bytes of an IP packet */
 
 struct port_rxq {
     struct port *port;
@@ -148,6 +150,13 @@ static inline bool port_takes_gso(const struct port *port, const struct pkt *pkt
 {
     static const uint8_t caps[] = {[DP_GSO_TCP4] = PORT_TSO4, [DP_GSO_TCP6] = PORT_TSO6};
     return pkt->gso == DP_GSO_NONE || port->caps & caps[pkt->gso];
+}
+
+/* The same of a parsed packet under a tunnel's header of `header_len` bytes. */
+static inline bool port_takes_tunnelled(const struct port *port, const struct pkt *pkt, uint32_t header_len)
+{
+    return pkt->gso == DP_GSO_NONE || (port->caps & PORT_NVGRE && port_takes_gso(port, pkt) &&
+                                       header_len - ETH_LEN + pkt->l3_end <= PORT_IP_MAX);
 }
 
 /*

@@ -349,6 +349,7 @@ class _Lib:
     DP_NVGRE: Final = 1
     DP_OFFLOAD_CSUM: Final = 1
     DP_OFFLOAD_MERGE: Final = 8
+    DP_OFFLOAD_NVGRE: Final = 16
     DP_OFFLOAD_TSO4: Final = 2
     DP_OFFLOAD_TSO6: Final = 4
     DP_OK: Final = 0

@@ -59,6 +59,7 @@ class Offload(IntFlag):
     TSO4 = lib.DP_OFFLOAD_TSO4
     TSO6 = lib.DP_OFFLOAD_TSO6
     MERGE = lib.DP_OFFLOAD_MERGE
+    NVGRE = lib.DP_OFFLOAD_NVGRE
 
 
 class Gso(IntEnum):

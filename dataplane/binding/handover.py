@@ -21,7 +21,7 @@ class _Config(msgspec.Struct):
     kind: Literal["tap", "packet"]
     mac: Annotated[str, Meta(pattern=r"\A[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}\Z")]
     mtu: Annotated[int, Meta(ge=68, le=65535)]
-    offloads: list[Literal["csum", "tso4", "tso6"]]
+    offloads: list[Literal["csum", "tso4", "tso6", "nvgre"]]
 
     def with_queues(self, fds: Sequence[int]) -> PortConfig:
         kind, offloads = PortKind[self.kind.upper()], _offloads(self.offloads)

@@ -31,13 +31,13 @@ from pyroute2 import IPRoute
 from dataplane.binding.core import Offload, PortConfig, PortKind
 from dataplane.binding.handover import Handover
 from dataplane.host import bpf_programs, links, netns, packet_socket
-from dataplane.host.ingress import drop_at_ingress, has_ingress_drop
+from dataplane.host.filters import Way, has_filter, set_filter
 from dataplane.host.links import ALIAS, DeviceError, Link, Place
 from dataplane.host.undo import Step, Undo
 
 TUNSETPERSIST, _TUNGETIFF = 0x400454CB, 0x800454D2
 IFF_MULTI_QUEUE = 0x0100
-_ALL_OFFLOADS = Offload.CSUM | Offload.TSO4 | Offload.TSO6
+ALL_OFFLOADS = Offload.CSUM | Offload.TSO4 | Offload.TSO6
 
 
 Note = Callable[[Place, list[Step]], None]
@@ -79,7 +79,7 @@ class Device:
     fds: tuple[int, ...]
     undo: Undo
     held: Mapping[str, int] = field(default_factory=dict)
-    offloads: Offload = _ALL_OFFLOADS
+    offloads: Offload = ALL_OFFLOADS
 
     @property
     def kind(self) -> PortKind:
@@ -215,7 +215,7 @@ class Device:
             link = self._host_end(ip)
             if link is None:
                 return True
-            is_kept = link.up and has_ingress_drop(ip, link, bpf_programs.DROP)
+            is_kept = link.up and has_filter(ip, link, Way.IN, bpf_programs.DROP)
         wanted = links.mute_sysctls(link.name)
         is_mute = all(links.read_sysctl(key) in (None, value) for key, value in wanted.items())
         return is_kept and is_mute and not link.master and link.mtu >= self.mtu
@@ -293,7 +293,7 @@ def _set_mtu(name: str, mtu: int) -> None:
 
 def mute_host_end(undo: Undo, ip: IPRoute, link: Link) -> None:
     """Nothing of the host answers on this device: no IPv6, no ARP, every frame dropped before the stack."""
-    drop_at_ingress(undo, ip, link, bpf_programs.DROP)
+    set_filter(undo, ip, link, Way.IN, bpf_programs.DROP)
     for name, value in links.mute_sysctls(link.name).items():
         undo.set_sysctl(name, value)
 

@@ -12,6 +12,9 @@
  * Ours too: ARP whose sender protocol address is a next hop, neighbour advertisements whose target is one; to whomever they go
  * (announcements: RFC 5227 section 3, RFC 4861 section 7.2.6).
  *
+ * What we send: a super-packet in NVGRE comes here as bytes with the segmentation of the TCP within. To be cut, or passed on,
+ * as a tunnel's it has to be told where its outer headers are: they are taken off and put on again as such.
+ *
  * Map `pas`: key is struct address, value is one byte, enum role.
  * Built at development time by dataplane/host/bpf_compile.py; bpf_programs.py holds the result.
  */
@@ -34,6 +37,15 @@ enum {
     ND_SOLICITATION = 135,
     ND_ADVERTISEMENT = 136,
     VLAN_ID_MASK = 0xfff,
+    IPV4_SOURCE = ETH_HLEN + 12,
+    IPV4_PROTOCOL = ETH_HLEN + 9,
+    IPV6_SOURCE = ETH_HLEN + 8,
+    PROTOCOL_GRE = 47,
+    GRE_AND_INNER = 8 + ETH_HLEN, /* NVGRE's header with its key, and the inner MACs */
+    TUNNEL4 = 20 + GRE_AND_INNER, /* no options: they are of our making */
+    TUNNEL6 = 40 + GRE_AND_INNER,
+    AS_IT_WAS = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET,
+    NVGRE = BPF_F_ADJ_ROOM_ENCAP_L4_GRE | BPF_F_ADJ_ROOM_ENCAP_L2_ETH,
 };
 
 enum role { UNKNOWN, LOCAL_PA, NEXT_HOP };
@@ -41,6 +53,11 @@ enum role { UNKNOWN, LOCAL_PA, NEXT_HOP };
 static void *(*map_lookup)(const void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
 static long (*load_bytes)(const struct __sk_buff *skb, __u32 offset, void *to, __u32 length) =
     (void *)BPF_FUNC_skb_load_bytes;
+
+static long (*store_bytes)(struct __sk_buff *skb, __u32 offset, const void *from, __u32 length, __u64 flags) =
+    (void *)BPF_FUNC_skb_store_bytes;
+static long (*adjust_room)(struct __sk_buff *skb, __s32 difference, __u32 mode, __u64 flags) =
+    (void *)BPF_FUNC_skb_adjust_room;
 
 SECTION("maps") int pas; /* stands for the map; the loader puts its descriptor here */
 
@@ -140,6 +157,37 @@ SECTION("socket/accept") int accept(struct __sk_buff *skb)
 SECTION("tc/divert") int divert(struct __sk_buff *skb)
 {
     return is_ours_alone(skb) ? TC_ACT_SHOT : TC_ACT_UNSPEC; /* unspec: the operator's own filters come next */
+}
+
+/* `length` bytes of header behind the outer MACs become those of a tunnel, by `flags`. */
+INLINE int as_tunnel(struct __sk_buff *skb, __u32 length, __u64 flags)
+{
+    __u8 header[TUNNEL6];
+
+    if (load_bytes(skb, ETH_HLEN, header, length) || adjust_room(skb, -(__s32)length, BPF_ADJ_ROOM_MAC, AS_IT_WAS) ||
+        adjust_room(skb, (__s32)length, BPF_ADJ_ROOM_MAC, flags | NVGRE | BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) | AS_IT_WAS) ||
+        store_bytes(skb, ETH_HLEN, header, length, 0))
+        return TC_ACT_SHOT; /* the device would cut it wrongly */
+    return TC_ACT_UNSPEC;
+}
+
+SECTION("tc/tunnel") int tunnel(struct __sk_buff *skb)
+{
+    if (skb->gso_size == 0)
+        return TC_ACT_UNSPEC;
+    switch (ethertype_of(skb)) {
+    case ETH_P_IP:
+        if (byte_at(skb, IPV4_PROTOCOL) == PROTOCOL_GRE && is4(skb, IPV4_SOURCE, LOCAL_PA))
+            return as_tunnel(skb, TUNNEL4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4);
+        break;
+    case ETH_P_IPV6:
+        if (byte_at(skb, IPV6_NEXT_HEADER) == PROTOCOL_GRE && is6(skb, IPV6_SOURCE, LOCAL_PA))
+            return as_tunnel(skb, TUNNEL6, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6);
+        break;
+    default:
+        break;
+    }
+    return TC_ACT_UNSPEC;
 }
 
 /* The host end of a tenant's device: nothing that a VM sends reaches the host's stack. */

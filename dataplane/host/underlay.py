@@ -9,14 +9,17 @@ from typing import Self
 
 from pyroute2 import IPRoute
 
+from dataplane.binding.core import Offload
 from dataplane.host import bpf, bpf_programs, ethtool, links, locks, netns, packet_socket
-from dataplane.host.device import Device, Note, Opening, check_no_loopback, place_of, unnoted
+from dataplane.host.device import ALL_OFFLOADS, Device, Note, Opening, check_no_loopback, place_of, unnoted
+from dataplane.host.filters import Way, has_filter, set_filter
 from dataplane.host.groups import Groups, joining_socket, solicited_node
-from dataplane.host.ingress import drop_at_ingress, has_ingress_drop
 from dataplane.host.links import DeviceError, Link
 from dataplane.host.undo import Undo
 
 _ALL_NODES_MAC = bytes.fromhex("333300000001")
+_FILTERS = ((Way.IN, bpf_programs.DIVERT), (Way.OUT, bpf_programs.TUNNEL))
+_OFFLOADS = ALL_OFFLOADS | Offload.NVGRE
 _RECEIVE_MERGING = ("rx-gro", "rx-gro-hw", "rx-gro-list", "rx-lro", "rx-udp-gro-forwarding")
 
 
@@ -61,7 +64,7 @@ class Underlay(Device):
             link = self._host_end(ip)
             if link is None:
                 return True
-            is_kept = link.up and has_ingress_drop(ip, link, bpf_programs.DIVERT)
+            is_kept = link.up and all(has_filter(ip, link, *each) for each in _FILTERS)
         is_same = link.mac == self.mac and link.mtu >= self.mtu
         return is_kept and is_same and not ethtool.active(link.name) & set(_RECEIVE_MERGING)
 
@@ -69,7 +72,7 @@ class Underlay(Device):
         with IPRoute() as ip:
             if (link := self._host_end(ip)) is not None:
                 ethtool.switch(link.name, _RECEIVE_MERGING, False)
-                drop_at_ingress(Undo(), ip, link, bpf_programs.DIVERT, self.pas)
+                _set_filters(Undo(), ip, link, self.pas)
 
 
 def open_underlay(
@@ -104,7 +107,7 @@ def _open_underlay(
         pas = bpf.PaMap()
         undo.own(pas.fd)
         pas.replace(kept)
-        drop_at_ingress(undo, ip, link, bpf_programs.DIVERT, pas)
+        _set_filters(undo, ip, link, pas)
     accept = bpf.load(bpf_programs.ACCEPT, pas)
     try:
         fds = undo.own(*packet_socket.open_queues(name, queues, accept))
@@ -118,7 +121,12 @@ def _open_underlay(
         (held["groups"],) = undo.own(joining)
     groups = Groups(link.index, fds[0], joining)
     device = (name, Opening.UNDERLAY, place_of(link), link.mac, mtu, fds)
-    return Underlay(*device, undo.pop_all(), held, pas=pas, groups=groups)
+    return Underlay(*device, undo.pop_all(), held, _OFFLOADS, pas=pas, groups=groups)
+
+
+def _set_filters(undo: Undo, ip: IPRoute, link: Link, pas: bpf.PaMap) -> None:
+    for way, program in _FILTERS:
+        set_filter(undo, ip, link, way, program, pas)
 
 
 def _check_named_underlay(name: str, mac: str, mtu: int) -> None:

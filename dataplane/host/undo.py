@@ -7,12 +7,13 @@ namespace that has gone meanwhile needs no undoing.
 import contextlib
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from pyroute2.netlink.exceptions import NetlinkError
 
 from dataplane.host import ethtool, netns
-from dataplane.host.ingress import remove_drop
+from dataplane.host.filters import Way, remove_filter
 from dataplane.host.links import (
     DeviceError,
     mute_sysctls,
@@ -27,7 +28,8 @@ _STEPS: dict[str, Callable[..., object]] = {
     "state": set_state,
     "sysctl": write_sysctl,
     "features": ethtool.switch,
-    "drop": remove_drop,
+    "drop": partial(remove_filter, Way.IN),
+    "tunnel": partial(remove_filter, Way.OUT),
 }
 
 Step = list[Any]
@@ -122,6 +124,6 @@ def _puts_back(step: Step, device: str | None) -> bool:
             return name in mute_sysctls(device) and value.isdecimal()
         case ["features", str(name), [*features], True]:
             return name == device and all(isinstance(feature, str) for feature in features)
-        case ["state", str(name), "down"] | ["drop", str(name)]:
+        case ["state", str(name), "down"] | ["drop" | "tunnel", str(name)]:
             return name == device
     return False

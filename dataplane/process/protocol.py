@@ -57,7 +57,7 @@ class PortSummary(TypedDict):
     kind: Literal["tap", "packet"]
     mac: Mac
     mtu: Mtu
-    offloads: Annotated[list[Literal["csum", "tso4", "tso6"]], Meta(max_length=3)]
+    offloads: Annotated[list[Literal["csum", "tso4", "tso6", "nvgre"]], Meta(max_length=4)]
     queues: Queues
 
 

@@ -99,10 +99,12 @@ class FakeEngine:
         if headers + frame > self.underlay_mtu():
             raise Drop("too-big")
         flow = 0 if self.config.flags & Flags.FLOWID_OFF else flowid(p)
-        for part in [p] if p.gso == GSO_NONE else self.cut(p):
-            if part.partial:
+        for part in self.cut_for_tunnel(p, headers):
+            if part.partial and part.gso == GSO_NONE:
                 finish_checksum(part)
+            before = len(part.frame)
             part.frame = bytearray(12) + nvgre(bytes(part.frame), local, remote, vsid, flow, part.tos, ttl)
+            part.csum_start += len(part.frame) - before
             self.to_underlay(part, remote)
 
     def to_underlay(self, p: Packet, pa: bytes) -> None:
@@ -132,9 +134,24 @@ class FakeEngine:
 
     def cut_for(self, p: Packet, port: int) -> list[Packet]:
         """The packet, or its segments if the port does not take super-packets of its kind."""
-        takes = Offload.TSO4 if p.gso == GSO_TCP4 else Offload.TSO6
-        whole = p.gso == GSO_NONE or self.ports[port].config.offloads & takes
-        return [p] if whole else self.cut(p)
+        return [p] if p.gso == GSO_NONE or self.takes(p, port) else self.cut(p)
+
+    def takes(self, p: Packet, port: int) -> bool:
+        """A super-packet, whole."""
+        offload = Offload.TSO4 if p.gso == GSO_TCP4 else Offload.TSO6
+        return bool(self.ports[port].config.offloads & offload)
+
+    def cut_for_tunnel(self, p: Packet, headers: int) -> list[Packet]:
+        """The packet, or its segments if the underlay does not take such super-packets in NVGRE, or not of
+        this length.
+        """
+        if p.gso == GSO_NONE:
+            return [p]
+        tunnels = UNDERLAY in self.ports and self.ports[UNDERLAY].config.offloads & Offload.NVGRE
+        if not tunnels or not self.takes(p, UNDERLAY) or headers + p.end > 65535:
+            return self.cut(p)
+        del p.frame[p.end :]
+        return [p]
 
     def cut(self, p: Packet) -> list[Packet]:
         parts = list(segments(p))

@@ -7,8 +7,7 @@ from typing import Any
 
 from pyroute2 import IPRoute
 
-from dataplane.host import bpf_programs, links
-from dataplane.host.ingress import has_ingress_drop
+from dataplane.host import bpf_programs, filters, links
 from tests.native import BIN
 from tests.netns.sites import (
     STABLE,
@@ -69,7 +68,7 @@ def set_link(name: str, **settings: object) -> None:
 def has_filter(name: str) -> bool:
     program = bpf_programs.DIVERT if name == "u1" else bpf_programs.DROP
     with IPRoute() as ip:
-        return has_ingress_drop(ip, links.get(ip, name), program)
+        return filters.has_filter(ip, links.get(ip, name), filters.Way.IN, program)
 
 
 def drop_filter(name: str) -> None:

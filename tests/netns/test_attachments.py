@@ -15,7 +15,7 @@ from pyroute2 import IPRoute
 from dataplane.binding.handover import Handover
 from dataplane.host import bpf_programs, links, locks, netns, packet_socket
 from dataplane.host.device import Device, Opening, host_end_name
-from dataplane.host.ingress import has_ingress_drop
+from dataplane.host.filters import Way, has_filter
 from dataplane.host.links import DeviceError
 from dataplane.host.tap import _open_tap, open_tap
 from dataplane.host.undo import Undo
@@ -341,7 +341,7 @@ def test_killed_while_it_opens_a_device_of_the_host(
         """Whether it is up, and sealed."""
         with IPRoute() as ip:
             there = links.get(ip, "v0")
-            drops = has_ingress_drop(ip, there, bpf_programs.DROP)
+            drops = has_filter(ip, there, Way.IN, bpf_programs.DROP)
         silence = links.mute_sysctls("v0")
         return there.up, drops and {name: links.read_sysctl(name) for name in silence} == silence
 

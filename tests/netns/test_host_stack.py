@@ -18,7 +18,7 @@ from pyroute2 import IPRoute
 
 from dataplane.host import bpf_programs, links, netns
 from dataplane.host.device import host_end_name
-from dataplane.host.ingress import has_ingress_drop
+from dataplane.host.filters import Way, has_filter
 from tests.netns.labs import wait_until
 from tests.netns.probing import HOST_MAC, listening, make_router, probes, until
 from tests.netns.rig import MACS, run
@@ -175,7 +175,7 @@ def is_sealed(host: str, name: str) -> bool:
             silence = links.mute_sysctls(name)
             return (
                 there is not None
-                and has_ingress_drop(ip, there, bpf_programs.DROP)
+                and has_filter(ip, there, Way.IN, bpf_programs.DROP)
                 and {key: links.read_sysctl(key) for key in silence} == silence
             )
 

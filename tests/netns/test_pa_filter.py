@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pyroute2 import IPRoute
 
 from dataplane.host import bpf, bpf_compile, bpf_programs, links, netns, packet_socket
-from dataplane.host.ingress import drop_at_ingress
+from dataplane.host.filters import Way, set_filter
 from dataplane.host.undo import Undo
 from tests.netns.wires import one_cpu, wait_for_carrier
 
@@ -280,7 +280,7 @@ class Wire:
                 undo.set_sysctl(f"ipv6/conf/{name}/disable_ipv6", "1")
                 links.set_state(name, "up")
             wait_for_carrier(None, "a")
-            drop_at_ingress(undo, ip, links.get(ip, "b"), bpf_programs.DIVERT, pas)
+            set_filter(undo, ip, links.get(ip, "b"), Way.IN, bpf_programs.DIVERT, pas)
             accept = bpf.load(bpf_programs.ACCEPT, pas)
             (self.taken,) = undo.own(*packet_socket.open_queues("b", 1, accept))
             os.close(accept)

@@ -25,6 +25,7 @@ from scapy.layers.l2 import ARP, Dot1Q
 from scapy.layers.sctp import SCTP, SCTPChunkData
 from scapy.packet import Packet, Raw
 
+from dataplane.binding.core import Offload
 from tests.oracle.crafted import link_local
 from tests.oracle.frames import PEER_MAC, arriving, between, ether, from_host, ip, tcp, udp
 from tests.oracle.strategies import TAKES_ALL
@@ -49,6 +50,13 @@ WORLDS = {
         offloads=TAKES_ALL,
         underlay_offloads=TAKES_ALL,
         outer={2: 6, 3: 6, 4: 6},
+    ),
+    "tunnelled super-packets": World(
+        rewrite=frozenset(((1, 0),)),
+        wildcard=GATEWAY_VM,
+        offloads=TAKES_ALL,
+        underlay_offloads=TAKES_ALL | Offload.NVGRE,
+        outer={2: 6, 3: 4, 4: 6},
     ),
 }
 BLUE, RED = 0, 1

@@ -49,7 +49,8 @@ from tests.oracle.world import (
 UNDERLAY = 0
 BROADCAST = b"\xff" * 6
 STRANGER = {4: ip_address("192.168.77.222"), 6: ip_address("fd77::222")}
-TAKES_ALL = Offload.CSUM | Offload.TSO4 | Offload.TSO6
+TAKES_FOUR = Offload.CSUM | Offload.TSO4
+TAKES_ALL = TAKES_FOUR | Offload.TSO6
 TRANSLATIONS = [
     frozenset(pairs) for pairs in ((), ((0, 0), (0, 1)), ((0, 0),), ((0, 0), (0, 1), (1, 0), (1, 1)))
 ]
@@ -89,7 +90,9 @@ def worlds(**choices: st.SearchStrategy[Any]) -> st.SearchStrategy[World]:
         "flowid": st.sampled_from((True, True, True, False)),
         "offloads": st.sampled_from((Offload.NONE, Offload.CSUM, TAKES_ALL, Offload.CSUM | Offload.TSO6)),
         "mtu": st.sampled_from((1500, 576, 1280, 9000)),
-        "underlay_offloads": st.sampled_from((Offload.NONE, Offload.CSUM, TAKES_ALL)),
+        "underlay_offloads": st.sampled_from(
+            (Offload.NONE, Offload.CSUM, TAKES_ALL, TAKES_ALL | Offload.NVGRE, Offload.NVGRE | TAKES_FOUR)
+        ),
         "underlay_mtu": st.sampled_from((1600, 1500, 600, 9100)),
         "limit": st.sampled_from((*[NO_LIMIT] * 12, *LIMITS)),
         "moves": st.sampled_from(MOVES),

@@ -1,6 +1,7 @@
 """The twin, and the core, against frames that scapy builds, byte for byte: super-packets."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from scapy.packet import Packet
@@ -50,6 +51,25 @@ def test_segments(rig: Make, family: int) -> None:
 
     assert [frame[42:] for frame in frames] == expected_segments(make, payload, 1000)
     assert (r.counters().originated, r.counters().sent, r.counters().rx_gso) == (9, 10, 1)
+
+
+# 2.11.5, 2.11.6
+@FAMILIES
+@pytest.mark.parametrize("room", (0, -1), ids=("fits", "too long"))
+def test_a_super_packet_is_whole_in_a_tunnel_that_takes_it(rig: Make, family: int, room: int) -> None:
+    headers = {4: 20, 6: 40}[family] + 20
+    payload = bytes(65535 - (20 + 8 + 14) - headers - room)
+    r = rig(underlay_offloads=Offload.CSUM | Offload.TSO4 | Offload.TSO6 | Offload.NVGRE)
+    sent = super_packet(between(LOCAL_VM, REMOTE, family, tcp(payload)), family, 1400)
+    frames = r.send(LOCAL_VM.port, replace(sent, data=sent.data + bytes(5)))[UNDERLAY]
+    if room < 0:
+        assert len(frames) == -(-len(payload) // 1400) and not any(frame.gso for frame in frames)
+        return
+    (frame,) = frames
+    assert frame.data[42:] == sent.data and int.from_bytes(frame.data[16:18], "big") == 65535
+    assert (frame.gso, frame.gso_size) == (sent.gso, 1400)
+    assert (frame.csum_partial, frame.csum_start) == (True, sent.csum_start + 42)
+    assert (r.counters().originated, r.counters().sent, r.counters().tx_gso) == (0, 1, 1)
 
 
 # 2.9.6
