@@ -31,7 +31,8 @@ class Packet:
 
     source and destination are None unless it is IP; ports are (0, 0) without TCP or UDP. inner: the frame
     in an NVGRE packet, whose header is (gre_flags, vsid, flow_id). faults: what is wrong with it, in words.
-    pending: its TCP or UDP sum is left to the device, and the field holds what the device needs.
+    pending: its TCP or UDP sum, or its inner frame's, is left to the device, and the field holds what the
+    device needs.
     """
 
     source_mac: str
@@ -118,7 +119,7 @@ def _decode_l4(
         flags, ethertype, key = struct.unpack_from("!HHI", data)
         if ethertype != TEB:
             faults.append(f"GRE protocol {ethertype:#06x}")
-        inner = decode(data[8:])
+        inner = decode(data[8:], pending)
         return Packet(
             *head,
             gre_flags=flags,
@@ -126,6 +127,7 @@ def _decode_l4(
             flow_id=key & 0xFF,
             inner=inner,
             faults=(*faults, *inner.faults),
+            pending=inner.pending,
         )
     if protocol not in _CHECKSUM_AT:
         return Packet(*head, payload=data, faults=(*faults, f"IP protocol {protocol}"))
