@@ -47,9 +47,14 @@ class Contest(Generic[T]):
         }
 
 
-def entrants(names: Collection[str], progress: Progress) -> tuple[list[Contestant], dict[str, str]]:
-    """Who takes part: these and BASE's, or all; and why others can't. BenchError: one of these can't."""
-    wanted = [each for each in CONTESTANTS if not names or each.name in {*names, BASE}]
+def entrants(
+    names: Collection[str], progress: Progress, known: Sequence[Contestant] | None = None
+) -> tuple[list[Contestant], dict[str, str]]:
+    """Who takes part of those known, or of CONTESTANTS: these and BASE's, or all; and why others can't.
+    BenchError: one of these can't.
+    """
+    everybody = CONTESTANTS if known is None else known
+    wanted = [each for each in everybody if not names or each.name in {*names, BASE}]
     skipped = {each.name: each.missing for each in wanted if each.missing}
     for name, why in skipped.items():
         if name in names:
@@ -58,12 +63,22 @@ def entrants(names: Collection[str], progress: Progress) -> tuple[list[Contestan
     return [each for each in wanted if each.name not in skipped], skipped
 
 
+def await_answer(lane: Lane) -> None:
+    command = ["ping", "-c", "1", "-W", "1", str(lane.address)]
+
+    def answers() -> bool:
+        return run_in(lane.sender, command, 0).returncode == 0
+
+    wait_until(answers, f"{lane.name}: {lane.address} does not answer", READY_SECONDS)
+
+
 def held(
     contestants: Sequence[Contestant],
     profile: str,
     count: int,
     measure: Callable[[Lane], T],
     progress: Progress,
+    await_ready: Callable[[Lane], None] = await_answer,
 ) -> Contest[T]:
     """So many rounds. BenchError: what is to be measured did not happen."""
 
@@ -78,7 +93,7 @@ def held(
         lanes = {lane.name: lane for lane in _lanes(contestants, profile, stack, say)}
         for lane in lanes.values():
             with lane.turn():
-                _await_answer(lane)
+                await_ready(lane)
         found, steals, repeated = rounds.interleaved(
             list(lanes), count, lambda name: in_turn(lanes[name]), say
         )
@@ -91,15 +106,6 @@ def _lanes(
     for number, each in enumerate(contestants):
         say(f"making {each.name}")
         yield from each.make(Site(f"bench-{os.getpid()}-{number}-", profile, stack))
-
-
-def _await_answer(lane: Lane) -> None:
-    command = ["ping", "-c", "1", "-W", "1", str(lane.address)]
-
-    def answers() -> bool:
-        return run_in(lane.sender, command, 0).returncode == 0
-
-    wait_until(answers, f"{lane.name}: {lane.address} does not answer", READY_SECONDS)
 
 
 def run_in(namespace: str, command: Sequence[str], seconds: float) -> "subprocess.CompletedProcess[str]":

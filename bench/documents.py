@@ -1,4 +1,4 @@
-"""Documents of `isolane bench core|control|tcp|latency --json`, read back from files and checked."""
+"""Documents of `isolane bench core|control|tcp|latency|ports --json`, read back from files and checked."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -137,6 +137,31 @@ class LatencyDocument(ContestDocument, frozen=True, kw_only=True):
     results: list[LatencyResult]
 
 
+class Passed(Struct, frozen=True, rename="camel"):
+    """lost: a share of what was offered; wire_frame: bytes without FCS, where it is known."""
+
+    kpps: Spread
+    ratio: Spread
+    offered_kpps: Spread
+    lost: Spread
+    cpu_seconds_per_million: Spread
+    wire_frame: Spread | None = None
+
+
+LOADS = {"frames": "frames through one device"}
+"""What is sent in a PortsResult, by its load."""
+
+
+class PortsResult(Contest, frozen=True):
+    load: str
+    frame: Count
+    contestants: Annotated[dict[str, Passed], Meta(min_length=1)]
+
+
+class PortsDocument(ContestDocument, frozen=True, kw_only=True):
+    results: list[PortsResult]
+
+
 # ---- control -----------------------------------------------------------------------------------------------
 
 
@@ -187,7 +212,7 @@ class ControlDocument(Struct, frozen=True):
 
 # ---- files -------------------------------------------------------------------------------------------------
 
-Document = CoreDocument | ControlDocument | TcpDocument | LatencyDocument
+Document = CoreDocument | ControlDocument | TcpDocument | LatencyDocument | PortsDocument
 
 
 @dataclass(frozen=True)
@@ -205,7 +230,7 @@ def read(path: Path) -> Source:
         found = msgspec.json.decode(path.read_bytes())
         kind = _kind(found)
         if kind is None:
-            raise Unreadable(f"{name}: no document of isolane bench core, control, tcp or latency")
+            raise Unreadable(f"{name}: no document of isolane bench core, control, tcp, latency or ports")
         return Source(name, msgspec.convert(found, kind))
     except OSError as error:
         raise Unreadable(f"{name}: {error.strerror}") from None
@@ -223,6 +248,8 @@ def _kind(found: object) -> type[Document] | None:
     figures = _first(list(_mapping(result.get("contestants")).values()))
     if "gbps" in figures:
         return TcpDocument
+    if "kpps" in figures:
+        return PortsDocument
     return LatencyDocument if {"p50", "p99"} <= figures.keys() else None
 
 

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,7 +23,7 @@ from dataplane.host import ethtool, links, netns
 
 BASE = "kernel-vxlan"
 """The lane that the others are compared with."""
-_RELAY = ROOT / "build" / "py" / "bench" / "relay"
+RELAY = ROOT / "build" / "py" / "bench" / "relay"
 _OUTER, _INNER = "phy", "int"
 
 
@@ -63,7 +63,7 @@ def relays(site: Site) -> list[Lane]:
     """An empty relay on each host: what any program costs that receives a packet and sends it."""
     _plain(site)
     for host in HOSTS:
-        site.stack.enter_context(control_net.program(site.prefix + host, [str(_RELAY), PLUG, WIRE]))
+        site.stack.enter_context(control_net.program(site.prefix + host, [str(RELAY), PLUG, WIRE]))
     return [lane(site, "relays")]
 
 
@@ -75,7 +75,7 @@ def open_vswitch(driver: str, site: Site) -> list[Lane]:
     never sleep, so that it is stopped when others have their turn.
     """
     _plain(site)
-    switches = [_switch(driver, site, number).pid for number in range(len(HOSTS))]
+    switches = [switch(driver, site, number).pid for number in range(len(HOSTS))]
     found = lane(site, f"ovs-{driver}")
     if driver != "afxdp":
         return [found]
@@ -84,12 +84,16 @@ def open_vswitch(driver: str, site: Site) -> list[Lane]:
     return [replace(found, turn=partial(awake, switches))]
 
 
-def _switch(driver: str, site: Site, number: int) -> "subprocess.Popen[bytes]":
-    """A bridge with the tunnel and the VM, above one with the wire, whose device has the host's address."""
+def switch(driver: str, site: Site, number: int, cpus: Collection[int] = ()) -> "subprocess.Popen[bytes]":
+    """A bridge with the tunnel and the VM, above one with the wire, whose device has the host's address.
+    cpus: that threads which never sleep are to be on; none is as it likes.
+    """
     own, other = UNDERLAY[number + 1], UNDERLAY[2 - number]
     namespace = site.prefix + HOSTS[number]
     temporary = tempfile.TemporaryDirectory(prefix="isolane-bench-ovs-")
     ovs = OpenVswitch(namespace, Path(site.stack.enter_context(temporary)), site.stack)
+    if cpus:
+        ovs.vsctl("set", "Open_vSwitch", ".", f"other_config:pmd-cpu-mask={sum(1 << cpu for cpu in cpus):x}")
     settings = ("type=afxdp", "options:xdp-mode=native") if driver == "afxdp" else ()
     mac = netns.call(namespace, _mac, WIRE)
     ovs.add_bridge(_OUTER, f"other-config:hwaddr={mac}")
@@ -126,7 +130,7 @@ CONTESTANTS = [
     Contestant("isolane", "NVGRE and IP rewrite, TAP ports", sites.isolane),
     Contestant("kernel-vxlan", "the kernel's overlay", sites.kernel_vxlan),
     Contestant("kernel-bridge", "no overlay", sites.kernel_bridge),
-    Contestant("relays", "two empty programs, no overlay", relays, [str(_RELAY)]),
+    Contestant("relays", "two empty programs, no overlay", relays, [str(RELAY)]),
     Contestant(
         "ovs-packet", "Open vSwitch, GRE, AF_PACKET", partial(open_vswitch, "packet"), PROGRAMS, PACKAGE
     ),

@@ -1,6 +1,6 @@
 """Plots of what was measured, as PNG files. Imports matplotlib, which not everybody has: import it late."""
 
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from bench.documents import ControlDocument, CoreResult, LatencyResult, Spread, TcpResult
+from bench.documents import ControlDocument, CoreResult, LatencyResult, PortsResult, Spread, TcpResult
 
 WIDTH, DPI = 8.0, 160
 """Inches, and dots of one."""
@@ -102,8 +102,18 @@ def _make_log(axis: Axis) -> None:
 
 
 def tcp(title: str, result: TcpResult) -> Plot:
+    return _rates(title, "Gb/s", 2, {name: each.gbps for name, each in result.contestants.items()})
+
+
+def ports(title: str, result: PortsResult) -> Plot:
+    return _rates(
+        title, "thousand packets a second", 0, {name: each.kpps for name, each in result.contestants.items()}
+    )
+
+
+def _rates(title: str, unit: str, digits: int, rates: Mapping[str, Spread]) -> Plot:
     """A bar for each contestant."""
-    spreads = [each.gbps for each in result.contestants.values()]
+    spreads = list(rates.values())
 
     def draw(figure: Figure, colors: Colors) -> None:
         axes = figure.subplots()
@@ -112,18 +122,22 @@ def tcp(title: str, result: TcpResult) -> Plot:
             [each.median for each in spreads],
             _BARS,
             xerr=_whiskers(spreads),
-            color=[colors.ours if name.startswith(OURS) else colors.others for name in result.contestants],
+            color=[colors.ours if name.startswith(OURS) else colors.others for name in rates],
             ecolor=colors.text,
         )
         for place, each in enumerate(spreads):
             axes.annotate(
-                f"{each.median:.2f}", (each.max, place), (6, 0), textcoords="offset points", va="center"
+                f"{each.median:,.{digits}f}",
+                (each.max, place),
+                (6, 0),
+                textcoords="offset points",
+                va="center",
             )
         axes.margins(x=0.1)
-        axes.set_xlabel("Gb/s: median, least and most")
-        _name_rows(axes, list(result.contestants))
+        axes.set_xlabel(f"{unit}: median, least and most")
+        _name_rows(axes, list(rates))
 
-    return _plot(title, _height(result.contestants), draw)
+    return _plot(title, _height(rates), draw)
 
 
 def latency(title: str, result: LatencyResult) -> Plot:

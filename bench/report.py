@@ -7,10 +7,12 @@ from typing import TypeVar
 
 from bench import plots, tables
 from bench.documents import (
+    LOADS,
     ControlDocument,
     CoreDocument,
     CoreResult,
     LatencyDocument,
+    PortsDocument,
     Source,
     TcpDocument,
 )
@@ -73,6 +75,12 @@ def _parts(sources: Sequence[Source]) -> Iterator[Part]:
             said = f"{name}: {trips.count:,} requests a run, {tables.rounds(trips)}"
             place = names.of(f"latency-{trips.profile}-{schedule}")
             yield Part(place, title, said, plots.latency(title, trips), tables.latency(trips))
+    for name, ports in _of(sources, PortsDocument):
+        for passed in ports.results:
+            title = f"Small packets, {LOADS.get(passed.load, passed.load)} of {passed.frame} bytes"
+            said = f"{name}: {tables.rounds(passed)}"
+            place = names.of(f"ports-{passed.load}")
+            yield Part(place, title, said, plots.ports(title, passed), tables.ports(passed))
     for name, control in _of(sources, ControlDocument):
         title = "From the store to packets"
         plot = plots.control(title, control)

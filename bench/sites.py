@@ -44,17 +44,18 @@ PLUG = "p0"
 VSID = 5001
 UNDERLAY = IPv4Network("172.16.77.0/24")
 """The first host has its first address, the second the second."""
-_VM_DEVICE, _BRIDGE, _TUNNEL = "eth0", "br0", "vx0"
+VM_DEVICE, _BRIDGE, TUNNEL = "eth0", "br0", "vx0"
 _VXLAN_PORT = 4789
-_TENANT = IPv4Network("10.0.0.0/24")
-_VM_ADDRESSES = (IPv4Interface("10.0.0.11/24"), IPv4Interface("10.0.0.12/24"))
+TENANT = IPv4Network("10.0.0.0/24")
+VM_ADDRESSES = (IPv4Interface("10.0.0.11/24"), IPv4Interface("10.0.0.12/24"))
 
 
 @dataclass(frozen=True)
 class Lane:
     """What is measured: from a VM to an address of the other one. Both are names of network namespaces.
 
-    turn: held while it is measured, by who would take a CPU from the others in between.
+    turn: held while it is measured, by who would take a CPU from the others in between. sent: frames that it
+    has put on the wire, by its own counters, of who is measured by them.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Lane:
     receiver: str
     address: IPv4Address
     turn: Callable[[], AbstractContextManager[object]] = nullcontext
+    sent: Callable[[], int] = int
 
 
 class Site:
@@ -91,15 +93,15 @@ def plug(site: Site, host: str, plain: bool = False) -> str:
     """
     number = HOSTS.index(host)
     vm = site.add_namespace(f"vm{number + 1}")
-    netns.call(site.prefix + host, _make_veth, PLUG, _VM_DEVICE, vm, VM_MTU)
+    netns.call(site.prefix + host, _make_veth, PLUG, VM_DEVICE, vm, VM_MTU)
     if plain:
-        netns.call(vm, _make_plain, _VM_DEVICE)
-    netns.call(vm, _address, _VM_DEVICE, _VM_ADDRESSES[number])
+        netns.call(vm, _make_plain, VM_DEVICE)
+    netns.call(vm, add_address, VM_DEVICE, VM_ADDRESSES[number])
     return PLUG
 
 
 def lane(site: Site, name: str) -> Lane:
-    return Lane(name, f"{site.prefix}vm1", f"{site.prefix}vm2", _VM_ADDRESSES[1].ip)
+    return Lane(name, f"{site.prefix}vm1", f"{site.prefix}vm2", VM_ADDRESSES[1].ip)
 
 
 def _make_veth(name: str, peer_name: str, peer_namespace: str, mtu: int) -> None:
@@ -127,14 +129,14 @@ def _make_plain(device: str) -> None:
 def kernel_bridge(site: Site) -> list[Lane]:
     """No overlay: what the wire and the VMs' own stacks can do."""
     for host in HOSTS:
-        netns.call(site.prefix + host, _bridge, [WIRE, plug(site, host)])
+        netns.call(site.prefix + host, add_bridge, [WIRE, plug(site, host)])
     return [lane(site, "kernel-bridge")]
 
 
 def kernel_vxlan(site: Site) -> list[Lane]:
     for number, host in enumerate(HOSTS):
-        netns.call(site.prefix + host, _tunnel, number)
-        netns.call(site.prefix + host, _bridge, [_TUNNEL, plug(site, host)])
+        netns.call(site.prefix + host, add_tunnel, number)
+        netns.call(site.prefix + host, add_bridge, [TUNNEL, plug(site, host)])
     return [lane(site, "kernel-vxlan")]
 
 
@@ -153,17 +155,17 @@ def isolane(site: Site) -> list[Lane]:
         instance = f"{site.prefix}{host}"
         client = site.stack.enter_context(control_net.dataplane(instance, instance))
         site.stack.enter_context(control_net.agent(instance, site.prefix, instance, host, path))
-        wait_until(_shows_applied(client), f"the agent of {host} has not applied", START_SECONDS)
+        wait_until(shows_applied(client), f"the agent of {host} has not applied", START_SECONDS)
     lanes = []
     for tenant in Translation:
         sender, receiver = (f"{site.prefix}{tenant.value}{number}" for number in (1, 2))
-        for vm, address in zip((sender, receiver), _VM_ADDRESSES, strict=True):
-            netns.call(vm, _address, _VM_DEVICE, address)
-        lanes.append(Lane(f"isolane-{tenant.value}", sender, receiver, _VM_ADDRESSES[1].ip))
+        for vm, address in zip((sender, receiver), VM_ADDRESSES, strict=True):
+            netns.call(vm, add_address, VM_DEVICE, address)
+        lanes.append(Lane(f"isolane-{tenant.value}", sender, receiver, VM_ADDRESSES[1].ip))
     return lanes
 
 
-def _shows_applied(client: Client) -> Callable[[], bool]:
+def shows_applied(client: Client) -> Callable[[], bool]:
     return lambda: client.status()["agent"].get("state") == host_state.APPLIED
 
 
@@ -171,7 +173,7 @@ def _intent() -> Intent:
     addresses = [UNDERLAY[1], UNDERLAY[2]]
     pool = AddressRange(UNDERLAY[10], UNDERLAY[99])
     subnets = [
-        VMSubnet(tenant.value, "subnet", "net", (_TENANT,), translation=tenant) for tenant in Translation
+        VMSubnet(tenant.value, "subnet", "net", (TENANT,), translation=tenant) for tenant in Translation
     ]
     ports = [
         Port(
@@ -180,10 +182,10 @@ def _intent() -> Intent:
             "subnet",
             host,
             (address.ip,),
-            attach=Attach(AttachKind.TAP, _VM_DEVICE, f"{tenant.value}{number}"),
+            attach=Attach(AttachKind.TAP, VM_DEVICE, f"{tenant.value}{number}"),
         )
         for tenant in Translation
-        for number, (host, address) in enumerate(zip(HOSTS, _VM_ADDRESSES, strict=True), 1)
+        for number, (host, address) in enumerate(zip(HOSTS, VM_ADDRESSES, strict=True), 1)
     ]
     return intent_of(
         [
@@ -203,14 +205,14 @@ def _intent() -> Intent:
 # ---- in a namespace ----------------------------------------------------------------------------------------
 
 
-def _address(device: str, address: IPv4Interface) -> None:
+def add_address(device: str, address: IPv4Interface) -> None:
     with IPRoute() as ip:
         index = links.get(ip, device).index
         ip.addr("replace", index=index, address=str(address.ip), prefixlen=address.network.prefixlen)
         ip.link("set", index=index, state="up")
 
 
-def _bridge(members: Iterable[str]) -> None:
+def add_bridge(members: Iterable[str]) -> None:
     with IPRoute() as ip:
         ip.link("add", ifname=_BRIDGE, kind="bridge")
         bridge = links.get(ip, _BRIDGE).index
@@ -219,14 +221,14 @@ def _bridge(members: Iterable[str]) -> None:
         ip.link("set", index=bridge, state="up")
 
 
-def _tunnel(number: int) -> None:
+def add_tunnel(number: int) -> None:
     """To the other host alone, without learning of tunnel ends."""
     own, other = UNDERLAY[number + 1], UNDERLAY[2 - number]
-    _address(WIRE, IPv4Interface(f"{own}/{UNDERLAY.prefixlen}"))
+    add_address(WIRE, IPv4Interface(f"{own}/{UNDERLAY.prefixlen}"))
     with IPRoute() as ip:
         ip.link(
             "add",
-            ifname=_TUNNEL,
+            ifname=TUNNEL,
             kind="vxlan",
             mtu=VM_MTU,
             vxlan_id=VSID,

@@ -11,7 +11,10 @@ from bench.documents import (
     CoreResult,
     LatencyDocument,
     LatencyResult,
+    Passed,
     Percentiles,
+    PortsDocument,
+    PortsResult,
     Rate,
     RoundTrips,
     Source,
@@ -60,6 +63,14 @@ _LATENCY: Columns[RoundTrips] = {
     "lost": lambda each: spread(each.lost, 0),
     "CPU µs/trip": lambda each: spread(each.cpu_microseconds_per_trip, 1),
 }
+_PORTS: Columns[Passed] = {
+    "kpps": lambda each: spread(each.kpps, 0),
+    "of kernel VXLAN": lambda each: spread(each.ratio, 2),
+    "offered, kpps": lambda each: spread(each.offered_kpps, 0),
+    "lost": lambda each: f"{each.lost.median:.2%} ({each.lost.min:.2%}-{each.lost.max:.2%})",
+    "CPU s/Mpkt": lambda each: spread(each.cpu_seconds_per_million, 2),
+    "on the wire, bytes": lambda each: f"{each.wire_frame.median:.0f}" if each.wire_frame else "",
+}
 
 
 def tcp(result: TcpResult) -> Table:
@@ -68,6 +79,11 @@ def tcp(result: TcpResult) -> Table:
 
 def latency(result: LatencyResult) -> Table:
     return _contest(_LATENCY, result.contestants)
+
+
+def ports(result: PortsResult) -> Table:
+    found = _contest(_PORTS, result.contestants)
+    return _without_empty(found.head, found.rows)
 
 
 def _contest(columns: Columns[F], contestants: Mapping[str, F]) -> Table:
@@ -174,6 +190,7 @@ COMMANDS = {
     ControlDocument: "control",
     TcpDocument: "tcp",
     LatencyDocument: "latency",
+    PortsDocument: "ports",
 }
 
 
@@ -189,7 +206,7 @@ def _facts_of(source: Source) -> Iterator[str]:
     known = [text(document.machine[fact]) for fact, text in _FACTS.items() if fact in document.machine]
     other = [f"{fact} {value}" for fact, value in document.machine.items() if fact not in _FACTS]
     yield ", ".join([*known, *other])
-    if isinstance(document, TcpDocument | LatencyDocument):
+    if isinstance(document, TcpDocument | LatencyDocument | PortsDocument):
         yield ", ".join(f"{name} {version}" for name, version in document.versions.items())
         yield _range([each.rounds for each in document.results])
         yield str(sum(each.repeated for each in document.results))

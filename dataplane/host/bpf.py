@@ -45,6 +45,7 @@ class Role(enum.IntEnum):
 class ProgramType(enum.IntEnum):
     SOCKET_FILTER = 1
     SCHED_CLS = 3
+    XDP = 6
 
 
 @dataclass(frozen=True)

@@ -53,8 +53,8 @@ def test_who_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     only = peers.Contestant("kernel-vxlan", "", sites.kernel_vxlan)
     monkeypatch.setattr(contest, "CONTESTANTS", [only])
     monkeypatch.setattr(contest, "READY_SECONDS", 0.1)
-    monkeypatch.setattr(sites, "_tunnel", lambda _number: None)
-    monkeypatch.setattr(sites, "_bridge", lambda _members: None)
+    monkeypatch.setattr(sites, "add_tunnel", lambda _number: None)
+    monkeypatch.setattr(sites, "add_bridge", lambda _members: None)
     done = CliRunner().invoke(command, ["tcp", "--profile", "wire", "--rounds", "1", "--seconds", "1"])
     assert done.exit_code == 1
     assert "kernel-vxlan: 10.0.0.12 does not answer" in done.stderr

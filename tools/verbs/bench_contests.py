@@ -1,17 +1,21 @@
-"""`isolane bench tcp`, `latency` and `peers`: contests, and who takes part."""
+"""`isolane bench tcp`, `latency`, `ports` and `peers`: contests, and who takes part."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from tools import measuring
+from tools.options import Seconds
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 PROFILES = ("wire", "wire-gro", "offload")
 PAUSES = (0.0, 2.0)
 CONTESTANTS = ("isolane", "kernel-vxlan", "kernel-bridge", "relays", "ovs-packet", "ovs-afxdp")
+DEVICES = CONTESTANTS
 QUICK_PROFILES = PROFILES[:1]
 
 _profile_option = click.option(
@@ -21,13 +25,19 @@ _profile_option = click.option(
     type=click.Choice(PROFILES),
     help="Of the wire between the hosts, as bench tcp explains; repeatable.  [default: all]",
 )
-_contestant_option = click.option(
-    "--contestant",
-    "contestants",
-    multiple=True,
-    type=click.Choice(CONTESTANTS),
-    help="Besides kernel-vxlan, see bench peers; repeatable.  [default: all that are installed]",
-)
+
+
+def _contestants(names: Sequence[str]) -> Callable[[F], F]:
+    return click.option(
+        "--contestant",
+        "contestants",
+        multiple=True,
+        type=click.Choice(names),
+        help="Besides kernel-vxlan, see bench peers; repeatable.  [default: all that are installed]",
+    )
+
+
+_contestant_option = _contestants(CONTESTANTS)
 _rounds_option = click.option(
     "--rounds", default=5, show_default=True, type=click.IntRange(1, 100), help="Of all contestants."
 )
@@ -86,7 +96,11 @@ def _print_tcp(document: dict[str, Any]) -> None:
     columns = {"Gb/s": "gbps", "of kernel VXLAN": "ratio", "CPU s/Gbit": "cpuSecondsPerGbit"}
     for result in document["results"]:
         _print_contest(
-            result, result["profile"], columns, "retransmits", lambda each: each["retransmits"]["median"]
+            result,
+            result["profile"],
+            columns,
+            "retransmits",
+            lambda each: f"{each['retransmits']['median']:.0f}",
         )
 
 
@@ -95,13 +109,13 @@ def _print_contest(
     title: str,
     columns: Mapping[str, str],
     last_title: str,
-    last: Callable[[Mapping[str, Any]], float],
+    last: Callable[[Mapping[str, Any]], str],
 ) -> None:
-    """columns: by title, names of spreads; the last one is a count."""
+    """columns: by title, names of spreads."""
     click.echo(f"{title}, {result['rounds']} rounds, steal {result['steal']['max']:.1%} at most")
     rows = [("", *columns, last_title)]
     for name, figures in result["contestants"].items():
-        rows.append((name, *(_spread(figures[key]) for key in columns.values()), f"{last(figures):.0f}"))
+        rows.append((name, *(_spread(figures[key]) for key in columns.values()), last(figures)))
     for row in rows:
         click.echo("  " + "  ".join(f"{cell:<24}" for cell in row).rstrip())
 
@@ -166,7 +180,54 @@ def _print_latency(document: dict[str, Any]) -> None:
         pause = result["pauseMilliseconds"]
         schedule = f"every {pause:g} ms" if pause else "back to back"
         title = f"{result['profile']}, {schedule}"
-        _print_contest(result, title, columns, "lost", lambda each: each["lost"]["max"])
+        _print_contest(result, title, columns, "lost", lambda each: f"{each['lost']['max']:.0f}")
+
+
+@click.command("ports")
+@_contestants(DEVICES)
+@_rounds_option
+@click.option(
+    "--seconds", type=Seconds(0.1, 600), help="Of each run.  [default: 3, with --quick 0.5]", default=None
+)
+@click.option(
+    "--frame", default=64, show_default=True, type=click.IntRange(60, 1500), help="Bytes without FCS."
+)
+@click.option("--quick", is_flag=True, help="Unless told otherwise short runs.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def ports(
+    contestants: tuple[str, ...],
+    rounds: int,
+    seconds: float | None,
+    frame: int,
+    quick: bool,
+    as_json: bool,
+) -> None:
+    """Small packets a second through one device: isolane beside kernel VXLAN, Open vSwitch and others.
+
+    The kernel generates frames on a CPU of their own, as fast as it can, and they are counted and dropped at
+    the other end of the wire. What a contestant says that it sent has to be what came. Contestants have the
+    other CPUs, but for the kernel's own, which work where the frames come from: these slow the generator
+    down and lose none. CPU is of all that runs, the generator too, so of those that never sleep all cores.
+    Contestants take turns as in `bench tcp`. Needs root.
+
+    \b
+    Example:
+      isolane bench ports --rounds 7 --json
+      isolane bench ports --quick --contestant isolane --contestant relays
+    """
+    from bench.ports import Settings, run_all
+
+    settings = Settings(contestants, rounds, seconds or (0.5 if quick else 3.0), frame)
+    measuring.report(partial(run_all, settings), _print_ports, as_json)
+
+
+def _print_ports(document: dict[str, Any]) -> None:
+    from bench.documents import LOADS
+
+    columns = {"kpps": "kpps", "of kernel VXLAN": "ratio", "CPU s/Mpkt": "cpuSecondsPerMillion"}
+    for result in document["results"]:
+        title = f"{LOADS[result['load']]} of {result['frame']} bytes"
+        _print_contest(result, title, columns, "lost", lambda each: f"{each['lost']['median']:.2%}")
 
 
 @click.command("peers")
@@ -180,15 +241,16 @@ def peers(install: bool, as_json: bool) -> None:
       isolane bench peers
       isolane bench peers --install
     """
-    from bench.peers import CONTESTANTS as FOUND
+    from bench.devices import everybody
 
+    found = everybody()
     if install:
-        packages = sorted({each.package for each in FOUND if each.missing and each.package})
+        packages = sorted({each.package for each in found if each.missing and each.package})
         click.echo(
             f"apt-get install {' '.join(packages)}" if packages else "nothing is missing that a package has"
         )
         return
-    rows = [{"name": each.name, "what": each.what, "missing": each.missing} for each in FOUND]
+    rows = [{"name": each.name, "what": each.what, "missing": each.missing} for each in found]
     if as_json:
         click.echo(json.dumps({"contestants": rows}, indent=2))
         return
@@ -196,4 +258,4 @@ def peers(install: bool, as_json: bool) -> None:
         click.echo(f"{row['name']:<14} {row['what']:<34} {row['missing'] or 'ready'}")
 
 
-COMMANDS = (tcp, latency, peers)
+COMMANDS = (tcp, latency, ports, peers)

@@ -39,7 +39,7 @@ INSTALL = (
     help="Each plot as a file of its own too.",
 )
 def report(files: tuple[Path, ...], output: Path, directory: Path | None) -> None:
-    """A page of plots and tables from --json documents of bench core, control, tcp and latency.
+    """A page of plots and tables from --json documents of bench core, control, tcp, latency and ports.
 
     The page needs no other file and no network. Several documents of one kind are all shown; runs of bench
     core with other numbers of records become one plot, if they are of the same machine and frames. Needs

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bench import contest, peers
+from bench import contest, devices, peers
 from bench.control_net import BenchError, wait_until
 from bench.peers import Contestant
 from bench.sites import Lane, Site
@@ -34,6 +34,7 @@ def some(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [THERE, ABSENT, BASE]
     monkeypatch.setattr(contest, "CONTESTANTS", found)
     monkeypatch.setattr(peers, "CONTESTANTS", found)
+    monkeypatch.setattr(devices, "DEVICES", [THERE])
 
 
 @pytest.mark.usefixtures("some")
@@ -76,6 +77,8 @@ def test_what_to_install() -> None:
 def test_every_contestant_can_be_asked_for() -> None:
     assert tuple(each.name for each in peers.CONTESTANTS) == bench_contests.CONTESTANTS
     assert peers.BASE in bench_contests.CONTESTANTS
+    assert tuple(each.name for each in devices.DEVICES) == bench_contests.DEVICES
+    assert peers.BASE in bench_contests.DEVICES
 
 
 def test_versions_are_those_of_programs() -> None:

@@ -16,9 +16,10 @@ import pytest
 from matplotlib.figure import Figure
 
 import bench
-from bench import latency, plots, tcp
+from bench import latency, plots, ports, tcp
 from bench.contest import Contest
 from bench.machine import described
+from bench.xdp import Count
 from tests.native import BIN, ROOT
 from tests.unit.tools.shell import Shell
 
@@ -51,6 +52,21 @@ def latency_document(*pauses: float) -> Document:
     contest = Contest(runs, [0.0, 0.0, 0.0], repeated=0)
     figures = contest.figures("wire", partial(latency._figures, contest))
     results = [{"pauseMilliseconds": pause, "count": 101, **figures} for pause in pauses]
+    return {"machine": described(), "versions": {}, "skipped": {}, "results": results}
+
+
+def ports_document() -> Document:
+    """Of isolane-nvgre 300, 250 and 350 kpps, of each next one 100 more, of a million offered."""
+    runs = {
+        name: [
+            ports.Run(1_000_000, Count(1000 * kpps, 106_000 * kpps), 1.0, 0.6)
+            for kpps in (300 + 100 * number, 250 + 100 * number, 350 + 100 * number)
+        ]
+        for number, name in enumerate(CONTESTANTS)
+    }
+    contest = Contest(runs, [0.0, 0.0, 0.0], repeated=0)
+    result = contest.figures("wire", partial(ports._figures, contest))
+    results = [{"load": "frames", "frame": 64, **result}]
     return {"machine": described(), "versions": {}, "skipped": {}, "results": results}
 
 
@@ -119,12 +135,14 @@ EVERY = {
     "core": CORE,
     "tcp": tcp_document("wire", "offload"),
     "latency": latency_document(0.0, 2.0),
+    "ports": ports_document(),
     "control": control_document(1000, 100_000),
 }
 PLOTS = {
     "core": ["core"],
     "tcp": ["tcp-wire", "tcp-offload"],
     "latency": ["latency-wire-back-to-back", "latency-wire-every-2-ms"],
+    "ports": ["ports-frames"],
     "control": ["control"],
 }
 
@@ -241,6 +259,7 @@ def test_documents_of_all_kinds_are_on_one_page(shell: Shell) -> None:
         *PLOTS["core"],
         *(*PLOTS["tcp"], "tcp-wire-2", "tcp-offload-2"),
         *PLOTS["latency"],
+        *PLOTS["ports"],
         *PLOTS["control"],
     ]
     rows = page.columns(0)
@@ -314,6 +333,22 @@ def test_round_trips(shell: Shell, drawn: list[Figure]) -> None:
     assert (row["p50 µs"], row["p99 µs"]) == ("32.0 (30.0-35.0)", "700.0 (700.0-700.0)")
     assert (row["p50 of kernel VXLAN"], row["lost"]) == ("1.00 (1.00-1.00)", "1 (1-1)")
     assert row["CPU µs/trip"] == "100.0 (100.0-100.0)"
+
+
+def test_small_packets(shell: Shell, drawn: list[Figure]) -> None:
+    page = reported(shell, saved(shell, "a.json", ports_document()))
+    (axes,) = drawn[0].axes
+    assert [bar.get_width() for bar in axes.patches] == [300, 400, 500]
+    assert page.columns(1)[0] == {
+        "contestant": "isolane-nvgre",
+        "kpps": "300 (250-350)",
+        "of kernel VXLAN": "0.60 (0.56-0.64)",
+        "offered, kpps": "1,000 (1,000-1,000)",
+        "lost": "70.00% (65.00%-75.00%)",
+        "CPU s/Mpkt": "2.00 (1.71-2.40)",
+        "on the wire, bytes": "106",
+    }
+    assert "Small packets, frames through one device of 64 bytes" in page.text
 
 
 def test_clocks_of_runs_with_more_and_more_records_are_one_plot(shell: Shell, drawn: list[Figure]) -> None:
@@ -399,7 +434,7 @@ WRONG = {
     "no JSON": ("# Measured", "malformed"),
     "no UTF-8": (b'{"results": "\xff"}', "UTF-8"),
     "too deep": ("[" * 100_000, "error: "),
-    "a list": ([], "no document of isolane bench core, control, tcp or latency"),
+    "a list": ([], "no document of isolane bench core, control, tcp, latency or ports"),
     "another command's": ({"ports": 7, "whole": {}, "change": {}, "bars": {}}, "no document of"),
     "empty": (CORE | {"results": []}, "no document of"),
     "no figures": (

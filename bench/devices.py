@@ -1,0 +1,201 @@
+"""One device of each contestant of `isolane bench ports`: the first host of a site, with a generator in its
+VM's namespace and on the other end of the wire a host that does nothing but answer ARP.
+"""
+
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from functools import partial
+from ipaddress import IPv4Interface
+from pathlib import Path
+
+from bench import control_net, peers, sites
+from bench.control_net import START_SECONDS, wait_until
+from bench.ovs import PACKAGE, PROGRAMS
+from bench.peers import RELAY, Contestant
+from bench.sites import (
+    HOSTS,
+    PLUG,
+    TENANT,
+    UNDERLAY,
+    VM_ADDRESSES,
+    VM_DEVICE,
+    WIRE,
+    WIRE_MTU,
+    Lane,
+    Site,
+)
+from dataplane.host import ethtool, links, netns
+from dataplane.host.device import host_end_name
+from policy.kinds.model import (
+    Attach,
+    AttachKind,
+    Host,
+    Intent,
+    LogicalNetwork,
+    Mac,
+    NetworkSite,
+    Port,
+    SiteSubnet,
+    Underlay,
+    VMNetwork,
+    VMSubnet,
+    intent_of,
+)
+from policy.service import changes
+from policy.store.sqlite import SqliteStore
+
+FAR_MAC = Mac("02:00:00:00:00:02")
+"""Of the VM that frames are for, which is not there."""
+_ATTACHED = (AttachKind.TAP, AttachKind.VETH)
+
+
+@contextmanager
+def apart() -> Iterator[int]:
+    """A CPU for the generator alone: this thread and what it starts are on the others, if there are any."""
+    before = os.sched_getaffinity(0)
+    first = min(before)
+    os.sched_setaffinity(0, before - {first} or before)
+    try:
+        yield first
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _add_far_end() -> None:
+    sites.add_address(WIRE, IPv4Interface(f"{UNDERLAY[2]}/{UNDERLAY.prefixlen}"))
+
+
+def _lane(site: Site, name: str, vm: str = "vm1") -> Lane:
+    host, far = (site.prefix + each for each in HOSTS)
+    return Lane(name, site.prefix + vm, far, VM_ADDRESSES[1].ip, sent=partial(netns.call, host, _sent))
+
+
+def _sent() -> int:
+    """On the wire, as the device counts it."""
+    rows = (line.partition(":") for line in Path("/proc/thread-self/net/dev").read_text().splitlines())
+    return next(int(figures.split()[9]) for name, _, figures in rows if name.strip() == WIRE)
+
+
+# ---- contestants -------------------------------------------------------------------------------------------
+
+
+def kernel_bridge(site: Site) -> list[Lane]:
+    _prepare(site)
+    netns.call(site.prefix + HOSTS[0], sites.add_bridge, [WIRE, PLUG])
+    return [_lane(site, "kernel-bridge")]
+
+
+def kernel_vxlan(site: Site) -> list[Lane]:
+    _prepare(site)
+    host = site.prefix + HOSTS[0]
+    netns.call(host, sites.add_tunnel, 0)
+    netns.call(host, sites.add_bridge, [sites.TUNNEL, PLUG])
+    return [_lane(site, "kernel-vxlan")]
+
+
+def relay(site: Site) -> list[Lane]:
+    _prepare(site)
+    site.stack.enter_context(control_net.program(site.prefix + HOSTS[0], [str(RELAY), PLUG, WIRE]))
+    return [_lane(site, "relays")]
+
+
+def open_vswitch(driver: str, site: Site) -> list[Lane]:
+    _prepare(site)
+    found = _lane(site, f"ovs-{driver}")
+    switch = peers.switch(driver, site, 0, os.sched_getaffinity(0))
+    return [_stopped_between_turns(site, found, switch.pid) if driver == "afxdp" else found]
+
+
+def _prepare(site: Site) -> None:
+    """A VM that sends plain frames, the first host's end of its device, and the other host's address."""
+    host = site.prefix + HOSTS[0]
+    netns.call(site.prefix + HOSTS[1], _add_far_end)
+    netns.call(host, links.set_state, sites.plug(site, HOSTS[0], plain=True), "up")
+    netns.call(host, _take_frames, PLUG)
+
+
+def _stopped_between_turns(site: Site, found: Lane, pid: int) -> Lane:
+    """Of a program whose threads never sleep."""
+    site.stack.callback(os.kill, pid, signal.SIGCONT)  # or it would not hear that it is to end
+    os.kill(pid, signal.SIGSTOP)
+    return replace(found, turn=partial(peers.awake, [pid]))
+
+
+def isolane(site: Site) -> list[Lane]:
+    """A real agent and a real data plane on one host, with two VMs, one behind a TAP, one behind a veth."""
+    directory = Path(site.stack.enter_context(tempfile.TemporaryDirectory(prefix="isolane-bench-")))
+    path = directory / "store.db"
+    with closing(SqliteStore(path)) as store:
+        changes.commit(store, changes.apply(_intent()))
+    for kind in _ATTACHED:
+        site.add_namespace(kind.value)
+    netns.call(site.prefix + HOSTS[1], _add_far_end)
+    instance = site.prefix + HOSTS[0]
+    client = site.stack.enter_context(control_net.dataplane(instance, instance))
+    site.stack.enter_context(control_net.agent(instance, site.prefix, instance, HOSTS[0], path))
+    wait_until(sites.shows_applied(client), "the agent has not applied", START_SECONDS)
+    for kind in _ATTACHED:
+        netns.call(site.prefix + kind.value, sites.add_address, VM_DEVICE, VM_ADDRESSES[0])
+    netns.call(instance, _take_frames, host_end_name(VM_DEVICE, f"{site.prefix}{AttachKind.VETH.value}"))
+
+    def sent() -> int:
+        return client.counters()["ports"]["underlay"]["sent"]
+
+    return [replace(_lane(site, f"isolane-{kind.value}", kind.value), sent=sent) for kind in _ATTACHED]
+
+
+def _intent() -> Intent:
+    """For each way to attach a VM a tenant with one on the first host, and one on the other, which is none
+    of isolane's.
+    """
+    pas, tenants = (UNDERLAY[1], UNDERLAY[2]), [kind.value for kind in _ATTACHED]
+    near, far = (each.ip for each in VM_ADDRESSES)
+    return intent_of(
+        [
+            LogicalNetwork("fabric"),
+            NetworkSite("site", "fabric", (SiteSubnet(UNDERLAY),)),
+            Host(HOSTS[0], "site", (pas[0],), Underlay(WIRE, mtu=WIRE_MTU)),
+            Host(HOSTS[1], "site", (pas[1],), managed=False),
+            *(VMNetwork(tenant, "net", "fabric") for tenant in tenants),
+            *(VMSubnet(tenant, "subnet", "net", (TENANT,)) for tenant in tenants),
+            *(Port(tenant, "far", "subnet", HOSTS[1], (far,), FAR_MAC) for tenant in tenants),
+            *(
+                Port(
+                    kind.value,
+                    "near",
+                    "subnet",
+                    HOSTS[0],
+                    (near,),
+                    attach=Attach(kind, VM_DEVICE, kind.value),
+                )
+                for kind in _ATTACHED
+            ),
+        ]
+    )
+
+
+def _take_frames(device: str) -> None:
+    """That a generator sends to its other end: the kernel hands them to NAPI alone."""
+    ethtool.switch(device, ["rx-gro"], True)
+
+
+DEVICES = [
+    Contestant("isolane", "NVGRE, TAP and veth ports, AF_PACKET", isolane),
+    Contestant("kernel-vxlan", "the kernel's overlay", kernel_vxlan),
+    Contestant("kernel-bridge", "no overlay", kernel_bridge),
+    Contestant("relays", "an empty program, no overlay", relay, [str(RELAY)]),
+    Contestant(
+        "ovs-packet", "Open vSwitch, GRE, AF_PACKET", partial(open_vswitch, "packet"), PROGRAMS, PACKAGE
+    ),
+    Contestant("ovs-afxdp", "Open vSwitch, GRE, AF_XDP", partial(open_vswitch, "afxdp"), PROGRAMS, PACKAGE),
+]
+
+
+def everybody() -> list[Contestant]:
+    """Who takes part in any contest."""
+    names = {each.name for each in peers.CONTESTANTS}
+    return [*peers.CONTESTANTS, *(each for each in DEVICES if each.name not in names)]

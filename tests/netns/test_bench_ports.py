@@ -1,0 +1,80 @@
+"""`isolane bench ports`: what it says, not how fast."""
+
+import json
+import os
+import subprocess
+from contextlib import ExitStack
+
+import pytest
+from pyroute2 import IPRoute
+
+from bench import devices, sites, xdp
+from bench.control_net import BenchError, wait_until
+from bench.ports import Settings, run_all
+from bench.sites import HOSTS, WIRE, Site
+from dataplane.host import links, netns
+from tests.native import BIN
+from tests.netns.traces import traces
+
+SEEN = {"isolane-tap": 106, "isolane-veth": 106, "kernel-vxlan": 114, "kernel-bridge": 64, "relays": 64}
+"""Lanes that are there on every machine, and how long a frame of 64 bytes is on the wire."""
+OTHERS = {"ovs-packet": 106, "ovs-afxdp": 106}
+
+
+def test_all_contestants_have_their_turn_and_nothing_is_left() -> None:
+    arguments = ["bench", "ports", "--rounds", "2", "--seconds", "0.2", "--json"]
+    with subprocess.Popen([BIN / "isolane", *arguments], stdout=subprocess.PIPE, text=True) as process:
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    document = json.loads(output)
+    there = {name: size for name, size in OTHERS.items() if name not in document["skipped"]}
+    (result,) = document["results"]
+    assert (result["load"], result["frame"], result["rounds"]) == ("frames", 64, 2)
+    lanes = SEEN | there
+    assert sorted(result["contestants"]) == sorted(lanes)
+    for name, figures in result["contestants"].items():
+        for figure in ("kpps", "ratio", "offeredKpps", "cpuSecondsPerMillion"):
+            assert 0 < figures[figure]["min"] <= figures[figure]["median"] <= figures[figure]["max"]
+        assert 0 <= figures["lost"]["min"] <= figures["lost"]["max"] < 1
+        assert figures["wireFrame"]["median"] == pytest.approx(lanes[name], abs=1)
+    assert result["contestants"]["kernel-vxlan"]["ratio"] == {"median": 1, "min": 1, "max": 1}
+    assert traces(process.pid) == []
+
+
+def test_who_sends_nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    only = devices.Contestant("kernel-vxlan", "", devices.kernel_vxlan)
+    monkeypatch.setattr("bench.ports.DEVICES", [only])
+    monkeypatch.setattr("bench.ports.READY_SECONDS", 0.2)
+    monkeypatch.setattr(sites, "add_bridge", lambda _members: None)
+    with pytest.raises(BenchError, match="kernel-vxlan: no frame comes"):
+        run_all(Settings([], 1, 0.1, 64), lambda _text: None)
+
+
+# ---- generator and sink ------------------------------------------------------------------------------------
+
+
+def test_what_is_generated_is_counted(prefix: str) -> None:
+    with ExitStack() as stack:
+        Site(prefix, "wire", stack)
+        near, far = (prefix + host for host in HOSTS)
+        frame = xdp.datagram("02:00:00:00:00:01", "02:00:00:00:00:02", bytes(8), 80)
+        index = netns.call(near, _index, WIRE)
+        stack.enter_context(xdp.stoppable())
+        sink = stack.enter_context(netns.call(far, lambda: xdp.Sink(_index(WIRE))))
+        with xdp.Generator(near, index, frame, min(os.sched_getaffinity(0))) as generator:
+            wait_until(lambda: sink.count().frames > 1000, "no frame comes", 10)
+            generator.stop()
+            sent, came = generator.count(), sink.settled(2)
+        assert 1000 < came.frames <= sent.frames
+        assert sent.octets == 80 * sent.frames and came.octets == 80 * came.frames
+
+
+def test_what_cannot_be_generated_is_told() -> None:
+    said = pytest.raises(BenchError, match="frames can't be generated: no network namespace")
+    with xdp.stoppable(), said, xdp.Generator("no-such-namespace", 1, bytes(64), 0) as generator:
+        wait_until(lambda: bool(generator.count().frames), "no error", 10)
+
+
+def _index(device: str) -> int:
+    with IPRoute() as ip:
+        return links.get(ip, device).index
