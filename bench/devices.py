@@ -13,7 +13,7 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 
 from bench import control_net, peers, sites
-from bench.control_net import START_SECONDS, wait_until
+from bench.control_net import START_SECONDS, BenchError, wait_until
 from bench.ovs import PACKAGE, PROGRAMS
 from bench.peers import RELAY, Contestant
 from bench.sites import (
@@ -50,6 +50,12 @@ from policy.store.sqlite import SqliteStore
 
 FAR_MAC = Mac("02:00:00:00:00:02")
 """Of the VM that frames are for, which is not there."""
+_TESTPMD = "dpdk-testpmd"
+_EAL = ("--no-huge", "--no-pci", "--no-shconf", "--no-telemetry")
+_TESTPMD_VERSION = (
+    *("env", "RUNTIME_DIRECTORY=/dev/null", _TESTPMD, "-v", *_EAL, "-m", "16"),
+    *("--", "--help"),
+)
 _ATTACHED = (AttachKind.TAP, AttachKind.VETH)
 
 
@@ -75,9 +81,17 @@ def _lane(site: Site, name: str, vm: str = "vm1") -> Lane:
 
 
 def _sent() -> int:
-    """On the wire, as the device counts it."""
-    rows = (line.partition(":") for line in Path("/proc/thread-self/net/dev").read_text().splitlines())
-    return next(int(figures.split()[9]) for name, _, figures in rows if name.strip() == WIRE)
+    return _wire()[0]
+
+
+def _wire() -> tuple[int, int]:
+    """Frames that went to the other end, and those that it had no room for, as the device counts them."""
+    for line in Path("/proc/thread-self/net/dev").read_text().splitlines():
+        name, _, figures = line.partition(":")
+        if name.strip() == WIRE:
+            sent, _, dropped = map(int, figures.split()[9:12])
+            return sent, dropped
+    raise BenchError(f"{WIRE} is gone")
 
 
 # ---- contestants -------------------------------------------------------------------------------------------
@@ -125,6 +139,24 @@ def _stopped_between_turns(site: Site, found: Lane, pid: int) -> Lane:
     return replace(found, turn=partial(peers.awake, [pid]))
 
 
+def testpmd(driver: str, site: Site) -> list[Lane]:
+    """DPDK's test program, which sends what it receives. driver: "packet" or "afxdp"."""
+    _prepare(site)
+    cpu = max(os.sched_getaffinity(0))
+    temporary = tempfile.TemporaryDirectory(prefix="isolane-bench-testpmd-")
+    device = "net_af_xdp" if driver == "afxdp" else "net_af_packet"
+    command = [
+        *("env", f"RUNTIME_DIRECTORY={site.stack.enter_context(temporary)}", _TESTPMD),
+        *_EAL,
+        *("-m", "256", f"--lcores=0@{cpu},1@{cpu}"),
+        *(f"--vdev={device}{number},iface={name}" for number, name in enumerate((PLUG, WIRE))),
+        *("--", "--forward-mode=io", "--auto-start", "--total-num-mbufs=16384"),
+        "--stats-period=3600",  # or it would end with its input
+    ]
+    process = site.stack.enter_context(control_net.program(site.prefix + HOSTS[0], command))
+    return [_stopped_between_turns(site, _lane(site, f"testpmd-{driver}"), process.pid)]
+
+
 def isolane(site: Site) -> list[Lane]:
     """A real agent and a real data plane on one host, with two VMs, one behind a TAP, one behind a veth."""
     directory = Path(site.stack.enter_context(tempfile.TemporaryDirectory(prefix="isolane-bench-")))
@@ -143,7 +175,8 @@ def isolane(site: Site) -> list[Lane]:
     netns.call(instance, _take_frames, host_end_name(VM_DEVICE, f"{site.prefix}{AttachKind.VETH.value}"))
 
     def sent() -> int:
-        return client.counters()["ports"]["underlay"]["sent"]
+        """It hears nothing of what the wire's other end has no room for."""
+        return client.counters()["ports"]["underlay"]["sent"] - netns.call(instance, _wire)[1]
 
     return [replace(_lane(site, f"isolane-{kind.value}", kind.value), sent=sent) for kind in _ATTACHED]
 
@@ -192,6 +225,17 @@ DEVICES = [
         "ovs-packet", "Open vSwitch, GRE, AF_PACKET", partial(open_vswitch, "packet"), PROGRAMS, PACKAGE
     ),
     Contestant("ovs-afxdp", "Open vSwitch, GRE, AF_XDP", partial(open_vswitch, "afxdp"), PROGRAMS, PACKAGE),
+    *(
+        Contestant(
+            f"testpmd-{driver}",
+            f"DPDK's testpmd io, {kind}, no overlay",
+            partial(testpmd, driver),
+            [_TESTPMD],
+            "dpdk-dev",
+            _TESTPMD_VERSION,
+        )
+        for driver, kind in (("packet", "AF_PACKET"), ("afxdp", "AF_XDP"))
+    ),
 ]
 
 

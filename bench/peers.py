@@ -3,6 +3,7 @@ installed.
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -30,7 +31,7 @@ _OUTER, _INNER = "phy", "int"
 @dataclass(frozen=True)
 class Contestant:
     """make: on a site of its own, what can be measured of it. programs: that it needs, and the Debian package
-    that has them; the first one says its version when asked.
+    that has them; the first one says its version when asked, or another command does.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Contestant:
     make: Callable[[Site], list[Lane]]
     programs: Sequence[str] = ()
     package: str = ""
+    version: Sequence[str] = ()
 
     @property
     def missing(self) -> str:
@@ -140,9 +142,16 @@ CONTESTANTS = [
 
 def versions(contestants: Sequence[Contestant]) -> dict[str, str]:
     """By Debian package, what the programs of these say."""
-    return {each.package: _version(each.programs[0]) for each in contestants if each.package}
+    return {
+        each.package: _version(each.version or [each.programs[0], "--version"])
+        for each in contestants
+        if each.package
+    }
 
 
-def _version(program: str) -> str:
-    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    return (done.stdout.splitlines() or ["unknown"])[0].split()[-1]
+def _version(command: Sequence[str]) -> str:
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=10
+    )
+    found = re.search(r"\d+(\.\d+)+\S*?(?=[\s',]|$)", done.stdout + done.stderr)
+    return found[0] if found else "unknown"

@@ -15,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 PROFILES = ("wire", "wire-gro", "offload")
 PAUSES = (0.0, 2.0)
 CONTESTANTS = ("isolane", "kernel-vxlan", "kernel-bridge", "relays", "ovs-packet", "ovs-afxdp")
-DEVICES = CONTESTANTS
+DEVICES = (*CONTESTANTS, "testpmd-packet", "testpmd-afxdp")
 QUICK_PROFILES = PROFILES[:1]
 
 _profile_option = click.option(
@@ -255,7 +255,7 @@ def peers(install: bool, as_json: bool) -> None:
         click.echo(json.dumps({"contestants": rows}, indent=2))
         return
     for row in rows:
-        click.echo(f"{row['name']:<14} {row['what']:<34} {row['missing'] or 'ready'}")
+        click.echo(f"{row['name']:<14} {row['what']:<42} {row['missing'] or 'ready'}")
 
 
 COMMANDS = (tcp, latency, ports, peers)
