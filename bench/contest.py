@@ -33,9 +33,9 @@ class Contest(Generic[T]):
         return spread([figure(run) for run in self.runs[name]])
 
     def ratio(self, name: str, figure: Callable[[T], float]) -> dict[str, float]:
-        """To BASE in the same round."""
+        """To BASE in the same round; 0 if that has nothing."""
         pairs = zip(self.runs[name], self.runs[BASE], strict=True)
-        return spread([figure(run) / figure(base) for run, base in pairs])
+        return spread([figure(run) / figure(base) if figure(base) else 0.0 for run, base in pairs])
 
     def figures(self, profile: str, of: Callable[[str], Figures]) -> Figures:
         return {

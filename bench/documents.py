@@ -148,7 +148,11 @@ class Passed(Struct, frozen=True, rename="camel"):
     wire_frame: Spread | None = None
 
 
-LOADS = {"frames": "frames through one device"}
+LOADS = {
+    "frames": "frames through one device",
+    "datagrams": "UDP between VMs, frames",
+    "no-loss": "UDP between VMs without loss, frames",
+}
 """What is sent in a PortsResult, by its load."""
 
 

@@ -1,97 +1,110 @@
-"""Small packets a second through one device of each contestant, isolane beside the kernel's own overlay, in
-rounds in which every contestant has its turn.
+"""Small packets a second, isolane beside the kernel's own overlay, in rounds in which every contestant has
+its turn.
 
-Frames are generated in the kernel, on a CPU of their own, as fast as it goes, and counted and dropped where
-they reach the other end of the wire; the contestant has the other CPUs. What it can't take is lost, before
-it at the device or in it.
+frames     through one device of each. They are generated in the kernel, on a CPU of their own, as fast as it
+           goes, and counted and dropped where they reach the other end of the wire; the contestant has the
+           other CPUs. What it can't take is lost, before it at the device or in it.
+datagrams  between VMs of two hosts, through the kernel's stack of both, as fast as one sender goes.
+no-loss    the same, at the highest rate that loses next to nothing; 0 if every rate loses more.
 """
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from pyroute2 import IPRoute
 
-from bench import contest, control_net, devices, rounds, xdp
+from bench import contest, control_net, datagrams, devices, rounds, xdp
 from bench.contest import READY_SECONDS, Contest, Figures
 from bench.control_net import BenchError, wait_until
 from bench.devices import DEVICES, FAR_MAC
 from bench.machine import described
-from bench.peers import versions
+from bench.passed import Run, reconcile
+from bench.peers import CONTESTANTS, Contestant, versions
 from bench.rounds import Progress
 from bench.sites import VM_ADDRESSES, VM_DEVICE, WIRE, Lane
-from bench.xdp import Count, Generator, Sink
+from bench.xdp import Generator, Sink
 from dataplane.host import links, netns
 from dataplane.host.links import Link
 
 PROFILE = "wire"
+FRAMES, DATAGRAMS, NO_LOSS = "frames", "datagrams", "no-loss"
 _WARM_SECONDS = 0.3
 _SETTLE_SECONDS = 2.0
-_MOST_APART, _OTHERS = 0.001, 100
-"""Between what a contestant says that it sent and what came: a share of it, and frames of its host's own."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """contestants: none are all. frame: bytes without FCS. seconds: of each run."""
+    """loads: of FRAMES, DATAGRAMS, NO_LOSS. contestants: none are all. frame: bytes without FCS. seconds: of
+    each run.
+    """
 
+    loads: Sequence[str]
     contestants: Collection[str]
     rounds: int
     seconds: float
     frame: int
 
 
-@dataclass(frozen=True)
-class Run:
-    """offered: what was generated; delivered: what came; cpu: seconds of all cores, the generator's too."""
-
-    offered: int
-    delivered: Count
-    seconds: float
-    cpu: float
-
-    @property
-    def kpps(self) -> float:
-        return self.delivered.frames / self.seconds / 1e3
-
-    @property
-    def lost(self) -> float:
-        """Of what was offered; a queue may empty while we count."""
-        return max(1 - self.delivered.frames / self.offered, 0.0)
-
-    @property
-    def cpu_seconds_per_million(self) -> float:
-        return self.cpu / (self.delivered.frames / 1e6)
-
-
 def run_all(settings: Settings, progress: Progress) -> Figures:
     """The document of `isolane bench ports --json`. BenchError: what is to be measured did not happen."""
     control_net.check_root()
-    entrants, skipped = contest.entrants(settings.contestants, progress, DEVICES)
-    with control_net.interruptible(), xdp.stoppable(), devices.apart() as cpu:
-        measure = partial(_measure, settings, cpu)
-        found = contest.held(
-            entrants, PROFILE, settings.rounds, measure, progress, partial(_await_frames, settings, cpu)
-        )
-    figures = found.figures(PROFILE, partial(_figures, found))
-    return {
-        "machine": described(),
-        "versions": versions(entrants),
-        "skipped": skipped,
-        "results": [{"load": "frames", "frame": settings.frame, **figures}],
-    }
+    why = datagrams.missing()
+    skipped = {each: why for each in settings.loads if each != FRAMES and why}
+    loads = [each for each in settings.loads if each not in skipped]
+    if not loads:
+        raise BenchError(why)
+    for each in skipped:
+        progress(f"without {each}: {why}")
+    results: list[Figures] = []
+    found_versions: dict[str, str] = {}
+    with control_net.interruptible():
+        for load in loads:
+            known = DEVICES if load == FRAMES else CONTESTANTS
+            entrants, absent = contest.entrants(settings.contestants, progress, known)
+            found_versions |= versions(entrants)
+            skipped |= absent
+            found = _HELD[load](settings, entrants, partial(_say, progress, load))
+            figures = found.figures(PROFILE, partial(_figures, found))
+            results.append({"load": load, "frame": settings.frame, **figures})
+    return {"machine": described(), "versions": found_versions, "skipped": skipped, "results": results}
+
+
+def _say(progress: Progress, load: str, text: str) -> None:
+    progress(f"{load}, {text}")
 
 
 def _figures(found: Contest[Run], name: str) -> Figures:
-    return {
+    figures = {
         "kpps": found.spread(name, lambda run: run.kpps),
         "ratio": found.ratio(name, lambda run: run.kpps),
-        "offeredKpps": found.spread(name, lambda run: run.offered / run.seconds / 1e3),
+        "offeredKpps": found.spread(name, lambda run: run.offered_kpps),
         "lost": found.spread(name, lambda run: run.lost),
         "cpuSecondsPerMillion": found.spread(name, lambda run: run.cpu_seconds_per_million),
-        "wireFrame": found.spread(name, lambda run: run.delivered.octets / run.delivered.frames),
     }
+    lengths = [run.octets / run.delivered for run in found.runs[name] if run.octets is not None]
+    return figures | ({"wireFrame": rounds.spread(lengths)} if lengths else {})
+
+
+def _datagrams(
+    measure: Callable[[int, float, Lane], Run],
+    settings: Settings,
+    entrants: Sequence[Contestant],
+    progress: Progress,
+) -> Contest[Run]:
+    timed = partial(measure, settings.frame, settings.seconds)
+    return contest.held(entrants, PROFILE, settings.rounds, timed, progress)
+
+
+# ---- frames ------------------------------------------------------------------------------------------------
+
+
+def _frames(settings: Settings, entrants: Sequence[Contestant], progress: Progress) -> Contest[Run]:
+    with xdp.stoppable(), devices.apart() as cpu:
+        measure = partial(_measure, settings, cpu)
+        ready = partial(_await_frames, settings, cpu)
+        return contest.held(entrants, PROFILE, settings.rounds, measure, progress, ready)
 
 
 def _measure(settings: Settings, cpu: int, lane: Lane) -> Run:
@@ -109,13 +122,7 @@ def _measure(settings: Settings, cpu: int, lane: Lane) -> Run:
         reconcile(lane.name, lane.sent() - said, all_that_came)
     if not came.frames:
         raise BenchError(f"{lane.name}: of {offered.frames:,} frames none came")
-    return Run(offered.frames, came, seconds, used.seconds)
-
-
-def reconcile(name: str, said: int, came: int) -> None:
-    """BenchError: a contestant counts other frames than we do."""
-    if abs(said - came) > _OTHERS + _MOST_APART * came:
-        raise BenchError(f"{name} says that it sent {said:,} frames, and {came:,} came")
+    return Run(offered.frames, came.frames, seconds, used.seconds, came.octets)
 
 
 def _await_frames(settings: Settings, cpu: int, lane: Lane) -> None:
@@ -140,3 +147,10 @@ def _generator(lane: Lane, size: int, cpu: int) -> Generator:
 def _link(name: str) -> Link:
     with IPRoute() as ip:
         return links.get(ip, name)
+
+
+_HELD: dict[str, Callable[[Settings, Sequence[Contestant], Progress], Contest[Run]]] = {
+    FRAMES: _frames,
+    DATAGRAMS: partial(_datagrams, datagrams.flood),
+    NO_LOSS: partial(_datagrams, datagrams.without_loss),
+}

@@ -22,7 +22,7 @@ OTHERS = {"ovs-packet": 106, "ovs-afxdp": 106, "testpmd-packet": 64, "testpmd-af
 
 
 def test_all_contestants_have_their_turn_and_nothing_is_left() -> None:
-    arguments = ["bench", "ports", "--rounds", "2", "--seconds", "0.2", "--json"]
+    arguments = ["bench", "ports", "--quick", "--rounds", "2", "--seconds", "0.2", "--json"]
     with subprocess.Popen([BIN / "isolane", *arguments], stdout=subprocess.PIPE, text=True) as process:
         output, _ = process.communicate(timeout=120)
     assert process.returncode == 0
@@ -41,13 +41,40 @@ def test_all_contestants_have_their_turn_and_nothing_is_left() -> None:
     assert traces(process.pid) == []
 
 
+def test_datagrams_as_many_as_go_and_as_many_as_are_not_lost() -> None:
+    loads = ["datagrams", "no-loss"]
+    arguments = [
+        *("bench", "ports", "--rounds", "1", "--seconds", "0.2", "--json"),
+        *(word for load in loads for word in ("--load", load)),
+        *("--contestant", "isolane", "--contestant", "relays"),
+    ]
+    with subprocess.Popen([BIN / "isolane", *arguments], stdout=subprocess.PIPE, text=True) as process:
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    flood, search = json.loads(output)["results"]
+    assert [flood["load"], search["load"]] == loads
+    for result in (flood, search):
+        assert sorted(result["contestants"]) == [
+            "isolane-nvgre",
+            "isolane-rewrite",
+            "kernel-vxlan",
+            "relays",
+        ]
+        for figures in result["contestants"].values():
+            assert figures["kpps"]["max"] <= figures["offeredKpps"]["max"]
+            assert "wireFrame" not in figures
+    assert all(figures["kpps"]["min"] > 0 for figures in flood["contestants"].values())
+    assert all(figures["lost"]["max"] <= 0.001 for figures in search["contestants"].values())
+    assert traces(process.pid) == []
+
+
 def test_who_sends_nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     only = devices.Contestant("kernel-vxlan", "", devices.kernel_vxlan)
     monkeypatch.setattr("bench.ports.DEVICES", [only])
     monkeypatch.setattr("bench.ports.READY_SECONDS", 0.2)
     monkeypatch.setattr(sites, "add_bridge", lambda _members: None)
     with pytest.raises(BenchError, match="kernel-vxlan: no frame comes"):
-        run_all(Settings([], 1, 0.1, 64), lambda _text: None)
+        run_all(Settings(["frames"], [], 1, 0.1, 64), lambda _text: None)
 
 
 # ---- generator and sink ------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ PROFILES = ("wire", "wire-gro", "offload")
 PAUSES = (0.0, 2.0)
 CONTESTANTS = ("isolane", "kernel-vxlan", "kernel-bridge", "relays", "ovs-packet", "ovs-afxdp")
 DEVICES = (*CONTESTANTS, "testpmd-packet", "testpmd-afxdp")
+LOADS = ("frames", "datagrams", "no-loss")
 QUICK_PROFILES = PROFILES[:1]
 
 _profile_option = click.option(
@@ -184,6 +185,13 @@ def _print_latency(document: dict[str, Any]) -> None:
 
 
 @click.command("ports")
+@click.option(
+    "--load",
+    "loads",
+    multiple=True,
+    type=click.Choice(LOADS),
+    help="What is sent, as explained above; repeatable.  [default: all, with --quick frames]",
+)
 @_contestants(DEVICES)
 @_rounds_option
 @click.option(
@@ -192,9 +200,10 @@ def _print_latency(document: dict[str, Any]) -> None:
 @click.option(
     "--frame", default=64, show_default=True, type=click.IntRange(60, 1500), help="Bytes without FCS."
 )
-@click.option("--quick", is_flag=True, help="Unless told otherwise short runs.")
+@click.option("--quick", is_flag=True, help="Unless told otherwise frames alone, and short runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def ports(
+    loads: tuple[str, ...],
     contestants: tuple[str, ...],
     rounds: int,
     seconds: float | None,
@@ -202,31 +211,42 @@ def ports(
     quick: bool,
     as_json: bool,
 ) -> None:
-    """Small packets a second through one device: isolane beside kernel VXLAN, Open vSwitch and others.
+    """Small packets a second: isolane beside kernel VXLAN, Open vSwitch and others.
 
-    The kernel generates frames on a CPU of their own, as fast as it can, and they are counted and dropped at
-    the other end of the wire. What a contestant says that it sent has to be what came. Contestants have the
-    other CPUs, but for the kernel's own, which work where the frames come from: these slow the generator
-    down and lose none. CPU is of all that runs, the generator too, so of those that never sleep all cores.
-    Contestants take turns as in `bench tcp`. Needs root.
+    \b
+    frames     through one device of each, as many as it takes
+    datagrams  UDP between VMs of two hosts, as many as one sender can
+    no-loss    the same at the highest rate that loses at most 0.1 %, found by bisection
+
+    The kernel generates frames on a CPU of their own, and they are counted and dropped at the other end of
+    the wire. What a contestant says that it sent has to be what came. Contestants have the other CPUs, but
+    for the kernel's own, which work where the frames come from: these slow the generator down and lose none.
+    CPU is of all that runs, what sends and receives too. Contestants take turns as in `bench tcp`. Needs
+    root.
 
     \b
     Example:
-      isolane bench ports --rounds 7 --json
+      isolane bench ports --load frames --rounds 7 --json
       isolane bench ports --quick --contestant isolane --contestant relays
     """
     from bench.ports import Settings, run_all
 
-    settings = Settings(contestants, rounds, seconds or (0.5 if quick else 3.0), frame)
+    settings = Settings(
+        loads or (LOADS[:1] if quick else LOADS),
+        contestants,
+        rounds,
+        seconds or (0.5 if quick else 3.0),
+        frame,
+    )
     measuring.report(partial(run_all, settings), _print_ports, as_json)
 
 
 def _print_ports(document: dict[str, Any]) -> None:
-    from bench.documents import LOADS
+    from bench.documents import LOADS as TITLES
 
     columns = {"kpps": "kpps", "of kernel VXLAN": "ratio", "CPU s/Mpkt": "cpuSecondsPerMillion"}
     for result in document["results"]:
-        title = f"{LOADS[result['load']]} of {result['frame']} bytes"
+        title = f"{TITLES[result['load']]} of {result['frame']} bytes"
         _print_contest(result, title, columns, "lost", lambda each: f"{each['lost']['median']:.2%}")
 
 

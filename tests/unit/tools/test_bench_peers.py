@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,13 @@ def test_every_contestant_can_be_asked_for() -> None:
 def test_versions_are_those_of_programs() -> None:
     python = Contestant("python", "", nothing, [sys.executable], "python3")
     assert peers.versions([python, BASE]) == {"python3": sys.version.split()[0]}
+    for said, version in (
+        ("EAL: Detected CPU lcores: 2\nEAL: RTE Version: 'DPDK 22.11.11'\n", "22.11.11"),
+        ("ovsdb-server (Open vSwitch) 3.1.0\n", "3.1.0"),
+        ("no idea, 7\n", "unknown"),
+    ):
+        other = replace(python, version=["printf", "%s", said])
+        assert peers.versions([other]) == {"python3": version}
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import bench
 from bench import latency, plots, ports, tcp
 from bench.contest import Contest
 from bench.machine import described
-from bench.xdp import Count
+from bench.passed import Run
 from tests.native import BIN, ROOT
 from tests.unit.tools.shell import Shell
 
@@ -59,7 +59,7 @@ def ports_document() -> Document:
     """Of isolane-nvgre 300, 250 and 350 kpps, of each next one 100 more, of a million offered."""
     runs = {
         name: [
-            ports.Run(1_000_000, Count(1000 * kpps, 106_000 * kpps), 1.0, 0.6)
+            Run(1_000_000, 1000 * kpps, 1.0, 0.6, 106_000 * kpps)
             for kpps in (300 + 100 * number, 250 + 100 * number, 350 + 100 * number)
         ]
         for number, name in enumerate(CONTESTANTS)
