@@ -120,7 +120,7 @@ def relay(site: Site) -> list[Lane]:
 def open_vswitch(driver: str, site: Site) -> list[Lane]:
     _prepare(site)
     found = _lane(site, f"ovs-{driver}")
-    switch = peers.switch(driver, site, 0, os.sched_getaffinity(0))
+    switch = peers.switch(driver, site, 0, {max(os.sched_getaffinity(0))})
     return [_stopped_between_turns(site, found, switch.pid) if driver == "afxdp" else found]
 
 

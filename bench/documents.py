@@ -148,12 +148,17 @@ class Passed(Struct, frozen=True, rename="camel"):
     wire_frame: Spread | None = None
 
 
-LOADS = {
-    "frames": "frames through one device",
-    "datagrams": "UDP between VMs, frames",
-    "no-loss": "UDP between VMs without loss, frames",
+_TITLES = {
+    "frames": "Frames of {} bytes through one device",
+    "datagrams": "UDP in frames of {} bytes between VMs",
+    "no-loss": "UDP in frames of {} bytes between VMs, at most 0.1 % lost",
 }
-"""What is sent in a PortsResult, by its load."""
+
+
+def ports_title(load: str, frame: int) -> str:
+    """What a PortsResult is about."""
+    words = _TITLES.get(load)
+    return words.format(frame) if words else f"{load}, {frame} bytes"
 
 
 class PortsResult(Contest, frozen=True):

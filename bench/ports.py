@@ -135,7 +135,10 @@ def _await_frames(settings: Settings, cpu: int, lane: Lane) -> None:
 
 
 def _sink(lane: Lane) -> Sink:
-    return netns.call(lane.receiver, lambda: Sink(_link(WIRE).index))
+    try:
+        return netns.call(lane.receiver, lambda: Sink(_link(WIRE).index))
+    except OSError as error:
+        raise BenchError(f"frames can't be counted: {error}") from None
 
 
 def _generator(lane: Lane, size: int, cpu: int) -> Generator:

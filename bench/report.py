@@ -7,7 +7,6 @@ from typing import TypeVar
 
 from bench import plots, tables
 from bench.documents import (
-    LOADS,
     ControlDocument,
     CoreDocument,
     CoreResult,
@@ -15,6 +14,7 @@ from bench.documents import (
     PortsDocument,
     Source,
     TcpDocument,
+    ports_title,
 )
 from bench.page import Part, page
 
@@ -77,7 +77,7 @@ def _parts(sources: Sequence[Source]) -> Iterator[Part]:
             yield Part(place, title, said, plots.latency(title, trips), tables.latency(trips))
     for name, ports in _of(sources, PortsDocument):
         for passed in ports.results:
-            title = f"Small packets, {LOADS.get(passed.load, passed.load)} of {passed.frame} bytes"
+            title = ports_title(passed.load, passed.frame)
             said = f"{name}: {tables.rounds(passed)}"
             place = names.of(f"ports-{passed.load}")
             yield Part(place, title, said, plots.ports(title, passed), tables.ports(passed))

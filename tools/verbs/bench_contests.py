@@ -242,11 +242,11 @@ def ports(
 
 
 def _print_ports(document: dict[str, Any]) -> None:
-    from bench.documents import LOADS as TITLES
+    from bench.documents import ports_title
 
     columns = {"kpps": "kpps", "of kernel VXLAN": "ratio", "CPU s/Mpkt": "cpuSecondsPerMillion"}
     for result in document["results"]:
-        title = f"{TITLES[result['load']]} of {result['frame']} bytes"
+        title = ports_title(result["load"], result["frame"])
         _print_contest(result, title, columns, "lost", lambda each: f"{each['lost']['median']:.2%}")
 
 

@@ -348,7 +348,7 @@ def test_small_packets(shell: Shell, drawn: list[Figure]) -> None:
         "CPU s/Mpkt": "2.00 (1.71-2.40)",
         "on the wire, bytes": "106",
     }
-    assert "Small packets, frames through one device of 64 bytes" in page.text
+    assert "Frames of 64 bytes through one device" in page.text
 
 
 def test_clocks_of_runs_with_more_and_more_records_are_one_plot(shell: Shell, drawn: list[Figure]) -> None:
