@@ -82,7 +82,7 @@ enum dp_offload {
     DP_OFFLOAD_TSO4 = 2,   /* ... and TCP/IPv4 super-packets */
     DP_OFFLOAD_TSO6 = 4,
     DP_OFFLOAD_MERGE = 8,  /* ... and TCP segments merged to them where they follow each other */
-    /* underlay: ... and NVGRE with such a super-packet within, its checksum's place counted from the outer frame */
+    /* underlay: ... and such in NVGRE; the place of the checksum is counted from the outer frame on */
     DP_OFFLOAD_NVGRE = 16,
 };
 

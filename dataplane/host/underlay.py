@@ -20,7 +20,7 @@ from dataplane.host.undo import Undo
 _ALL_NODES_MAC = bytes.fromhex("333300000001")
 _FILTERS = ((Way.IN, bpf_programs.DIVERT), (Way.OUT, bpf_programs.TUNNEL))
 _OFFLOADS = ALL_OFFLOADS | Offload.NVGRE
-_RECEIVE_MERGING = ("rx-gro", "rx-gro-hw", "rx-gro-list", "rx-lro", "rx-udp-gro-forwarding")
+_RECEIVE_MERGING = ("rx-gro-hw", "rx-gro-list", "rx-lro", "rx-udp-gro-forwarding")
 
 
 @dataclass(frozen=True)

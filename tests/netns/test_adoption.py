@@ -176,7 +176,7 @@ def provider(make_namespace: MakeNamespace) -> World:
     run(outside, "ip", "link", "set", "p1", "up")
     add_addresses(host, "u1", f"{OWN6}/64")
     wait_for_dad(host, "u1")
-    netns.call(host, ethtool.switch, "u1", ["rx-gro"], True)
+    netns.call(host, ethtool.switch, "u1", ["rx-gro-list"], True)
 
     def open_it() -> Device:
         underlay = netns.call(host, open_underlay, "u1", mac=UNDERLAY_MAC, mtu=1600, queues=2)

@@ -141,8 +141,8 @@ def test_what_others_do_to_devices_is_repaired(site: Site) -> None:
         edit = partial(links.write_sysctl, sysctl, "0")
         repaired(host, edit, lambda s=sysctl, w=wanted: links.read_sysctl(s) == w)
     repaired(host, partial(links.set_state, veth, "down"), lambda: link_named(veth).up)
-    merging = partial(ethtool.switch, "u1", ["rx-gro"], True)
-    repaired(host, merging, lambda: "rx-gro" not in ethtool.active("u1"))
+    merging = partial(ethtool.switch, "u1", ["rx-gro-list"], True)
+    repaired(host, merging, lambda: "rx-gro-list" not in ethtool.active("u1"))
     for vm in ("blue-web", "blue-api"):
         namespace = f"{site.prefix}{vm}"
         before = netns.call(namespace, link_named, "eth0")
@@ -230,13 +230,13 @@ def test_what_goes_while_nobody_lives_is_put_back(site: Site, kind: str) -> None
         site.settle()
         site.assert_nothing_stray(site.namespaces())
 
-    netns.call(site.nodes["h1"].namespace, ethtool.switch, "u1", ["rx-gro"], True)
+    netns.call(site.nodes["h1"].namespace, ethtool.switch, "u1", ["rx-gro-list"], True)
     before = netns.call(site.nodes["h1"].namespace, ethtool.active, "u1")
-    assert "rx-gro" in before
+    assert "rx-gro-list" in before
     site.up()
     site.commit(other.manifest)
     site.settle()
-    assert "rx-gro" not in netns.call(site.nodes["h1"].namespace, ethtool.active, "u1")
+    assert "rx-gro-list" not in netns.call(site.nodes["h1"].namespace, ethtool.active, "u1")
     site.kill_agent("h1")
     delete_meanwhile()
 

@@ -142,11 +142,11 @@ def test_drop_of_pas_outlives_a_crash(provider: tuple[str, str], cleanup: ExitSt
     assert drops(host, "u1") == []
 
 
-def test_receive_merging_is_off_meanwhile(provider: tuple[str, str], cleanup: ExitStack) -> None:
+def test_merging_for_good_is_off_meanwhile(provider: tuple[str, str], cleanup: ExitStack) -> None:
     host, _ = provider
-    assert netns.call(host, ethtool.switch, "u1", ["rx-gro"], True) == {"rx-gro"}
+    assert netns.call(host, ethtool.switch, "u1", ["rx-gro-list"], True) == {"rx-gro-list"}
     before = netns.call(host, ethtool.active, "u1")
     underlay = opened(host, cleanup)
-    assert netns.call(host, ethtool.active, "u1") == before - {"rx-gro"}
+    assert netns.call(host, ethtool.active, "u1") == before - {"rx-gro-list"}
     netns.call(host, underlay.close)
     assert netns.call(host, ethtool.active, "u1") == before
