@@ -21,17 +21,20 @@ from dataplane.host import netns
 
 PORT = 5201
 """Of iperf3, unless it is told another."""
+CONGESTION = "cubic"
+"""What Linux takes unless it is told otherwise; others may send by estimates of their own (bbr)."""
 _LISTEN = "0A"  # include/net/tcp_states.h
 
 
 @dataclass(frozen=True)
 class Settings:
-    """contestants: none are all. seconds: of each run."""
+    """contestants: none are all. seconds: of each run. congestion: TCP's control of it, by its name."""
 
     profiles: Sequence[str]
     contestants: Collection[str]
     rounds: int
     seconds: int
+    congestion: str = CONGESTION
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,12 @@ def run_all(settings: Settings, progress: Progress) -> Figures:
     results = []
     with control_net.interruptible():
         for profile in settings.profiles:
-            measure = partial(_measure, settings.seconds)
+            measure = partial(_measure, settings)
             found = contest.held(entrants, profile, settings.rounds, measure, progress)
             results.append(found.figures(profile, partial(_figures, found)))
     return {
         "machine": described(),
+        "congestion": settings.congestion,
         "versions": {"iperf3": version} | versions(entrants),
         "skipped": skipped,
         "results": results,
@@ -84,15 +88,16 @@ def _figures(found: Contest[Run], name: str) -> Figures:
     }
 
 
-def _measure(seconds: int, lane: Lane) -> Run:
+def _measure(settings: Settings, lane: Lane) -> Run:
     """BenchError: iperf3 fails."""
     address = str(lane.address)
     server = ["iperf3", "--server", "--one-off", "--bind", address]
-    client = ["iperf3", "--client", address, "--time", str(seconds), "--json"]
+    client = ["iperf3", "--client", address, "--time", str(settings.seconds), "--json"]
+    client += ["--congestion", settings.congestion]
     with control_net.program(lane.receiver, server):
         wait_until(partial(is_listening, lane.receiver, PORT), "iperf3 does not listen", READY_SECONDS)
         before = rounds.cpu()
-        done = run_in(lane.sender, client, seconds)
+        done = run_in(lane.sender, client, settings.seconds)
         used = rounds.cpu().since(before)
     return parse(done.stdout, used.seconds)
 

@@ -55,6 +55,13 @@ _quick_option = click.option(
 @click.option(
     "--seconds", type=click.IntRange(1, 600), help="Of each run.  [default: 5, with --quick 1]", default=None
 )
+@click.option(
+    "--congestion",
+    metavar="NAME",
+    default="cubic",
+    show_default=True,
+    help="TCP's congestion control, one of sysctl net.ipv4.tcp_available_congestion_control.",
+)
 @_quick_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def tcp(
@@ -62,6 +69,7 @@ def tcp(
     contestants: tuple[str, ...],
     rounds: int,
     seconds: int | None,
+    congestion: str,
     quick: bool,
     as_json: bool,
 ) -> None:
@@ -89,6 +97,7 @@ def tcp(
         contestants,
         rounds,
         seconds or (1 if quick else 5),
+        congestion,
     )
     measuring.report(partial(run_all, settings), _print_tcp, as_json)
 
@@ -98,7 +107,7 @@ def _print_tcp(document: dict[str, Any]) -> None:
     for result in document["results"]:
         _print_contest(
             result,
-            result["profile"],
+            f"{result['profile']}, {document['congestion']}",
             columns,
             "retransmits",
             lambda each: f"{each['retransmits']['median']:.0f}",
