@@ -117,6 +117,7 @@ class TcpResult(Contest, frozen=True):
 
 class TcpDocument(ContestDocument, frozen=True, kw_only=True):
     results: list[TcpResult]
+    congestion: str = ""
 
 
 class RoundTrips(Struct, frozen=True, rename="camel"):

@@ -63,7 +63,7 @@ def _parts(sources: Sequence[Source]) -> Iterator[Part]:
         yield Part(names.of("core"), title, said, plot, tables.core(results))
     for name, tcp in _of(sources, TcpDocument):
         for each in tcp.results:
-            title = f"One TCP stream, {each.profile}"
+            title = ", ".join(filter(None, ("One TCP stream", each.profile, tcp.congestion)))
             said = f"{name}: {tables.rounds(each)}"
             place = names.of(f"tcp-{each.profile}")
             yield Part(place, title, said, plots.tcp(title, each), tables.tcp(each))
