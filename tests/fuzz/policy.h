@@ -122,9 +122,17 @@ static void policy_build(struct builder *b)
     memcpy(b->bytes, &header, sizeof header);
 }
 
-/* An engine with the policy, memory ports 0..3, and host 2 as a fixed neighbour. */
+/*
+ * An engine with the policy, memory ports 0..3, and host 2 as a fixed neighbour. What a port takes differs, so that
+ * super-packets go whole and are cut, and segments are merged or not.
+ */
 static struct dp *policy_engine(void)
 {
+    static const uint32_t offloads[PORTS] = {
+        [DP_UNDERLAY] = DP_OFFLOAD_CSUM | DP_OFFLOAD_TSO4 | DP_OFFLOAD_NVGRE,
+        [1] = DP_OFFLOAD_CSUM | DP_OFFLOAD_TSO4 | DP_OFFLOAD_TSO6 | DP_OFFLOAD_MERGE,
+        [3] = DP_OFFLOAD_CSUM | DP_OFFLOAD_TSO6 | DP_OFFLOAD_MERGE,
+    };
     struct dp_config config = {.workers = 1, .slots = 1024, .self_host = SELF, .hash_key = {1, 2}};
     struct dp *dp;
     struct dp_change_error error;
@@ -134,6 +142,7 @@ static struct dp *policy_engine(void)
     for (uint32_t port = 0; port < PORTS; port++) {
         struct dp_port_config c = {.kind = DP_PORT_MEM, .mtu = port ? 1500 : 1600, .mac = {2, 0xbb, 0, 0, port == 3 ? 2 : 1, 10}};
         c.name[0] = (char)('0' + port);
+        c.offloads = offloads[port];
         if (port == DP_UNDERLAY)
             memcpy(c.mac, underlay_mac, 6);
         require(dp_port_attach(dp, port, &c) == DP_OK);
