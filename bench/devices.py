@@ -6,7 +6,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Interface
@@ -134,7 +134,12 @@ def _prepare(site: Site) -> None:
 
 def _stopped_between_turns(site: Site, found: Lane, pid: int) -> Lane:
     """Of a program whose threads never sleep."""
-    site.stack.callback(os.kill, pid, signal.SIGCONT)  # or it would not hear that it is to end
+
+    def go_on() -> None:  # or it would not hear that it is to end
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+    site.stack.callback(go_on)
     os.kill(pid, signal.SIGSTOP)
     return replace(found, turn=partial(peers.awake, [pid]))
 

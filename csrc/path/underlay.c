@@ -23,22 +23,21 @@ void underlay_wait(const struct host *host, struct pkt *pkt, const struct next_h
 static void underlay_push_one(const struct host *host, struct pkt *pkt, const struct next_hop *nh,
                               uint32_t vsid, uint8_t flowid)
 {
-    bool partial = pkt->flags & PKT_PARTIAL && !pkt->gso;
-    bool done = !partial || offload_finish(host->io->pool.arena, pkt);
-    if (io_dropped(host->io, pkt, done ? DROP_NONE : DROP_BAD_OFFLOAD)) /* 2.11.6 */
+    const uint8_t *inner = pkt->data;
+    bool bad = pkt->flags & PKT_PARTIAL && !pkt->gso && !offload_finish(host->io->pool.arena, pkt);
+    if (io_dropped(host->io, pkt, bad ? DROP_BAD_OFFLOAD : DROP_NONE)) /* 2.11.6 */
         return;
-    pkt->csum_start = (uint16_t)(pkt->csum_start + next_hop_header_len(nh));
-    underlay_send(host, pkt, nh, nvgre_push(pkt, nh, vsid, flowid, pkt->tos));
+    uint64_t eth = nvgre_push(pkt, nh, vsid, flowid, pkt->tos);
+    pkt_tunnel(pkt, inner - pkt->data);
+    underlay_send(host, pkt, nh, eth);
 }
 
 void underlay_push_rest(const struct host *host, struct pkt *pkt, const struct next_hop *nh, uint32_t vsid)
 {
     uint32_t frame_len = pkt->gso ? gso_l3_len(pkt) + ETH_LEN : pkt->len;
     uint8_t header_len = next_hop_header_len(nh);
-    enum drop drop = DROP_NONE;
-    if (header_len == 0) /* 2.11.3 */
-        drop = DROP_NO_SHARED_PA;
-    else if (frame_len + header_len - ETH_LEN > host->underlay_mtu) /* 2.11.4 */
+    enum drop drop = header_len ? DROP_NONE : DROP_NO_SHARED_PA; /* 2.11.3 */
+    if (!drop && frame_len + header_len - ETH_LEN > host->underlay_mtu) /* 2.11.4 */
         drop = DROP_TOO_BIG;
     if (io_dropped(host->io, pkt, drop))
         return;

@@ -13,8 +13,8 @@
 /* A complete underlay frame, MACs aside, whose neighbour is not known, or that has no device to leave by. */
 void underlay_wait(const struct host *host, struct pkt *pkt, const struct next_hop *nh);
 /*
- * What has offloads, a next hop without header, or no room: segmented, completed, or dropped for what is
- * wrong with it.
+ * What has offloads, a next hop without header, or no room: whole, segmented, completed, or dropped for what
+ * is wrong with it.
  */
 void underlay_push_rest(const struct host *host, struct pkt *pkt, const struct next_hop *nh, uint32_t vsid);
 /* As an IP packet between two PAs, which it has already; MACs are set. */

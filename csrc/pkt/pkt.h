@@ -29,6 +29,7 @@ enum pkt_flag {
     PKT_PARTIAL = 8,        /* the L4 checksum field holds only the pseudo-header sum (virtio NEEDS_CSUM) */
     /* TCP or UDP right behind an IP header without options or extensions, no tag, no fragment */
     PKT_PLAIN = 16,
+    PKT_TUNNELLED = 32,     /* a super-packet under an outer header; its metadata is that of the TCP within */
 };
 
 /*
@@ -121,13 +122,20 @@ static inline uint8_t *pkt_push(struct pkt *pkt, uint16_t len)
     return pkt->data;
 }
 
-/* The same for a packet without a partial checksum. */
+/* The same for a packet without a partial checksum, or whose caller moves that: pkt_tunnel(). */
 static inline uint8_t *pkt_push_whole(struct pkt *pkt, uint16_t len)
 {
     pkt->data -= len;
     pkt->len += len;
     pkt->head = (uint16_t)(pkt->head + len);
     return pkt->data;
+}
+
+/* What was within is behind `len` bytes of outer header now, which were pushed whole. */
+static inline void pkt_tunnel(struct pkt *pkt, ptrdiff_t len)
+{
+    pkt->flags |= PKT_TUNNELLED;
+    pkt->csum_start = (uint16_t)(pkt->csum_start + len);
 }
 
 /*

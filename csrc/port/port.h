@@ -149,14 +149,19 @@ void port_queues_free(struct port *port);
 static inline bool port_takes_gso(const struct port *port, const struct pkt *pkt)
 {
     static const uint8_t caps[] = {[DP_GSO_TCP4] = PORT_TSO4, [DP_GSO_TCP6] = PORT_TSO6};
-    return pkt->gso == DP_GSO_NONE || port->caps & caps[pkt->gso];
+    bool tunnels = !(pkt->flags & PKT_TUNNELLED) || port->caps & PORT_NVGRE;
+    return pkt->gso == DP_GSO_NONE || (port->caps & caps[pkt->gso] && tunnels);
 }
 
-/* The same of a parsed packet under a tunnel's header of `header_len` bytes. */
+/*
+ * The same of a parsed packet under a tunnel's header of `header_len` bytes. One segment is none: the kernel would
+ * take it for a plain packet, and not know where its checksum is.
+ */
 static inline bool port_takes_tunnelled(const struct port *port, const struct pkt *pkt, uint32_t header_len)
 {
-    return pkt->gso == DP_GSO_NONE || (port->caps & PORT_NVGRE && port_takes_gso(port, pkt) &&
-                                       header_len - ETH_LEN + pkt->l3_end <= PORT_IP_MAX);
+    return pkt->gso == DP_GSO_NONE ||
+           (port->caps & PORT_NVGRE && port_takes_gso(port, pkt) && gso_segments(pkt) > 1 &&
+            header_len - ETH_LEN + pkt->l3_end <= PORT_IP_MAX);
 }
 
 /*

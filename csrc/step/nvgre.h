@@ -75,7 +75,7 @@ HOT uint64_t nvgre_push4(uint8_t *frame, uint32_t len, const struct next_hop *nh
 
 /*
  * Puts the outer header before the frame. Returns its first word: 0 is written as it is, the neighbour fills
- * it in. nh->header_len is NVGRE4_LEN or NVGRE6_LEN; the packet has no partial checksum.
+ * it in. nh->header_len is NVGRE4_LEN or NVGRE6_LEN; csum_start stays as it is.
  */
 HOT uint64_t nvgre_push(struct pkt *pkt, const struct next_hop *nh, uint32_t vsid, uint8_t flowid,
                         uint8_t tos)

@@ -8,6 +8,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import Self
 
 from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
 from dataplane.binding.core import Offload
 from dataplane.host import bpf, bpf_programs, ethtool, links, locks, netns, packet_socket
@@ -18,8 +19,7 @@ from dataplane.host.links import DeviceError, Link
 from dataplane.host.undo import Undo
 
 _ALL_NODES_MAC = bytes.fromhex("333300000001")
-_FILTERS = ((Way.IN, bpf_programs.DIVERT), (Way.OUT, bpf_programs.TUNNEL))
-_OFFLOADS = ALL_OFFLOADS | Offload.NVGRE
+_DIVERT, _TUNNEL = (Way.IN, bpf_programs.DIVERT), (Way.OUT, bpf_programs.TUNNEL)
 _RECEIVE_MERGING = ("rx-gro-hw", "rx-gro-list", "rx-lro", "rx-udp-gro-forwarding")
 
 
@@ -64,15 +64,22 @@ class Underlay(Device):
             link = self._host_end(ip)
             if link is None:
                 return True
-            is_kept = link.up and all(has_filter(ip, link, *each) for each in _FILTERS)
+            is_kept = link.up and all(has_filter(ip, link, *each) for each in self._filters)
         is_same = link.mac == self.mac and link.mtu >= self.mtu
         return is_kept and is_same and not ethtool.active(link.name) & set(_RECEIVE_MERGING)
+
+    @property
+    def _filters(self) -> list[tuple[Way, bpf.Program]]:
+        return [_DIVERT, _TUNNEL] if Offload.NVGRE in self.offloads else [_DIVERT]
 
     def _repair_host_end(self) -> None:
         with IPRoute() as ip:
             if (link := self._host_end(ip)) is not None:
                 ethtool.switch(link.name, _RECEIVE_MERGING, False)
-                _set_filters(Undo(), ip, link, self.pas)
+                scratch = Undo()
+                for way, program in self._filters:
+                    set_filter(scratch, ip, link, way, program, self.pas)
+                self.undo.complete(scratch.steps)
 
 
 def open_underlay(
@@ -107,7 +114,8 @@ def _open_underlay(
         pas = bpf.PaMap()
         undo.own(pas.fd)
         pas.replace(kept)
-        _set_filters(undo, ip, link, pas)
+        set_filter(undo, ip, link, *_DIVERT, pas)
+        offloads = _offloads(undo, ip, link, pas)
     accept = bpf.load(bpf_programs.ACCEPT, pas)
     try:
         fds = undo.own(*packet_socket.open_queues(name, queues, accept))
@@ -121,12 +129,21 @@ def _open_underlay(
         (held["groups"],) = undo.own(joining)
     groups = Groups(link.index, fds[0], joining)
     device = (name, Opening.UNDERLAY, place_of(link), link.mac, mtu, fds)
-    return Underlay(*device, undo.pop_all(), held, _OFFLOADS, pas=pas, groups=groups)
+    return Underlay(*device, undo.pop_all(), held, offloads, pas=pas, groups=groups)
 
 
-def _set_filters(undo: Undo, ip: IPRoute, link: Link, pas: bpf.PaMap) -> None:
-    for way, program in _FILTERS:
-        set_filter(undo, ip, link, way, program, pas)
+def _offloads(undo: Undo, ip: IPRoute, link: Link, pas: bpf.PaMap) -> Offload:
+    """What may be sent to it: super-packets in NVGRE only with a program at its egress, which an older kernel
+    may not know and another filter be in the way of.
+    """
+    before = list(undo.steps)
+    try:
+        set_filter(undo, ip, link, *_TUNNEL, pas)
+    except (OSError, NetlinkError):
+        undo.steps = before
+        undo.note(before)
+        return ALL_OFFLOADS
+    return ALL_OFFLOADS | Offload.NVGRE
 
 
 def _check_named_underlay(name: str, mac: str, mtu: int) -> None:

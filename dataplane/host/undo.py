@@ -54,6 +54,12 @@ class Undo:
         self.steps.append([name, *arguments])
         self.note(self.steps)
 
+    def complete(self, steps: Iterable[Step]) -> None:
+        """With those that an earlier version has not noted."""
+        for step in steps:
+            if step not in self.steps:
+                self.add(*step)
+
     def own(self, *fds: int) -> tuple[int, ...]:
         self.fds += fds
         return fds

@@ -138,8 +138,9 @@ class FakeEngine:
 
     def takes(self, p: Packet, port: int) -> bool:
         """A super-packet, whole."""
-        offload = Offload.TSO4 if p.gso == GSO_TCP4 else Offload.TSO6
-        return bool(self.ports[port].config.offloads & offload)
+        needed = Offload.TSO4 if p.gso == GSO_TCP4 else Offload.TSO6
+        needed |= Offload.NVGRE if p.tunnelled else Offload.NONE
+        return needed in self.ports[port].config.offloads
 
     def cut_for_tunnel(self, p: Packet, headers: int) -> list[Packet]:
         """The packet, or its segments if the underlay does not take such super-packets in NVGRE, or not of
@@ -148,9 +149,11 @@ class FakeEngine:
         if p.gso == GSO_NONE:
             return [p]
         tunnels = UNDERLAY in self.ports and self.ports[UNDERLAY].config.offloads & Offload.NVGRE
-        if not tunnels or not self.takes(p, UNDERLAY) or headers + p.end > 65535:
+        several = len(list(segments(p))) > 1
+        if not tunnels or not several or not self.takes(p, UNDERLAY) or headers + p.end > 65535:
             return self.cut(p)
         del p.frame[p.end :]
+        p.tunnelled = True
         return [p]
 
     def cut(self, p: Packet) -> list[Packet]:
@@ -212,6 +215,9 @@ class FakeEngine:
     def _let_go(self, neighbour: NeighbourEntry, p: Packet) -> None:
         if UNDERLAY not in self.ports:
             self._give_up(p, "stopped")
+            return
+        if p.gso != GSO_NONE and not self.takes(p, UNDERLAY):  # it is another one than when it was held
+            self._give_up(p, "tx-error")
             return
         self.counts[p.in_port]["held"] -= 1
         self._send_on(neighbour, p)

@@ -61,7 +61,7 @@ class Packet:
 
     What parse() finds: offsets in bytes from the frame's start. kind: "arp" or "ip". l4: of the L4 header,
     or of what follows the IP headers. end: where the IP packet ends; Ethernet padding may follow. later: a
-    fragment, and not the first.
+    fragment, and not the first. tunnelled: under an outer header, csum_start and gso those of what is within.
     """
 
     frame: bytearray
@@ -75,6 +75,7 @@ class Packet:
     gso_size: int = 0
     reach: int = FIRST_SLOT
     slots: int = 1
+    tunnelled: bool = False
 
     tagged: bool = field(init=False, default=False)
     kind: str = field(init=False, default="")

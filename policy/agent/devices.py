@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 import structlog
 
-from dataplane.binding.core import PortConfig
+from dataplane.binding.core import Offload, PortConfig
 from dataplane.binding.handover import Handover
 from dataplane.host import links
 from dataplane.host.bpf import Address
@@ -376,6 +376,8 @@ class DeviceManager:
                 if isinstance(found, DeviceError):
                     raise found
                 self._attach(wanted.name)
+                if wanted.name == UNDERLAY_PORT and Offload.NVGRE not in found.offloads:
+                    log.warning("super-packets are cut before they go into tunnels", device=found.name)
 
     def _opened(self, wanted: Wanted, pas: list[Address]) -> Device | DeviceError:
         try:

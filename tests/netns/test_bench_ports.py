@@ -65,6 +65,7 @@ def test_datagrams_as_many_as_go_and_as_many_as_are_not_lost() -> None:
             assert "wireFrame" not in figures
     assert all(figures["kpps"]["min"] > 0 for figures in flood["contestants"].values())
     assert all(figures["lost"]["max"] <= 0.001 for figures in search["contestants"].values())
+    assert any(figures["kpps"]["max"] > 0 for figures in search["contestants"].values())
     assert traces(process.pid) == []
 
 

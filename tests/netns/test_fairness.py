@@ -7,7 +7,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -221,7 +221,13 @@ def ping(host: Host) -> Round:
             if len(took) == PINGS:
                 break
     took.sort()
-    return Round(took[len(took) * 99 // 100] if took else slowest, slowest, len(took), tried)
+    p99 = took[len(took) * 99 // 100] if len(took) == PINGS else slowest  # of too few it says nothing
+    return Round(p99, slowest, len(took), tried)
+
+
+def is_judged(rounds: Sequence[Round]) -> bool:
+    """The best of them has pings enough."""
+    return min(rounds).counted == PINGS
 
 
 FLOODS = {
@@ -252,7 +258,9 @@ def test_another_vms_ping_beside_a_flood(
             with flood(host, FLOODS[name]):
                 beside.append(ping(host))
             bar = 3 * min(idle).p99 + 200
-            met = min(idle).p99 < IDLE_MOST and min(beside).p99 < bar
+            met = (
+                is_judged(idle) and is_judged(beside) and min(idle).p99 < IDLE_MOST and min(beside).p99 < bar
+            )
         print(f"{name} from {flooder.name}: p99 of a ping, of those that waited for no CPU")
         print(f"  idle {', '.join(map(str, idle))}")
         print(f"  beside the flood {', '.join(map(str, beside))}")
@@ -260,6 +268,6 @@ def test_another_vms_ping_beside_a_flood(
         assert min(r.slowest for r in beside) < bar + 20_000
         if not met and min(idle).p99 >= IDLE_MOST:
             pytest.skip(f"this machine is busy: the p99 of an idle ping is {min(idle)}")
-        if not met and all(r.counted < PINGS for r in beside):
+        if not met and not (is_judged(idle) and is_judged(beside)):
             pytest.skip(f"this machine is busy: pings waited for a CPU in every round, {min(beside)}")
         assert met

@@ -9,12 +9,15 @@ from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
+from pyroute2 import IPRoute
 from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import GRE, Ether
 from scapy.packet import Packet
 
-from dataplane.host import netns
+from dataplane.binding.core import Offload
+from dataplane.host import bpf, bpf_programs, links, netns
+from dataplane.host.filters import Way
 from dataplane.host.packet_socket import open_queues
 from dataplane.host.underlay import Underlay, open_underlay
 from tests.netns.rig import MakeNamespace, receive
@@ -123,6 +126,39 @@ def test_of_another_source_it_is_refused(wire: tuple[Underlay, str, str, int]) -
     with pytest.raises(OSError):
         os.write(underlay.fds[0], super_packet(4, 4))
     assert os.write(underlay.fds[0], super_packet(6, 4))
+
+
+def put_theirs() -> None:
+    """A filter of another protocol than ours, at its place."""
+    with IPRoute() as ip:
+        index = links.get(ip, "u1").index
+        ip.tc("add", "clsact", index)
+        fd = bpf.load(bpf_programs.DROP)
+        ip.tc("add-filter", "bpf", index, 1, parent=Way.OUT, prio=1, protocol=0x0800, fd=fd, name="theirs")
+        os.close(fd)
+
+
+def test_where_the_place_is_taken_the_core_cuts(make_namespace: MakeNamespace, cleanup: ExitStack) -> None:
+    host = make_namespace("host")
+    run_in(host, "ip", "link", "add", "u1", "address", MAC, "mtu", "1600", "up", "type", "veth",
+           "peer", "name", "p1")  # fmt: skip
+    run_in(host, "ip", "link", "set", "p1", "up")
+    netns.call(host, put_theirs)
+    underlay = netns.call(host, open_underlay, "u1", mac=MAC, mtu=1600)
+    cleanup.callback(netns.call, host, underlay.close)
+    assert Offload.NVGRE not in underlay.offloads and Offload.TSO4 in underlay.offloads
+    assert netns.call(host, underlay.is_as_left)
+    netns.call(host, underlay.close)
+    assert "theirs" in run_in(host, "tc", "filter", "show", "dev", "u1", "egress").stdout
+
+
+def test_what_an_earlier_version_has_not_noted_is_taken_away(wire: tuple[Underlay, str, str, int]) -> None:
+    underlay, host, _, _ = wire
+    run_in(host, "tc", "filter", "del", "dev", "u1", "egress")
+    underlay.undo.steps = [step for step in underlay.undo.steps if step[0] != "tunnel"]
+    netns.call(host, underlay.repair)
+    netns.call(host, underlay.close)
+    assert run_in(host, "tc", "qdisc", "show", "dev", "u1").stdout.count("clsact") == 0
 
 
 def test_it_is_put_back_and_goes_with_the_underlay(wire: tuple[Underlay, str, str, int]) -> None:

@@ -4,13 +4,15 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from scapy.layers.l2 import ARP
 from scapy.packet import Packet
 
-from dataplane.binding.core import Offload
-from tests.oracle.frames import between, ether, ip, tcp
+from dataplane.binding.core import Gso, Offload
+from tests.oracle.frames import PEER_MAC, between, ether, ip, tcp
 from tests.oracle.rig import Make, data
 from tests.oracle.world import (
     NEXT_HOPS,
+    SELF,
     SHARED,
     UNDERLAY_MAC,
 )
@@ -23,6 +25,8 @@ from tests.unit.dataplane.frames import (
     UNDERLAY,
     super_packet,
 )
+
+TUNNELS = Offload.CSUM | Offload.TSO4 | Offload.TSO6 | Offload.NVGRE
 
 
 def expected_segments(make: Callable[[Packet, int], Packet], payload: bytes, size: int) -> list[bytes]:
@@ -59,7 +63,7 @@ def test_segments(rig: Make, family: int) -> None:
 def test_a_super_packet_is_whole_in_a_tunnel_that_takes_it(rig: Make, family: int, room: int) -> None:
     headers = {4: 20, 6: 40}[family] + 20
     payload = bytes(65535 - (20 + 8 + 14) - headers - room)
-    r = rig(underlay_offloads=Offload.CSUM | Offload.TSO4 | Offload.TSO6 | Offload.NVGRE)
+    r = rig(underlay_offloads=TUNNELS)
     sent = super_packet(between(LOCAL_VM, REMOTE, family, tcp(payload)), family, 1400)
     frames = r.send(LOCAL_VM.port, replace(sent, data=sent.data + bytes(5)))[UNDERLAY]
     if room < 0:
@@ -70,6 +74,27 @@ def test_a_super_packet_is_whole_in_a_tunnel_that_takes_it(rig: Make, family: in
     assert (frame.gso, frame.gso_size) == (sent.gso, 1400)
     assert (frame.csum_partial, frame.csum_start) == (True, sent.csum_start + 42)
     assert (r.counters().originated, r.counters().sent, r.counters().tx_gso) == (0, 1, 1)
+
+
+# 2.11.5
+@FAMILIES
+def test_of_one_segment_it_is_none_in_a_tunnel(rig: Make, family: int) -> None:
+    r = rig(underlay_offloads=TUNNELS)
+    sent = super_packet(between(LOCAL_VM, REMOTE, family, tcp(bytes(900))), family, 1400)
+    (frame,) = r.send(LOCAL_VM.port, sent)[UNDERLAY]
+    assert (frame.gso, frame.csum_partial) == (Gso.NONE, False)
+
+
+# 4.5.4
+def test_held_for_a_device_that_took_it_and_refused_by_the_next(rig: Make) -> None:
+    r = rig(resolved=False, underlay_offloads=TUNNELS)
+    r.send(LOCAL_VM.port, super_packet(between(LOCAL_VM, REMOTE, 4, tcp(bytes(5000))), 4, 1000))
+    assert r.counters().held == 1
+    r.engine.detach(UNDERLAY)
+    r.engine.attach(UNDERLAY, replace(r.world.ports()[UNDERLAY], offloads=TUNNELS & ~Offload.NVGRE))
+    reply = ARP(op=2, hwsrc=PEER_MAC.hex(":"), psrc=str(SHARED[2, 4]), pdst=str(SHARED[SELF, 4]))
+    assert r.send(UNDERLAY, ether(UNDERLAY_MAC, PEER_MAC) / reply) == {}
+    assert r.counters().drops == {"tx-error": 1}
 
 
 # 2.9.6
