@@ -23,6 +23,7 @@ PORT = 5201
 """Of iperf3, unless it is told another."""
 CONGESTION = "cubic"
 """What Linux takes unless it is told otherwise; others may send by estimates of their own (bbr)."""
+_SYSCTLS = Path("/proc/sys/net/ipv4")
 _LISTEN = "0A"  # include/net/tcp_states.h
 
 
@@ -55,6 +56,7 @@ def run_all(settings: Settings, progress: Progress) -> Figures:
     """The document of `isolane bench tcp --json`. BenchError: what is to be measured did not happen."""
     control_net.check_root()
     version = _version()
+    _check_congestion(settings.congestion)
     entrants, skipped = contest.entrants(settings.contestants, progress)
     results = []
     with control_net.interruptible():
@@ -103,13 +105,16 @@ def _measure(settings: Settings, lane: Lane) -> Run:
     return parse(done.stdout, used.seconds)
 
 
-def _control_congestion(name: str) -> None:
-    """Of all connections to come: one that has begun with bbr goes on pacing. BenchError."""
-    directory = Path("/proc/sys/net/ipv4")
-    known = (directory / "tcp_available_congestion_control").read_text().split()
+def _check_congestion(name: str) -> None:
+    """BenchError: this kernel has none of that name."""
+    known = (_SYSCTLS / "tcp_available_congestion_control").read_text().split()
     if name not in known:
         raise BenchError(f"no congestion control {name!r}; there are {', '.join(known)}")
-    (directory / "tcp_congestion_control").write_text(name)
+
+
+def _control_congestion(name: str) -> None:
+    """Of all connections to come: one that has begun with bbr goes on pacing."""
+    (_SYSCTLS / "tcp_congestion_control").write_text(name)
 
 
 def parse(report: str, cpu: float) -> Run:

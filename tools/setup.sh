@@ -175,7 +175,10 @@ link_project() {
     info=$site/isolane-$version.dist-info
     for each in "$site"/isolane-*.dist-info; do [ "$each" = "$info" ] || rm -rf "$each"; done
     mkdir -p "$info"
-    printf 'Metadata-Version: 2.1\nName: isolane\nVersion: %s\n' "$version" | put "$info/METADATA"
+    {
+        printf 'Metadata-Version: 2.1\nName: isolane\nVersion: %s\n' "$version"
+        sed -n 's/^report = \["\(.*\)"\]$/Provides-Extra: report\nRequires-Dist: \1; extra == "report"/p' pyproject.toml
+    } | put "$info/METADATA"
     printf '#!%s\nimport sys\n\nfrom tools.cli import main\n\nsys.exit(main())\n' "$root/.venv/bin/python" | put .venv/bin/isolane 755
     [ "$(readlink "$link")" = "$core" ] || ln -sfn "$core" "$link"
 }

@@ -154,8 +154,8 @@ static inline bool port_takes_gso(const struct port *port, const struct pkt *pkt
 }
 
 /*
- * The same of a parsed packet under a tunnel's header of `header_len` bytes. One segment is none: the kernel would
- * take it for a plain packet, and not know where its checksum is.
+ * The same of a parsed packet under a tunnel's header of `header_len` bytes. One segment is none: the kernel
+ * would take it for a plain packet, and not know where its checksum is.
  */
 static inline bool port_takes_tunnelled(const struct port *port, const struct pkt *pkt, uint32_t header_len)
 {

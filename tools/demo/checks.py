@@ -28,9 +28,9 @@ STREAM_SECONDS = 3.0
 WIRE_FLOWS = 12
 WORK_OF = {
     "blue": "a rewritten TCP packet of up to 64 KiB goes out whole: to cut it is left to the device",
-    "red": "each NVGRE packet is cut to the MTU here and joined again there: slower than rewrite",
+    "red": "such a packet goes out whole under one outer header: to cut it is left to the device",
 }
-"""Why the tenants' throughputs differ."""
+"""What there is to do for a tenant's stream."""
 
 
 # ---- traffic -----------------------------------------------------------------------------------------------

@@ -256,7 +256,13 @@ def _print_ports(document: dict[str, Any]) -> None:
     columns = {"kpps": "kpps", "of kernel VXLAN": "ratio", "CPU s/Mpkt": "cpuSecondsPerMillion"}
     for result in document["results"]:
         title = ports_title(result["load"], result["frame"])
-        _print_contest(result, title, columns, "lost", lambda each: f"{each['lost']['median']:.2%}")
+        _print_contest(
+            result,
+            title,
+            columns,
+            "lost, of offered kpps",
+            lambda each: f"{each['lost']['median']:.2%} of {each['offeredKpps']['median']:.0f}",
+        )
 
 
 @click.command("peers")
