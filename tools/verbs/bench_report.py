@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from bench.report import Report
 
 INSTALL = (
-    "pip install 'isolane[report]' (in a checkout .venv/bin/pip), or Debian 13's python3-matplotlib if isolane "
-    "is in the system's Python"
+    "pip install 'isolane[report]' (in a checkout .venv/bin/pip), or Debian 13's python3-matplotlib if "
+    "isolane is in the system's Python"
 )
 
 
