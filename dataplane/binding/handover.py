@@ -15,13 +15,16 @@ MAX_QUEUES: int = lib.DP_MAX_QUEUES
 MAX_NAME: int = lib.DP_NAME_LEN
 """Bytes, with the one that ends it."""
 
+OffloadName = Literal["csum", "tso4", "tso6", "nvgre"]
+"""What an agent may say of a port, as `core.Offload` has it."""
+
 
 class _Config(msgspec.Struct):
     name: Annotated[str, Meta(min_length=1, max_length=MAX_NAME - 1, pattern=r"\A[^\x00-\x1f\x7f-\x9f]*\Z")]
     kind: Literal["tap", "packet"]
     mac: Annotated[str, Meta(pattern=r"\A[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}\Z")]
     mtu: Annotated[int, Meta(ge=68, le=65535)]
-    offloads: list[Literal["csum", "tso4", "tso6", "nvgre"]]
+    offloads: list[OffloadName]
 
     def with_queues(self, fds: Sequence[int]) -> PortConfig:
         kind, offloads = PortKind[self.kind.upper()], _offloads(self.offloads)

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from dataplane.binding._ffi import lib
-from dataplane.binding.handover import MAX_NAME, MAX_QUEUES
+from dataplane.binding.handover import MAX_NAME, MAX_QUEUES, OffloadName
 from dataplane.binding.tables import RowKind
 from dataplane.process.text import printable
 
@@ -57,7 +57,7 @@ class PortSummary(TypedDict):
     kind: Literal["tap", "packet"]
     mac: Mac
     mtu: Mtu
-    offloads: Annotated[list[Literal["csum", "tso4", "tso6", "nvgre"]], Meta(max_length=4)]
+    offloads: Annotated[list[OffloadName], Meta(max_length=4)]
     queues: Queues
 
 
