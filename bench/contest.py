@@ -2,10 +2,12 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
+
+from pyroute2 import NetlinkError
 
 from bench import rounds
 from bench.control_net import BenchError, wait_until
@@ -16,9 +18,14 @@ from dataplane.host import netns
 
 READY_SECONDS = 10.0
 _SPARE_SECONDS = 20.0
+_ALWAYS = ("isolane", BASE)
+"""They have to work, or there is nothing to compare."""
+_FAILURES = (BenchError, NetlinkError, OSError, subprocess.SubprocessError)
+_MOST_WORDS = 400
 
 Figures = dict[str, Any]
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,11 @@ class Contest(Generic[T]):
 
     def spread(self, name: str, figure: Callable[[T], float]) -> dict[str, float]:
         return spread([figure(run) for run in self.runs[name]])
+
+    def of(self, part: Callable[[T], U]) -> "Contest[U]":
+        """Only a part of what was measured."""
+        runs = {name: [part(run) for run in runs] for name, runs in self.runs.items()}
+        return Contest(runs, self.steals, self.repeated)
 
     def ratio(self, name: str, figure: Callable[[T], float]) -> dict[str, float]:
         """To BASE in the same round; 0 if that has nothing."""
@@ -47,20 +59,37 @@ class Contest(Generic[T]):
         }
 
 
+@dataclass(frozen=True)
+class Entrants:
+    """there: who takes part. skipped: who does not, and why; they may be there in another contest. asked: who
+    has to.
+    """
+
+    there: Sequence[Contestant]
+    skipped: dict[str, str]
+    asked: Collection[str] = ()
+
+    def leave_out(self, name: str, why: str, progress: Progress) -> None:
+        """BenchError: it has to take part."""
+        if name in self.asked or name in _ALWAYS:
+            raise BenchError(f"{name}: {why}")
+        progress(f"without {name}: {why}")
+        self.skipped[name] = why
+
+
 def entrants(
     names: Collection[str], progress: Progress, known: Sequence[Contestant] | None = None
-) -> tuple[list[Contestant], dict[str, str]]:
-    """Who takes part of those known, or of CONTESTANTS: these and BASE's, or all; and why others can't.
-    BenchError: one of these can't.
+) -> Entrants:
+    """Those of these names and BASE, or all, of those known, or of CONTESTANTS. BenchError: one of these is
+    not installed.
     """
     everybody = CONTESTANTS if known is None else known
     wanted = [each for each in everybody if not names or each.name in {*names, BASE}]
-    skipped = {each.name: each.missing for each in wanted if each.missing}
-    for name, why in skipped.items():
-        if name in names:
-            raise BenchError(f"{name}: {why}")
-        progress(f"without {name}: {why}")
-    return [each for each in wanted if each.name not in skipped], skipped
+    found = Entrants([each for each in wanted if not each.missing], {}, names)
+    for each in wanted:
+        if each.missing:
+            found.leave_out(each.name, each.missing, progress)
+    return found
 
 
 def await_answer(lane: Lane) -> None:
@@ -72,40 +101,75 @@ def await_answer(lane: Lane) -> None:
     wait_until(answers, f"{lane.name}: {lane.address} does not answer", READY_SECONDS)
 
 
+@dataclass
+class _Team:
+    """A contestant with what it is measured by, until that fails."""
+
+    contestant: Contestant
+    stack: ExitStack
+    entrants: Entrants
+    say: Progress
+    lanes: list[Lane] = field(default_factory=list)
+    is_out: bool = False
+
+    def make(self, prefix: str, profile: str) -> None:
+        self.say(f"making {self.contestant.name}")
+        self.lanes = self._attempt(lambda: self.contestant.make(Site(prefix, profile, self.stack))) or []
+
+    def in_turn(self, lane: Lane, measure: Callable[[Lane], T]) -> T | None:
+        """None: it is out."""
+
+        def measured() -> T:
+            with lane.turn():
+                return measure(lane)
+
+        return None if self.is_out else self._attempt(measured, lane)
+
+    def _attempt(self, do: Callable[[], T], lane: Lane | None = None) -> T | None:
+        """None: it failed, and is out. BenchError: it has to take part."""
+        try:
+            return do()
+        except _FAILURES as error:
+            why = lane.gone() if lane else ""
+            words = " ".join((why or str(error) or repr(error)).split())[:_MOST_WORDS]
+            self.entrants.leave_out(self.contestant.name, words, self.say)
+            self.is_out = True
+            self.stack.close()  # now: it would take time from the others
+            return None
+
+
 def held(
-    contestants: Sequence[Contestant],
+    entrants: Entrants,
     profile: str,
     count: int,
     measure: Callable[[Lane], T],
     progress: Progress,
     await_ready: Callable[[Lane], None] = await_answer,
 ) -> Contest[T]:
-    """So many rounds. BenchError: what is to be measured did not happen."""
+    """So many rounds. Who fails is left out of all of them, and said to be skipped. BenchError: it has to
+    take part.
+    """
 
     def say(text: str) -> None:
         progress(f"{profile}: {text}")
 
-    def in_turn(lane: Lane) -> T:
-        with lane.turn():
-            return measure(lane)
-
     with ExitStack() as stack:
-        lanes = {lane.name: lane for lane in _lanes(contestants, profile, stack, say)}
-        for lane in lanes.values():
-            with lane.turn():
-                await_ready(lane)
-        found, steals, repeated = rounds.interleaved(
-            list(lanes), count, lambda name: in_turn(lanes[name]), say
-        )
-    return Contest({name: [each[name] for each in found] for name in lanes}, steals, repeated)
+        teams = [_Team(each, stack.enter_context(ExitStack()), entrants, say) for each in entrants.there]
+        for number, team in enumerate(teams):
+            team.make(f"bench-{os.getpid()}-{number}-", profile)
+        lanes = {lane.name: (team, lane) for team in teams for lane in team.lanes}
+        for team, lane in lanes.values():
+            team.in_turn(lane, await_ready)
 
+        def in_turn(name: str) -> T | None:
+            team, lane = lanes[name]
+            return team.in_turn(lane, measure)
 
-def _lanes(
-    contestants: Sequence[Contestant], profile: str, stack: ExitStack, say: Progress
-) -> Iterator[Lane]:
-    for number, each in enumerate(contestants):
-        say(f"making {each.name}")
-        yield from each.make(Site(f"bench-{os.getpid()}-{number}-", profile, stack))
+        names = [name for name, (team, _) in lanes.items() if not team.is_out]
+        found, steals, repeated = rounds.interleaved(names, count, in_turn, say)
+    runs = {name: [run for each in found if (run := each[name]) is not None] for name in names}
+    whole = {name: each for name, each in runs.items() if not lanes[name][0].is_out}
+    return Contest(whole, steals, repeated)
 
 
 def run_in(namespace: str, command: Sequence[str], seconds: float) -> "subprocess.CompletedProcess[str]":

@@ -3,10 +3,9 @@ VM's namespace and on the other end of the wire a host that does nothing but ans
 """
 
 import os
-import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Interface
@@ -113,15 +112,15 @@ def kernel_vxlan(site: Site) -> list[Lane]:
 
 def relay(site: Site) -> list[Lane]:
     _prepare(site)
-    site.stack.enter_context(control_net.program(site.prefix + HOSTS[0], [str(RELAY), PLUG, WIRE]))
-    return [_lane(site, "relays")]
+    _, gone = peers.started(site.stack, site.prefix + HOSTS[0], "relay", [str(RELAY), PLUG, WIRE])
+    return [replace(_lane(site, "relays"), gone=gone)]
 
 
 def open_vswitch(driver: str, site: Site) -> list[Lane]:
     _prepare(site)
-    found = _lane(site, f"ovs-{driver}")
     switch = peers.switch(driver, site, 0, {max(os.sched_getaffinity(0))})
-    return [_stopped_between_turns(site, found, switch.pid) if driver == "afxdp" else found]
+    found = replace(_lane(site, f"ovs-{driver}"), gone=partial(peers.ended, "ovs-vswitchd", switch))
+    return [peers.stopped_between_turns(site, found, [switch.pid]) if driver == "afxdp" else found]
 
 
 def _prepare(site: Site) -> None:
@@ -130,18 +129,6 @@ def _prepare(site: Site) -> None:
     netns.call(site.prefix + HOSTS[1], _add_far_end)
     netns.call(host, links.set_state, sites.plug(site, HOSTS[0], plain=True), "up")
     netns.call(host, _take_frames, PLUG)
-
-
-def _stopped_between_turns(site: Site, found: Lane, pid: int) -> Lane:
-    """Of a program whose threads never sleep."""
-
-    def go_on() -> None:  # or it would not hear that it is to end
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
-
-    site.stack.callback(go_on)
-    os.kill(pid, signal.SIGSTOP)
-    return replace(found, turn=partial(peers.awake, [pid]))
 
 
 def testpmd(driver: str, site: Site) -> list[Lane]:
@@ -158,8 +145,9 @@ def testpmd(driver: str, site: Site) -> list[Lane]:
         *("--", "--forward-mode=io", "--auto-start", "--total-num-mbufs=16384"),
         "--stats-period=3600",  # or it would end with its input
     ]
-    process = site.stack.enter_context(control_net.program(site.prefix + HOSTS[0], command))
-    return [_stopped_between_turns(site, _lane(site, f"testpmd-{driver}"), process.pid)]
+    process, gone = peers.started(site.stack, site.prefix + HOSTS[0], _TESTPMD, command)
+    found = replace(_lane(site, f"testpmd-{driver}"), gone=gone)
+    return [peers.stopped_between_turns(site, found, [process.pid])]
 
 
 def isolane(site: Site) -> list[Lane]:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 
 from bench import contest, control_net, rounds
 from bench.contest import Contest, Figures, run_in
@@ -52,19 +53,20 @@ class Run:
 def run_all(settings: Settings, progress: Progress) -> Figures:
     """The document of `isolane bench latency --json`. BenchError: what is to be measured did not happen."""
     control_net.check_root()
-    entrants, skipped = contest.entrants(settings.contestants, progress)
+    entrants = contest.entrants(settings.contestants, progress)
     results = []
     with control_net.interruptible():
         for profile in settings.profiles:
-            for pause in settings.pauses:
-                measure = partial(_measure, pause, settings.count)
-                found = contest.held(entrants, profile, settings.rounds, measure, progress)
+            measure = partial(_measure_all, settings)
+            all_found = contest.held(entrants, profile, settings.rounds, measure, progress)
+            for number, pause in enumerate(settings.pauses):
+                found = all_found.of(itemgetter(number))
                 figures = found.figures(profile, partial(_figures, found))
                 results.append({"pauseMilliseconds": pause, "count": settings.count, **figures})
     return {
         "machine": described(),
-        "versions": versions(entrants),
-        "skipped": skipped,
+        "versions": versions(entrants.there),
+        "skipped": entrants.skipped,
         "results": results,
     }
 
@@ -77,6 +79,10 @@ def _figures(found: Contest[Run], name: str) -> Figures:
         "lost": found.spread(name, lambda run: run.sent - len(run.times)),
         "cpuMicrosecondsPerTrip": found.spread(name, lambda run: 1e6 * run.cpu / len(run.times)),
     }
+
+
+def _measure_all(settings: Settings, lane: Lane) -> list[Run]:
+    return [_measure(pause, settings.count, lane) for pause in settings.pauses]
 
 
 def _measure(pause: float, count: int, lane: Lane) -> Run:

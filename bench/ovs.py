@@ -40,9 +40,13 @@ class OpenVswitch:
         self.vsctl("add-port", bridge, name, *interface)
 
     def vsctl(self, *words: str) -> None:
-        self.run("ovs-vsctl", f"--db=unix:{self.directory}/db.sock", "--timeout=20", *words)
+        """BenchError: also if the switch can't do what was written, which a status of 0 says too."""
+        said = self.run("ovs-vsctl", f"--db=unix:{self.directory}/db.sock", "--timeout=20", *words)
+        if "Error detected" in said:
+            raise BenchError(said.partition(".  See ")[0])
 
-    def run(self, *command: str, text: str | None = None) -> None:
+    def run(self, *command: str, text: str | None = None) -> str:
+        """What it says on stderr."""
         done = netns.call(
             self._namespace,
             subprocess.run,
@@ -55,6 +59,7 @@ class OpenVswitch:
         )
         if done.returncode != 0:
             raise BenchError(f"{' '.join(command)}: {done.stderr}{self._logs()}")
+        return done.stderr
 
     def _start(self, program: str, *words: str) -> "subprocess.Popen[bytes]":
         log = f"--log-file={self.directory}/{program}.log"

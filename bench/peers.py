@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,8 @@ BASE = "kernel-vxlan"
 """The lane that the others are compared with."""
 RELAY = ROOT / "build" / "py" / "bench" / "relay"
 _OUTER, _INNER = "phy", "int"
+_AFXDP = ("type=afxdp", "options:xdp-mode=native")
+_LOG_BYTES, _LAST_LINES = 1 << 16, 3
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,38 @@ def _plain(site: Site) -> None:
 def relays(site: Site) -> list[Lane]:
     """An empty relay on each host: what any program costs that receives a packet and sends it."""
     _plain(site)
-    for host in HOSTS:
-        site.stack.enter_context(control_net.program(site.prefix + host, [str(RELAY), PLUG, WIRE]))
-    return [lane(site, "relays")]
+    command = [str(RELAY), PLUG, WIRE]
+    gone = [started(site.stack, site.prefix + host, "relay", command)[1] for host in HOSTS]
+    return [replace(lane(site, "relays"), gone=partial(first_word, gone))]
+
+
+def started(
+    stack: ExitStack, namespace: str | None, name: str, command: Sequence[str]
+) -> tuple["subprocess.Popen[bytes]", Callable[[], str]]:
+    """A program in a namespace, and why it is not there any more, if it is not."""
+    log = os.memfd_create("log")
+    stack.callback(os.close, log)
+    process = stack.enter_context(control_net.program(namespace, command, log))
+
+    def gone() -> str:
+        words = ended(name, process)
+        if not words:
+            return ""
+        said = os.pread(log, _LOG_BYTES, 0).decode(errors="replace").splitlines()
+        last = [line.strip() for line in said if line.strip()][-_LAST_LINES:]
+        return f"{words}: {'; '.join(last) or 'it said nothing'}"
+
+    return process, gone
+
+
+def ended(name: str, process: "subprocess.Popen[bytes]") -> str:
+    """That a program has ended, if it has."""
+    status = process.poll()
+    return "" if status is None else f"{name} ended with status {status}"
+
+
+def first_word(gone: Sequence[Callable[[], str]]) -> str:
+    return next((words for each in gone if (words := each())), "")
 
 
 # ---- Open vSwitch ------------------------------------------------------------------------------------------
@@ -77,13 +108,25 @@ def open_vswitch(driver: str, site: Site) -> list[Lane]:
     never sleep, so that it is stopped when others have their turn.
     """
     _plain(site)
-    switches = [switch(driver, site, number).pid for number in range(len(HOSTS))]
-    found = lane(site, f"ovs-{driver}")
-    if driver != "afxdp":
-        return [found]
-    site.stack.callback(_signal, switches, signal.SIGCONT)  # or they would not hear that they are to end
-    _signal(switches, signal.SIGSTOP)
-    return [replace(found, turn=partial(awake, switches))]
+    switches = [switch(driver, site, number) for number in range(len(HOSTS))]
+    gone = [partial(ended, "ovs-vswitchd", each) for each in switches]
+    found = replace(lane(site, f"ovs-{driver}"), gone=partial(first_word, gone))
+    return [
+        found if driver != "afxdp" else stopped_between_turns(site, found, [each.pid for each in switches])
+    ]
+
+
+def stopped_between_turns(site: Site, found: Lane, pids: Sequence[int]) -> Lane:
+    """Of programs whose threads never sleep."""
+
+    def go_on() -> None:  # or they would not hear that they are to end
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    site.stack.callback(go_on)
+    _signal(pids, signal.SIGSTOP)
+    return replace(found, turn=partial(awake, pids))
 
 
 def switch(driver: str, site: Site, number: int, cpus: Collection[int] = ()) -> "subprocess.Popen[bytes]":
@@ -96,7 +139,7 @@ def switch(driver: str, site: Site, number: int, cpus: Collection[int] = ()) -> 
     ovs = OpenVswitch(namespace, Path(site.stack.enter_context(temporary)), site.stack)
     if cpus:
         ovs.vsctl("set", "Open_vSwitch", ".", f"other_config:pmd-cpu-mask={sum(1 << cpu for cpu in cpus):x}")
-    settings = ("type=afxdp", "options:xdp-mode=native") if driver == "afxdp" else ()
+    settings = _AFXDP if driver == "afxdp" else ()
     mac = netns.call(namespace, _mac, WIRE)
     ovs.add_bridge(_OUTER, f"other-config:hwaddr={mac}")
     ovs.add_port(_OUTER, WIRE, *settings)
@@ -150,8 +193,11 @@ def versions(contestants: Sequence[Contestant]) -> dict[str, str]:
 
 
 def _version(command: Sequence[str]) -> str:
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=10
-    )
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
     found = re.search(r"\d+(\.\d+)+\S*?(?=[\s',]|$)", done.stdout + done.stderr)
     return found[0] if found else "unknown"

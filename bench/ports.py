@@ -16,7 +16,7 @@ from functools import partial
 from pyroute2 import IPRoute
 
 from bench import contest, control_net, datagrams, devices, rounds, xdp
-from bench.contest import READY_SECONDS, Contest, Figures
+from bench.contest import READY_SECONDS, Contest, Entrants, Figures
 from bench.control_net import BenchError, wait_until
 from bench.devices import DEVICES, FAR_MAC
 from bench.machine import described
@@ -52,23 +52,33 @@ def run_all(settings: Settings, progress: Progress) -> Figures:
     control_net.check_root()
     why = datagrams.missing()
     skipped = {each: why for each in settings.loads if each != FRAMES and why}
+    skipped |= {each: words for each in settings.loads if (words := _nobody(each, settings.contestants))}
     loads = [each for each in settings.loads if each not in skipped]
     if not loads:
-        raise BenchError(why)
-    for each in skipped:
-        progress(f"without {each}: {why}")
+        raise BenchError("; ".join(dict.fromkeys(skipped.values())))
+    for each, words in skipped.items():
+        progress(f"without {each}: {words}")
     results: list[Figures] = []
     found_versions: dict[str, str] = {}
     with control_net.interruptible():
         for load in loads:
-            known = DEVICES if load == FRAMES else CONTESTANTS
-            entrants, absent = contest.entrants(settings.contestants, progress, known)
-            found_versions |= versions(entrants)
-            skipped |= absent
+            entrants = contest.entrants(settings.contestants, progress, _known(load))
+            found_versions |= versions(entrants.there)
             found = _HELD[load](settings, entrants, partial(_say, progress, load))
+            skipped |= entrants.skipped
             figures = found.figures(PROFILE, partial(_figures, found))
             results.append({"load": load, "frame": settings.frame, **figures})
     return {"machine": described(), "versions": found_versions, "skipped": skipped, "results": results}
+
+
+def _known(load: str) -> Sequence[Contestant]:
+    return DEVICES if load == FRAMES else CONTESTANTS
+
+
+def _nobody(load: str, asked: Collection[str]) -> str:
+    """Why the load is none for those who are asked for; "" if it is one for one of them."""
+    is_one = not asked or any(each.name in asked for each in _known(load))
+    return "" if is_one else f"{', '.join(asked)}: frames through one device alone"
 
 
 def _say(progress: Progress, load: str, text: str) -> None:
@@ -90,7 +100,7 @@ def _figures(found: Contest[Run], name: str) -> Figures:
 def _datagrams(
     measure: Callable[[int, float, Lane], Run],
     settings: Settings,
-    entrants: Sequence[Contestant],
+    entrants: Entrants,
     progress: Progress,
 ) -> Contest[Run]:
     timed = partial(measure, settings.frame, settings.seconds)
@@ -100,7 +110,7 @@ def _datagrams(
 # ---- frames ------------------------------------------------------------------------------------------------
 
 
-def _frames(settings: Settings, entrants: Sequence[Contestant], progress: Progress) -> Contest[Run]:
+def _frames(settings: Settings, entrants: Entrants, progress: Progress) -> Contest[Run]:
     with xdp.stoppable(), devices.apart() as cpu:
         measure = partial(_measure, settings, cpu)
         ready = partial(_await_frames, settings, cpu)
@@ -152,7 +162,7 @@ def _link(name: str) -> Link:
         return links.get(ip, name)
 
 
-_HELD: dict[str, Callable[[Settings, Sequence[Contestant], Progress], Contest[Run]]] = {
+_HELD: dict[str, Callable[[Settings, Entrants, Progress], Contest[Run]]] = {
     FRAMES: _frames,
     DATAGRAMS: partial(_datagrams, datagrams.flood),
     NO_LOSS: partial(_datagrams, datagrams.without_loss),

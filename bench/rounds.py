@@ -1,6 +1,8 @@
 """Rounds in which all contestants take their turn, so that what else the machine does meets them alike."""
 
 import os
+import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import TypeVar
 MOST_STEAL = 0.03
 """Of a machine's time, taken by its hypervisor: a round with more is repeated."""
 _REPEATS = 3
+_NANOSECONDS = 1e9
+_IDLE = re.compile(r"\.(?:idle|iowait)_sleeptime\s*: (\d+) nsecs")
 
 Progress = Callable[[str], None]
 T = TypeVar("T")
@@ -17,19 +21,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Cpu:
-    """Of all cores since the machine started, in clock ticks. busy: neither idle nor stolen."""
+    """Of all cores since some time of the past, in seconds. seconds: neither idle nor stolen."""
 
-    busy: int
-    stolen: int
-    total: int
+    seconds: float
+    stolen: float
+    total: float
 
     def since(self, before: "Cpu") -> "Cpu":
-        return Cpu(self.busy - before.busy, self.stolen - before.stolen, self.total - before.total)
-
-    @property
-    def seconds(self) -> float:
-        """Busy, of all cores."""
-        return self.busy / os.sysconf("SC_CLK_TCK")
+        return Cpu(self.seconds - before.seconds, self.stolen - before.stolen, self.total - before.total)
 
     @property
     def steal(self) -> float:
@@ -37,12 +36,32 @@ class Cpu:
 
 
 def cpu() -> Cpu:
-    return parse_cpu(Path("/proc/stat").read_text().splitlines()[0])
+    """By the clock and what cores were idle, where the kernel tells that: to the nanosecond. Else by clock
+    ticks, which short work falls between.
+    """
+    found = parse_cpu(Path("/proc/stat").read_text().splitlines()[0])
+    try:
+        timers = Path("/proc/timer_list").read_text()
+    except OSError:
+        return found
+    return by_idle(timers, time.monotonic(), found)
+
+
+def by_idle(timers: str, now: float, ticks: Cpu) -> Cpu:
+    """timers: /proc/timer_list, read at the time `now`. ticks: what /proc/stat says."""
+    idle = [int(each) / _NANOSECONDS for each in _IDLE.findall(timers)]
+    if not idle:
+        return ticks
+    total = now * len(idle) / 2  # a core has two of them
+    return Cpu(total - sum(idle) - ticks.stolen, ticks.stolen, total)
 
 
 def parse_cpu(line: str) -> Cpu:
     """The first line of /proc/stat, see proc(5). Time of guests is in that of users already."""
-    user, nice, system, idle, waiting, irq, softirq, stolen = map(int, line.split()[1:9])
+    ticks = os.sysconf("SC_CLK_TCK")
+    user, nice, system, idle, waiting, irq, softirq, stolen = (
+        int(each) / ticks for each in line.split()[1:9]
+    )
     busy = user + nice + system + irq + softirq
     return Cpu(busy, stolen, busy + idle + waiting + stolen)
 

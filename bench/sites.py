@@ -55,7 +55,8 @@ class Lane:
     """What is measured: from a VM to an address of the other one. Both are names of network namespaces.
 
     turn: held while it is measured, by who would take a CPU from the others in between. sent: frames that it
-    has put on the wire, by its own counters, of who is measured by them.
+    has put on the wire, by its own counters, of who is measured by them. gone: why it can't answer any more,
+    if that is known.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Lane:
     address: IPv4Address
     turn: Callable[[], AbstractContextManager[object]] = nullcontext
     sent: Callable[[], int] = int
+    gone: Callable[[], str] = str
 
 
 class Site:

@@ -57,7 +57,7 @@ def run_all(settings: Settings, progress: Progress) -> Figures:
     control_net.check_root()
     version = _version()
     _check_congestion(settings.congestion)
-    entrants, skipped = contest.entrants(settings.contestants, progress)
+    entrants = contest.entrants(settings.contestants, progress)
     results = []
     with control_net.interruptible():
         for profile in settings.profiles:
@@ -67,8 +67,8 @@ def run_all(settings: Settings, progress: Progress) -> Figures:
     return {
         "machine": described(),
         "congestion": settings.congestion,
-        "versions": {"iperf3": version} | versions(entrants),
-        "skipped": skipped,
+        "versions": {"iperf3": version} | versions(entrants.there),
+        "skipped": entrants.skipped,
         "results": results,
     }
 

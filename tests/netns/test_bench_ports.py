@@ -4,14 +4,17 @@ import json
 import os
 import subprocess
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 
 import pytest
 from pyroute2 import IPRoute
 
-from bench import devices, sites, xdp
+from bench import devices, peers, sites, xdp
 from bench.control_net import BenchError, wait_until
+from bench.ovs import PROGRAMS
 from bench.ports import Settings, run_all
-from bench.sites import HOSTS, WIRE, Site
+from bench.sites import HOSTS, WIRE, Lane, Site
 from dataplane.host import links, netns
 from tests.native import BIN
 from tests.netns.traces import traces
@@ -76,6 +79,32 @@ def test_who_sends_nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sites, "add_bridge", lambda _members: None)
     with pytest.raises(BenchError, match="kernel-vxlan: no frame comes"):
         run_all(Settings(["frames"], [], 1, 0.1, 64), lambda _text: None)
+
+
+def test_peers_that_do_not_work_are_left_out_with_their_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that does not start, and an Open vSwitch that lacks the driver."""
+
+    def relay(site: Site) -> list[Lane]:
+        devices._prepare(site)
+        command = [str(peers.RELAY), "no-such-device", WIRE]
+        _, gone = peers.started(site.stack, site.prefix + HOSTS[0], "relay", command)
+        return [replace(devices._lane(site, "relays"), gone=gone)]
+
+    known = [
+        devices.Contestant("kernel-vxlan", "", devices.kernel_vxlan),
+        devices.Contestant("relays", "", relay),
+        devices.Contestant("ovs-afxdp", "", partial(devices.open_vswitch, "afxdp"), PROGRAMS),
+    ]
+    monkeypatch.setattr("bench.ports.DEVICES", known)
+    monkeypatch.setattr("bench.ports.READY_SECONDS", 1.0)
+    monkeypatch.setattr(peers, "_AFXDP", ("type=no-such-driver",))
+    document = run_all(Settings(["frames"], [], 1, 0.1, 64), lambda _text: None)
+    (result,) = document["results"]
+    assert list(result["contestants"]) == ["kernel-vxlan"]
+    said = "relay ended with status 1: no-such-device: No such device"
+    assert document["skipped"]["relays"] == said
+    assert document["skipped"]["ovs-afxdp"].endswith("(Address family not supported by protocol)")
+    assert traces(os.getpid()) == []
 
 
 # ---- generator and sink ------------------------------------------------------------------------------------

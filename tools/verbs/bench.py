@@ -305,15 +305,17 @@ def validation(ports: int, hosts: int | None, changes: int, as_json: bool) -> No
     Example:
       isolane bench validation --ports 100000 --json
     """
+    from bench.control_net import interruptible
     from bench.control_plan import default_hosts, least_hosts
     from bench.validation import Settings, run
 
     least = least_hosts(ports)
     if hosts is not None and hosts < least:
         raise click.BadParameter(f"{ports} ports need {least} hosts", param_hint="--hosts")
-    document = run(
-        Settings(ports, hosts or default_hosts(ports), changes), lambda text: click.echo(text, err=True)
-    )
+    with interruptible():  # what it has in /tmp goes with it
+        document = run(
+            Settings(ports, hosts or default_hosts(ports), changes), lambda text: click.echo(text, err=True)
+        )
     if as_json:
         click.echo(json.dumps(document, indent=2))
     else:

@@ -39,12 +39,18 @@ def _contestants(names: Sequence[str]) -> Callable[[F], F]:
 
 
 _contestant_option = _contestants(CONTESTANTS)
+ROUNDS, QUICK_ROUNDS = 5, 3
 _rounds_option = click.option(
-    "--rounds", default=5, show_default=True, type=click.IntRange(1, 100), help="Of all contestants."
+    "--rounds",
+    default=None,
+    type=click.IntRange(1, 100),
+    help=f"Of all contestants.  [default: {ROUNDS}, with --quick {QUICK_ROUNDS}]",
 )
 
 _quick_option = click.option(
-    "--quick", is_flag=True, help="Unless told otherwise profile wire alone, and short runs."
+    "--quick",
+    is_flag=True,
+    help="For a first look: unless told otherwise profile wire alone, fewer rounds, and short runs.",
 )
 
 
@@ -67,7 +73,7 @@ _quick_option = click.option(
 def tcp(
     profiles: tuple[str, ...],
     contestants: tuple[str, ...],
-    rounds: int,
+    rounds: int | None,
     seconds: int | None,
     congestion: str,
     quick: bool,
@@ -95,7 +101,7 @@ def tcp(
     settings = Settings(
         profiles or (QUICK_PROFILES if quick else PROFILES),
         contestants,
-        rounds,
+        rounds or (QUICK_ROUNDS if quick else ROUNDS),
         seconds or (1 if quick else 5),
         congestion,
     )
@@ -156,7 +162,7 @@ def _spread(figures: Mapping[str, float]) -> str:
 def latency(
     profiles: tuple[str, ...],
     contestants: tuple[str, ...],
-    rounds: int,
+    rounds: int | None,
     count: int | None,
     pauses: tuple[float, ...],
     quick: bool,
@@ -177,7 +183,7 @@ def latency(
     settings = Settings(
         profiles or (QUICK_PROFILES if quick else PROFILES),
         contestants,
-        rounds,
+        rounds or (QUICK_ROUNDS if quick else ROUNDS),
         pauses or PAUSES,
         count or (500 if quick else 3000),
     )
@@ -209,12 +215,16 @@ def _print_latency(document: dict[str, Any]) -> None:
 @click.option(
     "--frame", default=64, show_default=True, type=click.IntRange(60, 1500), help="Bytes without FCS."
 )
-@click.option("--quick", is_flag=True, help="Unless told otherwise frames alone, and short runs.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="For a first look: unless told otherwise frames alone, fewer rounds, and short runs.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def ports(
     loads: tuple[str, ...],
     contestants: tuple[str, ...],
-    rounds: int,
+    rounds: int | None,
     seconds: float | None,
     frame: int,
     quick: bool,
@@ -243,7 +253,7 @@ def ports(
     settings = Settings(
         loads or (LOADS[:1] if quick else LOADS),
         contestants,
-        rounds,
+        rounds or (QUICK_ROUNDS if quick else ROUNDS),
         seconds or (0.5 if quick else 3.0),
         frame,
     )

@@ -41,7 +41,8 @@ def some(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("some")
 def test_who_is_not_installed_is_left_out_and_named() -> None:
     said: list[str] = []
-    assert contest.entrants([], said.append) == ([THERE, BASE], {"absent": WHY})
+    found = contest.entrants([], said.append)
+    assert (found.there, found.skipped) == ([THERE, BASE], {"absent": WHY})
     assert said == [f"without absent: {WHY}"]
 
 
@@ -53,8 +54,8 @@ def test_who_is_asked_for_must_be_there() -> None:
 
 @pytest.mark.usefixtures("some")
 def test_others_are_compared_with_one_that_always_takes_part() -> None:
-    assert contest.entrants(["there"], print) == ([THERE, BASE], {})
-    assert contest.entrants([peers.BASE], print) == ([BASE], {})
+    assert contest.entrants(["there"], print).there == [THERE, BASE]
+    assert contest.entrants([peers.BASE], print).there == [BASE]
 
 
 @pytest.mark.usefixtures("some")
@@ -92,6 +93,7 @@ def test_versions_are_those_of_programs() -> None:
     ):
         other = replace(python, version=["printf", "%s", said])
         assert peers.versions([other]) == {"python3": version}
+    assert peers.versions([replace(python, version=["no-such-program"])]) == {"python3": "unknown"}
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What `isolane bench ports` makes of counts."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,7 @@ def test_the_highest_rate_is_found(capacity: float) -> None:
     found = highest(device, device(500_000))
     assert found.lost <= MOST_LOST
     assert 0.95 * capacity <= found.delivered <= 1.001 * capacity
-    assert len(device.rates) < 20
+    assert len(device.rates) < 30
 
 
 def test_who_loses_nothing_at_full_speed_is_not_slowed_down() -> None:
@@ -91,6 +92,17 @@ def test_who_loses_nothing_at_full_speed_is_not_slowed_down() -> None:
     top = device(500_000)
     assert highest(device, top) is top
     assert device.rates == [500_000]
+
+
+def test_one_bad_moment_does_not_decide() -> None:
+    """Every other attempt loses a tenth of what a good one passes."""
+    device = Device(333_333)
+
+    def noisy(rate: float) -> Run:
+        run = device(rate)
+        return replace(run, delivered=run.delivered * 9 // 10) if len(device.rates) % 2 else run
+
+    assert highest(noisy, device(500_000)).delivered >= 0.95 * 333_333
 
 
 def test_who_loses_at_every_rate_has_none() -> None:
@@ -122,3 +134,24 @@ def test_loads_whose_program_is_missing_are_left_out(monkeypatch: pytest.MonkeyP
     assert said == [f"without no-loss: {document['skipped']['no-loss']}"]
     with pytest.raises(BenchError, match="absent not found"):
         ports.run_all(Settings(["datagrams"], [BASE], 1, 0.1, 64), said.append)
+
+
+def test_loads_in_which_nobody_who_is_asked_for_takes_part_are_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ports.control_net, "check_root", lambda: None)
+    monkeypatch.setattr(datagrams, "missing", lambda: "")
+    monkeypatch.setattr(devices.Contestant, "missing", "")
+    monkeypatch.setattr(ports, "versions", lambda _contestants: {})
+    held = Contest({BASE: [Run(10, 10, 1.0, 1.0)]}, [0.0], repeated=0)
+    monkeypatch.setattr(ports, "_HELD", dict.fromkeys(ports._HELD, lambda *_: held))
+    asked = ["testpmd-afxdp"]
+    why = "testpmd-afxdp: frames through one device alone"
+    loads = [ports.FRAMES, ports.DATAGRAMS, ports.NO_LOSS]
+    document = ports.run_all(Settings(loads, asked, 1, 0.1, 64), lambda _text: None)
+    assert [each["load"] for each in document["results"]] == [ports.FRAMES]
+    assert document["skipped"] == {ports.DATAGRAMS: why, ports.NO_LOSS: why}
+    with pytest.raises(BenchError, match=why):
+        ports.run_all(Settings([ports.NO_LOSS], asked, 1, 0.1, 64), lambda _text: None)
+    document = ports.run_all(Settings(loads, [*asked, "isolane"], 1, 0.1, 64), lambda _text: None)
+    assert len(document["results"]) == len(loads)

@@ -13,11 +13,30 @@ from bench.tcp import parse
 def test_time_of_all_cores() -> None:
     before = parse_cpu("cpu  100 5 50 1000 10 3 2 7 40 1")
     after = parse_cpu("cpu  160 5 70 1100 20 4 6 10 90 1")
-    assert before == Cpu(busy=160, stolen=7, total=1177)
+    assert before == Cpu(seconds=1.6, stolen=0.07, total=11.77)
     used = after.since(before)
-    assert used == Cpu(busy=85, stolen=3, total=198)
-    assert used.steal == 3 / 198
+    assert (used.seconds, used.stolen, used.total) == pytest.approx((0.85, 0.03, 1.98))
+    assert used.steal == pytest.approx(3 / 198)
     assert before.since(before).steal == 0
+
+
+TIMERS = """\
+cpu: 0
+  .idle_sleeptime : 2000000500 nsecs
+  .iowait_sleeptime: 500000000 nsecs
+cpu: 1
+  .idle_sleeptime : 3000000000 nsecs
+  .iowait_sleeptime: 0 nsecs
+"""
+
+
+def test_time_of_all_cores_to_the_nanosecond() -> None:
+    ticks = Cpu(seconds=99.0, stolen=0.5, total=99.0)
+    before = rounds.by_idle(TIMERS, 10.0, ticks)
+    assert (before.seconds, before.stolen, before.total) == pytest.approx((13.9999995, 0.5, 20.0), abs=1e-10)
+    used = rounds.by_idle(TIMERS.replace("2000000500", "2000001500"), 10.000_002, ticks).since(before)
+    assert used.seconds == pytest.approx(3e-6, abs=1e-9)
+    assert rounds.by_idle("cpu: 0\n", 10.0, ticks) is ticks, "a kernel without such figures"
 
 
 def steals(monkeypatch: pytest.MonkeyPatch, *percent: int) -> None:
@@ -25,7 +44,7 @@ def steals(monkeypatch: pytest.MonkeyPatch, *percent: int) -> None:
     now = Cpu(0, 0, 0)
     times = []
     for each in percent:
-        then = Cpu(now.busy + 100 - each, now.stolen + each, now.total + 100)
+        then = Cpu(now.seconds + 100 - each, now.stolen + each, now.total + 100)
         times += [now, then]
         now = then
     monkeypatch.setattr(rounds, "cpu", iter(times).__next__)
