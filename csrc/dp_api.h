@@ -84,6 +84,7 @@ enum dp_offload {
     DP_OFFLOAD_MERGE = 8,  /* ... and TCP segments merged to them where they follow each other */
     /* underlay: ... and such in NVGRE; the place of the checksum is counted from the outer frame on */
     DP_OFFLOAD_NVGRE = 16,
+    DP_OFFLOAD_USO = 32,   /* ... and UDP super-packets */
 };
 
 struct dp_port_config {
@@ -140,7 +141,8 @@ struct dp_frame {
     uint32_t flow;         /* picks the worker on inject: flow % workers */
 };
 
-enum dp_gso { DP_GSO_NONE = 0, DP_GSO_TCP4 = 1, DP_GSO_TCP6 = 2 };
+/* UDP: datagrams, over IPv4 or IPv6; no fragments of one (virtio's legacy UFO). */
+enum dp_gso { DP_GSO_NONE = 0, DP_GSO_TCP4 = 1, DP_GSO_TCP6 = 2, DP_GSO_UDP = 3 };
 
 /*
  * `n` frames; `bytes` has theirs one behind the other. DP_EINVAL: none was taken. DP_ENOMEM: the first of

@@ -54,6 +54,14 @@ static void offload_finish_sctp(const struct arena *arena, struct pkt *pkt, uint
     memcpy(field, &crc, 4);
 }
 
+void offload_put(struct pkt *pkt, uint64_t sum)
+{
+    uint16_t field = (uint16_t)~csum_fold(sum); /* 4.2.2 */
+    if (field == 0 && pkt->csum_offset == UDP_CHECKSUM)     /* a UDP field of 0 says: none (RFC 768) */
+        field = 0xffff;
+    memcpy(pkt->data + pkt->csum_start + pkt->csum_offset, &field, 2);
+}
+
 bool offload_finish(const struct arena *arena, struct pkt *pkt)
 {
     bool sctp = pkt->l4_proto == PROTO_SCTP && pkt->csum_start == pkt->l4 &&
@@ -65,10 +73,7 @@ bool offload_finish(const struct arena *arena, struct pkt *pkt)
     if (sctp) {
         offload_finish_sctp(arena, pkt, len);
     } else {
-        uint16_t sum = (uint16_t)~csum_fold(offload_sum(arena, pkt, pkt->csum_start, len)); /* 4.2.2 */
-        if (sum == 0 && pkt->csum_offset == UDP_CHECKSUM)   /* a UDP field of 0 says: none (RFC 768) */
-            sum = 0xffff;
-        memcpy(pkt->data + field, &sum, 2);
+        offload_put(pkt, offload_sum(arena, pkt, pkt->csum_start, len));
     }
     pkt->flags &= (uint8_t)~PKT_PARTIAL;
     return true;
@@ -82,15 +87,21 @@ static bool offload_is_own(const struct pkt *pkt)
     return (tcp || udp) && !(pkt->flags & PKT_FRAGMENT) && pkt->csum_start == pkt->l4;
 }
 
+/* The super-packet is of the protocol that it is said to be of, and its header of all of it. */
+static bool offload_is_gso(const struct pkt *pkt) /* 1.6.2 */
+{
+    uint32_t len = pkt->l3_end - pkt->l4;
+    if (pkt->gso == DP_GSO_UDP)
+        return pkt->l4_proto == PROTO_UDP && get16(pkt->data + pkt->l4 + 4) == len;
+    return pkt->l4_proto == PROTO_TCP && pkt->l3_type == (pkt->gso == DP_GSO_TCP4 ? PKT_L3_IP4 : PKT_L3_IP6);
+}
+
 enum drop offload_check(const struct arena *arena, struct pkt *pkt)
 {
     bool partial = pkt->flags & PKT_PARTIAL, own = partial && offload_is_own(pkt);
-    if (pkt->gso != DP_GSO_NONE) {
-        uint8_t l3_type = pkt->gso == DP_GSO_TCP4 ? PKT_L3_IP4 : PKT_L3_IP6;
-        if (!own || pkt->l4_proto != PROTO_TCP || pkt->l3_type != l3_type || /* 1.6.1, 1.6.2, 1.6.3 */
-            pkt->gso_size * GSO_SEGMENTS_MAX < pkt->l3_end - pkt->l4)
-            return DROP_BAD_OFFLOAD;
-    }
+    if (pkt->gso != DP_GSO_NONE && (!own || !offload_is_gso(pkt) || /* 1.6.1, 1.6.2, 1.6.3 */
+                                    pkt->gso_size * GSO_SEGMENTS_MAX < pkt->l3_end - pkt->l4))
+        return DROP_BAD_OFFLOAD;
     if (!partial || own) /* 1.6.4 */
         return DROP_NONE;
     uint32_t field = (uint32_t)pkt->csum_start + pkt->csum_offset + 2;

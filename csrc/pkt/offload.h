@@ -20,6 +20,8 @@ uint64_t offload_sum(const struct arena *arena, const struct pkt *pkt, uint32_t 
  * DROP_NONE or BAD_OFFLOAD.
  */
 enum drop offload_check(const struct arena *arena, struct pkt *pkt);
+/* The packet's checksum, the complement of what has been summed for it, into its field. */
+void offload_put(struct pkt *pkt, uint64_t sum);
 /*
  * Completes a partial checksum in place (SCTP: CRC32c) and clears PKT_PARTIAL. False: metadata does not fit.
  */

@@ -17,10 +17,10 @@ static bool attach_queues_ok(const struct dp_port_config *config)
 
 bool attach_config_ok(const struct dp_port_config *config)
 {
-    const uint32_t tso = DP_OFFLOAD_TSO4 | DP_OFFLOAD_TSO6, of_tso = DP_OFFLOAD_MERGE | DP_OFFLOAD_NVGRE;
-    const uint32_t all = DP_OFFLOAD_CSUM | tso | of_tso;
-    bool fits = config->offloads & DP_OFFLOAD_CSUM || !(config->offloads & tso);
-    fits &= config->offloads & tso || !(config->offloads & of_tso);
+    const uint32_t gso = DP_OFFLOAD_TSO4 | DP_OFFLOAD_TSO6 | DP_OFFLOAD_USO;
+    const uint32_t of_gso = DP_OFFLOAD_MERGE | DP_OFFLOAD_NVGRE, all = DP_OFFLOAD_CSUM | gso | of_gso;
+    bool fits = config->offloads & DP_OFFLOAD_CSUM || !(config->offloads & gso);
+    fits &= config->offloads & gso || !(config->offloads & of_gso);
     return memchr(config->name, 0, DP_NAME_LEN) && attach_queues_ok(config) && config->mtu >= 68 &&
            config->mtu <= 65535 && !(config->offloads & ~all) && fits && !mac_is_group(config->mac);
 }

@@ -92,6 +92,9 @@ enum drop port_vnet_read(struct pkt *pkt, const struct vnet_hdr *hdr)
     case VIRTIO_NET_HDR_GSO_TCPV6 | VIRTIO_NET_HDR_GSO_ECN:
         pkt->gso = DP_GSO_TCP6;
         break;
+    case PORT_VNET_UDP:
+        pkt->gso = DP_GSO_UDP;
+        break;
     default: /* 4.5.2 */
         return DROP_BAD_OFFLOAD;
     }
@@ -100,18 +103,21 @@ enum drop port_vnet_read(struct pkt *pkt, const struct vnet_hdr *hdr)
 }
 
 /*
- * Of a super-packet's TCP header: its length in bytes, and whether CWR is set, which only its first segment
- * may have.
+ * A super-packet's type, and the length of its L4 header. Of TCP's CWR, which only the first segment may
+ * have, the kernel must know.
  */
-static void port_tcp_facts(const struct pkt *pkt, uint16_t *len, bool *cwr)
+static uint8_t port_vnet_type(const struct pkt *pkt, uint16_t *len)
 {
-    *len = TCP_LEN;
-    *cwr = false;
+    uint8_t type = pkt->gso == DP_GSO_TCP4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6;
+    *len = pkt->gso == DP_GSO_UDP ? UDP_LEN : TCP_LEN;
+    if (pkt->gso == DP_GSO_UDP)
+        return PORT_VNET_UDP;
     if (pkt_has(pkt, pkt->csum_start + TCP_LEN)) {
         const uint8_t *tcp = pkt->data + pkt->csum_start;
         *len = (uint16_t)((tcp[12] >> 4) * 4);
-        *cwr = tcp[13] & 0x80;
+        type |= tcp[13] & 0x80 ? VIRTIO_NET_HDR_GSO_ECN : 0;
     }
+    return type;
 }
 
 void port_vnet_write(const struct pkt *pkt, struct vnet_hdr *hdr)
@@ -125,14 +131,10 @@ void port_vnet_write(const struct pkt *pkt, struct vnet_hdr *hdr)
     hdr->hdr_len = (uint16_t)(pkt->csum_start + pkt->csum_offset + 2);
     if (!pkt->gso)
         return;
-    uint16_t tcp_len;
-    bool cwr;
-    port_tcp_facts(pkt, &tcp_len, &cwr);
-    hdr->gso_type = pkt->gso == DP_GSO_TCP4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6;
-    if (cwr)
-        hdr->gso_type |= VIRTIO_NET_HDR_GSO_ECN;
+    uint16_t l4_len;
+    hdr->gso_type = port_vnet_type(pkt, &l4_len);
     hdr->gso_size = pkt->gso_size;
-    hdr->hdr_len = (uint16_t)(pkt->csum_start + tcp_len);
+    hdr->hdr_len = (uint16_t)(pkt->csum_start + l4_len);
 }
 
 void port_arm(struct port_armed *armed, struct pool *pool, uint32_t want)

@@ -44,7 +44,7 @@ enum port_cap {
     PORT_TSO6 = DP_OFFLOAD_TSO6,
     PORT_MERGE = DP_OFFLOAD_MERGE,      /* gets segments as super-packets */
     PORT_NVGRE = DP_OFFLOAD_NVGRE,      /* takes super-packets under an outer header */
-    PORT_USO = 32,                      /* takes UDP super-packets; no kind yet */
+    PORT_USO = DP_OFFLOAD_USO,          /* takes UDP super-packets */
     PORT_SG = 64,                       /* takes packets of up to max_segs segments, else of one */
     /* metadata of checksums and super-packets crosses; without, none of the above */
     PORT_VNET = 128,
@@ -145,12 +145,19 @@ int port_packet_attach(struct port *port);
 int port_queues_new(struct port *port, size_t rxq, size_t txq);
 void port_queues_free(struct port *port);
 
-/* The packet may go to the port whole: it is no super-packet, or the port takes them. */
+/*
+ * The packet may go to the port whole: it is no super-packet, or the port takes them. Of more than PORT_SEGS
+ * datagrams, as tunnels may bring, no port does: the kernel would refuse it.
+ */
 static inline bool port_takes_gso(const struct port *port, const struct pkt *pkt)
 {
-    static const uint8_t caps[] = {[DP_GSO_TCP4] = PORT_TSO4, [DP_GSO_TCP6] = PORT_TSO6};
+    static const uint8_t caps[] = {
+        [DP_GSO_TCP4] = PORT_TSO4, [DP_GSO_TCP6] = PORT_TSO6, [DP_GSO_UDP] = PORT_USO};
+    if (__builtin_expect(pkt->gso == DP_GSO_NONE, 1))
+        return true;
     bool tunnels = !(pkt->flags & PKT_TUNNELLED) || port->caps & PORT_NVGRE;
-    return pkt->gso == DP_GSO_NONE || (port->caps & caps[pkt->gso] && tunnels);
+    uint32_t most = pkt->csum_start + UDP_LEN + pkt->gso_size * (uint32_t)PORT_SEGS; /* 2.9.6 */
+    return port->caps & caps[pkt->gso] && tunnels && (pkt->gso != DP_GSO_UDP || pkt->len <= most);
 }
 
 /*
@@ -181,6 +188,7 @@ struct vnet_hdr {
     uint16_t hdr_len, gso_size, csum_start, csum_offset;
 };
 _Static_assert(sizeof(struct vnet_hdr) == 10, "as on the descriptor");
+enum { PORT_VNET_UDP = 5 };             /* VIRTIO_NET_HDR_GSO_UDP_L4, since Linux 6.2 */
 /*
  * Sets the packet's offload fields. DROP_NONE, or bad-offload: a segmentation type that was never agreed on.
  */

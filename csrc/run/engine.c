@@ -275,7 +275,7 @@ int dp_inject(struct dp *dp, uint32_t id, const struct dp_frame *frames, uint32_
     if (dp->running)
         return DP_EBUSY;
     for (uint32_t i = 0; i < n; i++)
-        if (frames[i].len > ENGINE_INJECT || frames[i].gso > DP_GSO_TCP6 || frames[i].csum_partial > 1)
+        if (frames[i].len > ENGINE_INJECT || frames[i].gso > DP_GSO_UDP || frames[i].csum_partial > 1)
             error = DP_EINVAL;
     for (uint32_t i = 0; i < n && !error; bytes += frames[i++].len)
         error = port_mem_inject(port, &frames[i], bytes);

@@ -1,14 +1,14 @@
-/* gso.c: cuts a super-packet into the TCP segments it stands for, or into shorter super-packets. */
+/* gso.c: cuts a super-packet into the segments or datagrams it stands for, or into shorter super-packets. */
 #include "step/gso.h"
 #include "base/csum.h"
 #include "pkt/offload.h"
 
-enum { TCP_CHECKSUM = 16, TCP_FLAGS = 13, TCP_FIN_PSH = 0x09, TCP_CWR = 0x80 };
+enum { TCP_FLAGS = 13, TCP_FIN_PSH = 0x09, TCP_CWR = 0x80 };
 
 /* Bytes of all headers, Ethernet's too. */
 static inline uint32_t gso_header_len(const struct pkt *pkt)
 {
-    return pkt->l4 + (pkt->data[pkt->l4 + 12] >> 4) * 4u;
+    return pkt->l4 + (pkt->gso == DP_GSO_UDP ? UDP_LEN : (pkt->data[pkt->l4 + 12] >> 4) * 4u);
 }
 
 uint32_t gso_l3_len(const struct pkt *pkt)
@@ -41,23 +41,28 @@ void gso_set_ip(struct pkt *segment, uint32_t index)
     memcpy(ip + 10, &field, 2);
 }
 
-/*
- * Sequence number and flags (RFC 3168 section 6.1.2: CWR once); the partial checksum, which has the L4 length
- * in it, as part of the pseudo header.
- */
-static void gso_set_tcp(struct pkt *segment, const struct gso_cut *cut, bool last)
+/* Sequence number and flags (RFC 3168 section 6.1.2: CWR once). */
+static void gso_set_tcp(uint8_t *tcp, const struct gso_cut *cut, bool last)
 {
-    uint8_t *tcp = segment->data + segment->l4;
     put32(tcp + 4, get32(tcp + 4) + cut->done); /* 4.3.3 */
     if (!last) /* 4.3.4 */
         tcp[TCP_FLAGS] &= (uint8_t)~TCP_FIN_PSH;
     if (cut->index) /* 4.3.4 */
         tcp[TCP_FLAGS] &= (uint8_t)~TCP_CWR;
-    uint32_t from = __builtin_bswap32(cut->source->l3_end - cut->source->l4);
-    uint32_t to = __builtin_bswap32(segment->l3_end - segment->l4);
-    uint64_t sum = (uint64_t)load16(tcp + TCP_CHECKSUM) + (uint16_t)~csum_fold(from) + to; /* 4.3.5 */
-    uint16_t field = csum_fold(sum);
-    memcpy(tcp + TCP_CHECKSUM, &field, 2);
+}
+
+/* Also the partial checksum, which has the L4 length in it, as part of the pseudo header. */
+static void gso_set_l4(struct pkt *segment, const struct gso_cut *cut, bool last)
+{
+    uint8_t *l4 = segment->data + segment->l4, *at = l4 + segment->csum_offset;
+    uint32_t from = cut->source->l3_end - cut->source->l4, to = segment->l3_end - segment->l4;
+    if (segment->gso == DP_GSO_UDP)
+        put16(l4 + 4, (uint16_t)to); /* 4.3.6 */
+    else
+        gso_set_tcp(l4, cut, last);
+    uint16_t was = (uint16_t)~csum_fold(__builtin_bswap32(from));
+    uint16_t field = csum_fold((uint64_t)load16(at) + was + __builtin_bswap32(to)); /* 4.3.5 */
+    memcpy(at, &field, 2);
 }
 
 struct gso_cut gso_begin(const struct arena *arena, const struct pkt *pkt)
@@ -87,7 +92,7 @@ static inline bool gso_take(struct pool *pool, struct gso_cut *cut, struct pkt *
     memcpy(taken->data, source->data, cut->headers); /* 4.3.1 */
     cut->left -= payload;
     gso_set_ip(taken, cut->index);
-    gso_set_tcp(taken, cut, cut->left == 0);
+    gso_set_l4(taken, cut, cut->left == 0);
     cut->done += payload;
     return true;
 }
@@ -97,10 +102,8 @@ bool gso_next(struct pool *pool, struct gso_cut *cut, struct pkt *segment)
     uint32_t size = cut->source->gso_size, payload = cut->left < size ? cut->left : size;
     if (!gso_take(pool, cut, segment, payload))
         return false;
-    uint8_t *tcp = segment->data + segment->l4;
     uint64_t sum = csum_fold(offload_run_sum(&cut->payload, payload));
-    uint16_t field = (uint16_t)~csum_fold(csum_add(tcp, cut->headers - segment->l4, sum)); /* 4.2.2 */
-    memcpy(tcp + TCP_CHECKSUM, &field, 2);
+    offload_put(segment, csum_add(segment->data + segment->l4, cut->headers - segment->l4, sum));
     segment->gso = DP_GSO_NONE;
     segment->gso_size = 0;
     segment->flags &= (uint8_t)~PKT_PARTIAL;

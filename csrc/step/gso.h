@@ -1,7 +1,7 @@
 /*
- * gso.h: software segmentation (TCP over IPv4 and IPv6). A parsed super-packet in, its segments out one by
- * one: headers of its own in one slot, payload borrowed from the super-packet (pool.h), summed as it is
- * passed over. Called by the paths; by workers for parts, each a shorter super-packet.
+ * gso.h: software segmentation (TCP and UDP over IPv4 and IPv6). A parsed super-packet in, its segments or
+ * datagrams out one by one: headers of its own in one slot, payload borrowed from the super-packet (pool.h),
+ * summed as it is passed over. Called by the paths; by workers for parts, each a shorter super-packet.
  */
 #ifndef GSO_H
 #define GSO_H
@@ -29,7 +29,7 @@ struct gso_cut {
 };
 
 /*
- * Begins with a parsed gso packet whose own TCP checksum is PKT_PARTIAL (offload_check()). It stays in place,
+ * Begins with a parsed gso packet whose own checksum is PKT_PARTIAL (offload_check()). It stays in place,
  * and its owner's, until its segments are sent: io_spend().
  */
 struct gso_cut gso_begin(const struct arena *arena, const struct pkt *pkt);

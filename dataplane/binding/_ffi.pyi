@@ -334,6 +334,7 @@ class _Lib:
     DP_GSO_NONE: Final = 0
     DP_GSO_TCP4: Final = 1
     DP_GSO_TCP6: Final = 2
+    DP_GSO_UDP: Final = 3
     DP_IPV4: Final = 4
     DP_IPV6: Final = 6
     DP_L2ONLY: Final = 3
@@ -352,6 +353,7 @@ class _Lib:
     DP_OFFLOAD_NVGRE: Final = 16
     DP_OFFLOAD_TSO4: Final = 2
     DP_OFFLOAD_TSO6: Final = 4
+    DP_OFFLOAD_USO: Final = 32
     DP_OK: Final = 0
     DP_PA_REWRITE: Final = 2
     DP_PA_SHARED: Final = 1

@@ -52,7 +52,7 @@ class PortKind(IntEnum):
 
 
 class Offload(IntFlag):
-    """What may be sent to a port: partial checksums, TCP super-packets."""
+    """What may be sent to a port: partial checksums, TCP and UDP super-packets."""
 
     NONE = 0
     CSUM = lib.DP_OFFLOAD_CSUM
@@ -60,12 +60,14 @@ class Offload(IntFlag):
     TSO6 = lib.DP_OFFLOAD_TSO6
     MERGE = lib.DP_OFFLOAD_MERGE
     NVGRE = lib.DP_OFFLOAD_NVGRE
+    USO = lib.DP_OFFLOAD_USO
 
 
 class Gso(IntEnum):
     NONE = lib.DP_GSO_NONE
     TCP4 = lib.DP_GSO_TCP4
     TCP6 = lib.DP_GSO_TCP6
+    UDP = lib.DP_GSO_UDP
 
 
 class NeighbourState(IntEnum):

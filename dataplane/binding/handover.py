@@ -15,7 +15,7 @@ MAX_QUEUES: int = lib.DP_MAX_QUEUES
 MAX_NAME: int = lib.DP_NAME_LEN
 """Bytes, with the one that ends it."""
 
-OffloadName = Literal["csum", "tso4", "tso6", "nvgre"]
+OffloadName = Literal["csum", "tso4", "tso6", "nvgre", "uso"]
 """What an agent may say of a port, as `core.Offload` has it."""
 
 

@@ -57,7 +57,7 @@ class PortSummary(TypedDict):
     kind: Literal["tap", "packet"]
     mac: Mac
     mtu: Mtu
-    offloads: Annotated[list[OffloadName], Meta(max_length=4)]
+    offloads: Annotated[list[OffloadName], Meta(max_length=5)]
     queues: Queues
 
 

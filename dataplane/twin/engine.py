@@ -28,7 +28,17 @@ from dataplane.binding.stats import Counters, SubnetCounters, drop_reasons
 from dataplane.binding.tables import Address
 from dataplane.twin.neighbours import NO_MAC, Neighbours, State, request
 from dataplane.twin.neighbours import Neighbour as NeighbourEntry
-from dataplane.twin.packet import GSO_NONE, GSO_TCP4, Drop, Packet, slots_of
+from dataplane.twin.packet import (
+    GSO_NONE,
+    GSO_TCP4,
+    GSO_TCP6,
+    GSO_UDP,
+    PART_SEGMENTS,
+    UDP_LEN,
+    Drop,
+    Packet,
+    slots_of,
+)
 from dataplane.twin.rewrite import largest_ip_length, parts, segments
 from dataplane.twin.sums import finish_checksum, flowid
 from dataplane.twin.tables import RowError, Tables
@@ -138,8 +148,10 @@ class FakeEngine:
 
     def takes(self, p: Packet, port: int) -> bool:
         """A super-packet, whole."""
-        needed = Offload.TSO4 if p.gso == GSO_TCP4 else Offload.TSO6
+        needed = {GSO_TCP4: Offload.TSO4, GSO_TCP6: Offload.TSO6, GSO_UDP: Offload.USO}[p.gso]
         needed |= Offload.NVGRE if p.tunnelled else Offload.NONE
+        if p.gso == GSO_UDP and len(p.frame) > p.csum_start + UDP_LEN + PART_SEGMENTS * p.gso_size:
+            return False
         return needed in self.ports[port].config.offloads
 
     def cut_for_tunnel(self, p: Packet, headers: int) -> list[Packet]:

@@ -6,7 +6,7 @@ network order (4 or 16, and 6 of them).
 
 from dataclasses import dataclass, field
 
-ETH, VLAN, ARP_LEN, IP4_LEN, IP6_LEN, GRE_LEN = 14, 4, 28, 20, 40, 8
+ETH, VLAN, ARP_LEN, IP4_LEN, IP6_LEN, UDP_LEN, GRE_LEN = 14, 4, 28, 20, 40, 8, 8
 
 TYPE_IP4, TYPE_ARP, TYPE_VLAN, TYPE_QINQ, TYPE_IP6 = 0x0800, 0x0806, 0x8100, 0x88A8, 0x86DD
 
@@ -40,7 +40,7 @@ ALL_NODES_MAC = bytes.fromhex("333300000001")
 
 BROADCAST = b"\xff" * 6
 
-GSO_NONE, GSO_TCP4, GSO_TCP6 = 0, 1, 2
+GSO_NONE, GSO_TCP4, GSO_TCP6, GSO_UDP = 0, 1, 2, 3
 
 PART_SEGMENTS = 64
 """Of a super-packet that goes on whole."""

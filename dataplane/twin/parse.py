@@ -8,6 +8,7 @@ from dataplane.twin.packet import (
     FRAGMENT,
     GSO_NONE,
     GSO_TCP4,
+    GSO_UDP,
     IP4_LEN,
     IP6_LEN,
     L4_LENGTHS,
@@ -154,6 +155,13 @@ def strip_tag(p: Packet) -> None:
     parse(p)
 
 
+def is_said_gso(p: Packet) -> bool:
+    """The super-packet is what its metadata says: TCP of that family, or UDP whose length is the whole's."""
+    if p.gso == GSO_UDP:
+        return p.proto == UDP and u16(p.frame, p.l4 + 4) == p.end - p.l4
+    return p.proto == TCP and p.family == (4 if p.gso == GSO_TCP4 else 6)
+
+
 def check_offload(p: Packet) -> None:
     """README.md 1.6: TCP's and UDP's own stays as it is; any other partial checksum is completed here."""
     own = (
@@ -163,10 +171,8 @@ def check_offload(p: Packet) -> None:
         and p.kind == "ip"
         and p.csum_start == p.l4
     )
-    if p.gso != GSO_NONE:
-        family = 4 if p.gso == GSO_TCP4 else 6
-        if not own or p.proto != TCP or p.family != family or p.gso_size * 1365 < p.end - p.l4:
-            raise Drop("bad-offload")
+    if p.gso != GSO_NONE and (not own or not is_said_gso(p) or p.gso_size * 1365 < p.end - p.l4):
+        raise Drop("bad-offload")
     if not p.partial or own:
         return
     behind = p.csum_start + p.csum_offset + (4 if is_crc32c(p) else 2)

@@ -10,6 +10,7 @@ from dataplane.twin.packet import (
     IP6_LEN,
     PART_SEGMENTS,
     UDP,
+    UDP_LEN,
     UDP_LITE,
     Drop,
     Packet,
@@ -57,12 +58,17 @@ def largest_ip_length(p: Packet) -> int:
     """Bytes of the IP packet, of the largest segment's if it has to be cut."""
     if p.gso == GSO_NONE:
         return p.end - p.l3
-    headers = p.l4 + (p.frame[p.l4 + 12] >> 4) * 4
+    headers = header_length(p)
     return headers - p.l3 + min(p.gso_size, p.end - headers)
 
 
+def header_length(p: Packet) -> int:
+    """Bytes of all headers of a super-packet."""
+    return p.l4 + (UDP_LEN if p.proto == UDP else (p.frame[p.l4 + 12] >> 4) * 4)
+
+
 def segments(p: Packet) -> Iterator[Packet]:
-    """A super-packet as the TCP packets it stands for, checksums complete, no Ethernet padding."""
+    """A super-packet as the packets it stands for, checksums complete, no Ethernet padding."""
     for segment in cut(p, 1):
         segment.gso, segment.gso_size = GSO_NONE, 0
         finish_checksum(segment)
@@ -84,7 +90,7 @@ def parts(p: Packet) -> list[Packet]:
 
 def cut(p: Packet, segments: int) -> Iterator[Packet]:
     """A super-packet in pieces of so many segments, offloads as they were."""
-    headers = p.l4 + (p.frame[p.l4 + 12] >> 4) * 4
+    headers = header_length(p)
     payload, size = p.frame[headers : p.end], segments * p.gso_size
     count = max(1, -(-len(payload) // size))
     for i in range(count):
@@ -93,14 +99,17 @@ def cut(p: Packet, segments: int) -> Iterator[Packet]:
         piece.end = len(piece.frame)
         piece.slots = slots_of(len(piece.frame))
         set_segment_ip(piece, i * segments)
-        set_segment_tcp(piece, i * size, first=i == 0, last=i == count - 1)
+        if p.proto == UDP:
+            put16(piece.frame, p.l4 + 4, piece.end - p.l4)
+        else:
+            set_segment_tcp(piece, i * size, first=i == 0, last=i == count - 1)
         shorten_pseudo_sum(piece, p.end - p.l4, piece.end - piece.l4)
         yield piece
 
 
 def shorten_pseudo_sum(s: Packet, before: int, after: int) -> None:
-    """The pseudo header's sum that a partial checksum begins with, after the TCP length in it has changed."""
-    at = s.l4 + 16
+    """The pseudo header's sum that a partial checksum begins with, after the L4 length in it has changed."""
+    at = s.csum_start + s.csum_offset
     old, new = struct.pack(">I", before), struct.pack(">I", after)
     put16(s.frame, at, fold(u16(s.frame, at) + (0xFFFF - fold(total(old))) + total(new)))
 

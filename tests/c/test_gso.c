@@ -6,6 +6,13 @@
 
 static struct frame frame, got, expected;
 
+static uint32_t naive_headers(const struct frame *f, uint32_t l4)
+{
+    const uint8_t *ip = f->bytes + ETH_LEN;
+    bool udp = (ip[0] >> 4 == 4 ? ip[9] : ip[6]) == PROTO_UDP;
+    return l4 + (udp ? UDP_LEN : (f->bytes[l4 + 12] >> 4) * 4u);
+}
+
 /*
  * Bytes of the i-th of the segments of `frame`; true if it is the last. The checksum is summed whole, and off
  * by `error`.
@@ -13,10 +20,10 @@ static struct frame frame, got, expected;
 static bool naive_segment(const struct frame *f, uint32_t l4, uint32_t end, uint32_t size, uint32_t i,
                           uint32_t error, struct frame *out)
 {
-    uint32_t headers = l4 + (f->bytes[l4 + 12] >> 4) * 4u, from = headers + i * size;
+    uint32_t headers = naive_headers(f, l4), from = headers + i * size;
     uint32_t to = from + size < end ? from + size : end;
     uint8_t *ip = out->bytes + ETH_LEN, *tcp = out->bytes + l4;
-    bool last = to == end;
+    bool last = to == end, udp = headers == l4 + UDP_LEN;
     memcpy(out->bytes, f->bytes, headers);
     memcpy(out->bytes + headers, f->bytes + from, to - from);
     out->len = headers + (to - from);
@@ -29,23 +36,34 @@ static bool naive_segment(const struct frame *f, uint32_t l4, uint32_t end, uint
     } else {
         put16(ip + 4, (uint16_t)(out->len - ETH_LEN - IP6_LEN));
     }
-    put32(tcp + 4, get32(tcp + 4) + i * size);
-    if (!last)
-        tcp[13] &= (uint8_t)~0x09;
-    if (i)
-        tcp[13] &= 0x7f;
-    put16(tcp + 16, 0);
-    put16(tcp + 16, (uint16_t)~naive_fold(naive_residue(ip, PROTO_TCP, tcp, out->len - l4) + error));
+    if (udp) {
+        put16(tcp + 4, (uint16_t)(out->len - l4));
+    } else {
+        put32(tcp + 4, get32(tcp + 4) + i * size);
+        if (!last)
+            tcp[13] &= (uint8_t)~0x09;
+        if (i)
+            tcp[13] &= 0x7f;
+    }
+    uint8_t *field = tcp + (udp ? 6 : 16);
+    put16(field, 0);
+    put16(field, (uint16_t)~naive_fold(naive_residue(ip, udp ? PROTO_UDP : PROTO_TCP, tcp, out->len - l4) + error));
+    if (udp && get16(field) == 0)
+        put16(field, 0xffff);
     return last;
 }
 
-static void make_super(unsigned family, uint32_t payload, uint32_t size, uint32_t head, struct pkt *pkt)
+static void make_super(uint8_t proto, unsigned family, uint32_t payload, uint32_t size, uint32_t head, struct pkt *pkt)
 {
-    uint32_t options = rnd(11) * 4, l4len = TCP_LEN + options + payload;
-    uint32_t l4 = frame_ip(&frame, family, PROTO_TCP, l4len, family == 4 ? rnd(3) * 4 : 0);
+    bool udp = proto == PROTO_UDP;
+    uint32_t options = rnd(11) * 4, l4len = (udp ? UDP_LEN : TCP_LEN + options) + payload;
+    uint32_t l4 = frame_ip(&frame, family, proto, l4len, family == 4 ? rnd(3) * 4 : 0);
     rnd_fill(frame.bytes + l4, l4len);
-    frame.bytes[l4 + 12] = (uint8_t)((5 + options / 4) << 4);
-    frame_seal(&frame, l4, PROTO_TCP, l4 + 16, 1);
+    if (udp)
+        put16(frame.bytes + l4 + 4, (uint16_t)l4len);
+    else
+        frame.bytes[l4 + 12] = (uint8_t)((5 + options / 4) << 4);
+    frame_seal(&frame, l4, proto, l4 + checksum_offset(family, proto), 1);
     uint32_t padding = rnd(4) ? 0 : rnd(30);
     rnd_fill(frame.bytes + frame.len, padding);
     frame.len += padding;
@@ -53,11 +71,12 @@ static void make_super(unsigned family, uint32_t payload, uint32_t size, uint32_
     pkt->in_port = 1;
     pkt->time = 77;
     pkt->flags = PKT_PARTIAL;
-    pkt->gso = family == 4 ? DP_GSO_TCP4 : DP_GSO_TCP6;
+    pkt->gso = udp ? DP_GSO_UDP : family == 4 ? DP_GSO_TCP4 : DP_GSO_TCP6;
     pkt->gso_size = (uint16_t)size;
     pkt->csum_start = (uint16_t)l4;
-    pkt->csum_offset = 16;
+    pkt->csum_offset = (uint16_t)checksum_offset(family, proto);
     assert_int_equal(parse_frame(pkt), DROP_NONE);
+    assert_int_equal(offload_check(&fake_arena, pkt), size * 1365 < l4len ? DROP_BAD_OFFLOAD : DROP_NONE);
 }
 
 struct check {
@@ -109,7 +128,7 @@ static void each_segment(struct pkt *pkt, void (*fn)(void *ctx, struct pkt *segm
 static uint32_t cut_and_check(struct pkt *pkt, uint32_t error)
 {
     struct check check = {.l4 = pkt->l4, .l3_end = pkt->l3_end, .size = pkt->gso_size, .error = error};
-    uint32_t largest = gso_l3_len(pkt), header = pkt->l4 + (pkt->data[pkt->l4 + 12] >> 4) * 4u;
+    uint32_t largest = gso_l3_len(pkt), header = naive_headers(&frame, pkt->l4);
     uint32_t payload = pkt->l3_end - header;
     assert_int_equal(largest, header - ETH_LEN + (payload < pkt->gso_size ? payload : pkt->gso_size));
     fake_stats = (struct port_stats){.received = 1};
@@ -120,16 +139,18 @@ static uint32_t cut_and_check(struct pkt *pkt, uint32_t error)
     return check.n;
 }
 
-/* 4.3.1, 4.3.2, 4.3.3, 4.3.5 */
+static const uint8_t protos[] = {PROTO_TCP, PROTO_UDP};
+
+/* 4.3.1, 4.3.2, 4.3.3, 4.3.5, 4.3.6 */
 static void segments_are_those_of_the_naive_twin(void **state)
 {
     (void)state;
     struct pkt pkt;
-    for (int i = 0; i < 300; i++) {
+    for (int i = 0; i < 600; i++) {
         uint32_t payload = rnd(4) ? rnd(65000) : rnd(3000), size = 1 + rnd(rnd(2) ? 1448 : 20000);
         if (payload / size > 2000)
             size = 1448;
-        make_super(rnd(2) ? 4 : 6, payload, size, 200 + rnd(POOL_HEAD_MAX - 200), &pkt);
+        make_super(protos[rnd(2)], rnd(2) ? 4 : 6, payload, size, 200 + rnd(POOL_HEAD_MAX - 200), &pkt);
         cut_and_check(&pkt, 0);
     }
 }
@@ -145,8 +166,8 @@ static void edges_of_the_size(void **state)
     };
     struct pkt pkt;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        for (unsigned family = 4; family <= 6; family += 2) {
-            make_super(family, cases[i].payload, cases[i].size, POOL_HEAD_MAX, &pkt);
+        for (unsigned kind = 0; kind < 4; kind++) {
+            make_super(protos[kind / 2], kind % 2 ? 4 : 6, cases[i].payload, cases[i].size, POOL_HEAD_MAX, &pkt);
             assert_int_equal(cut_and_check(&pkt, 0), cases[i].segments);
         }
 }
@@ -158,7 +179,7 @@ static void parts_make_the_same_segments(void **state)
     struct pkt pkt, part, again;
     for (int round = 0; round < 200; round++) {
         uint32_t payload = rnd(4) ? rnd(3000) : rnd(60000), size = 50 + rnd(300), segments = 1 + rnd(100);
-        make_super(rnd(2) ? 4 : 6, payload, size, 200 + rnd(POOL_HEAD_MAX - 200), &pkt);
+        make_super(protos[rnd(2)], rnd(2) ? 4 : 6, payload, size, 200 + rnd(POOL_HEAD_MAX - 200), &pkt);
         struct check check = {.l4 = pkt.l4, .l3_end = pkt.l3_end, .size = size};
         struct gso_cut cut = gso_begin(&fake_arena, &pkt);
         do {
@@ -185,8 +206,8 @@ static void wrong_sums_stay_wrong(void **state)
     (void)state;
     struct pkt pkt;
     for (int i = 0; i < 40; i++) {
-        make_super(i % 2 ? 4 : 6, 5000, 1000, POOL_HEAD_MAX, &pkt);
-        uint32_t field = pkt.l4 + 16u, error = 1 + rnd(60000);
+        make_super(protos[i / 2 % 2], i % 2 ? 4 : 6, 5000, 1000, POOL_HEAD_MAX, &pkt);
+        uint32_t field = pkt.l4 + pkt.csum_offset, error = 1 + rnd(60000);
         put16(frame.bytes + field, (uint16_t)naive_fold(get16(frame.bytes + field) + error));
         if (i % 2)
             frame.bytes[ETH_LEN + 10] ^= 0x11;
@@ -195,19 +216,19 @@ static void wrong_sums_stay_wrong(void **state)
     }
 }
 
-/* 4.2.2: in TCP a field that comes out 0 is 0 */
-static void a_field_of_zero_is_zero(void **state)
+/* 4.2.2: in TCP a field that comes out 0 is 0, in UDP 0xffff */
+static void a_field_that_comes_out_zero(void **state)
 {
     (void)state;
     struct pkt pkt;
-    for (unsigned family = 4; family <= 6; family += 2) {
-        make_super(family, 2000, 1000, POOL_HEAD_MAX, &pkt);
-        uint32_t field = pkt.l4 + 16u, word = pkt.l4 + (pkt.data[pkt.l4 + 12] >> 4) * 4u;
+    for (unsigned kind = 0; kind < 4; kind++) {
+        make_super(protos[kind / 2], kind % 2 ? 4 : 6, 2000, 1000, POOL_HEAD_MAX, &pkt);
+        uint32_t field = pkt.l4 + pkt.csum_offset, word = naive_headers(&frame, pkt.l4);
         naive_segment(&frame, pkt.l4, pkt.l3_end, 1000, 0, 0, &expected);
         put16(frame.bytes + word, (uint16_t)naive_fold(get16(frame.bytes + word) + get16(expected.bytes + field)));
         memcpy(pkt.data + word, frame.bytes + word, 2);
         naive_segment(&frame, pkt.l4, pkt.l3_end, 1000, 0, 0, &expected);
-        assert_int_equal(get16(expected.bytes + field), 0);
+        assert_int_equal(get16(expected.bytes + field), kind / 2 ? 0xffff : 0);
         assert_int_equal(cut_and_check(&pkt, 0), 2);
     }
 }
@@ -238,7 +259,7 @@ static void flags_of_first_and_last(void **state)
     };
     struct pkt pkt;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        make_super(4, 300, 100, POOL_HEAD_MAX, &pkt);
+        make_super(PROTO_TCP, 4, 300, 100, POOL_HEAD_MAX, &pkt);
         struct flags flags = {.of = cases[i].segments, .at = pkt.l4 + 13u};
         pkt.data[pkt.l4 + 13] = cases[i].flags;
         each_segment(&pkt, check_flags, &flags);
@@ -265,7 +286,7 @@ static void without_slots_the_rest_is_one_drop(void **state)
     struct kept kept = {.n = 0};
     fake_io_end();
     fake_io_init(16);
-    make_super(4, 39000, 4000, POOL_HEAD_MAX, &pkt);
+    make_super(PROTO_TCP, 4, 39000, 4000, POOL_HEAD_MAX, &pkt);
     assert_int_equal(pkt.slots, 10);
     fake_stats = (struct port_stats){.received = 1};
     each_segment(&pkt, keep, &kept);
@@ -298,7 +319,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(edges_of_the_size, setup, teardown),
         cmocka_unit_test_setup_teardown(parts_make_the_same_segments, setup, teardown),
         cmocka_unit_test_setup_teardown(wrong_sums_stay_wrong, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_field_of_zero_is_zero, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_field_that_comes_out_zero, setup, teardown),
         cmocka_unit_test_setup_teardown(flags_of_first_and_last, setup, teardown),
         cmocka_unit_test_setup_teardown(without_slots_the_rest_is_one_drop, setup, teardown),
     };

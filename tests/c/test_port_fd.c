@@ -11,7 +11,7 @@
 #include "hub.h"
 
 enum { HDR = sizeof(struct vnet_hdr), BIG_BUFFER = 8 << 20 };
-enum { ALL = DP_OFFLOAD_CSUM | DP_OFFLOAD_TSO4 | DP_OFFLOAD_TSO6 };
+enum { ALL = DP_OFFLOAD_CSUM | DP_OFFLOAD_TSO4 | DP_OFFLOAD_TSO6 | DP_OFFLOAD_USO };
 
 static const enum dp_port_kind kinds[] = {DP_PORT_TAP, DP_PORT_PACKET};
 static int peer[3];                     /* the other ends of ports 1 and 2 */
@@ -250,22 +250,25 @@ static void offloads_both_ways(enum dp_port_kind kind)
     in.gso_type = VIRTIO_NET_HDR_GSO_TCPV6 | VIRTIO_NET_HDR_GSO_ECN;
     f.bytes[in.csum_start + 13] = 0x10;
     put(&in, &f);
-    assert_int_equal(poll_all(), 4);
-    const uint8_t types[] = {0, VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV4 | VIRTIO_NET_HDR_GSO_ECN, VIRTIO_NET_HDR_GSO_TCPV6};
-    for (size_t i = 0; i < 4; i++) {
+    in.gso_type = PORT_VNET_UDP;
+    in.csum_offset = 6;
+    put(&in, &f);
+    assert_int_equal(poll_all(), 5);
+    const uint8_t types[] = {0, VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV4 | VIRTIO_NET_HDR_GSO_ECN, VIRTIO_NET_HDR_GSO_TCPV6, PORT_VNET_UDP};
+    for (size_t i = 0; i < 5; i++) {
         assert_true(get(&out));
         assert_int_equal(out.flags, VIRTIO_NET_HDR_F_NEEDS_CSUM);
         assert_int_equal(out.gso_type, types[i]);
         assert_int_equal(out.csum_start, back.len - (i ? 60000 : 1000));
-        assert_int_equal(out.csum_offset, 16);
+        assert_int_equal(out.csum_offset, i == 4 ? 6 : 16);
         assert_int_equal(out.gso_size, i ? 1448 : 0);
-        assert_int_equal(out.hdr_len, i ? out.csum_start + 32 : out.csum_start + 18);
+        assert_int_equal(out.hdr_len, out.csum_start + (i == 0 ? 18 : i == 4 ? UDP_LEN : 32));
     }
     struct dp_counters rx = hub_counters(1), tx = hub_counters(2);
-    assert_int_equal(rx.rx_gso, 3);
-    assert_int_equal(rx.rx_csum_partial, 4);
-    assert_int_equal(tx.tx_gso, 3);
-    assert_int_equal(tx.tx_csum_partial, 4);
+    assert_int_equal(rx.rx_gso, 4);
+    assert_int_equal(rx.rx_csum_partial, 5);
+    assert_int_equal(tx.tx_gso, 4);
+    assert_int_equal(tx.tx_csum_partial, 5);
     assert_int_equal(rx.rx_bytes, tx.tx_bytes);
     end();
 }
@@ -280,12 +283,14 @@ static void no_offloads(enum dp_port_kind kind)
     in.gso_type = VIRTIO_NET_HDR_GSO_TCPV4;                         /* forward.c would have segmented it */
     in.gso_size = 500;
     put(&in, &f);
-    assert_int_equal(poll_all(), 2);
+    in.gso_type = PORT_VNET_UDP;
+    put(&in, &f);
+    assert_int_equal(poll_all(), 3);
     assert_true(get(&out));
     assert_memory_equal(&out, &none, HDR);
     assert_int_equal(naive_residue(back.bytes + ETH_LEN, PROTO_TCP, back.bytes + in.csum_start, 1000), 0xffff);
     assert_false(get(&out));
-    assert_int_equal(hub_drops(1, DROP_TX_ERROR), 1);
+    assert_int_equal(hub_drops(1, DROP_TX_ERROR), 2);
     end();
 }
 
@@ -297,7 +302,7 @@ static void segmentation_types(enum dp_port_kind kind)
     for (uint32_t type = 0; type < 256; type++) {
         struct vnet_hdr in = {.flags = VIRTIO_NET_HDR_F_DATA_VALID, .gso_type = (uint8_t)type, .gso_size = 1000};
         uint32_t plain = type & ~(uint32_t)VIRTIO_NET_HDR_GSO_ECN;
-        good += type == 0 || plain == VIRTIO_NET_HDR_GSO_TCPV4 || plain == VIRTIO_NET_HDR_GSO_TCPV6;
+        good += type == 0 || plain == VIRTIO_NET_HDR_GSO_TCPV4 || plain == VIRTIO_NET_HDR_GSO_TCPV6 || type == PORT_VNET_UDP;
         hub_frame(&f, 2000, HUB_CONSUME, 2, type);
         put(&in, &f);
         assert_int_equal(poll_all(), 1);

@@ -191,7 +191,7 @@ static void many_frames_cross_in_one_call(void **state)
     }
     assert_int_equal(dp_inject(hub, 1, in, 0, bytes), DP_OK);
     assert_int_equal(dp_inject(hub, 1, in, MANY, bytes), DP_OK);
-    in[MANY - 1].gso = 3;                           /* of these, none is taken */
+    in[MANY - 1].gso = 4;                           /* of these, none is taken */
     assert_int_equal(dp_inject(hub, 1, in, MANY, bytes), DP_EINVAL);
     in[MANY - 1].gso = 0;
     assert_int_equal(dp_poll(hub, 0), MANY);
@@ -247,11 +247,12 @@ static void wrong_calls_are_refused(void **state)
     assert_int_equal(dp_inject(hub, 1, &m, 1, f.bytes), DP_EINVAL);
     m.len = 60;
     assert_int_equal(dp_inject(hub, 9, &m, 1, f.bytes), DP_EINVAL);
-    m.gso = 3;
+    m.gso = 4;
     assert_int_equal(dp_inject(hub, 1, &m, 1, f.bytes), DP_EINVAL);
     assert_int_equal(hub_attach(1, DP_PORT_MEM, 0, 0, NULL), DP_EEXIST);
     assert_int_equal(hub_attach(DP_MAX_PORTS, DP_PORT_MEM, 0, 0, NULL), DP_EINVAL);
     assert_int_equal(hub_attach(5, DP_PORT_MEM, DP_OFFLOAD_TSO4, 0, NULL), DP_EINVAL);
+    assert_int_equal(hub_attach(5, DP_PORT_MEM, DP_OFFLOAD_USO, 0, NULL), DP_EINVAL);
     assert_int_equal(hub_attach(5, DP_PORT_TAP, 0, 0, NULL), DP_EINVAL);
     assert_int_equal(hub_attach(5, (enum dp_port_kind)1, 0, 1, &fd), DP_EINVAL);
     assert_int_equal(hub_attach(5, (enum dp_port_kind)4, 0, 1, &fd), DP_EINVAL);

@@ -34,7 +34,7 @@ static void require_plain_is_right(const uint8_t *frame, struct pkt pkt)
     }
 }
 
-/* input: flags (1: partial checksum, 2: gso), csum_start, csum_offset, gso_size, 2 bytes each; then the frame. */
+/* input: flags (1: partial checksum, 2: gso, 4 and 8: its kind), csum_start, csum_offset, gso_size, 2 bytes each; then the frame. */
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 {
     enum { HEADER = 8 };
@@ -48,7 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
     if (input[0] & 1)
         pkt.flags = PKT_PARTIAL;
     if (input[0] & 2)
-        pkt.gso = input[0] & 4 ? DP_GSO_TCP4 : DP_GSO_TCP6;
+        pkt.gso = input[0] & 8 ? DP_GSO_UDP : input[0] & 4 ? DP_GSO_TCP4 : DP_GSO_TCP6;
     require_plain_is_right(frame, pkt);
     if (parse_frame(&pkt) == DROP_NONE) {
         require_inside(&pkt);

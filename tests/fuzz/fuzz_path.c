@@ -31,7 +31,7 @@ static void require_balance(const struct dp *dp)
     require(reasons == sum.dropped);
 }
 
-/* header: port, flags (1: partial, 2: gso, 4: TCP6), csum_start, csum_offset, gso_size, length: 2 bytes each but the first two. */
+/* header: port, flags (1: partial, 2: gso, 4: TCP6, 8: UDP), csum_start, csum_offset, gso_size, length: 2 bytes each but the first two. */
 static size_t inject_one(struct dp *dp, const uint8_t *input, size_t size)
 {
     enum { HEADER = 10 };
@@ -43,7 +43,7 @@ static size_t inject_one(struct dp *dp, const uint8_t *input, size_t size)
     struct dp_frame frame = {.time = now, .len = (uint32_t)len, .csum_start = load16(input + 2), .csum_offset = load16(input + 4),
                              .gso_size = load16(input + 6), .csum_partial = input[1] & 1};
     if (input[1] & 2)
-        frame.gso = input[1] & 4 ? DP_GSO_TCP6 : DP_GSO_TCP4;
+        frame.gso = input[1] & 8 ? DP_GSO_UDP : input[1] & 4 ? DP_GSO_TCP6 : DP_GSO_TCP4;
     int result = dp_inject(dp, input[0] % PORTS, &frame, 1, input + HEADER);
     require(result == DP_OK || result == DP_EINVAL || result == DP_EFULL);
     return HEADER + len;

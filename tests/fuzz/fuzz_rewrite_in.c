@@ -98,7 +98,7 @@ static void check_segment(struct check *check, struct pkt *segment)
 
 static void segment(struct pkt *pkt, const uint8_t *before)
 {
-    uint32_t headers = pkt->l4 + (pkt->data[pkt->l4 + 12] >> 4) * 4u;
+    uint32_t headers = pkt->l4 + (pkt->gso == DP_GSO_UDP ? UDP_LEN : (pkt->data[pkt->l4 + 12] >> 4) * 4u);
     struct check check = {.before = before, .headers = headers, .end = pkt->l3_end, .error = error_of(pkt)};
     require(gso_l3_len(pkt) <= pkt->l3_end - pkt->l3);
     struct gso_cut cut = gso_begin(&arena, pkt);
@@ -167,7 +167,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
     if (input[0] & FLAG_PARTIAL)
         pkt.flags = PKT_PARTIAL;
     if (input[0] & FLAG_GSO)
-        pkt.gso = input[1] & 1 ? DP_GSO_TCP6 : DP_GSO_TCP4;
+        pkt.gso = input[1] & 2 ? DP_GSO_UDP : input[1] & 1 ? DP_GSO_TCP6 : DP_GSO_TCP4;
     bool ip = parse_frame(&pkt) == DROP_NONE && !(pkt.flags & PKT_VLAN) && pkt.l3_type != PKT_L3_ARP;
     /* A partial checksum of something else may have been completed into the UDP length: not of interest here. */
     if (ip && offload_check(&arena, &pkt) == DROP_NONE && parses(&pkt))

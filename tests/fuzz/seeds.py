@@ -123,22 +123,28 @@ def underlay_frames() -> dict[str, Packet]:
     }
 
 
-def rewrite_input(frame: bytes, flags: int = 0, gso_size: int = 0, l4: int = 0, head: int = 3392) -> bytes:
+def rewrite_input(
+    frame: bytes, flags: int = 0, gso_size: int = 0, l4: int = 0, field: int = 16, head: int = 3392
+) -> bytes:
     """As fuzz_rewrite_in.c reads it."""
     addresses = bytes(range(1, 33))
-    return struct.pack("<BBHHHH", flags & 0xFF, flags >> 8, gso_size, l4, 16, head) + addresses + frame
+    return struct.pack("<BBHHHH", flags & 0xFF, flags >> 8, gso_size, l4, field, head) + addresses + frame
 
 
 def super_packets() -> dict[str, bytes]:
-    """TCP with a partial checksum and more payload than fits a segment, or a slot."""
-    partial_gso, tcp6 = 3, 0x100
+    """TCP and UDP with a partial checksum and more payload than fits a segment, or a slot."""
+    partial_gso, tcp6, udp = 3, 0x100, 0x200
     eth = Ether(src=LOCAL, dst=REMOTE)
     four = bytes(eth / IP(src="10.1.1.10", dst="10.1.1.20") / TCP() / (b"payload4" * 300))
     six = bytes(eth / IPv6(src=_address(10), dst=_address(20)) / TCP() / (b"payload6" * 600))
+    datagrams4 = bytes(eth / IP(src="10.1.1.10", dst="10.1.1.20") / UDP() / (b"payload4" * 300))
+    datagrams6 = bytes(eth / IPv6(src=_address(10), dst=_address(20)) / UDP() / (b"payload6" * 600))
     return {
         "super4": rewrite_input(four, partial_gso, 1000, 34),
         "super6": rewrite_input(six, partial_gso | tcp6, 1448, 54, head=101),
         "super6-slots": rewrite_input(six, partial_gso | tcp6, 4500, 54),
+        "super-udp4": rewrite_input(datagrams4, partial_gso | udp, 1000, 34, 6),
+        "super-udp6": rewrite_input(datagrams6, partial_gso | udp, 1448, 54, 6, head=101),
         "partial4": rewrite_input(four, 1, 0, 34),
     }
 

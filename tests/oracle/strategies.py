@@ -50,7 +50,7 @@ UNDERLAY = 0
 BROADCAST = b"\xff" * 6
 STRANGER = {4: ip_address("192.168.77.222"), 6: ip_address("fd77::222")}
 TAKES_FOUR = Offload.CSUM | Offload.TSO4
-TAKES_ALL = TAKES_FOUR | Offload.TSO6
+TAKES_ALL = TAKES_FOUR | Offload.TSO6 | Offload.USO
 TRANSLATIONS = [
     frozenset(pairs) for pairs in ((), ((0, 0), (0, 1)), ((0, 0),), ((0, 0), (0, 1), (1, 0), (1, 1)))
 ]
@@ -88,7 +88,9 @@ def worlds(**choices: st.SearchStrategy[Any]) -> st.SearchStrategy[World]:
         "default_route": st.booleans(),
         "resolved": st.sampled_from((True, True, False)),
         "flowid": st.sampled_from((True, True, True, False)),
-        "offloads": st.sampled_from((Offload.NONE, Offload.CSUM, TAKES_ALL, Offload.CSUM | Offload.TSO6)),
+        "offloads": st.sampled_from(
+            (Offload.NONE, Offload.CSUM, TAKES_ALL, Offload.CSUM | Offload.TSO6, Offload.CSUM | Offload.USO)
+        ),
         "mtu": st.sampled_from((1500, 576, 1280, 9000)),
         "underlay_offloads": st.sampled_from(
             (Offload.NONE, Offload.CSUM, TAKES_ALL, TAKES_ALL | Offload.NVGRE, Offload.NVGRE | TAKES_FOUR)
@@ -130,15 +132,15 @@ def offloads(pick: Pick, packet: Packet, data: bytes) -> dict[str, Any]:
             "csum_partial": pick.one_of(True, True, False),
             "csum_start": pick.one_of(0, 14, 34, 38, 54, 100, len(data) & 0xFFFF, 65535),
             "csum_offset": pick.one_of(0, 2, 6, 8, 16, 65535),
-            "gso": pick.one_of(Gso.NONE, Gso.NONE, Gso.TCP4, Gso.TCP6),
+            "gso": pick.one_of(Gso.NONE, Gso.NONE, Gso.TCP4, Gso.TCP6, Gso.UDP),
             "gso_size": pick.one_of(0, 1, 500),
         }
     start = len(data) - len(packet[l4_layer])
     own = {"csum_partial": True, "csum_start": start & 0xFFFF, "csum_offset": 16 if l4_layer is TCP else 6}
     if kind == "own" or (l4_layer is UDP and pick.seldom(False, True)):
         return own
-    family = Gso.TCP6 if IPv6 in packet else Gso.TCP4
-    return own | {"gso": pick.seldom(Gso.TCP4, family), "gso_size": pick.one_of(8, 100, 500, 1000, 1448)}
+    kind = Gso.UDP if l4_layer is UDP else Gso.TCP6 if IPv6 in packet else Gso.TCP4
+    return own | {"gso": pick.seldom(Gso.TCP4, kind), "gso_size": pick.one_of(8, 100, 500, 1000, 1448)}
 
 
 def frame(world: World, port: int, seed: int, honest: bool) -> Frame:

@@ -172,12 +172,23 @@ def described(whole: Packet, start: int, offset: int, gso: Gso = Gso.NONE, size:
 
 
 TCP4, UDP4 = between(A, NEIGHBOUR, 4, tcp(bytes(200))), between(A, NEIGHBOUR, 4, udp(bytes(200)))
+SHORT4 = between(A, NEIGHBOUR, 4, UDP(sport=40000, dport=53, len=207) / bytes(200))
 ASKS = ether(b"\xff" * 6, A.mac) / ARP(op=1, hwsrc=A.mac.hex(":"), psrc="10.1.1.10", pdst="10.1.1.20")
 BAD_OFFLOADS = {
     "gso with a complete checksum": Frame(bytes(TCP4), gso=Gso.TCP4, gso_size=100),  # 1.6.1
     "gso of a fragment": partial(between(A, NEIGHBOUR, 4, tcp(bytes(12)), flags="MF"), 34, 16, Gso.TCP4, 100),
     "gso of the other family": partial(TCP4, 34, 16, Gso.TCP6, 100),  # 1.6.2
-    "gso of UDP": partial(UDP4, 34, 6, Gso.TCP4, 100),
+    "gso of UDP as TCP's": partial(UDP4, 34, 6, Gso.TCP4, 100),
+    "gso of TCP as UDP's": partial(TCP4, 34, 16, Gso.UDP, 100),
+    "gso of UDP with another length": described(SHORT4, 34, 6, Gso.UDP, 100),
+    "gso of UDP with a complete checksum": Frame(bytes(UDP4), gso=Gso.UDP, gso_size=100),
+    "gso of UDP with TCP's field": described(UDP4, 34, 16, Gso.UDP, 100),
+    "gso of UDP from elsewhere on": described(UDP4, 38, 6, Gso.UDP, 100),
+    "gso of a UDP fragment": partial(
+        between(A, NEIGHBOUR, 4, udp(bytes(16)), flags="MF"), 34, 6, Gso.UDP, 100
+    ),
+    "gso of UDP without a size": partial(UDP4, 34, 6, Gso.UDP, 0),
+    "gso of UDP of very many": partial(between(A, NEIGHBOUR, 4, udp(bytes(1366))), 34, 6, Gso.UDP, 1),
     "gso without a size": partial(TCP4, 34, 16, Gso.TCP4, 0),  # 1.6.3
     "ARP": described(ASKS, 14, 16),  # 1.6.5
     "a start before l4": described(TCP4, 33, 17),  # 1.6.6
@@ -191,7 +202,12 @@ def test_metadata_that_does_not_fit(rig: Make, frame: Frame) -> None:
 
 
 def test_own_checksums_stay_as_they_are(rig: Make) -> None:
-    for frame in (partial(TCP4, 34, 16), partial(UDP4, 34, 6), partial(TCP4, 34, 16, Gso.TCP4, 100)):
+    for frame in (
+        partial(TCP4, 34, 16),
+        partial(UDP4, 34, 6),
+        partial(TCP4, 34, 16, Gso.TCP4, 100),
+        partial(UDP4, 34, 6, Gso.UDP, 100),
+    ):
         assert rig(offloads=TAKES_ALL).send(A.port, frame) == {NEIGHBOUR.port: [frame]}  # 1.6.4
 
 
@@ -210,6 +226,19 @@ def test_a_super_packet_of_very_many_segments_goes_on_in_parts(rig: Make, family
     assert (r.counters().received, r.counters().originated) == (1, 2)
     whole = frame(0, 512, "FPAC")
     assert r.send(A.port, whole) == {NEIGHBOUR.port: [whole]}
+
+
+@pytest.mark.parametrize("family", (4, 6))
+def test_so_does_one_of_very_many_datagrams(rig: Make, family: int) -> None:
+    payload, start = bytes(range(200)) * 6, 34 if family == 4 else 54
+
+    def frame(at: int, end: int) -> Frame:
+        numbered = {"id": 0xFFC0 + at // 8 & 0xFFFF} if family == 4 else {}
+        packet = between(A, NEIGHBOUR, family, udp(payload[at:end]), **numbered)
+        return partial(packet, start, 6, Gso.UDP, 8)
+
+    parts = [frame(0, 512), frame(512, 1024), frame(1024, 1200)]
+    assert rig(offloads=TAKES_ALL).send(A.port, frame(0, 1200)) == {NEIGHBOUR.port: parts}  # 1.6.8, 1.6.9
 
 
 def test_checksums_of_others_are_completed(rig: Make) -> None:

@@ -40,6 +40,8 @@ from tests.oracle.world import (
     World,
 )
 
+SUPER = (Gso.TCP4, Gso.TCP6, Gso.UDP)
+
 # ---- comparing ---------------------------------------------------------------------------------------
 
 
@@ -175,13 +177,18 @@ def base_with(name: str, size: int) -> bytes:
 def test_every_segment_size(family: int, to: Vm, world: World) -> None:
     vm = VM(to.network, 0, LOCAL)
     gso, start = (Gso.TCP4, 34) if family == 4 else (Gso.TCP6, 54)
+    payload = bytes(range(256)) * 8
     sizes = [1, 2, 3, 40, *range(500, 520), *range(1020, 1030), *range(1380, 1470), 2047, 2048, 2049, 65535]
     frames = []
-    for flags in ("A", "FPACE"):
-        data = bytes(between(vm, to, family, tcp(bytes(range(256)) * 8, flags=flags)))
+    for l4, offset, kind in (
+        (tcp(payload, flags="A"), 16, gso),
+        (tcp(payload, flags="FPACE"), 16, gso),
+        (udp(payload), 6, Gso.UDP),
+    ):
+        data = bytes(between(vm, to, family, l4))
         for size in sizes:
-            frames.append(Frame(data, 0, True, start, 16, gso, size))
-            frames.append(Frame(data + b"\xaa" * 9, 0, True, start, 16, gso, size))
+            frames.append(Frame(data, 0, True, start, offset, kind, size))
+            frames.append(Frame(data + b"\xaa" * 9, 0, True, start, offset, kind, size))
     check(world, vm.port, frames, batch=1)
 
 
@@ -196,9 +203,9 @@ def test_all_kinds_of_offload_metadata(name: str, world: World) -> None:
     frames = []
     for start in starts:
         for offset in (0, 2, 6, 8, 9, 10, 11, 12, 16, 65535):
-            for gso, gso_size in ((Gso.NONE, 0), (Gso.TCP4, 100), (Gso.TCP6, 100), (Gso.TCP4, 0)):
+            for gso, gso_size in [(Gso.NONE, 0), (Gso.TCP4, 0), *((gso, 100) for gso in SUPER)]:
                 frames.append(Frame(data, 0, True, start, offset, gso, gso_size))
-    frames += [Frame(data, gso=gso, gso_size=100) for gso in (Gso.TCP4, Gso.TCP6)]
+    frames += [Frame(data, gso=gso, gso_size=100) for gso in SUPER]
     check(world, port, frames)
 
 

@@ -108,10 +108,10 @@ def link_local(vm: Vm) -> str:
     return f"fe80::{mac[0] ^ 2:x}{mac[1]:02x}:{mac[2]:x}ff:fe{mac[3]:02x}:{mac[4]:x}{mac[5]:02x}"
 
 
-def pseudo_sum(frame: bytes, family: int) -> bytes:
-    """What Linux leaves in the field of a partial TCP checksum."""
+def pseudo_sum(frame: bytes, family: int, proto: int = 6) -> bytes:
+    """What Linux leaves in the field of a partial checksum."""
     addresses, size = (frame[26:34], len(frame) - 34) if family == 4 else (frame[22:54], len(frame) - 54)
-    words = addresses + size.to_bytes(4, "big") + (6).to_bytes(4, "big")
+    words = addresses + size.to_bytes(4, "big") + proto.to_bytes(4, "big")
     total = sum(int.from_bytes(words[i : i + 2], "big") for i in range(0, len(words), 2))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
@@ -119,8 +119,11 @@ def pseudo_sum(frame: bytes, family: int) -> bytes:
 
 
 def super_packet(packet: Packet, family: int, gso_size: int) -> Frame:
-    """As TCP hands it down; gso_size 0: an ordinary packet with a partial checksum."""
+    """As TCP or UDP hands it down; gso_size 0: an ordinary packet with a partial checksum."""
     l4, frame = (34 if family == 4 else 54), bytearray(bytes(packet))
-    frame[l4 + 16 : l4 + 18] = pseudo_sum(bytes(frame), family)
-    gso = (Gso.TCP4 if family == 4 else Gso.TCP6) if gso_size else Gso.NONE
-    return Frame(bytes(frame), csum_partial=True, csum_start=l4, csum_offset=16, gso=gso, gso_size=gso_size)
+    proto, field, kind = (17, 6, Gso.UDP) if UDP in packet else (6, 16, Gso.TCP4 if family == 4 else Gso.TCP6)
+    frame[l4 + field : l4 + field + 2] = pseudo_sum(bytes(frame), family, proto)
+    gso = kind if gso_size else Gso.NONE
+    return Frame(
+        bytes(frame), csum_partial=True, csum_start=l4, csum_offset=field, gso=gso, gso_size=gso_size
+    )

@@ -8,7 +8,7 @@ from scapy.layers.l2 import ARP
 from scapy.packet import Packet
 
 from dataplane.binding.core import Gso, Offload
-from tests.oracle.frames import PEER_MAC, between, ether, ip, tcp
+from tests.oracle.frames import PEER_MAC, arriving, between, ether, from_host, ip, tcp, udp
 from tests.oracle.rig import Make, data
 from tests.oracle.world import (
     NEXT_HOPS,
@@ -26,7 +26,11 @@ from tests.unit.dataplane.frames import (
     super_packet,
 )
 
-TUNNELS = Offload.CSUM | Offload.TSO4 | Offload.TSO6 | Offload.NVGRE
+TAKES = Offload.CSUM | Offload.TSO4 | Offload.TSO6 | Offload.USO
+TUNNELS = TAKES | Offload.NVGRE
+
+L4S = pytest.mark.parametrize("l4", (tcp, udp), ids=("tcp", "udp"))
+L4 = Callable[[bytes], Packet]
 
 
 def expected_segments(make: Callable[[Packet, int], Packet], payload: bytes, size: int) -> list[bytes]:
@@ -57,14 +61,33 @@ def test_segments(rig: Make, family: int) -> None:
     assert (r.counters().originated, r.counters().sent, r.counters().rx_gso) == (9, 10, 1)
 
 
+# 4.3.1, 4.3.2, 4.3.5, 4.3.6
+@FAMILIES
+@pytest.mark.parametrize("last", (1000, 500, 1))
+def test_datagrams(rig: Make, family: int, last: int) -> None:
+    payload = bytes(range(200)) * 45 + bytes(range(100)) * 10
+    payload = payload[: 9000 + last]
+    sent = between(LOCAL_VM, REMOTE, family, udp(payload), **({"id": 0xFFFE} if family == 4 else {}))
+    r = rig()
+    frames = data(r.send(LOCAL_VM.port, super_packet(sent, family, 1000))[UNDERLAY])
+    expected = []
+    for index in range(10):
+        part = udp(payload[index * 1000 : (index + 1) * 1000])
+        numbered = {"id": (0xFFFE + index) & 0xFFFF} if family == 4 else {}
+        expected.append(bytes(between(LOCAL_VM, REMOTE, family, part, **numbered)))
+    assert [frame[42:] for frame in frames] == expected
+    assert (r.counters().originated, r.counters().sent, r.counters().rx_gso) == (9, 10, 1)
+
+
 # 2.11.5, 2.11.6
 @FAMILIES
+@L4S
 @pytest.mark.parametrize("room", (0, -1), ids=("fits", "too long"))
-def test_a_super_packet_is_whole_in_a_tunnel_that_takes_it(rig: Make, family: int, room: int) -> None:
-    headers = {4: 20, 6: 40}[family] + 20
+def test_a_super_packet_is_whole_in_a_tunnel_that_takes_it(rig: Make, family: int, l4: L4, room: int) -> None:
+    headers = {4: 20, 6: 40}[family] + len(l4(b""))
     payload = bytes(65535 - (20 + 8 + 14) - headers - room)
     r = rig(underlay_offloads=TUNNELS)
-    sent = super_packet(between(LOCAL_VM, REMOTE, family, tcp(payload)), family, 1400)
+    sent = super_packet(between(LOCAL_VM, REMOTE, family, l4(payload)), family, 1400)
     frames = r.send(LOCAL_VM.port, replace(sent, data=sent.data + bytes(5)))[UNDERLAY]
     if room < 0:
         assert len(frames) == -(-len(payload) // 1400) and not any(frame.gso for frame in frames)
@@ -78,9 +101,10 @@ def test_a_super_packet_is_whole_in_a_tunnel_that_takes_it(rig: Make, family: in
 
 # 2.11.5
 @FAMILIES
-def test_of_one_segment_it_is_none_in_a_tunnel(rig: Make, family: int) -> None:
+@L4S
+def test_of_one_segment_it_is_none_in_a_tunnel(rig: Make, family: int, l4: L4) -> None:
     r = rig(underlay_offloads=TUNNELS)
-    sent = super_packet(between(LOCAL_VM, REMOTE, family, tcp(bytes(900))), family, 1400)
+    sent = super_packet(between(LOCAL_VM, REMOTE, family, l4(bytes(900))), family, 1400)
     (frame,) = r.send(LOCAL_VM.port, sent)[UNDERLAY]
     assert (frame.gso, frame.csum_partial) == (Gso.NONE, False)
 
@@ -99,19 +123,45 @@ def test_held_for_a_device_that_took_it_and_refused_by_the_next(rig: Make) -> No
 
 # 2.9.6
 @FAMILIES
+@L4S
 @pytest.mark.parametrize("gso_size", (0, 500))
-def test_super_packets_go_whole_where_they_are_taken(rig: Make, family: int, gso_size: int) -> None:
-    r = rig(offloads=Offload.CSUM | Offload.TSO4 | Offload.TSO6)
-    sent = super_packet(between(LOCAL_VM, NEIGHBOUR, family, tcp(bytes(1400))), family, gso_size)
+def test_super_packets_go_whole_where_they_are_taken(rig: Make, family: int, l4: L4, gso_size: int) -> None:
+    r = rig(offloads=TAKES)
+    sent = super_packet(between(LOCAL_VM, NEIGHBOUR, family, l4(bytes(1400))), family, gso_size)
     assert r.send(LOCAL_VM.port, sent)[NEIGHBOUR.port] == [sent]
     assert r.counters().tx_csum_partial == 1
 
 
+# 2.9.6
+@FAMILIES
+@pytest.mark.parametrize("count", (64, 65))
+def test_so_many_datagrams_out_of_a_tunnel_are_cut(rig: Make, family: int, count: int) -> None:
+    inner = super_packet(arriving(REMOTE, LOCAL_VM, family, udp(bytes(10 * count))), family, 10)
+    carrier = bytes(from_host(2, LOCAL_VM.vsid, inner.data))
+    frame = replace(inner, data=carrier, csum_start=inner.csum_start + len(carrier) - len(inner.data))
+    r = rig(offloads=TAKES)
+    left = r.send(UNDERLAY, frame)[LOCAL_VM.port]
+    assert left == [inner] if count == 64 else [one.gso for one in left] == [Gso.NONE] * count
+
+
+# 2.9.6, 2.11.5
+@FAMILIES
+@pytest.mark.parametrize("takes", (Offload.USO, Offload.TSO4, Offload.TSO6))
+@L4S
+def test_cut_for_a_port_that_takes_others(rig: Make, family: int, l4: L4, takes: Offload) -> None:
+    needed = Offload.USO if l4 is udp else Offload.TSO4 if family == 4 else Offload.TSO6
+    r = rig(offloads=Offload.CSUM | takes, underlay_offloads=Offload.CSUM | takes | Offload.NVGRE)
+    for to, port in ((NEIGHBOUR, NEIGHBOUR.port), (REMOTE, UNDERLAY)):
+        sent = super_packet(between(LOCAL_VM, to, family, l4(bytes(1400))), family, 500)
+        assert len(r.send(LOCAL_VM.port, sent)[port]) == (1 if takes is needed else 3)
+
+
 # 2.10.9, 4.2.1
 @FAMILIES
-def test_rewrite_of_a_super_packet(rig: Make, family: int) -> None:
-    r = rig(rewrite=BOTH_REWRITTEN, underlay_offloads=Offload.CSUM | Offload.TSO4 | Offload.TSO6)
-    sent = super_packet(between(LOCAL_VM, REMOTE, family, tcp(bytes(3000))), family, 1000)
+@L4S
+def test_rewrite_of_a_super_packet(rig: Make, family: int, l4: L4) -> None:
+    r = rig(rewrite=BOTH_REWRITTEN, underlay_offloads=TAKES)
+    sent = super_packet(between(LOCAL_VM, REMOTE, family, l4(bytes(3000))), family, 1000)
     pas = LOCAL_VM.rewrite_pa(family), REMOTE.rewrite_pa(family)
-    wire = ether(NEXT_HOPS[SHARED[2, 4]], UNDERLAY_MAC) / ip(*pas) / tcp(bytes(3000))
+    wire = ether(NEXT_HOPS[SHARED[2, 4]], UNDERLAY_MAC) / ip(*pas) / l4(bytes(3000))
     assert r.send(LOCAL_VM.port, sent)[UNDERLAY] == [super_packet(wire, family, 1000)]
