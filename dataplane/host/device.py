@@ -20,6 +20,8 @@ for the host's operator.
 import enum
 import fcntl
 import hashlib
+import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
@@ -37,7 +39,15 @@ from dataplane.host.undo import Step, Undo
 
 TUNSETPERSIST, _TUNGETIFF = 0x400454CB, 0x800454D2
 IFF_MULTI_QUEUE = 0x0100
-ALL_OFFLOADS = Offload.CSUM | Offload.TSO4 | Offload.TSO6
+
+
+def offloads_since(release: str) -> Offload:
+    """What a virtio_net_hdr says to a kernel of this release; what a device does not cut, the kernel does."""
+    version = tuple(int(number) for number in re.findall(r"\d+", release)[:2])
+    return Offload.CSUM | Offload.TSO4 | Offload.TSO6 | (Offload.USO if version >= (6, 2) else Offload.NONE)
+
+
+ALL_OFFLOADS = offloads_since(os.uname().release)
 
 
 Note = Callable[[Place, list[Step]], None]

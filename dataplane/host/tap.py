@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import struct
+from contextlib import suppress
 from dataclasses import astuple
 
 from pyroute2 import IPRoute
@@ -26,7 +27,7 @@ TX_QUEUE_LEN = 4096
 _TUNSETIFF, _TUNSETOFFLOAD, _TUNSETVNETHDRSZ = 0x400454CA, 0x400454D0, 0x400454D8
 _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR, _IFF_TUN_EXCL = 0x0002, 0x1000, 0x4000, 0x8000
 
-_TUN_F_CSUM, _TUN_F_TSO4, _TUN_F_TSO6, _TUN_F_TSO_ECN = 1, 2, 4, 8
+_TUN_F_CSUM, _TUN_F_TSO4, _TUN_F_TSO6, _TUN_F_TSO_ECN, _TUN_F_USO4, _TUN_F_USO6 = 1, 2, 4, 8, 32, 64
 
 _VNET_HDR_SIZE = 10
 _IS_HELD = "a process holds it already"
@@ -78,4 +79,7 @@ def _open_tap_queue(undo: Undo, name: str, multi_queue: bool, new: bool) -> None
             raise DeviceError(_IS_HELD) from None
         raise
     fcntl.ioctl(fd, _TUNSETVNETHDRSZ, struct.pack("=i", _VNET_HDR_SIZE))
-    fcntl.ioctl(fd, _TUNSETOFFLOAD, _TUN_F_CSUM | _TUN_F_TSO4 | _TUN_F_TSO6 | _TUN_F_TSO_ECN)
+    offloads = _TUN_F_CSUM | _TUN_F_TSO4 | _TUN_F_TSO6 | _TUN_F_TSO_ECN
+    fcntl.ioctl(fd, _TUNSETOFFLOAD, offloads)
+    with suppress(OSError):  # before Linux 6.2
+        fcntl.ioctl(fd, _TUNSETOFFLOAD, offloads | _TUN_F_USO4 | _TUN_F_USO6)

@@ -4,14 +4,27 @@ from dataclasses import astuple
 
 from pyroute2 import IPRoute
 
+from dataplane.binding.core import Offload
 from dataplane.host import ethtool, links, netns, packet_socket
-from dataplane.host.device import Device, Opening, check_is_not_hosts, host_end_name, mute_host_end, place_of
+from dataplane.host.device import (
+    ALL_OFFLOADS,
+    Device,
+    Opening,
+    check_is_not_hosts,
+    host_end_name,
+    mute_host_end,
+    place_of,
+)
 from dataplane.host.links import ALIAS, Place
 from dataplane.host.undo import Undo
 
-_SAID_BY_VNET_HDR = frozenset(
-    ("tx-generic-segmentation", "tx-tcp-segmentation", "tx-tcp6-segmentation", "tx-tcp-ecn-segmentation")
-)
+_SAID_BY_VNET_HDR = {
+    "tx-generic-segmentation",
+    "tx-tcp-segmentation",
+    "tx-tcp6-segmentation",
+    "tx-tcp-ecn-segmentation",
+    *(("tx-udp-segmentation",) if Offload.USO in ALL_OFFLOADS else ()),
+}
 
 
 def open_veth(name: str, *, namespace: str, mac: str, mtu: int, queues: int = 1) -> Device:
@@ -40,8 +53,8 @@ def _make_veth(undo: Undo, host_end: str, name: str, namespace: str) -> None:
 
 
 def _set_up_vm_end(name: str, mac: str, mtu: int) -> int:
-    """Its index. What a virtio_net_hdr can't say (UDP, SCTP and tunnel super-packets) the VM's kernel has to
-    segment itself.
+    """Its index. What a virtio_net_hdr can't say (SCTP and tunnel super-packets, of UDP before Linux 6.2) the
+    VM's kernel has to segment itself.
     """
     segmentation = {feature for feature in ethtool.active(name) if feature.endswith("-segmentation")}
     ethtool.switch(name, segmentation - _SAID_BY_VNET_HDR | {"tx-gso-list"}, False)

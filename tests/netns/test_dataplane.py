@@ -19,7 +19,7 @@ import pytest
 from dataplane.binding.handover import Handover
 from dataplane.binding.tables import ChangeSet
 from dataplane.host import netns
-from dataplane.host.device import Device
+from dataplane.host.device import ALL_OFFLOADS, Device
 from dataplane.host.tap import open_tap
 from dataplane.process import framing, instances, privileges
 from dataplane.process.client import Client, ClientError, GoneError
@@ -79,7 +79,7 @@ def test_a_port_by_descriptors(
         "kind": "tap",
         "mac": MACS["one"],
         "mtu": 1500,
-        "offloads": ["csum", "tso4", "tso6"],
+        "offloads": [str(offload.name).lower() for offload in ALL_OFFLOADS],
         "queues": 2,
     }
     counters = client.counters()

@@ -1,5 +1,5 @@
-"""TCP of both translations, there and back, over underlays that merge and cut, or do neither: what comes is
-what was sent, and the counters balance.
+"""TCP and UDP of both translations over underlays that merge and cut, or do neither: what comes is what was
+sent, and the counters balance.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,8 +9,9 @@ import pytest
 from pyroute2 import IPRoute
 
 from dataplane.host import ethtool, netns
+from tests.netns.datagrams import DATAGRAMS, receive_all, send_at_once, udp_socket
 from tests.netns.labs import EXAMPLE, Lab, running_lab
-from tools.demo.vms import echo_by_tcp
+from tools.demo.vms import Vm, echo_by_tcp
 
 DATA = bytes(range(251)) * (1 << 13)
 
@@ -29,6 +30,7 @@ SENDING = (
     "tx-tcp-ecn-segmentation",
     "tx-tcp-mangleid-segmentation",
     "tx-tcp-accecn-segmentation",
+    "tx-udp-segmentation",
     "tx-generic-segmentation",
     "tx-checksum-ip-generic",
 )
@@ -54,6 +56,15 @@ def underlay(lab: Lab, host: str) -> Mapping[str, Any]:
     return found
 
 
+def sent_at_once(sending: Vm, vm: Vm, version: int) -> list[bytes]:
+    with (
+        udp_socket(vm.namespace, str(vm.addresses[version])) as receiver,
+        udp_socket(sending.namespace, str(sending.addresses[version])) as sender,
+    ):
+        send_at_once(sender, receiver.getsockname()[:2])
+        return receive_all(receiver)
+
+
 @pytest.mark.parametrize(
     ("cuts", "merges"), [(False, False), (False, True), (True, False)], ids=["wire", "wire-gro", "offload"]
 )
@@ -64,7 +75,9 @@ def test_what_comes_is_what_was_sent(lab: Lab, cuts: bool, merges: bool) -> None
     for tenant in ("blue", "red"):  # rewritten, in NVGRE
         before = {host: underlay(lab, host) for host in lab.hosts}
         for version in (4, 6):
-            echo_by_tcp(lab.vms[f"{tenant}-web"], lab.vms[f"{tenant}-app"], version, DATA)
+            web, app = lab.vms[f"{tenant}-web"], lab.vms[f"{tenant}-app"]
+            echo_by_tcp(web, app, version, DATA)
+            assert sent_at_once(web, app, version) == DATAGRAMS
         for host, counters in before.items():
             after = underlay(lab, host)
             assert after["tx_gso"] > counters["tx_gso"], f"super-packets of {tenant} leave whole"

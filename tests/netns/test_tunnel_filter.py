@@ -3,14 +3,13 @@ segments, against frames that scapy builds.
 """
 
 import os
-import socket
 import struct
 from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 from pyroute2 import IPRoute
-from scapy.layers.inet import IP, TCP
+from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import GRE, Ether
 from scapy.packet import Packet
@@ -40,26 +39,31 @@ INNER = {
 FAMILIES = pytest.mark.parametrize(("outer", "inner"), [(4, 4), (4, 6), (6, 4), (6, 6)])
 
 
-def tunnelled(outer: int, inner: int, data: bytes, number: int = 0, **tcp: object) -> Packet:
+KINDS = pytest.mark.parametrize("udp", (False, True), ids=("tcp", "udp"))
+
+
+def tunnelled(outer: int, inner: int, udp: bool, data: bytes, number: int = 0, **tcp: object) -> Packet:
     """number: of the segment."""
     fields = {"sport": 40000, "dport": 80, "seq": 1000, "ack": 2000, "flags": "PA", "window": 500} | tcp
     key = GRE(key_present=1, proto=0x6558, key=VSID << 8 | FLOW)
     frame = Ether(src="02:bb:00:00:00:10", dst="02:bb:00:00:00:20") / INNER[inner](number)
-    return Ether(src=MAC, dst=PEER_MAC) / OUTER[outer]() / key / frame / TCP(**fields) / data
+    l4 = UDP(sport=40000, dport=80) if udp else TCP(**fields)
+    return Ether(src=MAC, dst=PEER_MAC) / OUTER[outer]() / key / frame / l4 / data
 
 
-def super_packet(outer: int, inner: int) -> bytes:
+def super_packet(outer: int, inner: int, udp: bool = False) -> bytes:
     """As the core sends it, virtio_net_hdr and all: the checksum is the pseudo header's sum."""
-    frame = bytearray(bytes(tunnelled(outer, inner, PAYLOAD)))
-    at = len(frame) - len(PAYLOAD) - 20
+    frame = bytearray(bytes(tunnelled(outer, inner, udp, PAYLOAD)))
+    length, field, proto, kind = (8, 6, 17, 5) if udp else (20, 16, 6, 1 if inner == 4 else 4)
+    at = len(frame) - len(PAYLOAD) - length
     ip = frame[at - (20 if inner == 4 else 40) : at]
     addresses = ip[12:20] if inner == 4 else ip[8:40]
-    words = addresses + struct.pack(">II", 20 + len(PAYLOAD), socket.IPPROTO_TCP)
+    words = addresses + struct.pack(">II", length + len(PAYLOAD), proto)
     total = sum(struct.unpack(f">{len(words) // 2}H", words))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
-    frame[at + 16 : at + 18] = total.to_bytes(2, "big")
-    return struct.pack("=BBHHHH", 1, 1 if inner == 4 else 4, at + 20, MSS, at, 16) + frame
+    frame[at + field : at + field + 2] = total.to_bytes(2, "big")
+    return struct.pack("=BBHHHH", 1, kind, at + length, MSS, at, field) + frame
 
 
 @pytest.fixture
@@ -89,29 +93,33 @@ def sent(underlay: Underlay, fd: int, packet: bytes, count: int) -> list[bytes]:
 
 
 @FAMILIES
+@KINDS
 def test_whole_to_a_device_that_takes_it(
-    wire: tuple[Underlay, str, str, int], outer: int, inner: int
+    wire: tuple[Underlay, str, str, int], outer: int, inner: int, udp: bool
 ) -> None:
     underlay, _, _, fd = wire
-    packet = super_packet(outer, inner)
+    packet = super_packet(outer, inner, udp)
     (found,) = sent(underlay, fd, packet, 1)
     assert found[10:] == packet[10:]
     flags, gso, _, size, start, offset = struct.unpack_from("=BBHHHH", found)
-    assert (flags & 1, gso, size, offset) == (1, packet[1], MSS, 16)
+    assert (flags & 1, gso, size, offset) == (1, packet[1], MSS, 6 if udp else 16)
     assert start == struct.unpack_from("=6xH", packet)[0]
 
 
 @FAMILIES
-def test_cut_for_a_device_that_does_not(wire: tuple[Underlay, str, str, int], outer: int, inner: int) -> None:
+@KINDS
+def test_cut_for_a_device_that_does_not(
+    wire: tuple[Underlay, str, str, int], outer: int, inner: int, udp: bool
+) -> None:
     underlay, host, _, fd = wire
     for feature in ("tso", "gso", "tx"):
         assert run_in(host, "ethtool", "-K", "u1", feature, "off").returncode == 0
     parts = [PAYLOAD[at : at + MSS] for at in range(0, len(PAYLOAD), MSS)]
-    found = sent(underlay, fd, super_packet(outer, inner), len(parts))
+    found = sent(underlay, fd, super_packet(outer, inner, udp), len(parts))
     expected = []
     for number, part in enumerate(parts):
         flags = "PA" if number == len(parts) - 1 else "A"
-        packet = tunnelled(outer, inner, part, number, seq=1000 + number * MSS, flags=flags)
+        packet = tunnelled(outer, inner, udp, part, number, seq=1000 + number * MSS, flags=flags)
         if outer == 4:
             packet[IP].id = number  # it means nothing: RFC 6864 section 4.1
         expected.append(bytes(packet))
