@@ -1,8 +1,15 @@
 /*
  * core.c: clocks a packet, from a filled rx batch to a batch ready for tx, of the very code that devices run. Frames are
  * copied into packet slots that cycle through more than the L2 cache, outside the timed region; nothing is sent.
+ *
+ * Several workers are those of one engine, as if each had a queue of the port: each has its own slots, batches and
+ * counters, all read the same tables and say so to the one writer.
  */
+#include <errno.h>
 #include <linux/perf_event.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
@@ -16,16 +23,26 @@
 /* 4 KiB apart, so at least three lines of each, 1.5 MiB, are touched before one comes again. */
 enum { BENCH_SLOTS = 8192 };
 
+/* Workers that begin a round together. They wait awake: who sleeps begins later. */
+struct team {
+    uint32_t n;
+    _Atomic uint32_t come;          /* ever, to all rounds */
+};
+
 struct bench {
     struct worker *worker;
+    struct team *team;              /* NULL: the caller's thread */
+    struct dp_bench_round *rounds;  /* the worker's first one of these of all workers */
+    pthread_t thread;
+    int cpu;
     struct port *in;
     const struct dp_bench_config *config;
     const struct dp_roof *roof;     /* runs in place of the operation; NULL: the operation itself */
     const uint8_t *frames;
     uint32_t slots[BENCH_SLOTS];
-    uint32_t slot_at, frame_at;
-    uint64_t digest;
-};
+    uint32_t slot_at, frame_at, got;    /* got: slots */
+    uint64_t digest, dropped;
+} __attribute__((aligned(64)));
 
 static uint64_t nanoseconds(void)
 {
@@ -128,6 +145,8 @@ static uint64_t run_batch(struct bench *b)
     count(b, true);
     uint64_t start = clocks();
     bench_path(b);
+    if (b->team)
+        qsbr_quiescent(b->worker->reader);
     uint64_t taken = clocks() - start;
     count(b, false);
     return taken;
@@ -191,8 +210,9 @@ static uint64_t run_lookup(struct bench *b, uint32_t *hits)
     return taken;
 }
 
-static void run_round(struct bench *b, uint64_t batches, struct dp_bench_round *round, uint64_t *dropped)
+static void run_round(struct bench *b, uint64_t batches, struct dp_bench_round *round)
 {
+    *round = (struct dp_bench_round){0};
     uint64_t before = preemptions(), start = nanoseconds(), start_clocks = clocks();
     for (uint64_t i = 0; i < batches; i++) {
         uint32_t out = 0;
@@ -207,19 +227,90 @@ static void run_round(struct bench *b, uint64_t batches, struct dp_bench_round *
             out = forget(b);
         }
         round->packets += DP_BATCH;
-        *dropped += DP_BATCH - out;
+        b->dropped += DP_BATCH - out;
     }
     round->elapsed_clocks = clocks() - start_clocks;
     round->nanoseconds = nanoseconds() - start;
     round->preempted = preemptions() - before;
 }
 
+static void run_rounds(struct bench *b)
+{
+    uint64_t batches = b->config->packets / DP_BATCH / b->config->rounds + 1;
+    uint32_t n = b->team ? b->team->n : 1;
+    for (uint32_t r = 0; r < b->config->rounds; r++) {
+        if (b->team) {
+            atomic_fetch_add(&b->team->come, 1);
+            while (atomic_load(&b->team->come) < (r + 1) * n)
+                _mm_pause();
+        }
+        run_round(b, batches, &b->rounds[r * n]);
+    }
+}
+
+static void *run_thread(void *arg)
+{
+    struct bench *b = arg;
+    qsbr_online(b->worker->reader);
+    run_rounds(b);
+    qsbr_offline(b->worker->reader);
+    return NULL;
+}
+
+/* On its CPU from its beginning. False: there is none, or no thread. */
+static bool start_thread(struct bench *b)
+{
+    pthread_attr_t attr;
+    cpu_set_t cpus;
+    if (b->cpu < 0 || pthread_attr_init(&attr))
+        return false;
+    CPU_ZERO(&cpus);
+    CPU_SET(b->cpu, &cpus);
+    bool started = !pthread_attr_setaffinity_np(&attr, sizeof cpus, &cpus) &&
+                   !pthread_create(&b->thread, &attr, run_thread, b);
+    pthread_attr_destroy(&attr);
+    return started;
+}
+
+/* Who could not be started is counted as there, or the others would wait for ever: what they do does not count. */
+static int run_team(struct bench *b, struct team *team)
+{
+    uint32_t started = 0;
+    while (started < team->n && start_thread(&b[started]))
+        started++;
+    if (started < team->n)
+        atomic_fetch_add(&team->come, 1u << 30);
+    for (uint32_t i = 0; i < started; i++)
+        pthread_join(b[i].thread, NULL);
+    return started == team->n ? DP_OK : DP_ESYS;
+}
+
+/* The n-th CPU that the caller may use; -1: there are fewer. */
+static int cpu_at(uint32_t n)
+{
+    cpu_set_t cpus;
+    if (sched_getaffinity(0, sizeof cpus, &cpus))
+        return -1;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &cpus) && n-- == 0)
+            return cpu;
+    return -1;
+}
+
+static bool take_slots(struct bench *b)
+{
+    struct pool *pool = &b->worker->io.pool;
+    while (b->got < BENCH_SLOTS && (b->slots[b->got] = pool_get(pool)) != POOL_NONE)
+        b->got++;
+    return b->got == BENCH_SLOTS;
+}
+
 static bool config_ok(const struct dp *dp, const struct dp_bench_config *config)
 {
     return config->op >= DP_BENCH_PUSH && config->op <= DP_BENCH_LOOKUP &&
            config->port < DP_MAX_PORTS && dp_port(dp, config->port) &&
-           config->frames && config->first < config->frames && config->rounds &&
-           config->frame_len >= 60 && config->frame_len <= 2048 &&
+           config->frames && config->first < config->frames && config->rounds && config->rounds < 1u << 20 &&
+           config->frame_len >= 60 && config->frame_len <= 2048 && config->workers <= dp->config.workers &&
            (config->op != DP_BENCH_LOOKUP || (config->port && dp_tables(dp)->policies[config->port]));
 }
 
@@ -230,26 +321,32 @@ int dp_bench(struct dp *dp, const struct dp_roof *roof, const struct dp_bench_co
         return DP_EBUSY;
     if (!config_ok(dp, config))
         return DP_EINVAL;
-    struct bench *b = calloc(1, sizeof *b);
+    struct team team = {.n = config->workers ? config->workers : 1};
+    struct bench *b = aligned_alloc(_Alignof(struct bench), team.n * sizeof *b);
     if (!b)
         return DP_ENOMEM;
-    *b = (struct bench){
-        .worker = &dp->workers[0], .in = dp_port(dp, config->port), .config = config, .roof = roof,
-        .frames = frames, .frame_at = config->first};
-    struct pool *pool = &b->worker->io.pool;
-    uint32_t got = 0;
-    while (got < BENCH_SLOTS && (b->slots[got] = pool_get(pool)) != POOL_NONE)
-        got++;
-    int result = got == BENCH_SLOTS ? DP_OK : DP_EFULL;
-    uint64_t batches = config->packets / DP_BATCH / config->rounds + 1;
-    *dropped = 0;
-    for (uint32_t r = 0; r < config->rounds && result == DP_OK; r++) {
-        rounds[r] = (struct dp_bench_round){0};
-        run_round(b, batches, &rounds[r], dropped);
+    int result = DP_OK;
+    for (uint32_t i = 0; i < team.n; i++) {
+        b[i] = (struct bench){
+            .worker = &dp->workers[i], .in = dp_port(dp, config->port), .config = config, .roof = roof,
+            .team = config->workers ? &team : NULL, .rounds = rounds + i, .cpu = cpu_at(i), .frames = frames,
+            .frame_at = (uint32_t)((config->first + (uint64_t)config->frames * i / team.n) % config->frames)};
+        if (!take_slots(&b[i]))
+            result = DP_EFULL;
     }
-    for (uint32_t i = 0; i < got; i++)
-        pool_put(pool, b->slots[i]);
-    *digest = b->digest;
+    if (result == DP_OK && config->workers)
+        result = run_team(b, &team);
+    else if (result == DP_OK)
+        run_rounds(b);
+    if (result == DP_ESYS)
+        dp->last_errno = EAGAIN;
+    *digest = *dropped = 0;
+    for (uint32_t i = 0; i < team.n; i++) {
+        *digest ^= b[i].digest;
+        *dropped += b[i].dropped;
+        for (uint32_t slot = 0; slot < b[i].got; slot++)
+            pool_put(&b[i].worker->io.pool, b[i].slots[slot]);
+    }
     free(b);
     return result;
 }

@@ -12,8 +12,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from statistics import median
 
-from bench import workload
+from bench import scaling, workload
 from bench.machine import described
+from bench.scaling import Turns
 from bench.workload import (
     GATEWAY_MAC,
     NETWORKS,
@@ -89,7 +90,8 @@ class Settings:
 
     frame: bytes of the tenant's frame without FCS; for pop the inner one. family: of the CAs; and of the PAs,
     if pa_family is 0 or it is rewrite. roof: time the roofs too (IPv4). sources: prefixes that the port may
-    send from besides its own CA.
+    send from besides its own CA. workers: of an engine; if there are several, how many packets they pass at
+    once is measured too.
     """
 
     records: int = 8192
@@ -102,6 +104,7 @@ class Settings:
     seconds: float = 1.0
     roof: bool = False
     sources: int = 0
+    workers: int = 1
 
 
 class WrongResult(Exception):
@@ -133,6 +136,8 @@ class Run:
     dropped: int = 0
     first: int = 0
     roof_first: int = 0
+    scaling: Turns | None = None
+    roof_scaling: Turns | None = None
 
     def bench(self, packets: int, first: int = 0, roof: Roof | None = None) -> BenchResult:
         """One round from this frame on."""
@@ -158,6 +163,28 @@ class Run:
         self.roof_first = self.behind(self.roof_first)
         return result.rounds[0]
 
+    def time_workers(self, workers: int, rounds: int) -> BenchResult:
+        result = self._bench_workers(workers, rounds, None)
+        self.digest ^= result.digest
+        self.timed += sum(each.packets for each in result.rounds)
+        self.dropped += result.dropped
+        return result
+
+    def time_roof_workers(self, workers: int, rounds: int) -> BenchResult:
+        return self._bench_workers(workers, rounds, self.roof)
+
+    def _bench_workers(self, workers: int, rounds: int, roof: Roof | None) -> BenchResult:
+        op, port = self.operation.op, self.operation.port_in
+        packets = (self.round - 1) * rounds
+        config = BenchConfig(op, port, self.frame_len, rounds, packets, self.first, workers)
+        return self.dataplane.bench(config, self.frames, roof)
+
+    def scale(self) -> None:
+        if self.settings.workers > 1:
+            self.scaling = Turns(self.settings.workers, self.time_workers)
+        if self.scaling and self.roof:
+            self.roof_scaling = Turns(self.settings.workers, self.time_roof_workers)
+
     def shorten(self) -> None:
         """The round, where a packet takes long."""
         timed = self.time()
@@ -169,6 +196,15 @@ class Run:
         self.rounds += turn(self.time)
         if self.roof:
             self.roof_rounds += turn(self.time_roof)
+        for turns in filter(None, (self.scaling, self.roof_scaling)):
+            turns.take()
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether too little was measured."""
+        counts = [len(self.rounds)] + ([len(self.roof_rounds)] if self.roof else [])
+        counts += [len(turns.kept) for turns in (self.scaling, self.roof_scaling) if turns]
+        return min(counts) < MIN_ROUNDS
 
     def result(self) -> dict[str, object]:
         clocks = clocks_of(self.rounds)
@@ -197,6 +233,8 @@ class Run:
             document["roof"] = {"clocks": spread(roof)}
             document["ratio"] = round(median(clocks) / median(roof), 3)
             document["bar"] = self.operation.bar
+        if self.scaling:
+            document["scaling"] = scaling.document(self.scaling, self.roof_scaling)
         return document
 
     def check(self) -> None:
@@ -240,12 +278,13 @@ def _attach(dataplane: Dataplane | FakeDataplane, family: int) -> None:
     dataplane.set_neighbour(NETWORKS[family].gateway, GATEWAY_MAC)
 
 
-def _config() -> Config:
+def _config(workers: int = 1) -> Config:
     return Config(
         self_host=SELF_HOST,
         router_mac=ROUTER_MAC,
         hash_key=(0x9E3779B97F4A7C15, 0xD1B54A32D192ED03),
-        slots=1 << 15,
+        workers=workers,
+        slots=(1 + workers) << 14,
     )
 
 
@@ -314,7 +353,7 @@ def work(name: str, settings: Settings, length: int) -> Work:
 def prepare(name: str, settings: Settings, stack: ExitStack) -> Run:
     operation = OPERATIONS[name]
     todo = work(name, settings, 1 << 20 if settings.records > 100_000 else 1 << 17)
-    dataplane = stack.enter_context(Dataplane(_config()))
+    dataplane = stack.enter_context(Dataplane(_config(settings.workers)))
     for change_set in workload.change_sets(todo.plan):
         dataplane.apply(change_set)
     _attach(dataplane, todo.plan.pa_family)
@@ -326,13 +365,12 @@ def prepare(name: str, settings: Settings, stack: ExitStack) -> Run:
     if settings.roof and operation.bar and todo.plan.family == todo.plan.pa_family == 4:
         run.roof = stack.enter_context(dataplane.roof(operation.op, operation.port_in))
         verify_roof(run)
+    run.scale()
     return run
 
 
 def missing(runs: Sequence[Run]) -> bool:
-    return any(
-        len(run.rounds) < MIN_ROUNDS or (run.roof and len(run.roof_rounds) < MIN_ROUNDS) for run in runs
-    )
+    return any(run.is_missing for run in runs)
 
 
 def variants(
@@ -349,6 +387,9 @@ def variants(
 
 def run_all(todo: Sequence[tuple[str, Settings]], progress: Callable[[str], None]) -> dict[str, object]:
     """The document of `isolane bench core --json`. Each is timed for its settings' seconds in all."""
+    workers = max(settings.workers for _, settings in todo)
+    if workers > len(scaling.cpus(workers)):
+        raise Unmeasurable(f"{workers} workers need {workers} CPUs")
     with ExitStack() as stack:
         runs = []
         for name, settings in todo:

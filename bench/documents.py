@@ -42,6 +42,14 @@ class Roof(Struct, frozen=True):
     clocks: Spread
 
 
+class Scaling(Struct, frozen=True):
+    """Packets that so many workers pass at once, of what one passes alone; and the roof's."""
+
+    workers: int
+    ratio: Spread
+    roof: Spread | None = None
+
+
 class CoreResult(Struct, frozen=True):
     op: str
     keys: str
@@ -62,6 +70,7 @@ class CoreResult(Struct, frozen=True):
     ratio: float | None = None
     bar: float | None = None
     instructions: float | None = None
+    scaling: Scaling | None = None
 
     @property
     def case(self) -> str:

@@ -17,6 +17,7 @@ from bench.documents import (
     PortsResult,
     Rate,
     RoundTrips,
+    Scaling,
     Source,
     Spread,
     TcpDocument,
@@ -109,6 +110,7 @@ _CORE: Columns[CoreResult] = {
     "ratio": lambda each: _optional(each.ratio, 2),
     "bar": lambda each: _optional(each.bar, 2),
     "Mpps": lambda each: spread(each.mpps, 1),
+    "workers at once, of one": lambda each: _scaling(each.scaling),
     "instructions": lambda each: _optional(each.instructions, 1),
     "rounds": lambda each: f"{each.rounds:,}",
     "packets": lambda each: f"{each.packets:,}",
@@ -121,6 +123,13 @@ def core(results: Sequence[tuple[str, CoreResult]]) -> Table:
     """Of results and the files that have them."""
     rows = [[each.case, name, *(text(each) for text in _CORE.values())] for name, each in results]
     return _without_empty(["operation", "file", *_CORE], rows)
+
+
+def _scaling(found: Scaling | None) -> str:
+    if not found:
+        return ""
+    roof = f", roof {spread(found.roof, 2)}" if found.roof else ""
+    return f"{found.workers}: {spread(found.ratio, 2)}{roof}"
 
 
 def _optional(value: float | None, digits: int) -> str:

@@ -449,7 +449,9 @@ struct dp_bench_config {
     uint32_t rounds, first;  /* first: the frame to begin with */
     /* descriptor of a perf event that shall count in the timed region alone; 0: none */
     uint32_t counter;
-    uint64_t packets;      /* to time, over all rounds */
+    /* 0: the caller as worker 0. Else so many, each a thread on a CPU of its own; they begin rounds at once */
+    uint32_t workers;
+    uint64_t packets;      /* to time, over all rounds of a worker */
 };
 
 struct dp_bench_round {
@@ -469,8 +471,9 @@ void dp_roof_destroy(struct dp_roof *roof);
 
 /*
  * Runs `frames` (frames * frame_len bytes, cycled) through the path of the port, or through a roof made of
- * this engine; nothing is sent. What comes how often is the caller's choice of frames. Fills rounds[];
- * *digest folds the first 64 bytes of what comes out.
+ * this engine; nothing is sent. What comes how often is the caller's choice of frames. Fills rounds[]: with
+ * several workers the first round of each, then the second of each. *digest folds the first 64 bytes of what
+ * comes out. DP_ESYS: there are no threads or CPUs for so many.
  */
 int dp_bench(struct dp *dp, const struct dp_roof *roof, const struct dp_bench_config *config,
              const uint8_t *frames, struct dp_bench_round *rounds, uint64_t *digest, uint64_t *dropped);

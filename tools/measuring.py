@@ -1,7 +1,7 @@
 """What commands that measure have in common."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,10 @@ import click
 from tools.errors import Failure
 
 Document = dict[str, Any]
+
+
+def spread(figures: Mapping[str, float]) -> str:
+    return f"{figures['median']:.2f} ({figures['min']:.2f}-{figures['max']:.2f})"
 
 
 def report(

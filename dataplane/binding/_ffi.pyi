@@ -32,6 +32,7 @@ class dp_bench_config:
     rounds: int
     first: int
     counter: int
+    workers: int
     packets: int
 
 class dp_bench_round:

@@ -153,7 +153,8 @@ class Neighbour:
 class BenchConfig:
     """op over a pool of frames of frame_len bytes that come in at port.
 
-    packets: to time, over all rounds. first: index of the frame to begin with.
+    packets: to time, over all rounds. first: index of the frame to begin with. workers: at once, each in a
+    thread on a CPU of its own; 0 is one in this thread.
     """
 
     op: BenchOp
@@ -162,6 +163,7 @@ class BenchConfig:
     rounds: int
     packets: int
     first: int = 0
+    workers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,9 @@ class BenchRound:
 
 @dataclass(frozen=True, slots=True)
 class BenchResult:
-    """digest folds the output headers; dropped counts packets that did not come out."""
+    """digest folds the output headers; dropped counts packets that did not come out. rounds: the first of
+    each worker, then the second of each.
+    """
 
     rounds: tuple[BenchRound, ...]
     digest: int
@@ -481,14 +485,10 @@ class Dataplane:
     def bench(self, config: BenchConfig, frames: bytes, roof: Roof | None = None) -> BenchResult:
         """Times frames (of frame_len bytes each, cycled) through a port's path or a roof; nothing is sent."""
         c = ffi.new("struct dp_bench_config *")
-        c.op = config.op
-        c.port = config.port
+        for name in BenchConfig.__slots__:
+            setattr(c, name, getattr(config, name))
         c.frames = len(frames) // config.frame_len
-        c.frame_len = config.frame_len
-        c.rounds = config.rounds
-        c.first = config.first
-        c.packets = config.packets
-        rounds = ffi.new("struct dp_bench_round[]", config.rounds)
+        rounds = ffi.new("struct dp_bench_round[]", config.rounds * max(config.workers, 1))
         digest = ffi.new("uint64_t *")
         dropped = ffi.new("uint64_t *")
         pool = ffi.from_buffer("uint8_t[]", frames)

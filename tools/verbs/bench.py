@@ -87,6 +87,13 @@ def command() -> None:
     " repeatable.",
 )
 @click.option("--roof", is_flag=True, help="The bare limit beside each, in the same run (family 4).")
+@click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 8),
+    help="If several, how many packets they pass at once too, of what one passes alone.",
+)
 @click.option("--instructions", is_flag=True, help="Instructions a packet too, of a fixed input.")
 @click.option(
     "--compare",
@@ -123,13 +130,15 @@ def core(
     and counters say for what. push-allowed: from its other sources.
 
     A roof is the least that a program must do for the same packets; the bar says how many times that the path
-    may take.
+    may take. Workers are those of one engine, each on a CPU of its own. CPUs may share a core, so that two
+    are not twice one: --roof says what they have for a program that shares nothing.
 
     \b
     Example:
       isolane bench core --op push --op pop --records 1000000 --seconds 2
       isolane bench core --op push --op push-miss --op push-spoof --sources 2 --sources 1000
       isolane bench core --op push --op pop --family 4 --family 6 --pa-family 4
+      isolane bench core --op push --op pop --workers 2 --roof
       isolane bench core --instructions --json > old.json
       isolane bench core --compare old.json
     """
@@ -211,13 +220,38 @@ def _print_table(document: dict[str, Any]) -> None:
     head += f" {'roof (min-max)':>26} {'ratio':>6} {'bar':>5}" if roofs else ""
     click.echo(head + (" instructions" if "counted" in document else ""))
     for r in results:
-        op = r["op"] + ("/6" if r["family"] == 6 else "") + (f"/{r['sources']}" if "sources" in r else "")
-        line = f"{op:<18} {r['records']:>10,} {r['flows']:>9,} {_clocks(r):>26} {r['mpps']['median']:>7.1f}"
+        line = f"{_name(r):<18} {r['records']:>10,} {r['flows']:>9,}"
+        line += f" {_clocks(r):>26} {r['mpps']['median']:>7.1f}"
         if "roof" in r:
             line += f" {_clocks(r['roof']):>26} {r['ratio']:>6.2f} {r['bar']:>5.2f}"
         elif roofs:
             line += " " * 40
         click.echo(line + (f" {r['instructions']:>12.1f}" if "instructions" in r else ""))
+    _print_scaling(results)
+
+
+def _name(result: Mapping[str, Any]) -> str:
+    family = "/6" if result["family"] == 6 else ""
+    return str(result["op"]) + family + (f"/{result['sources']}" if "sources" in result else "")
+
+
+def _print_scaling(results: Sequence[Mapping[str, Any]]) -> None:
+    """Of those of which it was measured."""
+    for r in results:
+        if "scaling" not in r:
+            continue
+        found = r["scaling"]
+        text = f"{_name(r)}: {found['workers']} workers pass {measuring.spread(found['ratio'])} times as much"
+        if "roof" in found:
+            text += f", of the roof {measuring.spread(found['roof'])}"
+        if "must" in found:
+            text += f"; must {found['must']}, aim {found['aim']}"
+        click.echo(text)
+    cores = {
+        f"cpu{cpu}: {who}" for r in results if "scaling" in r for cpu, who in r["scaling"]["cores"].items()
+    }
+    if cores:
+        click.echo(f"CPUs that share a core, as the kernel knows it: {'; '.join(sorted(cores))}")
 
 
 def _clocks(result: Mapping[str, dict[str, float]]) -> str:

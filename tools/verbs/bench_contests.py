@@ -131,13 +131,9 @@ def _print_contest(
     click.echo(f"{title}, {result['rounds']} rounds, steal {result['steal']['max']:.1%} at most")
     rows = [("", *columns, last_title)]
     for name, figures in result["contestants"].items():
-        rows.append((name, *(_spread(figures[key]) for key in columns.values()), last(figures)))
+        rows.append((name, *(measuring.spread(figures[key]) for key in columns.values()), last(figures)))
     for row in rows:
         click.echo("  " + "  ".join(f"{cell:<24}" for cell in row).rstrip())
-
-
-def _spread(figures: Mapping[str, float]) -> str:
-    return f"{figures['median']:.2f} ({figures['min']:.2f}-{figures['max']:.2f})"
 
 
 @click.command("latency")

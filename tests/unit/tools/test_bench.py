@@ -1,6 +1,7 @@
 """The bench's workload against the core and the twin: what it says about right and wrong, not how fast."""
 
 import json
+import os
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from bench import core, workload
+from bench import core, scaling, workload
 from bench.instructions import BASELINE
-from dataplane.binding.core import BenchConfig
+from dataplane.binding.core import BenchConfig, BenchResult, BenchRound
+from dataplane.binding.errors import CallError
 from tools.verbs.bench import ODD_OPS, OPS, command
 
 
@@ -218,3 +220,77 @@ def test_validation_is_measured_whole_and_by_one_port() -> None:
     assert 0 < document["change"]["p50"] <= document["change"]["p99"]
     refused = CliRunner().invoke(command, ["validation", "--ports", "10000", "--hosts", "3"])
     assert refused.exit_code == 2 and "10000 ports need 11 hosts" in refused.stderr
+
+
+# ---- several workers ---------------------------------------------------------------------------------------
+
+
+def test_what_two_workers_pass_stands_beside_what_one_does() -> None:
+    words = ["core", "--op=push", "--op=push-miss", "--workers=2", "--roof", "--records=500", "--seconds=0.1"]
+    done = CliRunner().invoke(command, [*words, "--json"])
+    if len(os.sched_getaffinity(0)) < 2:
+        assert done.exit_code == 1 and "2 workers need 2 CPUs" in done.stderr
+        return
+    assert done.exit_code == 0, done.output
+    push, miss = json.loads(done.stdout)["results"]
+    found = push["scaling"]
+    assert (found["workers"], found["must"], found["aim"]) == (2, 1.7, 1.9)
+    assert len(found["cores"]) == 2 and found["turns"] >= core.MIN_ROUNDS
+    for name in ("ratio", "roof", "alone", "together"):
+        assert 0 < found[name]["min"] <= found[name]["median"] <= found[name]["max"]
+    assert "roof" not in miss["scaling"], "it has none"
+
+
+def test_all_workers_make_the_packets_that_one_makes() -> None:
+    """Each begins somewhere else in the frames, and together they count what they did, and no more."""
+    settings = core.Settings(records=500, flows=500, hosts=7, workers=2)
+    with ExitStack() as stack:
+        run = core.prepare("push", settings, stack)
+        frames = 2 * core.ROUND
+        run.frames = run.frames[: frames * run.frame_len]
+        halves = [run.bench(core.ROUND, first).digest for first in (0, core.ROUND)]
+        run.timed += frames
+        both = run.time_workers(2, 1)
+        assert both.digest == halves[0] ^ halves[1] and halves[0] != halves[1]
+        assert [each.packets for each in both.rounds] == [core.ROUND] * 2
+        run.check()
+        received = run.dataplane.port_counters(run.operation.port_in)
+        assert received.received == run.sample + run.timed
+        with pytest.raises(CallError, match="invalid argument"):
+            run.time_workers(3, 1)
+
+
+def rounds_of(*clocks_and_preempted: tuple[int, int]) -> list[BenchRound]:
+    return [BenchRound(10, clocks, 0, 0, preempted) for clocks, preempted in clocks_and_preempted]
+
+
+def test_clocks_of_workers_are_of_rounds_in_which_none_was_disturbed() -> None:
+    first = [(9000, 0), (9000, 0)]
+    rounds = rounds_of(*first, (100, 0), (200, 0), (900, 1), (200, 0), (120, 0), (220, 0))
+    assert scaling.clocks(rounds, 2) == [11, 21]
+    assert scaling.clocks(rounds_of(*first, (100, 0), (200, 1)), 2) == []
+    assert scaling.Turn([10, 30], [20, 30]).ratio == 1.5
+
+
+def test_turns_of_which_a_part_was_disturbed_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scaling, "cpus", lambda workers: [min(os.sched_getaffinity(0))] * workers)
+    disturbed = iter([0, 0, 0, 0, 1, 0])
+
+    def measure(workers: int, rounds: int) -> BenchResult:
+        preempted = next(disturbed)
+        found = rounds_of(*[(100 * workers, preempted)] * workers * rounds)
+        return BenchResult(tuple(found), 0, 0)
+
+    turns = scaling.Turns(2, measure)
+    turns.take()
+    turns.take()
+    assert turns.kept == [scaling.Turn([10, 10], [20, 20])]
+    assert turns.kept[0].ratio == 1.0
+
+
+def test_which_cpus_share_a_core(tmp_path: Path) -> None:
+    topology = tmp_path / "cpu1" / "topology"
+    topology.mkdir(parents=True)
+    (topology / "thread_siblings_list").write_text("0-1\n")
+    assert scaling.siblings(1, tmp_path) == "0-1"
+    assert scaling.siblings(0, tmp_path) == "unknown"

@@ -354,6 +354,8 @@ def test_small_packets(shell: Shell, drawn: list[Figure]) -> None:
 def test_clocks_of_runs_with_more_and_more_records_are_one_plot(shell: Shell, drawn: list[Figure]) -> None:
     more = core_document(core_result("push", 1_000_001, 90.0, 75.0), core_result("push-spoof", 1001, 30.0))
     more["results"][1] |= {"sources": 2, "reason": "src-address", "drops": 12}
+    twice = {"median": 1.98, "min": 1.9, "max": 2.0}
+    more["results"][0]["scaling"] = {"workers": 2, "ratio": twice, "roof": twice, "must": 1.7}
     page = reported(shell, saved(shell, "a.json", more), saved(shell, "b.json", CORE))
     assert page.names == ["core"]
     push, spoof, lookup = drawn[0].axes
@@ -371,6 +373,7 @@ def test_clocks_of_runs_with_more_and_more_records_are_one_plot(shell: Shell, dr
         ("push-spoof, 2 sources", "1,001", "30.0 (25.0-530.0)"),
     ]
     assert (rows[0]["roof"], rows[0]["ratio"], rows[0]["bar"]) == ("75.0 (74.0-76.0)", "1.20", "1.25")
+    assert rows[0]["workers at once, of one"] == "2: 1.98 (1.90-2.00), roof 1.98 (1.90-2.00)"
     assert (rows[1]["roof"], rows[1]["dropped for"], rows[1]["drops"]) == ("", "src-address", "12")
     assert "instructions" not in rows[0], "nobody has counted them"
 
