@@ -148,7 +148,9 @@ class LatencyDocument(ContestDocument, frozen=True, kw_only=True):
 
 
 class Passed(Struct, frozen=True, rename="camel"):
-    """lost: a share of what was offered; wire_frame: bytes without FCS, where it is known."""
+    """lost: a share of what was offered; wire_frame: bytes without FCS, where it is known; of_peak: what
+    passes under overload, of what passes at most.
+    """
 
     kpps: Spread
     ratio: Spread
@@ -156,10 +158,12 @@ class Passed(Struct, frozen=True, rename="camel"):
     lost: Spread
     cpu_seconds_per_million: Spread
     wire_frame: Spread | None = None
+    of_peak: Spread | None = None
 
 
 _TITLES = {
     "frames": "Frames of {} bytes through one device",
+    "overload": "Frames of {} bytes through one device, ten times what passes",
     "datagrams": "UDP in frames of {} bytes between VMs",
     "no-loss": "UDP in frames of {} bytes between VMs, at most 0.1 % lost",
 }

@@ -4,18 +4,19 @@ its turn.
 frames     through one device of each. They are generated in the kernel, on a CPU of their own, as fast as it
            goes, and counted and dropped where they reach the other end of the wire; the contestant has the
            other CPUs. What it can't take is lost, before it at the device or in it.
+overload   the same frames, of so many a second as is one to ten times what passes at most.
 datagrams  between VMs of two hosts, through the kernel's stack of both, as fast as one sender goes.
 no-loss    the same, at the highest rate that loses next to nothing; 0 if every rate loses more.
 """
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from pyroute2 import IPRoute
 
-from bench import contest, control_net, datagrams, devices, rounds, xdp
+from bench import contest, control_net, datagrams, devices, overload, rounds, xdp
 from bench.contest import READY_SECONDS, Contest, Entrants, Figures
 from bench.control_net import BenchError, wait_until
 from bench.devices import DEVICES, FAR_MAC
@@ -29,15 +30,17 @@ from dataplane.host import links, netns
 from dataplane.host.links import Link
 
 PROFILE = "wire"
-FRAMES, DATAGRAMS, NO_LOSS = "frames", "datagrams", "no-loss"
+FRAMES, OVERLOAD, DATAGRAMS, NO_LOSS = "frames", "overload", "datagrams", "no-loss"
+_OF_DEVICES = (FRAMES, OVERLOAD)
 _WARM_SECONDS = 0.3
 _SETTLE_SECONDS = 2.0
+_ATTEMPT_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class Settings:
-    """loads: of FRAMES, DATAGRAMS, NO_LOSS. contestants: none are all. frame: bytes without FCS. seconds: of
-    each run.
+    """loads: of FRAMES, OVERLOAD, DATAGRAMS, NO_LOSS. contestants: none are all. frame: bytes without FCS.
+    seconds: of each run.
     """
 
     loads: Sequence[str]
@@ -51,7 +54,7 @@ def run_all(settings: Settings, progress: Progress) -> Figures:
     """The document of `isolane bench ports --json`. BenchError: what is to be measured did not happen."""
     control_net.check_root()
     why = datagrams.missing()
-    skipped = {each: why for each in settings.loads if each != FRAMES and why}
+    skipped = {each: why for each in settings.loads if each not in _OF_DEVICES and why}
     skipped |= {each: words for each in settings.loads if (words := _nobody(each, settings.contestants))}
     loads = [each for each in settings.loads if each not in skipped]
     if not loads:
@@ -64,15 +67,14 @@ def run_all(settings: Settings, progress: Progress) -> Figures:
         for load in loads:
             entrants = contest.entrants(settings.contestants, progress, _known(load))
             found_versions |= versions(entrants.there)
-            found = _HELD[load](settings, entrants, partial(_say, progress, load))
+            figures = _HELD[load](settings, entrants, partial(_say, progress, load))
             skipped |= entrants.skipped
-            figures = found.figures(PROFILE, partial(_figures, found))
             results.append({"load": load, "frame": settings.frame, **figures})
     return {"machine": described(), "versions": found_versions, "skipped": skipped, "results": results}
 
 
 def _known(load: str) -> Sequence[Contestant]:
-    return DEVICES if load == FRAMES else CONTESTANTS
+    return DEVICES if load in _OF_DEVICES else CONTESTANTS
 
 
 def _nobody(load: str, asked: Collection[str]) -> str:
@@ -102,26 +104,49 @@ def _datagrams(
     settings: Settings,
     entrants: Entrants,
     progress: Progress,
-) -> Contest[Run]:
+) -> Figures:
     timed = partial(measure, settings.frame, settings.seconds)
-    return contest.held(entrants, PROFILE, settings.rounds, timed, progress)
+    found = contest.held(entrants, PROFILE, settings.rounds, timed, progress)
+    return found.figures(PROFILE, partial(_figures, found))
 
 
 # ---- frames ------------------------------------------------------------------------------------------------
 
 
-def _frames(settings: Settings, entrants: Entrants, progress: Progress) -> Contest[Run]:
+def _frames(settings: Settings, entrants: Entrants, progress: Progress) -> Figures:
     with xdp.stoppable(), devices.apart() as cpu:
-        measure = partial(_measure, settings, cpu)
+        measure = partial(_measure, settings, cpu, 0.0)
         ready = partial(_await_frames, settings, cpu)
-        return contest.held(entrants, PROFILE, settings.rounds, measure, progress, ready)
+        found = contest.held(entrants, PROFILE, settings.rounds, measure, progress, ready)
+    return found.figures(PROFILE, partial(_figures, found))
 
 
-def _measure(settings: Settings, cpu: int, lane: Lane) -> Run:
-    """BenchError: nothing came, or not as much as the contestant says that it sent."""
+def _overload(settings: Settings, entrants: Entrants, progress: Progress) -> Figures:
+    most: dict[str, float] = {}
+
+    def ready(cpu: int, lane: Lane) -> None:
+        _await_frames(settings, cpu, lane)
+        short = replace(settings, seconds=min(settings.seconds, _ATTEMPT_SECONDS))
+        most[lane.name] = overload.most(lambda rate: _measure(short, cpu, rate, lane))
+
+    def measure(cpu: int, lane: Lane) -> overload.Steps:
+        return overload.steps(lambda rate: _measure(settings, cpu, rate, lane), most[lane.name])
+
+    with xdp.stoppable(), devices.apart() as cpu:
+        found = contest.held(
+            entrants, PROFILE, settings.rounds, partial(measure, cpu), progress, partial(ready, cpu)
+        )
+    last = found.of(lambda steps: steps.last)
+    return found.figures(PROFILE, lambda name: _figures(last, name) | overload.figures(found, name))
+
+
+def _measure(settings: Settings, cpu: int, rate: float, lane: Lane) -> Run:
+    """rate: frames a second, 0 is as many as there can be. BenchError: nothing came, or not as much as the
+    contestant says that it sent.
+    """
     with _sink(lane) as sink:
         said = lane.sent()
-        with _generator(lane, settings.frame, cpu) as generator:
+        with _generator(lane, settings.frame, cpu, rate) as generator:
             time.sleep(_WARM_SECONDS)
             begun, used = time.monotonic(), rounds.cpu()
             offered, came = generator.count(), sink.count()
@@ -151,10 +176,11 @@ def _sink(lane: Lane) -> Sink:
         raise BenchError(f"frames can't be counted: {error}") from None
 
 
-def _generator(lane: Lane, size: int, cpu: int) -> Generator:
+def _generator(lane: Lane, size: int, cpu: int, rate: float = 0.0) -> Generator:
     device = netns.call(lane.sender, _link, VM_DEVICE)
     addresses = VM_ADDRESSES[0].ip.packed + lane.address.packed
-    return Generator(lane.sender, device.index, xdp.datagram(device.mac, FAR_MAC, addresses, size), cpu)
+    frame = xdp.datagram(device.mac, FAR_MAC, addresses, size)
+    return Generator(lane.sender, device.index, frame, cpu, rate)
 
 
 def _link(name: str) -> Link:
@@ -162,8 +188,9 @@ def _link(name: str) -> Link:
         return links.get(ip, name)
 
 
-_HELD: dict[str, Callable[[Settings, Entrants, Progress], Contest[Run]]] = {
+_HELD: dict[str, Callable[[Settings, Entrants, Progress], Figures]] = {
     FRAMES: _frames,
+    OVERLOAD: _overload,
     DATAGRAMS: partial(_datagrams, datagrams.flood),
     NO_LOSS: partial(_datagrams, datagrams.without_loss),
 }

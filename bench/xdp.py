@@ -21,9 +21,12 @@ from dataplane.host import bpf, netns
 from dataplane.host.bpf import Program, ProgramType
 
 _SYS_BPF, _SYS_TGKILL = 321, 234  # x86-64
-_MAP_CREATE, _MAP_LOOKUP, _TEST_RUN, _LINK_CREATE = 0, 1, 10, 28
+_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _TEST_RUN, _LINK_CREATE = 0, 1, 2, 10, 28
 _MAP_TYPE_ARRAY, _ATTACH_XDP, _LIVE_FRAMES = 2, 37, 2
-_ROW = struct.Struct("=QQ")
+_ROW = struct.Struct("=QQQQ")
+"""A Count; and of who sends ns between two frames, 0: none, and when the next one is due."""
+_MOST_LATE = 1_000_000
+"""ns: what is later than this is not made up for, or a generator that was held up would send all at once."""
 _BATCH, _RUN = 64, 1 << 21
 """Frames of a burst and of a test run. It takes tens of milliseconds to set a run up and to end it, in which
 nothing is sent: of short ones that would be the rate.
@@ -62,11 +65,13 @@ class Count:
 
 
 class _Counter:
-    """An XDP program with a Count, which it finds by _count()."""
+    """An XDP program with a row that has its Count, which it finds by _find_row(). interval: see _ROW."""
 
-    def __init__(self) -> None:
+    def __init__(self, interval: int = 0) -> None:
         self.rows = _bpf(_MAP_CREATE, struct.pack("=5I", _MAP_TYPE_ARRAY, 4, _ROW.size, 1, 0))
         self._fds = [self.rows]
+        if interval:
+            self._row(_MAP_UPDATE, _ROW.pack(0, 0, interval, 0))
 
     def load(self, name: str, code: bytes) -> int:
         self._fds.append(bpf.load(Program(name, ProgramType.XDP, code)))
@@ -76,18 +81,22 @@ class _Counter:
         self._fds.append(_bpf(_LINK_CREATE, struct.pack("=4I", program, index, _ATTACH_XDP, 0)))
 
     def count(self) -> Count:
-        key, row = ctypes.c_uint32(0), ctypes.create_string_buffer(_ROW.size)
+        frames, octets, *_ = _ROW.unpack(self._row(_MAP_LOOKUP, bytes(_ROW.size)))
+        return Count(frames, octets)
+
+    def _row(self, command: int, value: bytes) -> bytes:
+        key, row = ctypes.c_uint32(0), ctypes.create_string_buffer(value, _ROW.size)
         where = ctypes.addressof(key), ctypes.addressof(row)
-        _bpf(_MAP_LOOKUP, struct.pack("=IxxxxQQQ", self.rows, *where, 0))
-        return Count(*_ROW.unpack(row.raw))
+        _bpf(command, struct.pack("=IxxxxQQQ", self.rows, *where, 0))
+        return row.raw
 
     def close(self) -> None:
         while self._fds:
             os.close(self._fds.pop())
 
 
-def _count(rows: int, size: int) -> bytes:
-    """To a map's only row a frame is added, and the bytes in register `size`. 13 slots; r0 to r5 are lost."""
+def _find_row(rows: int) -> bytes:
+    """The address of a map's only row in r0; r1 to r5 are lost."""
     return b"".join(
         (
             _code(0x62, 0x0A, -4, 0),  # the key, 0
@@ -98,9 +107,19 @@ def _count(rows: int, size: int) -> bytes:
             _code(0x55, 0x00, 2, 0),  # it is never null, but the verifier wants to see that
             _code(0xB7, 0x00, 0, 0),  # XDP_ABORTED
             _code(0x95),
+        )
+    )
+
+
+def _count(row: int, size: int) -> bytes:
+    """To the row at the address in register `row` a frame is added, and the bytes in register `size`. r1 is
+    lost.
+    """
+    return b"".join(
+        (
             _code(0xB7, 0x01, 0, 1),  # r1 = 1
-            _code(0xDB, 0x10, 0),  # lock frames += r1
-            _code(0xDB, size << 4, 8),  # lock octets += size
+            _code(0xDB, 0x10 | row, 0),  # lock frames += r1
+            _code(0xDB, size << 4 | row, 8),  # lock octets += size
         )
     )
 
@@ -165,7 +184,8 @@ def _sink(rows: int) -> bytes:
             _code(0x15, 0x05, 2, 0x0008),  # if it is not IPv4's pass
             _code(0xB7, 0x00, 0, 2),  # XDP_PASS
             _code(0x95),
-            _count(rows, 6),
+            _find_row(rows),
+            _count(0, 6),
             _code(0xB7, 0x00, 0, 1),  # XDP_DROP
             _code(0x95),
         )
@@ -176,10 +196,26 @@ def _sink(rows: int) -> bytes:
 
 
 def _source(rows: int, index: int) -> bytes:
+    """Frames that are not due yet are made for nothing."""
     return b"".join(
         (
             _LENGTH,
-            _count(rows, 6),
+            _find_row(rows),
+            _code(0xBF, 0x07),  # r7 = r0
+            _code(0x79, 0x78, 16),  # r8 = interval
+            _code(0x15, 0x08, 11, 0),  # if it is 0 send
+            _code(0x85, 0, 0, 5),  # r0 = bpf_ktime_get_ns()
+            _code(0x79, 0x71, 24),  # r1 = when it is due
+            _code(0xBD, 0x01, 2),  # if r1 <= r0 it is
+            _code(0xB7, 0x00, 0, 1),  # XDP_DROP
+            _code(0x95),
+            _code(0xBF, 0x02),  # r2 = r0
+            _code(0x1F, 0x12),  # r2 -= r1
+            _code(0xB5, 0x02, 1, _MOST_LATE),  # if r2 is more
+            _code(0xBF, 0x01),  # r1 = r0
+            _code(0x0F, 0x81),  # r1 += r8
+            _code(0x7B, 0x17, 24),  # the next one is due at r1
+            _count(7, 6),
             _code(0xB7, 0x01, 0, index),  # r1 = index
             _code(0xB7, 0x02, 0, 0),  # r2 = no flags
             _code(0x85, 0, 0, 23),  # r0 = bpf_redirect()
@@ -199,17 +235,19 @@ def stoppable() -> Iterator[None]:
 
 
 class Generator:
-    """Sends copies of a frame out of a device, from a thread of its own on one CPU, as fast as the kernel
-    goes from one to the next, until it is closed. Takes stoppable().
+    """Sends copies of a frame out of a device, from a thread of its own on one CPU, until it is closed. Takes
+    stoppable().
     """
 
-    def __init__(self, namespace: str, index: int, frame: bytes, cpu: int) -> None:
-        """index: of the device there."""
+    def __init__(self, namespace: str, index: int, frame: bytes, cpu: int, rate: float = 0.0) -> None:
+        """index: of the device there. rate: frames a second; 0, or what it has no time for: as fast as the
+        kernel goes from one to the next.
+        """
         self._index, self._frame, self._cpu = index, frame, cpu
         self._ends = False
         self._error: OSError | None = None
         self._id = 0
-        self._counter = _Counter()
+        self._counter = _Counter(round(1e9 / rate) if rate else 0)
         self._thread = threading.Thread(target=self._enter, args=(namespace,))
         self._thread.start()
 

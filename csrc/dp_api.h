@@ -449,7 +449,7 @@ struct dp_bench_config {
     uint32_t rounds, first;  /* first: the frame to begin with */
     /* descriptor of a perf event that shall count in the timed region alone; 0: none */
     uint32_t counter;
-    /* 0: the caller as worker 0. Else so many, each a thread on a CPU of its own; they begin rounds at once */
+    /* 0: the caller as worker 0. Else so many, each a thread on a CPU of its own; rounds begin at once */
     uint32_t workers;
     uint64_t packets;      /* to time, over all rounds of a worker */
 };

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -72,6 +73,25 @@ def test_datagrams_as_many_as_go_and_as_many_as_are_not_lost() -> None:
     assert traces(process.pid) == []
 
 
+def test_more_and_more_is_offered() -> None:
+    arguments = ["bench", "ports", "--load=overload", "--rounds=1", "--seconds=0.2", "--json"]
+    arguments += ["--contestant=isolane", "--contestant=relays"]
+    with subprocess.Popen([BIN / "isolane", *arguments], stdout=subprocess.PIPE, text=True) as process:
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    (result,) = json.loads(output)["results"]
+    for name in ("isolane-tap", "isolane-veth", "kernel-vxlan", "relays"):
+        figures = result["contestants"][name]
+        first, *_, last = figures["steps"]
+        assert (first["times"], last["times"]) == (1, 10)
+        assert 0 < figures["ofPeak"]["median"] <= 1
+        assert figures["kpps"] == last["kpps"] and figures["offeredKpps"] == last["offeredKpps"]
+    for name in ("isolane-tap", "isolane-veth", "relays"):
+        first, *_, last = result["contestants"][name]["steps"]
+        assert last["offeredKpps"]["median"] > 1.5 * first["offeredKpps"]["median"]
+    assert traces(process.pid) == []
+
+
 def test_who_sends_nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     only = devices.Contestant("kernel-vxlan", "", devices.kernel_vxlan)
     monkeypatch.setattr("bench.ports.DEVICES", [only])
@@ -124,6 +144,24 @@ def test_what_is_generated_is_counted(prefix: str) -> None:
             sent, came = generator.count(), sink.settled(2)
         assert 1000 < came.frames <= sent.frames
         assert sent.octets == 80 * sent.frames and came.octets == 80 * came.frames
+
+
+def test_frames_are_generated_at_a_rate(prefix: str) -> None:
+    rate, seconds = 20_000, 0.5
+    with ExitStack() as stack:
+        Site(prefix, "wire", stack)
+        near, far = (prefix + host for host in HOSTS)
+        frame = xdp.datagram("02:00:00:00:00:01", "02:00:00:00:00:02", bytes(8), 80)
+        index = netns.call(near, _index, WIRE)
+        stack.enter_context(xdp.stoppable())
+        sink = stack.enter_context(netns.call(far, lambda: xdp.Sink(_index(WIRE))))
+        with xdp.Generator(near, index, frame, min(os.sched_getaffinity(0)), rate) as generator:
+            wait_until(lambda: sink.count().frames > 1000, "no frame comes", 10)
+            begun, before = time.monotonic(), generator.count()
+            wait_until(lambda: time.monotonic() > begun + seconds, "time stands still", 10)
+            sent, took = generator.count().since(before), time.monotonic() - begun
+    assert sent.frames == pytest.approx(rate * took, rel=0.2), "other tests may have the CPU for a while"
+    assert sent.octets == 80 * sent.frames
 
 
 def test_what_cannot_be_generated_is_told() -> None:

@@ -16,7 +16,7 @@ PROFILES = ("wire", "wire-gro", "offload")
 PAUSES = (0.0, 2.0)
 CONTESTANTS = ("isolane", "kernel-vxlan", "kernel-bridge", "relays", "ovs-packet", "ovs-afxdp")
 DEVICES = (*CONTESTANTS, "testpmd-packet", "testpmd-afxdp")
-LOADS = ("frames", "datagrams", "no-loss")
+LOADS = ("frames", "overload", "datagrams", "no-loss")
 QUICK_PROFILES = PROFILES[:1]
 
 _profile_option = click.option(
@@ -230,6 +230,7 @@ def ports(
 
     \b
     frames     through one device of each, as many as it takes
+    overload   the same, offered one to ten times what passes at most: as much is to come through then
     datagrams  UDP between VMs of two hosts, as many as one sender can
     no-loss    the same at the highest rate that loses at most 0.1 %, found by bisection
 
@@ -269,6 +270,18 @@ def _print_ports(document: dict[str, Any]) -> None:
             "lost, of offered kpps",
             lambda each: f"{each['lost']['median']:.2%} of {each['offeredKpps']['median']:.0f}",
         )
+        _print_overload(result["contestants"])
+
+
+def _print_overload(contestants: Mapping[str, Any]) -> None:
+    for name, figures in contestants.items():
+        if "steps" in figures:
+            steps = (
+                f"{step['kpps']['median']:.0f} of {step['offeredKpps']['median']:.0f}"
+                for step in figures["steps"]
+            )
+            of_peak = f"{measuring.spread(figures['ofPeak'])} of the peak, must {figures['must']}"
+            click.echo(f"  {name:<22}  {of_peak}: {', '.join(steps)} kpps")
 
 
 @click.command("peers")

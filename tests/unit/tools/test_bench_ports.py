@@ -125,8 +125,7 @@ def test_a_lost_packet_in_a_thousand_is_none() -> None:
 def test_loads_whose_program_is_missing_are_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(datagrams, "PROGRAM", tmp_path / "absent")
     monkeypatch.setattr(ports.control_net, "check_root", lambda: None)
-    held = Contest({BASE: [Run(10, 10, 1.0, 1.0)]}, [0.0], repeated=0)
-    monkeypatch.setitem(ports._HELD, ports.FRAMES, lambda *_: held)
+    monkeypatch.setitem(ports._HELD, ports.FRAMES, lambda *_: {})
     said: list[str] = []
     document = ports.run_all(Settings(["frames", "no-loss"], [BASE], 1, 0.1, 64), said.append)
     assert [each["load"] for each in document["results"]] == ["frames"]
@@ -143,13 +142,12 @@ def test_loads_in_which_nobody_who_is_asked_for_takes_part_are_left_out(
     monkeypatch.setattr(datagrams, "missing", lambda: "")
     monkeypatch.setattr(devices.Contestant, "missing", "")
     monkeypatch.setattr(ports, "versions", lambda _contestants: {})
-    held = Contest({BASE: [Run(10, 10, 1.0, 1.0)]}, [0.0], repeated=0)
-    monkeypatch.setattr(ports, "_HELD", dict.fromkeys(ports._HELD, lambda *_: held))
+    monkeypatch.setattr(ports, "_HELD", dict.fromkeys(ports._HELD, lambda *_: {}))
     asked = ["testpmd-afxdp"]
     why = "testpmd-afxdp: frames through one device alone"
-    loads = [ports.FRAMES, ports.DATAGRAMS, ports.NO_LOSS]
+    loads = [ports.FRAMES, ports.OVERLOAD, ports.DATAGRAMS, ports.NO_LOSS]
     document = ports.run_all(Settings(loads, asked, 1, 0.1, 64), lambda _text: None)
-    assert [each["load"] for each in document["results"]] == [ports.FRAMES]
+    assert [each["load"] for each in document["results"]] == [ports.FRAMES, ports.OVERLOAD]
     assert document["skipped"] == {ports.DATAGRAMS: why, ports.NO_LOSS: why}
     with pytest.raises(BenchError, match=why):
         ports.run_all(Settings([ports.NO_LOSS], asked, 1, 0.1, 64), lambda _text: None)

@@ -354,16 +354,12 @@ def test_small_packets(shell: Shell, drawn: list[Figure]) -> None:
 def test_clocks_of_runs_with_more_and_more_records_are_one_plot(shell: Shell, drawn: list[Figure]) -> None:
     more = core_document(core_result("push", 1_000_001, 90.0, 75.0), core_result("push-spoof", 1001, 30.0))
     more["results"][1] |= {"sources": 2, "reason": "src-address", "drops": 12}
-    twice = {"median": 1.98, "min": 1.9, "max": 2.0}
-    more["results"][0]["scaling"] = {"workers": 2, "ratio": twice, "roof": twice, "must": 1.7}
+    more["results"][0]["scaling"] = dict.fromkeys(("ratio", "roof"), spread(1.98, 1.9, 2.0)) | {"workers": 2}
     page = reported(shell, saved(shell, "a.json", more), saved(shell, "b.json", CORE))
     assert page.names == ["core"]
-    push, spoof, lookup = drawn[0].axes
-    assert [axes.get_title() for axes in (push, spoof, lookup)] == [
-        "push",
-        "push-spoof, 2 sources",
-        "lookup",
-    ]
+    push, *_ = drawn[0].axes
+    titles = ["push", "push-spoof, 2 sources", "lookup"]
+    assert [axes.get_title() for axes in drawn[0].axes] == titles
     assert [bar.get_height() for bar in push.patches] == [60, 50, 90, 75], "the roof is beside the path"
     assert [label.get_text() for label in push.get_xticklabels()] == ["1 k", "1 M"]
     assert push.get_ylim()[1] < 200, "one slow round does not flatten the picture"
