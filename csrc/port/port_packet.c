@@ -2,11 +2,9 @@
  * port_packet.c: AF_PACKET sockets with virtio-net headers, many packets a system call. Called through
  * port.h's operations.
  *
- * How long a packet is shows only when it is there. Narrow, a call receives as many messages as lately came
- * at once, up to PACKET_MSGS, each into one armed slot and a tail buffer of the queue's behind it, which is
- * copied in the rare case. After a packet longer than a slot it is wide, one message a call into slots for
- * the longest packet, until none came for a while. What a narrow call received beyond a turn waits in its
- * slots for the next turn.
+ * A call receives as many messages as lately came at once, up to PACKET_MSGS, each into as many armed slots
+ * as packets lately needed (port_reader.h), up to PACKET_SLOTS in all. What it received beyond a turn waits
+ * in its slots for the next turn.
  */
 #include <errno.h>
 #include <linux/if_packet.h>
@@ -17,10 +15,10 @@
 enum {
     PACKET_MSGS = 16,                   /* of one call: were all of the longest, 1 MiB */
     PACKET_LEAST = 2,
-    PACKET_TAIL = POOL_FRAME_MAX - POOL_HEAD_MAX,
+    PACKET_SLOTS = PACKET_MSGS * READER_JUMBO,
     PACKET_CONTROL = CMSG_SPACE(sizeof(struct tpacket_auxdata)),
 };
-_Static_assert((int)PACKET_MSGS <= (int)PORT_ARMED, "a slot each");
+_Static_assert((int)PACKET_SLOTS >= (int)PORT_ARMED, "one of the longest");
 
 struct packet_control {
     _Alignas(struct cmsghdr) uint8_t bytes[PACKET_CONTROL];
@@ -28,43 +26,49 @@ struct packet_control {
 
 struct packet_rxq {
     struct port_rxq queue;
-    struct port_reader reader;          /* wide */
-    struct packet_control reader_control;
-    struct port_armed armed;            /* narrow: of message i, slot i; used are those before `at` */
+    struct reader_span span;
     uint32_t want;                      /* messages of the next call */
-    uint32_t laid;                      /* messages that are laid out */
+    uint32_t ready;                     /* messages that may have slots armed */
     uint32_t at, got;                   /* messages received and not yet taken */
     struct mmsghdr msgs[PACKET_MSGS];
-    struct vnet_hdr hdrs[PACKET_MSGS];
-    struct iovec iov[PACKET_MSGS][3];
     struct packet_control control[PACKET_MSGS];
-    uint8_t (*tails)[PACKET_TAIL];      /* PACKET_MSGS of them, memory only once used */
+    struct port_reader readers[PACKET_MSGS];
+    uint8_t (*tails)[POOL_FRAME_MAX];   /* PACKET_MSGS of them, memory only once used */
 };
 
 /* ---- receiving ------------------------------------------------------------------------------- */
 
-static void packet_lay_out(struct packet_rxq *q, const struct arena *arena, uint32_t i)
+/* Gives back slots of all messages but the first `keep`, which have one. */
+static void packet_disarm(struct packet_rxq *q, struct pool *pool, uint32_t keep)
 {
-    struct iovec *iov = q->iov[i];
-    iov[0] = (struct iovec){&q->hdrs[i], sizeof q->hdrs[i]};
-    iov[1] = (struct iovec){pool_data(arena, q->armed.slots[i]), POOL_HEAD_MAX};
-    iov[2] = (struct iovec){q->tails[i], PACKET_TAIL};
-    q->msgs[i].msg_hdr = (struct msghdr){
-        .msg_iov = iov, .msg_iovlen = 3, .msg_control = &q->control[i], .msg_controllen = PACKET_CONTROL};
+    for (uint32_t i = 0; i < q->ready; i++)
+        port_reader_disarm(&q->readers[i], pool, i < keep);
+    q->ready = q->ready < keep ? q->ready : keep;
 }
 
 /*
- * Messages for the next call, only those laid out anew that were used. Returns how many, 0: no slot is free.
+ * Lays out messages for the next call. Returns how many: the first waits with the slots that there are, if
+ * with none, its packet is lost; the others with as many as they should have.
  */
 static uint32_t packet_ready(struct packet_rxq *q, struct io *io)
 {
-    uint32_t used = q->armed.used;
-    port_arm(&q->armed, &io->pool, q->want);
-    for (uint32_t i = 0; i < q->armed.n; i++)
-        if (i < used || i >= q->laid)
-            packet_lay_out(q, io->pool.arena, i);
-    q->laid = q->armed.n;
-    return q->armed.n < q->want ? q->armed.n : q->want;
+    uint32_t slots = 1 + q->span.more, n = 0;
+    uint32_t want = q->want * slots <= PACKET_SLOTS ? q->want : PACKET_SLOTS / slots;
+    for (uint32_t i = want; i < q->ready; i++)
+        port_reader_disarm(&q->readers[i], &io->pool, 0);
+    q->ready = want;
+    for (; n < want; n++) {
+        struct port_reader *reader = &q->readers[n];
+        int iovs = port_reader_ready(reader, io, q->span, q->tails[n]);
+        if (n && reader->armed.n < slots) {
+            port_reader_disarm(reader, &io->pool, 0);
+            break;
+        }
+        q->msgs[n].msg_hdr = (struct msghdr){.msg_iov = reader->iov, .msg_iovlen = (size_t)iovs,
+                                             .msg_control = &q->control[n],
+                                             .msg_controllen = PACKET_CONTROL};
+    }
+    return n;
 }
 
 /* The kernel takes the tag off before the socket sees the frame. */
@@ -107,63 +111,28 @@ static void packet_received(struct packet_rxq *q, struct io *io, struct msghdr *
     io_received(io, q->queue.port, pkt, drop, count);
 }
 
-/* Only one of the two ways to receive has slots armed, but for those with messages in them. */
-static void packet_widen(struct packet_rxq *q, struct pool *pool)
-{
-    q->reader.wide = READER_WIDE;
-    port_disarm(&q->armed, pool, q->got);
-    q->laid = q->got;
-}
-
-/*
- * The next message that a narrow call has received. A slot that its packet did not get goes back: the message
- * is laid out anew.
- */
+/* The next message that was received. */
 static void packet_take(struct packet_rxq *q, struct io *io, struct port_count *count)
 {
-    uint32_t i = q->at++, got = q->msgs[i].msg_len;
-    uint32_t len = got > sizeof q->hdrs[i] ? got - (uint32_t)sizeof q->hdrs[i] : 0;
+    uint32_t i = q->at++;
     struct pkt *pkt = &io->batch.pkt[io->batch.n];
-    if (len > POOL_HEAD_MAX)
-        packet_widen(q, &io->pool);
-    bool filled = port_fill(&io->pool, &q->armed.slots[i], 1, pkt, len, q->tails[i]);
-    if (!filled)
-        pool_put(&io->pool, q->armed.slots[i]);
-    q->armed.used = q->at;
-    enum drop drop = filled ? port_vnet_read(pkt, &q->hdrs[i]) : port_refused(len);
+    enum drop drop = port_reader_take(&q->readers[i], io, &q->span, q->msgs[i].msg_len, pkt);
     packet_received(q, io, &q->msgs[i].msg_hdr, drop, count);
 }
 
-/* One message. False: there is none. */
-static bool packet_read_wide(struct packet_rxq *q, struct io *io, struct port_count *count)
-{
-    struct port_reader *reader = &q->reader;
-    struct msghdr msg = {.msg_iovlen = (size_t)port_reader_ready(reader, io), .msg_iov = reader->iov,
-                         .msg_control = &q->reader_control, .msg_controllen = PACKET_CONTROL};
-    ssize_t got = recvmsg(q->queue.fd, &msg, MSG_DONTWAIT | MSG_TRUNC);
-    if (got < 0)
-        return packet_lost_one(q->queue.port, io, count);
-    enum drop drop = port_reader_take(reader, io, (size_t)got, &io->batch.pkt[io->batch.n]);
-    packet_received(q, io, &msg, drop, count);
-    return true;
-}
-
 /* Messages to be taken. False: when they are, there are no more. */
-static bool packet_read_narrow(struct packet_rxq *q, struct io *io, struct port_count *count)
+static bool packet_read(struct packet_rxq *q, struct io *io, struct port_count *count)
 {
-    if (q->reader.armed.n)
-        port_reader_disarm(&q->reader, &io->pool, 0);
     uint32_t n = packet_ready(q, io);
-    if (n == 0)
-        return packet_read_wide(q, io, count);
     int got = recvmmsg(q->queue.fd, q->msgs, n, MSG_DONTWAIT | MSG_TRUNC, NULL);
     if (got < 0)
         return packet_lost_one(q->queue.port, io, count);
     q->at = 0;
     q->got = (uint32_t)got;
-    if (q->got < q->want)
-        return q->got == n;
-    q->want = q->want < PACKET_MSGS / 2 ? q->want * 2 : PACKET_MSGS;
+    if (q->got < n)
+        return false;
+    if (n == q->want)
+        q->want = n < PACKET_MSGS / 2 ? n * 2 : PACKET_MSGS;
     return true;
 }
 
@@ -178,7 +147,7 @@ static uint32_t packet_rx(struct port_rxq *rxq, struct io *io)
         else if (!more)
             break;
         else
-            more = q->reader.wide ? packet_read_wide(q, io, &count) : packet_read_narrow(q, io, &count);
+            more = packet_read(q, io, &count);
     }
     rxq->more = q->at < q->got;
     port_count_rx(rxq->port, io, &count);
@@ -193,19 +162,12 @@ static uint64_t packet_lost(struct port_rxq *rxq)
     return getsockopt(rxq->fd, SOL_PACKET, PACKET_STATISTICS, &stats, &size) ? 0 : stats.tp_drops;
 }
 
-static void packet_disarm(struct packet_rxq *q, struct pool *pool, uint32_t keep)
-{
-    port_reader_disarm(&q->reader, pool, 0);
-    port_disarm(&q->armed, pool, keep);
-    q->laid = 0;
-}
-
 static void packet_rest(struct port_rxq *rxq, struct pool *pool)
 {
     struct packet_rxq *q = (struct packet_rxq *)rxq;
     if (q->at < q->got)
         return;                         /* it rests not */
-    q->reader.wide = 0;
+    q->span.more = 0;
     q->want = PACKET_LEAST;
     packet_disarm(q, pool, PACKET_LEAST);
 }

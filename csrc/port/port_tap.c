@@ -17,19 +17,21 @@ enum { TAP_WORK = 2048 };   /* a system call for each packet: 32 small ones take
 struct tap_rxq {
     struct port_rxq queue;
     struct port_reader reader;
+    struct reader_span span;
 };
 
 static uint32_t tap_rx(struct port_rxq *rxq, struct io *io)
 {
-    struct port_reader *reader = &((struct tap_rxq *)rxq)->reader;
+    struct tap_rxq *q = (struct tap_rxq *)rxq;
+    struct port_reader *reader = &q->reader;
     struct port_count count = {0};
     while (!io_turn_over(io, rxq->port, &count)) {
-        int n = port_reader_ready(reader, io);
+        int n = port_reader_ready(reader, io, q->span, io->bin);
         ssize_t got = readv(rxq->fd, reader->iov, n);
         if (got < (ssize_t)sizeof reader->hdr)
             break;
         struct pkt *pkt = &io->batch.pkt[io->batch.n];
-        enum drop drop = port_reader_take(reader, io, (size_t)got, pkt);
+        enum drop drop = port_reader_take(reader, io, &q->span, (size_t)got, pkt);
         pkt->time = io->now;
         io_received(io, rxq->port, pkt, drop, &count);
     }
@@ -67,9 +69,9 @@ static void tap_tx(struct port_txq *txq, struct io *io, struct pkt *const *pkts,
 
 static void tap_rest(struct port_rxq *rxq, struct pool *pool)
 {
-    struct port_reader *reader = &((struct tap_rxq *)rxq)->reader;
-    reader->wide = 0;
-    port_reader_disarm(reader, pool, 1);
+    struct tap_rxq *q = (struct tap_rxq *)rxq;
+    q->span.more = 0;
+    port_reader_disarm(&q->reader, pool, 1);
 }
 
 static void tap_reclaim(struct port *port, struct pool *pool)
