@@ -203,19 +203,9 @@ void pool_pkt_free(struct pool *pool, struct pkt *pkt)
     pkt->slots = 0;
 }
 
-static bool pool_borrows(const struct arena *arena, const struct pkt *pkt)
-{
-    uint32_t own = pkt->head, slot = pkt->slot;
-    for (uint32_t i = 1; i < pkt->slots; i++) {
-        own += arena->segs[slot].len;
-        slot = arena->segs[slot].next;
-    }
-    return own < pkt->len;
-}
-
 bool pool_pkt_own(struct pool *pool, struct pkt *pkt)
 {
-    return !pool_borrows(pool->arena, pkt) || pool_pkt_flat(pool, pkt);
+    return pool_chain(pool->arena, pkt).len >= pkt->len || pool_pkt_flat(pool, pkt);
 }
 
 bool pool_pkt_flat(struct pool *pool, struct pkt *pkt)

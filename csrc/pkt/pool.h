@@ -86,6 +86,20 @@ static inline void pool_put(struct pool *pool, uint32_t slot)
     pool->free[pool->n++] = slot;
 }
 
+/* A packet's own slots: the last, and the bytes of all; the frame may end before that, or go on behind it. */
+struct pool_chain {
+    uint32_t last, len;
+};
+static inline struct pool_chain pool_chain(const struct arena *arena, const struct pkt *pkt)
+{
+    struct pool_chain chain = {pkt->slot, pkt->head};
+    for (uint32_t i = 1; i < pkt->slots; i++) {
+        chain.len += arena->segs[chain.last].len;
+        chain.last = arena->segs[chain.last].next;
+    }
+    return chain;
+}
+
 /*
  * A packet of one slot, empty, `data` behind the headroom; false when no slot is free. Other fields of *pkt
  * become 0.

@@ -13,7 +13,7 @@ enum merge_kind { MERGE_OTHER, MERGE_STRANGE, MERGE_TCP };
 /* Segments that are merged, from `pkt` on. */
 struct merge_run {
     struct pkt *pkt;
-    uint32_t last;                      /* slot of the last one */
+    uint32_t last;                      /* the last slot of the last one */
     uint32_t next;                      /* sequence that would go on */
     uint16_t headers;                   /* bytes of all headers of each */
     uint16_t size;                      /* payload of each but the last */
@@ -54,12 +54,12 @@ static enum merge_kind merge_look(struct pkt *pkt, uint16_t *headers)
                                                                                        : MERGE_STRANGE;
 }
 
-/* By itself it may be merged: whole in one slot of its own, checksum complete, payload, ACK and PSH alone. */
-static bool merge_fits(const struct pkt *pkt, uint16_t headers) /* 4.6.2, 4.6.5 */
+/* By itself it may be merged: its bytes its own, checksum complete, payload, ACK and PSH alone. */
+static bool merge_fits(const struct arena *arena, const struct pkt *pkt, uint16_t headers) /* 4.6.2, 4.6.5 */
 {
     uint8_t flags = pkt->data[pkt->l4 + TCP_FLAGS];
-    return pkt->head == pkt->l3_end && pkt->len == pkt->l3_end && pkt->slots == 1 && !pkt_offloaded(pkt) &&
-           headers < pkt->l3_end && (flags & ~TCP_PSH) == TCP_ACK;
+    return pkt->len == pkt->l3_end && !pkt_offloaded(pkt) && headers < pkt->l3_end &&
+           (flags & ~TCP_PSH) == TCP_ACK && pool_chain(arena, pkt).len == pkt->len;
 }
 
 static bool merge_same_flow(const struct pkt *a, const struct pkt *b)
@@ -69,12 +69,12 @@ static bool merge_same_flow(const struct pkt *a, const struct pkt *b)
            !memcmp(a->data + addresses, b->data + addresses, a->l4 + 4 - addresses);
 }
 
-static bool merge_is_right(const struct pkt *pkt) /* 4.6.5 */
+static bool merge_is_right(const struct arena *arena, const struct pkt *pkt) /* 4.6.5 */
 {
     if (pkt->l3_type == PKT_L3_IP4 && !csum_ip4_plain_ok(pkt->data + ETH_LEN))
         return false;
     uint32_t len = pkt->len - pkt->l4;
-    return csum_fold(csum_add(pkt->data + pkt->l4, len, offload_pseudo(pkt, len))) == 0xffff;
+    return csum_fold(offload_pseudo(pkt, len) + offload_sum(arena, pkt, pkt->l4, len)) == 0xffff;
 }
 
 /* IP headers say the same but for lengths and what counts up. */
@@ -95,19 +95,19 @@ static bool merge_goes_on(const struct merge_run *run, const struct pkt *pkt, ui
     uint32_t payload = pkt->len - headers;
     const uint32_t push = (uint32_t)TCP_PSH << 8;       /* of the word of offset, flags and window */
     return !run->closed && headers == run->headers && get32(b + 4) == run->next &&     /* 4.6.3 */
-           payload <= run->size && run->n < PORT_SEGS &&                               /* 4.6.4 */
+           payload <= run->size && run->pkt->slots + pkt->slots <= PORT_SEGS &&        /* 4.6.4 */
            run->pkt->len + payload <= ETH_LEN + PORT_IP_MAX &&
            load32(a + TCP_ACK_AT) == load32(b + TCP_ACK_AT) &&                         /* 4.6.2 */
            ((load32(a + 12) ^ load32(b + 12)) & ~push) == 0 && load16(a + 18) == load16(b + 18) &&
            !memcmp(a + TCP_LEN, b + TCP_LEN, headers - pkt->l4 - TCP_LEN) && merge_same_ip(run, pkt);
 }
 
-static void merge_begin(struct merge_run *run, struct pkt *pkt, uint16_t headers)
+static void merge_begin(const struct arena *arena, struct merge_run *run, struct pkt *pkt, uint16_t headers)
 {
     uint8_t push = pkt->data[pkt->l4 + TCP_FLAGS] & TCP_PSH;
     uint32_t payload = pkt->len - headers;
     *run = (struct merge_run){.pkt = pkt,
-                              .last = pkt->slot,
+                              .last = pool_chain(arena, pkt).last,
                               .next = get32(pkt->data + pkt->l4 + 4) + payload,
                               .headers = headers,
                               .size = (uint16_t)payload,
@@ -119,16 +119,17 @@ static void merge_begin(struct merge_run *run, struct pkt *pkt, uint16_t headers
 /* Takes the packet if it goes on. */
 static bool merge_join(struct io *io, struct merge_run *run, struct pkt *pkt, uint16_t headers)
 {
-    if (!merge_goes_on(run, pkt, headers) || !(run->proven || merge_is_right(run->pkt)))
+    const struct arena *arena = io->pool.arena;
+    if (!merge_goes_on(run, pkt, headers) || !(run->proven || merge_is_right(arena, run->pkt)))
         return false;
     run->proven = true;
-    if (!merge_is_right(pkt))
+    if (!merge_is_right(arena, pkt))
         return false;
-    uint16_t payload = (uint16_t)(pkt->len - headers);
-    uint16_t off = (uint16_t)(pkt->data + headers - arena_slot(io->pool.arena, pkt->slot));
-    io->pool.arena->segs[run->last] = (struct seg){pkt->slot, off, payload};
-    run->last = pkt->slot;
-    run->pkt->slots++;
+    uint32_t payload = pkt->len - headers;
+    uint16_t off = (uint16_t)(pkt->data + headers - arena_slot(arena, pkt->slot));
+    arena->segs[run->last] = (struct seg){pkt->slot, off, (uint16_t)(pkt->head - headers)};
+    run->last = pool_chain(arena, pkt).last;
+    run->pkt->slots = (uint16_t)(run->pkt->slots + pkt->slots);
     run->pkt->len += payload;
     run->next += payload;
     run->n++;
@@ -190,7 +191,7 @@ static struct merge_run *merge_room(struct merge *m)
 static bool merge_take(struct io *io, struct merge *m, struct pkt *pkt, uint16_t headers)
 {
     struct merge_run *run = merge_find(m, pkt);
-    bool fits = merge_fits(pkt, headers);
+    bool fits = merge_fits(io->pool.arena, pkt, headers);
     if (run && fits && merge_join(io, run, pkt, headers))
         return true;
     if (run)
@@ -198,7 +199,7 @@ static bool merge_take(struct io *io, struct merge *m, struct pkt *pkt, uint16_t
     else if (fits)
         run = merge_room(m);
     if (fits)
-        merge_begin(run, pkt, headers);
+        merge_begin(io->pool.arena, run, pkt, headers);
     else if (run)
         *run = m->runs[--m->n];
     return false;

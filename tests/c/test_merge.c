@@ -2,12 +2,14 @@
 #include "port/merge.h"
 #include "fake_io.h"
 #include "pkt/offload.h"
+#include "step/gso.h"
 
 enum { FRAMES = 60, FLOWS = 4, OPTIONS = 12 };
 enum { FIN = 1, SYN = 2, PSH = 8, ACK = 16, URG = 32, ECE = 64, CWR = 128 };
 
 static struct frame frames[FRAMES], merged, part;
 static struct pkt pkts[FRAMES], *queue[FRAMES];
+static uint32_t slots_of[FRAMES];
 static struct port port = {.id = 2, .caps = PORT_CSUM | PORT_TSO4 | PORT_TSO6 | PORT_MERGE};
 
 /* What the next segment of a flow is made of. */
@@ -80,8 +82,9 @@ static bool twin_right(const struct frame *f)
     return right && naive_residue(ip, PROTO_TCP, f->bytes + l4_of(f), f->len - l4_of(f)) == 0xffff;
 }
 
-/* b follows a, the n-th behind the run's first one, whose total is `len`. */
-static bool twin_follows(const struct frame *first, const struct frame *a, const struct frame *b, uint32_t n, uint32_t len)
+/* b follows a, the n-th behind the run's first one, whose total is `len`; `slots` with those of b. */
+static bool twin_follows(const struct frame *first, const struct frame *a, const struct frame *b, uint32_t n, uint32_t len,
+                         uint32_t slots)
 {
     uint32_t l4 = l4_of(a), headers = headers_of(a), payload = b->len - headers_of(b);
     const uint8_t *x = first->bytes, *y = b->bytes, *ip = x + ETH_LEN;
@@ -99,7 +102,7 @@ static bool twin_follows(const struct frame *first, const struct frame *a, const
         memcpy(same->bytes + 18, x + 18, 2);
     }
     return headers_of(b) == headers && !memcmp(same->bytes, x, headers) && !(a->bytes[l4 + 13] & PSH) &&
-           a->len == first->len && payload <= first->len - headers && n < PORT_SEGS && len + payload <= 65535 + ETH_LEN &&
+           a->len == first->len && payload <= first->len - headers && slots <= PORT_SEGS && len + payload <= 65535 + ETH_LEN &&
            get32(y + l4 + 4) == get32(a->bytes + l4 + 4) + (a->len - headers) && twin_right(first) && twin_right(b);
 }
 
@@ -108,7 +111,7 @@ static uint32_t twin_left(const int *flow_of, uint32_t n)
 {
     struct {
         const struct frame *first, *last;
-        uint32_t n, len;
+        uint32_t n, len, slots;
     } runs[FLOWS + 1] = {0};
     uint32_t left = 0;
     for (uint32_t i = 0; i < n; i++) {
@@ -120,9 +123,11 @@ static uint32_t twin_left(const int *flow_of, uint32_t n)
         const struct frame *f = &frames[i];
         bool fits = twin_fits(f);
         if (runs[flow_of[i]].first && fits &&
-            twin_follows(runs[flow_of[i]].first, runs[flow_of[i]].last, f, runs[flow_of[i]].n, runs[flow_of[i]].len)) {
+            twin_follows(runs[flow_of[i]].first, runs[flow_of[i]].last, f, runs[flow_of[i]].n, runs[flow_of[i]].len,
+                         runs[flow_of[i]].slots + slots_of[i])) {
             runs[flow_of[i]].last = f;
             runs[flow_of[i]].n++;
+            runs[flow_of[i]].slots += slots_of[i];
             runs[flow_of[i]].len += f->len - headers_of(f);
             continue;
         }
@@ -130,6 +135,7 @@ static uint32_t twin_left(const int *flow_of, uint32_t n)
         runs[flow_of[i]].first = runs[flow_of[i]].last = fits ? f : NULL;
         runs[flow_of[i]].n = 1;
         runs[flow_of[i]].len = f->len;
+        runs[flow_of[i]].slots = slots_of[i];
     }
     return left;
 }
@@ -170,6 +176,22 @@ static void assert_same(const struct frame *got, const struct frame *f)
     assert_memory_equal(a.bytes, b.bytes, a.len);
 }
 
+/* The core's own way to cut it makes the same of it. */
+static void assert_cut_alike(const struct pkt *super, uint32_t parts)
+{
+    struct pkt segment;
+    static struct frame f;
+    struct gso_cut cut = gso_begin(&fake_arena, super);
+    for (uint32_t i = 0; i < parts; i++) {
+        assert_true(gso_next(&fake_io.pool, &cut, &segment));
+        frame_of_pkt(&fake_arena, &segment, &f);
+        cut_naively(&merged, super->gso_size, i, parts);
+        assert_same(&f, &part);
+        pool_pkt_free(&fake_io.pool, &segment);
+    }
+    assert_int_equal(cut.left, 0);
+}
+
 /* Each frame comes once, in the order of its flow. Frees the packets. */
 static void check_left(const int *flow_of, uint32_t n, uint32_t left)
 {
@@ -189,6 +211,7 @@ static void check_left(const int *flow_of, uint32_t n, uint32_t left)
             uint32_t l4 = l4_of(&merged), sum = naive_pseudo(ip, PROTO_TCP, merged.len - l4);
             assert_true(same_sum(get16(merged.bytes + l4 + 16), sum));
             assert_true(ip[0] >> 4 == 6 || naive_sum(ip, IP4_LEN, 0) == 0xffff);
+            assert_cut_alike(&again, parts);
         }
         for (uint32_t i = 0; i < parts; i++, at++) {
             while (at < n && (seen[at] || (i && flow_of[at] != flow_of[first])))
@@ -205,12 +228,14 @@ static void check_left(const int *flow_of, uint32_t n, uint32_t left)
         assert_true(seen[i]);
 }
 
-/* So many frames in the queue; how many are left. */
-static uint32_t run(uint32_t n)
+/* So many frames in the queue, as packets of `head` bytes in the first slot, 0: of any; how many are left. */
+static uint32_t run_of(uint32_t n, uint32_t head)
 {
     for (uint32_t i = 0; i < n; i++) {
-        frame_to_pkt(&fake_io.pool, &frames[i], &pkts[i], POOL_HEAD_MAX);
+        uint32_t headers = headers_of(&frames[i]), any = rnd(4) ? POOL_HEAD_MAX : headers + rnd(POOL_HEAD_MAX - headers);
+        frame_to_pkt(&fake_io.pool, &frames[i], &pkts[i], head ? head : any);
         pkts[i].in_port = 1;
+        slots_of[i] = pkts[i].slots;
         queue[i] = &pkts[i];
     }
     fake_stats = (struct port_stats){0};
@@ -218,6 +243,8 @@ static uint32_t run(uint32_t n)
     assert_int_equal(fake_stats.consumed, n - left); /* 4.6.6 */
     return left;
 }
+
+static uint32_t run(uint32_t n) { return run_of(n, 0); }
 
 /* ---- tests --------------------------------------------------------------------------------------------------- */
 
@@ -260,12 +287,13 @@ static void what_goes_out_is_what_came(void **state)
     for (int round = 0; round < 3000; round++) {
         struct flow flows[FLOWS];
         uint32_t n = 1 + rnd(FRAMES), used = 1 + rnd(FLOWS), seldom = rnd(3) ? 30 : 3;
+        uint32_t size = round % 16 ? 1000 : 1000 + rnd(7949);
         for (uint32_t i = 0; i < used; i++)
             flows[i] = new_flow(rnd(2) ? 4 : 6, i + 1);
         for (uint32_t i = 0; i < n; i++) {
             struct flow *flow = &flows[rnd(used)];
             flow->flags = rnd(12) ? ACK : ACK | PSH;
-            next_segment(flow, rnd(12) ? 1000 : rnd(1400), &frames[i]);
+            next_segment(flow, rnd(12) ? size : rnd(size + 400), &frames[i]);
             flow_of[i] = (int)flow->number;
             if (rnd(seldom) == 0 && disturb(flow, &frames[i]))
                 flow_of[i] = -1;
@@ -299,18 +327,22 @@ static void many_flows_at_once(void **state)
     }
 }
 
-/* 4.6.1, 4.6.4: as many as an IP packet has room for, and segments. */
+/* 4.6.1, 4.6.4: as many as an IP packet has room for, and slots. */
 static void the_longest(void **state)
 {
     (void)state;
-    static const struct { uint32_t payload, n, left; } cases[] = {{1448, 45, 1}, {1448, 46, 2}, {100, 60, 1}, {3000, 22, 2}};
+    static const struct { uint32_t payload, n, head, left; } cases[] = {
+        {1448, 45, POOL_HEAD_MAX, 1}, {1448, 46, POOL_HEAD_MAX, 2}, {100, 60, POOL_HEAD_MAX, 1},
+        {3000, 22, POOL_HEAD_MAX, 2}, {8948, 7, POOL_HEAD_MAX, 1}, {8948, 8, POOL_HEAD_MAX, 2},
+        {8948, 7, ETH_LEN + IP4_LEN + TCP_LEN, 1}, {100, 32, 100, 1}, {100, 33, 100, 2},
+    };
     int flow_of[FRAMES] = {0};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct flow flow = new_flow(4, 0);
         flow.options = 0;
         for (uint32_t k = 0; k < cases[i].n; k++)
             next_segment(&flow, cases[i].payload, &frames[k]);
-        uint32_t left = run(cases[i].n);
+        uint32_t left = run_of(cases[i].n, cases[i].head);
         assert_int_equal(left, cases[i].left);
         check_left(flow_of, cases[i].n, left);
     }
@@ -351,6 +383,30 @@ static void what_keeps_segments_apart(void **state)
     }
 }
 
+/* 4.6.5: what others keep is none of the super-packet's. */
+static void what_is_borrowed_goes_as_it_is(void **state)
+{
+    (void)state;
+    struct flow flow = new_flow(4, 0);
+    int flow_of[3] = {0};
+    struct pkt lender;
+    for (uint32_t k = 0; k < 3; k++)
+        next_segment(&flow, 6000, &frames[k]);
+    frame_to_pkt(&fake_io.pool, &frames[1], &lender, POOL_HEAD_MAX);
+    for (uint32_t k = 0; k < 3; k++) {
+        frame_to_pkt(&fake_io.pool, &frames[k], &pkts[k], POOL_HEAD_MAX);
+        pkts[k].in_port = 1;
+        queue[k] = &pkts[k];
+    }
+    pool_pkt_free(&fake_io.pool, &pkts[1]);
+    pkts[1] = lender, pkts[1].in_port = 1, pkts[1].slots = 1;
+    uint32_t left = merge_queue(&fake_io, &port, queue, 3);
+    assert_int_equal(left, 3);
+    check_left(flow_of, 3, left);
+    lender.slot = fake_arena.segs[lender.slot].next, lender.slots--;
+    pool_pkt_free(&fake_io.pool, &lender);
+}
+
 static void a_port_gets_what_it_takes(void **state)
 {
     (void)state;
@@ -379,6 +435,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(many_flows_at_once, begin, end),
         cmocka_unit_test_setup_teardown(the_longest, begin, end),
         cmocka_unit_test_setup_teardown(what_keeps_segments_apart, begin, end),
+        cmocka_unit_test_setup_teardown(what_is_borrowed_goes_as_it_is, begin, end),
         cmocka_unit_test_setup_teardown(a_port_gets_what_it_takes, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

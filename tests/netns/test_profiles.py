@@ -16,11 +16,12 @@ from tools.demo.vms import Vm, echo_by_tcp
 DATA = bytes(range(251)) * (1 << 13)
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+@pytest.fixture(scope="module", params=[1600, 9000])
+def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Of underlays of this MTU."""
     manifest = tmp_path_factory.mktemp("profiles") / "profiles.yaml"
-    manifest.write_text(EXAMPLE)
-    with running_lab(manifest, "prf-profile-") as lab:
+    manifest.write_text(EXAMPLE.replace("mtu: 1600", f"mtu: {request.param}"))
+    with running_lab(manifest, f"prf-{request.param}-") as lab:
         yield lab
 
 
