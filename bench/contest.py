@@ -2,23 +2,23 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from pyroute2 import NetlinkError
 
-from bench import rounds
+from bench import rounds, sites
 from bench.control_net import BenchError, wait_until
-from bench.peers import BASE, CONTESTANTS, Contestant
+from bench.peers import BASE, CONTESTANTS, NARROW, Contestant
 from bench.rounds import Progress, spread
-from bench.sites import Lane, Site
+from bench.sites import JUMBO, Lane, Site
 from dataplane.host import netns
 
 READY_SECONDS = 10.0
 _SPARE_SECONDS = 20.0
-_ALWAYS = ("isolane", BASE)
+_ALWAYS = ("isolane", NARROW.name, BASE)
 """They have to work, or there is nothing to compare."""
 _FAILURES = (BenchError, NetlinkError, OSError, subprocess.SubprocessError)
 _MOST_WORDS = 400
@@ -44,9 +44,9 @@ class Contest(Generic[T]):
         runs = {name: [part(run) for run in runs] for name, runs in self.runs.items()}
         return Contest(runs, self.steals, self.repeated)
 
-    def ratio(self, name: str, figure: Callable[[T], float]) -> dict[str, float]:
-        """To BASE in the same round; 0 if that has nothing."""
-        pairs = zip(self.runs[name], self.runs[BASE], strict=True)
+    def ratio(self, name: str, figure: Callable[[T], float], to: str = BASE) -> dict[str, float]:
+        """In the same round; 0 if the other has nothing."""
+        pairs = zip(self.runs[name], self.runs[to], strict=True)
         return spread([figure(run) / figure(base) if figure(base) else 0.0 for run, base in pairs])
 
     def figures(self, profile: str, of: Callable[[str], Figures]) -> Figures:
@@ -114,6 +114,7 @@ class _Team:
 
     def make(self, prefix: str, profile: str) -> None:
         self.say(f"making {self.contestant.name}")
+        profile = self.contestant.profile or profile
         self.lanes = self._attempt(lambda: self.contestant.make(Site(prefix, profile, self.stack))) or []
 
     def in_turn(self, lane: Lane, measure: Callable[[Lane], T]) -> T | None:
@@ -146,15 +147,18 @@ def held(
     progress: Progress,
     await_ready: Callable[[Lane], None] = await_answer,
 ) -> Contest[T]:
-    """So many rounds. Who fails is left out of all of them, and said to be skipped. BenchError: it has to
-    take part.
+    """So many rounds of those whom the profile suits. Who fails is left out of all of them, and said to be
+    skipped. BenchError: it has to take part.
     """
 
     def say(text: str) -> None:
         progress(f"{profile}: {text}")
 
     with ExitStack() as stack:
-        teams = [_Team(each, stack.enter_context(ExitStack()), entrants, say) for each in entrants.there]
+        teams = [
+            _Team(each, stack.enter_context(ExitStack()), entrants, say)
+            for each in suited(entrants, profile, say)
+        ]
         for number, team in enumerate(teams):
             team.make(f"bench-{os.getpid()}-{number}-", profile)
         lanes = {lane.name: (team, lane) for team in teams for lane in team.lanes}
@@ -170,6 +174,18 @@ def held(
     runs = {name: [run for each in found if (run := each[name]) is not None] for name in names}
     whole = {name: each for name, each in runs.items() if not lanes[name][0].is_out}
     return Contest(whole, steals, repeated)
+
+
+def suited(entrants: Entrants, profile: str, say: Progress) -> Iterator[Contestant]:
+    """Those that send frames as large as its wire takes, and beside isolane what that is compared with."""
+    for each in entrants.there:
+        if profile != JUMBO or each.jumbo:
+            yield each
+        else:
+            entrants.skipped[each.name] = f"{JUMBO}: its frames are smaller"
+            say(f"without {each.name}: its frames are smaller")
+        if profile == JUMBO and each.make is sites.isolane:
+            yield NARROW
 
 
 def run_in(namespace: str, command: Sequence[str], seconds: float) -> "subprocess.CompletedProcess[str]":

@@ -105,7 +105,7 @@ def kernel_bridge(site: Site) -> list[Lane]:
 def kernel_vxlan(site: Site) -> list[Lane]:
     _prepare(site)
     host = site.prefix + HOSTS[0]
-    netns.call(host, sites.add_tunnel, 0)
+    netns.call(host, sites.add_tunnel, 0, sites.VM_MTUS[site.mtu])
     netns.call(host, sites.add_bridge, [sites.TUNNEL, PLUG])
     return [_lane(site, "kernel-vxlan")]
 

@@ -114,10 +114,13 @@ class ContestDocument(Struct, frozen=True, kw_only=True):
 
 
 class Throughput(Struct, frozen=True, rename="camel"):
+    """of_own_at_1600: on a wire of 9,000 bytes, to the same on one of 1,600."""
+
     gbps: Spread
     ratio: Spread
     retransmits: Spread
     cpu_seconds_per_gbit: Spread
+    of_own_at_1600: Spread | None = None
 
 
 class TcpResult(Contest, frozen=True):

@@ -33,7 +33,8 @@ _LOG_BYTES, _LAST_LINES = 1 << 16, 3
 @dataclass(frozen=True)
 class Contestant:
     """make: on a site of its own, what can be measured of it. programs: that it needs, and the Debian package
-    that has them; the first one says its version when asked, or another command does.
+    that has them; the first one says its version when asked, or another command does. jumbo: it sends frames
+    of 9,000 bytes. profile: of its wire, whatever that of the others is.
     """
 
     name: str
@@ -42,6 +43,8 @@ class Contestant:
     programs: Sequence[str] = ()
     package: str = ""
     version: Sequence[str] = ()
+    jumbo: bool = False
+    profile: str = ""
 
     @property
     def missing(self) -> str:
@@ -172,15 +175,17 @@ def _signal(pids: Sequence[int], number: signal.Signals) -> None:
 
 
 CONTESTANTS = [
-    Contestant("isolane", "NVGRE and IP rewrite, TAP ports", sites.isolane),
-    Contestant("kernel-vxlan", "the kernel's overlay", sites.kernel_vxlan),
-    Contestant("kernel-bridge", "no overlay", sites.kernel_bridge),
+    Contestant("isolane", "NVGRE and IP rewrite, TAP ports", sites.isolane, jumbo=True),
+    Contestant("kernel-vxlan", "the kernel's overlay", sites.kernel_vxlan, jumbo=True),
+    Contestant("kernel-bridge", "no overlay", sites.kernel_bridge, jumbo=True),
     Contestant("relays", "two empty programs, no overlay", relays, [str(RELAY)]),
     Contestant(
         "ovs-packet", "Open vSwitch, GRE, AF_PACKET", partial(open_vswitch, "packet"), PROGRAMS, PACKAGE
     ),
     Contestant("ovs-afxdp", "Open vSwitch, GRE, AF_XDP", partial(open_vswitch, "afxdp"), PROGRAMS, PACKAGE),
 ]
+NARROW = Contestant("isolane-1600", "on a wire of 1,600 bytes", sites.narrow_isolane, profile="wire")
+"""What isolane is compared with where the wire takes larger frames."""
 
 
 def versions(contestants: Sequence[Contestant]) -> dict[str, str]:

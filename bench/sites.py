@@ -5,7 +5,7 @@ network namespace of its own. isolane itself and what the kernel has; others are
 import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
@@ -36,11 +36,16 @@ from policy.store.sqlite import SqliteStore
 
 WIRE = "u0"
 """The underlay device of both hosts."""
-WIRE_MTU = 1600
-VM_MTU = 1500
+WIRE_MTU, JUMBO_MTU = 1600, 9000
+JUMBO = "jumbo"
+"""The profile of a wire of JUMBO_MTU, the others' is WIRE_MTU."""
+VM_MTUS = {WIRE_MTU: 1500, JUMBO_MTU: JUMBO_MTU - 50}
+"""Of VMs by the wire, but for isolane's own choice: of the large one what kernel VXLAN over IPv4 leaves."""
 HOSTS = ("h1", "h2")
 PLUG = "p0"
 """On a host the other end of its VM's device, but for isolane's."""
+NARROW = f"-{WIRE_MTU}"
+"""Ends names of isolane's lanes on a wire of WIRE_MTU, beside those of a larger one."""
 VSID = 5001
 UNDERLAY = IPv4Network("172.16.77.0/24")
 """The first host has its first address, the second the second."""
@@ -75,8 +80,9 @@ class Site:
         """stack: removes them."""
         self.prefix = prefix
         self.stack = stack
+        self.mtu = JUMBO_MTU if profile == JUMBO else WIRE_MTU
         first, second = (self.add_namespace(host) for host in HOSTS)
-        netns.call(first, _make_veth, WIRE, WIRE, second, WIRE_MTU)
+        netns.call(first, _make_veth, WIRE, WIRE, second, self.mtu)
         for name in (first, second):
             netns.call(name, _shape, profile)
             netns.call(name, links.set_state, WIRE, "up")
@@ -95,7 +101,7 @@ def plug(site: Site, host: str, plain: bool = False) -> str:
     """
     number = HOSTS.index(host)
     vm = site.add_namespace(f"vm{number + 1}")
-    netns.call(site.prefix + host, _make_veth, PLUG, VM_DEVICE, vm, VM_MTU)
+    netns.call(site.prefix + host, _make_veth, PLUG, VM_DEVICE, vm, VM_MTUS[site.mtu])
     if plain:
         netns.call(vm, _make_plain, VM_DEVICE)
     netns.call(vm, add_address, VM_DEVICE, VM_ADDRESSES[number])
@@ -137,7 +143,7 @@ def kernel_bridge(site: Site) -> list[Lane]:
 
 def kernel_vxlan(site: Site) -> list[Lane]:
     for number, host in enumerate(HOSTS):
-        netns.call(site.prefix + host, add_tunnel, number)
+        netns.call(site.prefix + host, add_tunnel, number, VM_MTUS[site.mtu])
         netns.call(site.prefix + host, add_bridge, [TUNNEL, plug(site, host)])
     return [lane(site, "kernel-vxlan")]
 
@@ -149,7 +155,7 @@ def isolane(site: Site) -> list[Lane]:
     directory = Path(site.stack.enter_context(tempfile.TemporaryDirectory(prefix="isolane-bench-")))
     path = directory / "store.db"
     with closing(SqliteStore(path)) as store:
-        changes.commit(store, changes.apply(_intent()))
+        changes.commit(store, changes.apply(_intent(site.mtu)))
     for tenant in Translation:
         for number in (1, 2):
             site.add_namespace(f"{tenant.value}{number}")
@@ -167,11 +173,16 @@ def isolane(site: Site) -> list[Lane]:
     return lanes
 
 
+def narrow_isolane(site: Site) -> list[Lane]:
+    """The same under names of its own."""
+    return [replace(each, name=f"{each.name}{NARROW}") for each in isolane(site)]
+
+
 def shows_applied(client: Client) -> Callable[[], bool]:
     return lambda: client.status()["agent"].get("state") == host_state.APPLIED
 
 
-def _intent() -> Intent:
+def _intent(mtu: int) -> Intent:
     addresses = [UNDERLAY[1], UNDERLAY[2]]
     pool = AddressRange(UNDERLAY[10], UNDERLAY[99])
     subnets = [
@@ -194,7 +205,7 @@ def _intent() -> Intent:
             LogicalNetwork("fabric"),
             NetworkSite("site", "fabric", (SiteSubnet(UNDERLAY, pool),)),
             *(
-                Host(host, "site", (address,), Underlay(WIRE, mtu=WIRE_MTU))
+                Host(host, "site", (address,), Underlay(WIRE, mtu=mtu))
                 for host, address in zip(HOSTS, addresses, strict=True)
             ),
             *(VMNetwork(tenant.value, "net", "fabric") for tenant in Translation),
@@ -223,7 +234,7 @@ def add_bridge(members: Iterable[str]) -> None:
         ip.link("set", index=bridge, state="up")
 
 
-def add_tunnel(number: int) -> None:
+def add_tunnel(number: int, mtu: int) -> None:
     """To the other host alone, without learning of tunnel ends."""
     own, other = UNDERLAY[number + 1], UNDERLAY[2 - number]
     add_address(WIRE, IPv4Interface(f"{own}/{UNDERLAY.prefixlen}"))
@@ -232,7 +243,7 @@ def add_tunnel(number: int) -> None:
             "add",
             ifname=TUNNEL,
             kind="vxlan",
-            mtu=VM_MTU,
+            mtu=mtu,
             vxlan_id=VSID,
             vxlan_local=str(own),
             vxlan_group=str(other),

@@ -54,6 +54,7 @@ def _without_empty(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 _TCP: Columns[Throughput] = {
     "Gb/s": lambda each: spread(each.gbps, 2),
     "of kernel VXLAN": lambda each: spread(each.ratio, 2),
+    "of own at 1,600": lambda each: spread(each.of_own_at_1600, 2) if each.of_own_at_1600 else "",
     "retransmits": lambda each: spread(each.retransmits, 0),
     "CPU s/Gbit": lambda each: spread(each.cpu_seconds_per_gbit, 3),
 }
@@ -76,7 +77,7 @@ _PORTS: Columns[Passed] = {
 
 
 def tcp(result: TcpResult) -> Table:
-    return _contest(_TCP, result.contestants)
+    return _without_empty(*_contest(_TCP, result.contestants))
 
 
 def latency(result: LatencyResult) -> Table:
@@ -84,8 +85,7 @@ def latency(result: LatencyResult) -> Table:
 
 
 def ports(result: PortsResult) -> Table:
-    found = _contest(_PORTS, result.contestants)
-    return _without_empty(found.head, found.rows)
+    return _without_empty(*_contest(_PORTS, result.contestants))
 
 
 def _contest(columns: Columns[F], contestants: Mapping[str, F]) -> Table:

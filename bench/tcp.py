@@ -16,7 +16,7 @@ from bench.control_net import BenchError, wait_until
 from bench.machine import described
 from bench.peers import versions
 from bench.rounds import Progress
-from bench.sites import Lane
+from bench.sites import NARROW, Lane
 from dataplane.host import netns
 
 PORT = 5201
@@ -82,7 +82,9 @@ def _version() -> str:
 
 
 def _figures(found: Contest[Run], name: str) -> Figures:
-    return {
+    narrow = name + NARROW
+    of_own = {"ofOwnAt1600": found.ratio(name, lambda run: run.gbps, narrow)} if narrow in found.runs else {}
+    return of_own | {
         "gbps": found.spread(name, lambda run: run.gbps),
         "ratio": found.ratio(name, lambda run: run.gbps),
         "retransmits": found.spread(name, lambda run: run.retransmits),
@@ -113,8 +115,13 @@ def _check_congestion(name: str) -> None:
 
 
 def _control_congestion(name: str) -> None:
-    """Of all connections to come: one that has begun with bbr goes on pacing."""
-    (_SYSCTLS / "tcp_congestion_control").write_text(name)
+    """Of all connections to come: one that has begun with bbr goes on pacing. BenchError: the machine keeps
+    it from VMs.
+    """
+    try:
+        (_SYSCTLS / "tcp_congestion_control").write_text(name)
+    except PermissionError:
+        raise BenchError(f"{name} is none of sysctl net.ipv4.tcp_allowed_congestion_control") from None
 
 
 def parse(report: str, cpu: float) -> Run:

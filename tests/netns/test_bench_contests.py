@@ -34,6 +34,22 @@ def test_all_contestants_have_their_turn_and_nothing_is_left() -> None:
     assert traces(process.pid) == []
 
 
+def test_large_frames_beside_small_ones() -> None:
+    arguments = ["bench", "tcp", "--profile", "jumbo", "--rounds", "1", "--seconds", "1", "--json"]
+    with subprocess.Popen([BIN / "isolane", *arguments], stdout=subprocess.PIPE, text=True) as process:
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    document = json.loads(output)
+    (result,) = document["results"]
+    narrow = [f"{name}-1600" for name in LANES[:2]]
+    assert sorted(result["contestants"]) == sorted([*LANES[:2], *narrow, "kernel-vxlan", "kernel-bridge"])
+    assert document["skipped"].items() >= {"relays": "jumbo: its frames are smaller"}.items()
+    compared = {name for name, figures in result["contestants"].items() if "ofOwnAt1600" in figures}
+    assert compared == set(LANES[:2])
+    assert all(result["contestants"][name]["ofOwnAt1600"]["median"] > 0 for name in compared)
+    assert traces(process.pid) == []
+
+
 def test_round_trips_of_all_contestants() -> None:
     arguments = ["bench", "latency", "--profile", "wire", "--rounds", "2", "--count", "20", "--json"]
     with subprocess.Popen([BIN / "isolane", *arguments], stdout=subprocess.PIPE, text=True) as process:
@@ -53,7 +69,7 @@ def test_who_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     only = peers.Contestant("kernel-vxlan", "", sites.kernel_vxlan)
     monkeypatch.setattr(contest, "CONTESTANTS", [only])
     monkeypatch.setattr(contest, "READY_SECONDS", 0.1)
-    monkeypatch.setattr(sites, "add_tunnel", lambda _number: None)
+    monkeypatch.setattr(sites, "add_tunnel", lambda _number, _mtu: None)
     monkeypatch.setattr(sites, "add_bridge", lambda _members: None)
     done = CliRunner().invoke(command, ["tcp", "--profile", "wire", "--rounds", "1", "--seconds", "1"])
     assert done.exit_code == 1

@@ -13,19 +13,22 @@ from tools.options import Seconds
 F = TypeVar("F", bound=Callable[..., Any])
 
 PROFILES = ("wire", "wire-gro", "offload")
+TCP_PROFILES = (*PROFILES, "jumbo")
 PAUSES = (0.0, 2.0)
 CONTESTANTS = ("isolane", "kernel-vxlan", "kernel-bridge", "relays", "ovs-packet", "ovs-afxdp")
 DEVICES = (*CONTESTANTS, "testpmd-packet", "testpmd-afxdp")
 LOADS = ("frames", "overload", "datagrams", "no-loss")
 QUICK_PROFILES = PROFILES[:1]
 
-_profile_option = click.option(
-    "--profile",
-    "profiles",
-    multiple=True,
-    type=click.Choice(PROFILES),
-    help="Of the wire between the hosts, as bench tcp explains; repeatable.  [default: all]",
-)
+
+def _profiles(names: Sequence[str]) -> Callable[[F], F]:
+    return click.option(
+        "--profile",
+        "profiles",
+        multiple=True,
+        type=click.Choice(names),
+        help="Of the wire between the hosts, as bench tcp explains; repeatable.  [default: all]",
+    )
 
 
 def _contestants(names: Sequence[str]) -> Callable[[F], F]:
@@ -55,7 +58,7 @@ _quick_option = click.option(
 
 
 @click.command("tcp")
-@_profile_option
+@_profiles(TCP_PROFILES)
 @_contestant_option
 @_rounds_option
 @click.option(
@@ -85,6 +88,7 @@ def tcp(
     wire      no offload on the wire: every frame at most its MTU, checksums complete
     wire-gro  the same, but received segments are merged
     offload   as the kernel makes a veth: frames of 64 KiB with partial checksums
+    jumbo     as wire, but its MTU is 9,000, not 1,600; isolane on both, without who takes no such frames
 
     Contestants take turns, so that a busy machine meets them alike; a ratio is that of one round. A round in
     which the hypervisor took over 3 % of the time is repeated. CPU is of all that runs, iperf3 too. VMs of
@@ -99,7 +103,7 @@ def tcp(
     from bench.tcp import Settings, run_all
 
     settings = Settings(
-        profiles or (QUICK_PROFILES if quick else PROFILES),
+        profiles or (QUICK_PROFILES if quick else TCP_PROFILES),
         contestants,
         rounds or (QUICK_ROUNDS if quick else ROUNDS),
         seconds or (1 if quick else 5),
@@ -109,8 +113,10 @@ def tcp(
 
 
 def _print_tcp(document: dict[str, Any]) -> None:
-    columns = {"Gb/s": "gbps", "of kernel VXLAN": "ratio", "CPU s/Gbit": "cpuSecondsPerGbit"}
+    common = {"Gb/s": "gbps", "of kernel VXLAN": "ratio", "CPU s/Gbit": "cpuSecondsPerGbit"}
     for result in document["results"]:
+        compared = any("ofOwnAt1600" in each for each in result["contestants"].values())
+        columns = common | ({"of own at 1,600": "ofOwnAt1600"} if compared else {})
         _print_contest(
             result,
             f"{result['profile']}, {document['congestion']}",
@@ -131,13 +137,14 @@ def _print_contest(
     click.echo(f"{title}, {result['rounds']} rounds, steal {result['steal']['max']:.1%} at most")
     rows = [("", *columns, last_title)]
     for name, figures in result["contestants"].items():
-        rows.append((name, *(measuring.spread(figures[key]) for key in columns.values()), last(figures)))
+        cells = (measuring.spread(figures[key]) if key in figures else "" for key in columns.values())
+        rows.append((name, *cells, last(figures)))
     for row in rows:
         click.echo("  " + "  ".join(f"{cell:<24}" for cell in row).rstrip())
 
 
 @click.command("latency")
-@_profile_option
+@_profiles(PROFILES)
 @_contestant_option
 @_rounds_option
 @click.option(

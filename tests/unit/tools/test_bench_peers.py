@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bench import contest, devices, peers
+from bench import contest, devices, peers, sites
 from bench.control_net import BenchError, wait_until
 from bench.peers import Contestant
 from bench.sites import Lane, Site
@@ -56,6 +56,17 @@ def test_who_is_asked_for_must_be_there() -> None:
 def test_others_are_compared_with_one_that_always_takes_part() -> None:
     assert contest.entrants(["there"], print).there == [THERE, BASE]
     assert contest.entrants([peers.BASE], print).there == [BASE]
+
+
+def test_large_frames_are_of_those_who_send_them_and_isolane_has_small_ones_beside() -> None:
+    there = [peers.CONTESTANTS[0], replace(BASE, jumbo=True), THERE]
+    entrants, said = contest.Entrants(there, {}), list[str]()
+    assert list(contest.suited(entrants, "wire", said.append)) == there
+    assert (entrants.skipped, said) == ({}, [])
+    found = contest.suited(entrants, sites.JUMBO, said.append)
+    assert list(found) == [there[0], peers.NARROW, there[1]]
+    assert entrants.skipped == {"there": "jumbo: its frames are smaller"}
+    assert said == ["without there: its frames are smaller"]
 
 
 @pytest.mark.usefixtures("some")
