@@ -7,10 +7,11 @@ records and buffers.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from statistics import median
+from typing import Protocol
 
 from bench import scaling, workload
 from bench.machine import described
@@ -369,8 +370,17 @@ def prepare(name: str, settings: Settings, stack: ExitStack) -> Run:
     return run
 
 
-def missing(runs: Sequence[Run]) -> bool:
-    return any(run.is_missing for run in runs)
+class Peer(Protocol):
+    """Another program with the same frames. rounds: clocks a packet."""
+
+    flows: int
+    rounds: list[float]
+
+    def take_turn(self) -> None: ...
+
+
+def missing(runs: Sequence[Run], peers: Iterable[Peer]) -> bool:
+    return any(run.is_missing for run in runs) or any(len(peer.rounds) < MIN_ROUNDS for peer in peers)
 
 
 def variants(
@@ -385,8 +395,14 @@ def variants(
     ]
 
 
-def run_all(todo: Sequence[tuple[str, Settings]], progress: Callable[[str], None]) -> dict[str, object]:
-    """The document of `isolane bench core --json`. Each is timed for its settings' seconds in all."""
+def run_all(
+    todo: Sequence[tuple[str, Settings]],
+    progress: Callable[[str], None],
+    peers: Mapping[str, Callable[[ExitStack], Peer]],
+) -> dict[str, object]:
+    """The document of `isolane bench core --json`. Each is timed for its settings' seconds in all. peers:
+    what starts them, and raises what it likes.
+    """
     workers = max(settings.workers for _, settings in todo)
     if workers > len(scaling.cpus(workers)):
         raise Unmeasurable(f"{workers} workers need {workers} CPUs")
@@ -395,17 +411,26 @@ def run_all(todo: Sequence[tuple[str, Settings]], progress: Callable[[str], None
         for name, settings in todo:
             progress(f"{name}: {settings.records:,} records, sample of {SAMPLE:,} packets against the twin")
             runs.append(prepare(name, settings, stack))
+        found = {name: start(stack) for name, start in peers.items()}
         for run in runs:
             run.shorten()
         end = time.monotonic() + sum(settings.seconds for _, settings in todo)
-        while time.monotonic() < end or (missing(runs) and time.monotonic() < end + PATIENCE):
+        while time.monotonic() < end or (missing(runs, found.values()) and time.monotonic() < end + PATIENCE):
             for run in runs:
                 run.take_turn()
-        if missing(runs):
+            for peer in found.values():
+                peer.take_turn()
+        if missing(runs, found.values()):
             raise Unmeasurable(
                 f"fewer than {MIN_ROUNDS} rounds ran without interruption: the machine is too busy"
             )
         for run in runs:
             run.check()
         progress(f"{min(len(run.rounds) for run in runs)} or more rounds without interruption")
-        return {"machine": machine(runs[0].rounds), "results": [run.result() for run in runs]}
+        results = [run.result() for run in runs]
+        document: dict[str, object] = {"machine": machine(runs[0].rounds), "results": results}
+        if found:
+            document["peers"] = {
+                name: {"flows": peer.flows, "clocks": spread(peer.rounds)} for name, peer in found.items()
+            }
+        return document

@@ -11,7 +11,7 @@ from functools import partial
 from ipaddress import IPv4Interface
 from pathlib import Path
 
-from bench import control_net, peers, sites
+from bench import control_net, ovs_dpdk, peers, sites
 from bench.control_net import START_SECONDS, BenchError, wait_until
 from bench.ovs import PACKAGE, PROGRAMS
 from bench.peers import RELAY, Contestant
@@ -233,6 +233,6 @@ DEVICES = [
 
 
 def everybody() -> list[Contestant]:
-    """Who takes part in any contest."""
+    """Who takes part in any contest, or stands beside bench core."""
     names = {each.name for each in peers.CONTESTANTS}
-    return [*peers.CONTESTANTS, *(each for each in DEVICES if each.name not in names)]
+    return [*peers.CONTESTANTS, *(each for each in DEVICES if each.name not in names), ovs_dpdk.CONTESTANT]

@@ -3,8 +3,10 @@ in the foreground, ended by their ids.
 """
 
 import subprocess
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from bench.control_net import BenchError, wait_until
 from dataplane.host import netns
@@ -19,8 +21,17 @@ _START_SECONDS = 20.0
 class OpenVswitch:
     """BenchError: a command fails, with the end of the logs."""
 
-    def __init__(self, namespace: str, directory: Path, stack: ExitStack) -> None:
-        """directory: of its database, sockets and logs. stack: ends it."""
+    def __init__(
+        self,
+        namespace: str,
+        directory: Path,
+        stack: ExitStack,
+        program: str = "ovs-vswitchd",
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """directory: of its database, sockets and logs. stack: ends it. program: the switch. settings: its
+        other_config.
+        """
         self.directory = directory
         self._namespace = namespace
         self._stack = stack
@@ -29,7 +40,10 @@ class OpenVswitch:
         self._start("ovsdb-server", f"{directory}/conf.db", f"--remote=p{database}")
         wait_until((directory / "db.sock").exists, "ovsdb-server does not start", _START_SECONDS)
         self.vsctl("--no-wait", "init")
-        self.switch = self._start("ovs-vswitchd", database)
+        for name, value in settings.items():
+            self.vsctl("--no-wait", "set", "Open_vSwitch", ".", f'other_config:{name}="{value}"')
+        self.switch = self._start(program, database)
+        self._control = directory / f"{Path(program).name}.ctl"
 
     def add_bridge(self, name: str, *settings: str) -> None:
         bridge = ("set", "bridge", name, "datapath_type=netdev", *settings)
@@ -45,9 +59,16 @@ class OpenVswitch:
         if "Error detected" in said:
             raise BenchError(said.partition(".  See ")[0])
 
+    def appctl(self, *words: str) -> str:
+        """What the switch answers."""
+        return self._done("ovs-appctl", "--timeout=20", "-t", str(self._control), *words).stdout
+
     def run(self, *command: str, text: str | None = None) -> str:
         """What it says on stderr."""
-        done = netns.call(
+        return self._done(*command, text=text).stderr
+
+    def _done(self, *command: str, text: str | None = None) -> "subprocess.CompletedProcess[str]":
+        done: subprocess.CompletedProcess[str] = netns.call(
             self._namespace,
             subprocess.run,
             command,
@@ -59,11 +80,11 @@ class OpenVswitch:
         )
         if done.returncode != 0:
             raise BenchError(f"{' '.join(command)}: {done.stderr}{self._logs()}")
-        return done.stderr
+        return done
 
     def _start(self, program: str, *words: str) -> "subprocess.Popen[bytes]":
-        log = f"--log-file={self.directory}/{program}.log"
-        control = self.directory / f"{program}.ctl"
+        log = f"--log-file={self.directory}/{Path(program).name}.log"
+        control = self.directory / f"{Path(program).name}.ctl"
         process: subprocess.Popen[bytes] = netns.call(
             self._namespace,
             subprocess.Popen,

@@ -121,15 +121,20 @@ def open_vswitch(driver: str, site: Site) -> list[Lane]:
 
 def stopped_between_turns(site: Site, found: Lane, pids: Sequence[int]) -> Lane:
     """Of programs whose threads never sleep."""
+    stopped(site.stack, pids)
+    return replace(found, turn=partial(awake, pids))
+
+
+def stopped(stack: ExitStack, pids: Sequence[int]) -> None:
+    """From now on, but for when they are awake(). stack: before it ends them."""
 
     def go_on() -> None:  # or they would not hear that they are to end
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
 
-    site.stack.callback(go_on)
+    stack.callback(go_on)
     _signal(pids, signal.SIGSTOP)
-    return replace(found, turn=partial(awake, pids))
 
 
 def switch(driver: str, site: Site, number: int, cpus: Collection[int] = ()) -> "subprocess.Popen[bytes]":

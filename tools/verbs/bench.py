@@ -94,6 +94,12 @@ def command() -> None:
     type=click.IntRange(1, 8),
     help="If several, how many packets they pass at once too, of what one passes alone.",
 )
+@click.option(
+    "--ovs-dpdk",
+    "with_peer",
+    is_flag=True,
+    help="Open vSwitch with DPDK pushing the same flows into GRE in memory, in turns with them; needs root.",
+)
 @click.option("--instructions", is_flag=True, help="Instructions a packet too, of a fixed input.")
 @click.option(
     "--compare",
@@ -166,14 +172,18 @@ def core(
 
 
 def _measure(
-    ops: Sequence[str], families: Sequence[int], sources: Sequence[int], **settings: Any
+    ops: Sequence[str], families: Sequence[int], sources: Sequence[int], with_peer: bool, **settings: Any
 ) -> dict[str, Any]:
+    from bench import ovs_dpdk
+    from bench.control_net import BenchError, interruptible
     from bench.core import Settings, Unmeasurable, WrongResult, run_all, variants
 
     todo = variants(ops, Settings(**settings), families, sources)
+    beside = {ovs_dpdk.NAME: partial(ovs_dpdk.beside, todo[0][1])} if with_peer else {}
     try:
-        return run_all(todo, lambda text: click.echo(text, err=True))
-    except (WrongResult, Unmeasurable) as error:
+        with interruptible():
+            return run_all(todo, lambda text: click.echo(text, err=True), beside)
+    except (WrongResult, Unmeasurable, BenchError) as error:
         raise Failure(str(error)) from None
 
 
@@ -228,6 +238,9 @@ def _print_table(document: dict[str, Any]) -> None:
             line += " " * 40
         click.echo(line + (f" {r['instructions']:>12.1f}" if "instructions" in r else ""))
     _print_scaling(results)
+    for name, peer in document.get("peers", {}).items():
+        title = f"{name}, GRE push"
+        click.echo(f"{title:<18} {'':>10} {peer['flows']:>9,} {_clocks(peer):>26}")
 
 
 def _name(result: Mapping[str, Any]) -> str:

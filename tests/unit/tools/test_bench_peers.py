@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bench import contest, devices, peers, sites
+from bench import contest, devices, ovs_dpdk, peers, sites
 from bench.control_net import BenchError, wait_until
 from bench.peers import Contestant
 from bench.sites import Lane, Site
@@ -36,6 +36,7 @@ def some(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contest, "CONTESTANTS", found)
     monkeypatch.setattr(peers, "CONTESTANTS", found)
     monkeypatch.setattr(devices, "DEVICES", [THERE])
+    monkeypatch.setattr(ovs_dpdk, "CONTESTANT", replace(THERE, name="beside"))
 
 
 @pytest.mark.usefixtures("some")
@@ -82,8 +83,9 @@ def test_what_to_install() -> None:
         ("there", ""),
         ("absent", WHY),
         (peers.BASE, ""),
+        ("beside", ""),
     ]
-    there, absent, _ = said().splitlines()
+    there, absent, *_ = said().splitlines()
     assert there.endswith("ready") and absent.endswith(WHY)
 
 
