@@ -10,25 +10,32 @@ enum { FIN = 1, SYN = 2, PSH = 8, ACK = 16, URG = 32, ECE = 64, CWR = 128 };
 static struct frame frames[FRAMES], merged, part;
 static struct pkt pkts[FRAMES], *queue[FRAMES];
 static uint32_t slots_of[FRAMES];
-static struct port port = {.id = 2, .caps = PORT_CSUM | PORT_TSO4 | PORT_TSO6 | PORT_MERGE};
+static struct port port = {.id = 2, .caps = PORT_CSUM | PORT_TSO4 | PORT_TSO6 | PORT_USO | PORT_MERGE};
 
 /* What the next segment of a flow is made of. */
 struct flow {
     unsigned family;
     uint32_t number, seq, ack, options;
     uint16_t id, window;
-    uint8_t tos, ttl, df, flags;
+    uint8_t tos, ttl, df, flags, proto;
 };
 
 static struct flow new_flow(unsigned family, uint32_t number)
 {
     return (struct flow){.family = family, .number = number, .seq = rnd(UINT32_MAX), .ack = rnd(UINT32_MAX),
                          .options = rnd(2) * OPTIONS, .id = (uint16_t)rnd(65536), .window = 500, .tos = 2,
-                         .ttl = 64, .df = (uint8_t)(rnd(2) * 0x40), .flags = ACK};
+                         .ttl = 64, .df = (uint8_t)(rnd(2) * 0x40), .flags = ACK, .proto = PROTO_TCP};
 }
 
 static uint32_t l4_of(const struct frame *f) { return f->bytes[12] == 8 ? ETH_LEN + IP4_LEN : ETH_LEN + IP6_LEN; }
-static uint32_t headers_of(const struct frame *f) { return l4_of(f) + (f->bytes[l4_of(f) + 12] >> 4) * 4u; }
+static uint8_t proto_of(const struct frame *f) { return f->bytes[f->bytes[12] == 8 ? ETH_LEN + 9 : ETH_LEN + 6]; }
+static bool is_udp(const struct frame *f) { return proto_of(f) == PROTO_UDP; }
+static uint32_t sum_of(const struct frame *f) { return l4_of(f) + (is_udp(f) ? 6 : 16); }
+static uint32_t headers_of(const struct frame *f)
+{
+    return l4_of(f) + (is_udp(f) ? UDP_LEN : (f->bytes[l4_of(f) + 12] >> 4) * 4u);
+}
+
 static void seal(struct frame *f)
 {
     uint8_t *ip = f->bytes + ETH_LEN;
@@ -36,13 +43,14 @@ static void seal(struct frame *f)
         put16(ip + 10, 0);
         put16(ip + 10, (uint16_t)~naive_sum(ip, IP4_LEN, 0));
     }
-    frame_seal(f, l4_of(f), PROTO_TCP, l4_of(f) + 16, 0);
+    frame_seal(f, l4_of(f), proto_of(f), sum_of(f), 0);
 }
 
 /* The flow's next segment; the flow goes on behind it. */
 static void next_segment(struct flow *flow, uint32_t payload, struct frame *f)
 {
-    uint32_t l4len = TCP_LEN + flow->options + payload, l4 = frame_ip(f, flow->family, PROTO_TCP, l4len, 0);
+    uint32_t headers = flow->proto == PROTO_UDP ? UDP_LEN : TCP_LEN + flow->options;
+    uint32_t l4len = headers + payload, l4 = frame_ip(f, flow->family, flow->proto, l4len, 0);
     uint8_t *ip = f->bytes + ETH_LEN, *tcp = f->bytes + l4;
     memset(f->bytes, 2, 12);
     f->bytes[5] = (uint8_t)flow->number;
@@ -53,15 +61,19 @@ static void next_segment(struct flow *flow, uint32_t payload, struct frame *f)
     } else {
         ip[1] = (uint8_t)(flow->tos << 4), ip[7] = flow->ttl;
     }
-    memset(tcp, 0, TCP_LEN);
+    memset(tcp, 0, headers);
     put32(tcp, 0x10002000);
-    put32(tcp + 4, flow->seq);
-    put32(tcp + 8, flow->ack);
-    tcp[12] = (uint8_t)((TCP_LEN + flow->options) << 2);
-    tcp[13] = flow->flags;
-    put16(tcp + 14, flow->window);
-    memset(tcp + TCP_LEN, 1, flow->options);
-    rnd_fill(tcp + TCP_LEN + flow->options, payload);
+    if (flow->proto == PROTO_UDP) {
+        put16(tcp + 4, (uint16_t)l4len);
+    } else {
+        put32(tcp + 4, flow->seq);
+        put32(tcp + 8, flow->ack);
+        tcp[12] = (uint8_t)(headers << 2);
+        tcp[13] = flow->flags;
+        put16(tcp + 14, flow->window);
+        memset(tcp + TCP_LEN, 1, flow->options);
+    }
+    rnd_fill(tcp + headers, payload);
     flow->seq += payload;
     seal(f);
 }
@@ -72,14 +84,15 @@ static bool twin_fits(const struct frame *f)
 {
     const uint8_t *ip = f->bytes + ETH_LEN, *tcp = f->bytes + l4_of(f);
     uint32_t end = ip[0] >> 4 == 4 ? ETH_LEN + get16(ip + 2) : ETH_LEN + IP6_LEN + get16(ip + 4);
-    return f->len == end && f->len > headers_of(f) && (tcp[13] & ~PSH) == ACK;
+    bool plain = is_udp(f) ? get16(tcp + 6) && get16(tcp + 4) == end - l4_of(f) : (tcp[13] & ~PSH) == ACK;
+    return f->len == end && f->len > headers_of(f) && plain;
 }
 
 static bool twin_right(const struct frame *f)
 {
     const uint8_t *ip = f->bytes + ETH_LEN;
     bool right = ip[0] >> 4 == 6 || naive_sum(ip, IP4_LEN, 0) == 0xffff;
-    return right && naive_residue(ip, PROTO_TCP, f->bytes + l4_of(f), f->len - l4_of(f)) == 0xffff;
+    return right && naive_residue(ip, proto_of(f), f->bytes + l4_of(f), f->len - l4_of(f)) == 0xffff;
 }
 
 /* b follows a, the n-th behind the run's first one, whose total is `len`; `slots` with those of b. */
@@ -90,9 +103,13 @@ static bool twin_follows(const struct frame *first, const struct frame *a, const
     const uint8_t *x = first->bytes, *y = b->bytes, *ip = x + ETH_LEN;
     struct frame *same = &part; /* b with what may differ as in the first */
     *same = *b;
+    bool pushed = false;
     put32(same->bytes + l4 + 4, get32(x + l4 + 4));
-    put16(same->bytes + l4 + 16, get16(x + l4 + 16));
-    same->bytes[l4 + 13] = (uint8_t)((y[l4 + 13] & ~PSH) | (x[l4 + 13] & PSH));
+    if (!is_udp(a)) {
+        put16(same->bytes + l4 + 16, get16(x + l4 + 16));
+        same->bytes[l4 + 13] = (uint8_t)((y[l4 + 13] & ~PSH) | (x[l4 + 13] & PSH));
+        pushed = a->bytes[l4 + 13] & PSH || get32(y + l4 + 4) != get32(a->bytes + l4 + 4) + (a->len - headers);
+    }
     if (ip[0] >> 4 == 4) {
         if (!(ip[6] & 0x40) && get16(y + 18) != (uint16_t)(get16(x + 18) + n))
             return false;
@@ -101,9 +118,9 @@ static bool twin_follows(const struct frame *first, const struct frame *a, const
     } else {
         memcpy(same->bytes + 18, x + 18, 2);
     }
-    return headers_of(b) == headers && !memcmp(same->bytes, x, headers) && !(a->bytes[l4 + 13] & PSH) &&
+    return headers_of(b) == headers && !memcmp(same->bytes, x, headers) && !pushed &&
            a->len == first->len && payload <= first->len - headers && slots <= PORT_SEGS && len + payload <= 65535 + ETH_LEN &&
-           get32(y + l4 + 4) == get32(a->bytes + l4 + 4) + (a->len - headers) && twin_right(first) && twin_right(b);
+           twin_right(first) && twin_right(b);
 }
 
 /* How many packets are left of n frames, each of a flow: the number before its last MAC byte; -1: of any. */
@@ -151,8 +168,11 @@ static void cut_naively(const struct frame *f, uint32_t size, uint32_t i, uint32
     memcpy(part.bytes, f->bytes, headers);
     memcpy(part.bytes + headers, f->bytes + from, to - from);
     part.len = headers + to - from;
-    put32(part.bytes + l4 + 4, get32(f->bytes + l4 + 4) + i * size);
-    if (i + 1 < n)
+    if (is_udp(f))
+        put16(part.bytes + l4 + 4, (uint16_t)(part.len - l4));
+    else
+        put32(part.bytes + l4 + 4, get32(f->bytes + l4 + 4) + i * size);
+    if (!is_udp(f) && i + 1 < n)
         part.bytes[l4 + 13] &= (uint8_t)~PSH;
     if (ip[0] >> 4 == 4) {
         put16(ip + 2, (uint16_t)(part.len - ETH_LEN));
@@ -168,6 +188,8 @@ static void assert_same(const struct frame *got, const struct frame *f)
 {
     static struct frame a, b;
     a = *got, b = *f;
+    if (get16(a.bytes + sum_of(&a)) % 0xffff == 0 && get16(b.bytes + sum_of(&b)) % 0xffff == 0)
+        memset(a.bytes + sum_of(&a), 0, 2), memset(b.bytes + sum_of(&b), 0, 2);
     if (a.bytes[12] == 8 && a.bytes[20] & 0x40) {
         memset(a.bytes + 18, 0, 2), memset(b.bytes + 18, 0, 2);
         memset(a.bytes + 24, 0, 2), memset(b.bytes + 24, 0, 2);
@@ -208,8 +230,8 @@ static void check_left(const int *flow_of, uint32_t n, uint32_t left)
             parts = (merged.len - headers_of(&merged) + pkt->gso_size - 1) / pkt->gso_size;
             assert_true(parts > 1);
             const uint8_t *ip = merged.bytes + ETH_LEN;
-            uint32_t l4 = l4_of(&merged), sum = naive_pseudo(ip, PROTO_TCP, merged.len - l4);
-            assert_true(same_sum(get16(merged.bytes + l4 + 16), sum));
+            uint32_t l4 = l4_of(&merged), sum = naive_pseudo(ip, proto_of(&merged), merged.len - l4);
+            assert_true(same_sum(get16(merged.bytes + sum_of(&merged)), sum));
             assert_true(ip[0] >> 4 == 6 || naive_sum(ip, IP4_LEN, 0) == 0xffff);
             assert_cut_alike(&again, parts);
         }
@@ -252,6 +274,13 @@ static uint32_t run(uint32_t n) { return run_of(n, 0); }
 static bool disturb(struct flow *flow, struct frame *f)
 {
     uint8_t *ip = f->bytes + ETH_LEN, *tcp = f->bytes + l4_of(f);
+    if (flow->proto == PROTO_UDP && rnd(4) == 0) {      /* 4.6.7 */
+        if (rnd(2))
+            put16(tcp + 6, 0);
+        else
+            put16(tcp + 4, (uint16_t)(get16(tcp + 4) - 1)), seal(f);
+        return false;
+    }
     switch (rnd(18)) {
     case 0: flow->ack++; break;
     case 1: flow->window++; break;
@@ -289,7 +318,7 @@ static void what_goes_out_is_what_came(void **state)
         uint32_t n = 1 + rnd(FRAMES), used = 1 + rnd(FLOWS), seldom = rnd(3) ? 30 : 3;
         uint32_t size = round % 16 ? 1000 : 1000 + rnd(7949);
         for (uint32_t i = 0; i < used; i++)
-            flows[i] = new_flow(rnd(2) ? 4 : 6, i + 1);
+            flows[i] = new_flow(rnd(2) ? 4 : 6, i + 1), flows[i].proto = rnd(2) ? PROTO_TCP : PROTO_UDP;
         for (uint32_t i = 0; i < n; i++) {
             struct flow *flow = &flows[rnd(used)];
             flow->flags = rnd(12) ? ACK : ACK | PSH;
@@ -315,7 +344,7 @@ static void many_flows_at_once(void **state)
     for (int round = 0; round < 200; round++) {
         uint32_t used = 1 + rnd(12);
         for (uint32_t i = 0; i < used; i++)
-            flows[i] = new_flow(rnd(2) ? 4 : 6, i + 1);
+            flows[i] = new_flow(rnd(2) ? 4 : 6, i + 1), flows[i].proto = rnd(2) ? PROTO_TCP : PROTO_UDP;
         for (uint32_t i = 0; i < FRAMES; i++) {
             struct flow *flow = &flows[rnd(used)];
             next_segment(flow, 500, &frames[i]);
@@ -407,6 +436,35 @@ static void what_is_borrowed_goes_as_it_is(void **state)
     pool_pkt_free(&fake_io.pool, &lender);
 }
 
+/* 4.6.7, and which of TCP and UDP of the same addresses and ports are one flow. */
+static void datagrams(void **state)
+{
+    (void)state;
+    static const struct { const char *what; uint32_t payload[3], at, left; bool sealed; uint8_t flip, cap; } cases[] = {
+        {"nothing", {100, 100, 100}, 0, 1, true, 0, 0},     {"the last is shorter", {100, 100, 1}, 0, 1, true, 0, 0},
+        {"a shorter one", {100, 99, 100}, 0, 2, true, 0, 0}, {"a longer one", {100, 101, 101}, 0, 2, true, 0, 0},
+        {"empty", {100, 0, 100}, 0, 3, true, 0, 0},         {"length", {100, 100, 100}, 39, 3, true, 1, 0},
+        {"checksum", {100, 100, 100}, 40, 3, false, 1, 0},  {"a port", {100, 100, 100}, 37, 3, true, 1, 0},
+        {"protocol", {100, 100, 100}, 23, 3, true, PROTO_TCP ^ PROTO_UDP, 0}, {"of no use", {100, 100, 100}, 0, 3, true, 0, PORT_USO},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct flow flow = new_flow(4, 1);
+        flow.proto = PROTO_UDP, flow.df = 0;
+        for (uint32_t k = 0; k < 3; k++)
+            next_segment(&flow, cases[i].payload[k], &frames[k]);
+        frames[1].bytes[cases[i].at] ^= cases[i].flip;
+        if (cases[i].sealed)
+            seal(&frames[1]);
+        port.caps ^= cases[i].cap;
+        uint32_t left = run(3);
+        port.caps ^= cases[i].cap;
+        if (left != cases[i].left)
+            fail_msg("%s: %u are left, not %u", cases[i].what, left, cases[i].left);
+        for (uint32_t p = 0; p < left; p++)
+            pool_pkt_free(&fake_io.pool, queue[p]);
+    }
+}
+
 static void a_port_gets_what_it_takes(void **state)
 {
     (void)state;
@@ -436,6 +494,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_longest, begin, end),
         cmocka_unit_test_setup_teardown(what_keeps_segments_apart, begin, end),
         cmocka_unit_test_setup_teardown(what_is_borrowed_goes_as_it_is, begin, end),
+        cmocka_unit_test_setup_teardown(datagrams, begin, end),
         cmocka_unit_test_setup_teardown(a_port_gets_what_it_takes, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
