@@ -138,6 +138,7 @@ class RoundTrips(Struct, frozen=True, rename="camel"):
     ratio: Spread
     lost: Spread
     cpu_microseconds_per_trip: Spread
+    wake_ups_per_trip: Spread | None = None
 
 
 class LatencyResult(Contest, frozen=True, rename="camel"):

@@ -7,7 +7,7 @@ whatever the answers do, so that a delay meets all that are due meanwhile and no
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
 
@@ -40,11 +40,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Run:
-    """times: round trips in microseconds; cpu: seconds of all cores."""
+    """times: round trips in microseconds; cpu: seconds of all cores; wakeups: of the contestant's workers, on
+    both hosts, if they count them.
+    """
 
     times: Sequence[float]
     sent: int
     cpu: float
+    wakeups: int | None = None
 
     def percentile(self, percent: int) -> float:
         return percentile(self.times, percent)
@@ -72,13 +75,15 @@ def run_all(settings: Settings, progress: Progress) -> Figures:
 
 
 def _figures(found: Contest[Run], name: str) -> Figures:
-    return {
+    figures = {
         "p50": found.spread(name, lambda run: run.percentile(50)),
         "p99": found.spread(name, lambda run: run.percentile(99)),
         "ratio": found.ratio(name, lambda run: run.percentile(50)),
         "lost": found.spread(name, lambda run: run.sent - len(run.times)),
         "cpuMicrosecondsPerTrip": found.spread(name, lambda run: 1e6 * run.cpu / len(run.times)),
     }
+    woken = [run.wakeups / len(run.times) for run in found.runs[name] if run.wakeups is not None]
+    return figures | ({"wakeUpsPerTrip": rounds.spread(woken)} if woken else {})
 
 
 def _measure_all(settings: Settings, lane: Lane) -> list[Run]:
@@ -88,12 +93,14 @@ def _measure_all(settings: Settings, lane: Lane) -> list[Run]:
 def _measure(pause: float, count: int, lane: Lane) -> Run:
     """BenchError: ping fails, or nothing comes back."""
     way = ["-A"] if pause == BACK_TO_BACK else ["-i", f"{pause / 1e3:.6f}"]
+    woken = lane.wakeups() if lane.wakeups else 0
     before = rounds.cpu()
     done = run_in(
         lane.sender, ["ping", *way, "-c", str(count), str(lane.address)], count * max(pause, 1) / 1e3
     )
     used = rounds.cpu().since(before)
-    return parse(done.stdout or done.stderr, used.seconds)
+    run = parse(done.stdout or done.stderr, used.seconds)
+    return replace(run, wakeups=lane.wakeups() - woken) if lane.wakeups else run
 
 
 def parse(output: str, cpu: float) -> Run:

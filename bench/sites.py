@@ -3,9 +3,10 @@ network namespace of its own. isolane itself and what the kernel has; others are
 """
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
@@ -61,7 +62,7 @@ class Lane:
 
     turn: held while it is measured, by who would take a CPU from the others in between. sent: frames that it
     has put on the wire, by its own counters, of who is measured by them. gone: why it can't answer any more,
-    if that is known.
+    if that is known. wakeups: how often its workers slept and were woken so far, if they count it.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Lane:
     turn: Callable[[], AbstractContextManager[object]] = nullcontext
     sent: Callable[[], int] = int
     gone: Callable[[], str] = str
+    wakeups: Callable[[], int] | None = None
 
 
 class Site:
@@ -159,23 +161,32 @@ def isolane(site: Site) -> list[Lane]:
     for tenant in Translation:
         for number in (1, 2):
             site.add_namespace(f"{tenant.value}{number}")
+    clients = []
     for host in HOSTS:
         instance = f"{site.prefix}{host}"
         client = site.stack.enter_context(control_net.dataplane(instance, instance))
         site.stack.enter_context(control_net.agent(instance, site.prefix, instance, host, path))
         wait_until(shows_applied(client), f"the agent of {host} has not applied", START_SECONDS)
+        clients.append(client)
+    woken = partial(wakeups, clients)
     lanes = []
     for tenant in Translation:
         sender, receiver = (f"{site.prefix}{tenant.value}{number}" for number in (1, 2))
         for vm, address in zip((sender, receiver), VM_ADDRESSES, strict=True):
             netns.call(vm, add_address, VM_DEVICE, address)
-        lanes.append(Lane(f"isolane-{tenant.value}", sender, receiver, VM_ADDRESSES[1].ip))
+        to = VM_ADDRESSES[1].ip
+        lanes.append(Lane(f"isolane-{tenant.value}", sender, receiver, to, wakeups=woken))
     return lanes
 
 
 def narrow_isolane(site: Site) -> list[Lane]:
     """The same under names of its own."""
     return [replace(each, name=f"{each.name}{NARROW}") for each in isolane(site)]
+
+
+def wakeups(clients: Sequence[Client]) -> int:
+    """Of all workers of these data planes, so far."""
+    return sum(worker["wakeUps"] for each in clients for worker in each.status()["workers"])
 
 
 def shows_applied(client: Client) -> Callable[[], bool]:

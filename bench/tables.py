@@ -64,6 +64,7 @@ _LATENCY: Columns[RoundTrips] = {
     "p50 of kernel VXLAN": lambda each: spread(each.ratio, 2),
     "lost": lambda each: spread(each.lost, 0),
     "CPU µs/trip": lambda each: spread(each.cpu_microseconds_per_trip, 1),
+    "wake-ups/trip": lambda each: spread(each.wake_ups_per_trip, 2) if each.wake_ups_per_trip else "",
 }
 _PORTS: Columns[Passed] = {
     "kpps": lambda each: spread(each.kpps, 0),
@@ -81,7 +82,8 @@ def tcp(result: TcpResult) -> Table:
 
 
 def latency(result: LatencyResult) -> Table:
-    return _contest(_LATENCY, result.contestants)
+    found = _contest(_LATENCY, result.contestants)
+    return _without_empty(found.head, found.rows)
 
 
 def ports(result: PortsResult) -> Table:

@@ -432,6 +432,8 @@ int dp_counters_read(const struct dp *dp, uint32_t port, struct dp_counters *out
  * thread: dp_apply() frees what it reads.
  */
 int dp_vsid_counters_read(const struct dp *dp, struct dp_vsid_counters *out, uint32_t capacity);
+/* How often a worker has blocked for want of packets and gone on. Any thread. */
+uint64_t dp_wakeups(const struct dp *dp, uint32_t worker);
 
 /* ---- bench --------------------------------------------------------------------------------------------- */
 

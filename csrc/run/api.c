@@ -61,6 +61,11 @@ int dp_vsid_counters_read(const struct dp *dp, struct dp_vsid_counters *out, uin
     return (int)n;
 }
 
+uint64_t dp_wakeups(const struct dp *dp, uint32_t worker)
+{
+    return worker < dp->config.workers ? stats_get(&dp->workers[worker].wakeups) : 0;
+}
+
 /* ---- tables */
 
 uint64_t dp_generation(const struct dp *dp)

@@ -178,6 +178,7 @@ static int worker_wait_events(struct worker *worker, struct epoll_event *events,
     qsbr_offline(worker->reader);
     int n = epoll_wait(worker->epoll_fd, events, EVENTS, ms);
     qsbr_online(worker->reader);
+    stats_add(&worker->wakeups, 1);
     return n;
 }
 

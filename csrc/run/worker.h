@@ -21,6 +21,7 @@ struct worker {
     bool more;                          /* a queue has packets that its descriptor does not show */
     uint64_t retry, tidy;               /* ns: listen again to queues that erred; look after those in use */
     uint32_t tidy_port;
+    uint64_t wakeups;                   /* times it has blocked and gone on */
     pthread_t thread;
 } __attribute__((aligned(64)));
 

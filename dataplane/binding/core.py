@@ -203,17 +203,12 @@ class Dataplane:
 
     def __init__(self, config: Config) -> None:
         c = ffi.new("struct dp_config *")
-        c.workers = config.workers
-        c.slots = config.slots
-        c.flags = config.flags
-        c.self_host = config.self_host
-        c.spin_us = config.spin_us
-        c.router_mac = config.router_mac
-        c.hash_key = config.hash_key
-        c.table_budget = config.table_budget
+        for name in Config.__slots__:
+            setattr(c, name, getattr(config, name))
         out = ffi.new("struct dp **")
         check(lib.dp_create(c, out), "creating the packet core")
         self._handle: Handle | None = out[0]
+        self._workers = config.workers
         self._ports: set[int] = set()
         self._frames = ffi.new("struct dp_frame[]", _COLLECT_FRAMES)
         self._bytes = ffi.new("uint8_t[]", _COLLECT_BYTES)
@@ -470,6 +465,10 @@ class Dataplane:
             key=astuple,
         )
 
+    def wakeups(self) -> list[int]:
+        """How often each worker has blocked for want of packets and gone on. Workers may run."""
+        return [lib.dp_wakeups(self._engine, worker) for worker in range(self._workers)]
+
     # ---- bench
 
     @contextmanager
@@ -489,8 +488,7 @@ class Dataplane:
             setattr(c, name, getattr(config, name))
         c.frames = len(frames) // config.frame_len
         rounds = ffi.new("struct dp_bench_round[]", config.rounds * max(config.workers, 1))
-        digest = ffi.new("uint64_t *")
-        dropped = ffi.new("uint64_t *")
+        digest, dropped = ffi.new("uint64_t *"), ffi.new("uint64_t *")
         pool = ffi.from_buffer("uint8_t[]", frames)
         handle = roof.handle if roof else ffi.NULL
         self._check(lib.dp_bench(self._engine, handle, c, pool, rounds, digest, dropped), "bench")

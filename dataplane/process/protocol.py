@@ -6,7 +6,7 @@ bounded size and without characters that move a terminal's cursor, or a Protocol
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any, Literal, TypedDict, TypeVar
+from typing import Annotated, Any, Literal, NotRequired, TypedDict, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -105,7 +105,15 @@ class AgentReport(TypedDict, total=False):
     store: str
 
 
+class WorkerView(TypedDict):
+    """wakeUps: how often it has slept for want of packets and gone on."""
+
+    wakeUps: Count
+
+
 class Status(TypedDict):
+    """workers: a data plane of before has none to tell of."""
+
     instance: Word
     host: Word | None
     pid: Id
@@ -113,6 +121,7 @@ class Status(TypedDict):
     underlay: UnderlayView
     providerAddresses: list[Word]
     tables: dict[Word, Count]
+    workers: NotRequired[list[WorkerView]]
     agent: AgentReport
 
 

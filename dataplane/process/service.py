@@ -386,6 +386,7 @@ class Service:
                     for row in views.own_addresses(engine.rows(RowKind.PA))
                 ],
                 "tables": asdict(engine.table_stats()),
+                "workers": [{"wakeUps": count} for count in engine.wakeups()],
                 "agent": self._report,
             }
 

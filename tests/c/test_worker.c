@@ -231,6 +231,32 @@ static void an_idle_worker_sleeps(void **state)
     device_close(&d[1]);
 }
 
+/* The one that gets a packet each time it sleeps; the other one, that has none, once at most for each start. */
+static void wake_ups_are_counted(void **state)
+{
+    (void)state;
+    enum { TIMES = 10 };
+    struct device d = device_open();
+    uint8_t bytes[HDR + 60] = {0};
+    bytes[HDR + 4] = HUB_SEND, bytes[HDR + 5] = 1;
+    start(QUEUES, 0);
+    assert_int_equal(hub_attach(1, DP_PORT_TAP, 0, QUEUES, d.ours), DP_OK);
+    assert_int_equal(dp_wakeups(hub, 0) + dp_wakeups(hub, 1), 0);
+    assert_int_equal(dp_start(hub), DP_OK);
+    for (int i = 1; i <= TIMES; i++) {
+        assert_int_equal(send(d.peer[0], bytes, sizeof bytes, 0), sizeof bytes);
+        assert_true(readable(d.peer[0]));
+        assert_true(recv(d.peer[0], bytes, sizeof bytes, 0) > 0);
+        for (int tries = 0; tries < 10000 && dp_wakeups(hub, 0) < (uint64_t)i; tries++)
+            poll(NULL, 0, 1);
+    }
+    assert_in_range(dp_wakeups(hub, 0), TIMES, 3 * TIMES);
+    assert_int_equal(dp_wakeups(hub, 1), 0);
+    assert_int_equal(dp_wakeups(hub, QUEUES), 0);
+    hub_end();
+    device_close(&d);
+}
+
 static void a_dead_device_does_not_keep_a_worker_awake(void **state)
 {
     (void)state;
@@ -445,6 +471,7 @@ int main(void)
         cmocka_unit_test(packet_sockets_cross_without_loss_or_disorder),
         cmocka_unit_test(ports_come_and_go_under_traffic),
         cmocka_unit_test(an_idle_worker_sleeps),
+        cmocka_unit_test(wake_ups_are_counted),
         cmocka_unit_test(a_dead_device_does_not_keep_a_worker_awake),
         cmocka_unit_test(tap_queues_take_turns),
         cmocka_unit_test(packet_queues_take_turns),

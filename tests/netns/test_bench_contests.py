@@ -62,6 +62,10 @@ def test_round_trips_of_all_contestants() -> None:
         for figures in result["contestants"].values():
             assert 0 < figures["p50"]["min"] <= figures["p50"]["median"] <= figures["p99"]["max"]
             assert figures["ratio"]["median"] > 0 and figures["lost"]["max"] < 20
+        woken = {name for name, figures in result["contestants"].items() if "wakeUpsPerTrip" in figures}
+        assert woken == {"isolane-nvgre", "isolane-rewrite"}, "others do not say"
+    pings = results[1]["contestants"]["isolane-nvgre"]["wakeUpsPerTrip"]
+    assert 1 <= pings["median"] < 20, "who waits 2 ms for the next request sleeps"
     assert traces(process.pid) == []
 
 

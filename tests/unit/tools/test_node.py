@@ -35,6 +35,7 @@ class FakeClient:
         addresses = ["fd77::1", *(f"192.168.77.{number}" for number in range(100, 150))][: self.addresses]
         underlay = {"device": "u1", "mac": "02:00:00:00:77:01", "mtu": 1600}
         rest = {"underlay": underlay, "tables": tables, "agent": {"link": "down"}}
+        rest |= {"workers": [{"wakeUps": 7}, {"wakeUps": 9}]}
         return {"host": "h1", "providerAddresses": addresses, **rest}
 
     def ports(self) -> list[dict[str, Any]]:
@@ -72,7 +73,9 @@ def test_node(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     status = json.loads(shell("node", "status", "--instance", "h1", "-o", "json").stdout)
     assert status["tables"] == {"routes": 1, "nextHops": 2}
     assert status["underlay"]["link"] == "down" and "link" not in status["agent"]
-    assert "link down" in shell("node", "status", "--instance", "h1").stdout
+    assert status["workers"] == [{"wakeUps": 7}, {"wakeUps": 9}]
+    said = shell("node", "status", "--instance", "h1").stdout
+    assert "link down" in said and "workers: wake ups 7, wake ups 9" in said
 
     def ping(address: str, status: int = 0) -> Result:
         return shell("node", "ping-pa", address, "--instance", "h1", status=status)
