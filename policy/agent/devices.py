@@ -104,9 +104,9 @@ class DeviceManager:
         return {**self._problems, _UNDO_LOG: self._unwritten} if self._unwritten else self._problems
 
     @property
-    def suspected(self) -> set[str]:
-        """Ports whose devices have gone or are not as they were left, as far as is known."""
-        return self._gone | self._altered
+    def suspected(self) -> dict[str, str]:
+        """Ports whose devices are not as they were left, as far as is known: `gone`, or `altered`."""
+        return dict.fromkeys(self._altered, "altered") | dict.fromkeys(self._gone, "gone")
 
     @property
     def names(self) -> list[str]:
@@ -233,7 +233,7 @@ class DeviceManager:
         doubtful = self.devices_of(names)
         gone = {name for name, device in doubtful.items() if is_gone(device)}
         altered = {name for name in doubtful.keys() - gone if is_altered(doubtful[name])}
-        known = self.suspected & doubtful.keys()
+        known = self.suspected.keys() & doubtful.keys()
         self._gone |= gone
         self._altered = (self._altered - doubtful.keys()) | altered
         return (gone | altered) ^ known

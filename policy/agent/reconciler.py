@@ -217,8 +217,9 @@ class Reconciler:
         found = self.devices.recheck(names)
         if found:
             self._attached = None
-        if suspected := found & self.devices.suspected:
-            log.warning("devices are not as they were left", ports=sorted(suspected))
+        suspected = self.devices.suspected
+        if told := sorted(f"{name}: {suspected[name]}" for name in found & suspected.keys()):
+            log.warning("devices are not as they were left", ports=told)
         return bool(found)
 
     def retry_devices(self) -> None:

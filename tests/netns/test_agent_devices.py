@@ -279,6 +279,7 @@ def test_an_underlay_of_another_mtu_is_told_once(site: Site) -> None:
     netns.call(host, set_link, "u1", mtu=1500)
     wait_until(lambda: problems_of(site, "h1") == [problem], "not told", seconds=3)
     said = site.log.read_text().count("devices are not as they were left")
+    assert "underlay: altered" in site.log.read_text()
     resyncs = site.log.read_text().count("\n")
     netns.call(host, set_link, "u1", txqlen=999)  # of no concern
     wait_until(lambda: problems_of(site, "h1") == [problem])
