@@ -28,19 +28,8 @@ from bench.workload import (
     Numbers,
     Plan,
 )
-from dataplane.binding.core import (
-    UNDERLAY,
-    BenchConfig,
-    BenchOp,
-    BenchResult,
-    BenchRound,
-    Config,
-    Dataplane,
-    Frame,
-    PortConfig,
-    PortKind,
-    Roof,
-)
+from dataplane.binding.benching import BenchConfig, BenchOp, BenchResult, BenchRound, Roof
+from dataplane.binding.core import UNDERLAY, Config, Dataplane, Frame, PortConfig, PortKind
 from dataplane.twin.reference import FakeDataplane
 
 SAMPLE = 10_000

@@ -32,6 +32,7 @@ from dataplane.host.device import host_end_name
 from policy.kinds.model import (
     Attach,
     AttachKind,
+    Driver,
     Host,
     Intent,
     LogicalNetwork,
@@ -55,7 +56,7 @@ _TESTPMD_VERSION = (
     *("env", "RUNTIME_DIRECTORY=/dev/null", _TESTPMD, "-v", *_EAL, "-m", "16"),
     *("--", "--help"),
 )
-_ATTACHED = (AttachKind.TAP, AttachKind.VETH)
+_ATTACHED = {Driver.AUTO: (AttachKind.TAP, AttachKind.VETH), Driver.AFXDP: (AttachKind.VETH,)}
 
 
 @contextmanager
@@ -150,20 +151,21 @@ def testpmd(driver: str, site: Site) -> list[Lane]:
     return [peers.stopped_between_turns(site, found, [process.pid])]
 
 
-def isolane(site: Site) -> list[Lane]:
-    """A real agent and a real data plane on one host, with two VMs, one behind a TAP, one behind a veth."""
+def isolane(driver: Driver, site: Site) -> list[Lane]:
+    """A real agent and a real data plane on one host, with a VM for each way that the driver attaches one."""
+    attached = _ATTACHED[driver]
     directory = Path(site.stack.enter_context(tempfile.TemporaryDirectory(prefix="isolane-bench-")))
     path = directory / "store.db"
     with closing(SqliteStore(path)) as store:
-        changes.commit(store, changes.apply(_intent()))
-    for kind in _ATTACHED:
+        changes.commit(store, changes.apply(_intent(driver)))
+    for kind in attached:
         site.add_namespace(kind.value)
     netns.call(site.prefix + HOSTS[1], _add_far_end)
     instance = site.prefix + HOSTS[0]
     client = site.stack.enter_context(control_net.dataplane(instance, instance))
     site.stack.enter_context(control_net.agent(instance, site.prefix, instance, HOSTS[0], path))
     wait_until(sites.shows_applied(client), "the agent has not applied", START_SECONDS)
-    for kind in _ATTACHED:
+    for kind in attached:
         netns.call(site.prefix + kind.value, sites.add_address, VM_DEVICE, VM_ADDRESSES[0])
     netns.call(instance, _take_frames, host_end_name(VM_DEVICE, f"{site.prefix}{AttachKind.VETH.value}"))
 
@@ -171,20 +173,23 @@ def isolane(site: Site) -> list[Lane]:
         """It hears nothing of what the wire's other end has no room for."""
         return client.counters()["ports"]["underlay"]["sent"] - netns.call(instance, _wire)[1]
 
-    return [replace(_lane(site, f"isolane-{kind.value}", kind.value), sent=sent) for kind in _ATTACHED]
+    names = {
+        kind: "isolane-afxdp" if driver is Driver.AFXDP else f"isolane-{kind.value}" for kind in attached
+    }
+    return [replace(_lane(site, name, kind.value), sent=sent) for kind, name in names.items()]
 
 
-def _intent() -> Intent:
-    """For each way to attach a VM a tenant with one on the first host, and one on the other, which is none
-    of isolane's.
+def _intent(driver: Driver) -> Intent:
+    """For each way that the driver attaches a VM a tenant with one on the first host, and one on the other,
+    which is none of isolane's.
     """
-    pas, tenants = (UNDERLAY[1], UNDERLAY[2]), [kind.value for kind in _ATTACHED]
+    pas, tenants = (UNDERLAY[1], UNDERLAY[2]), [kind.value for kind in _ATTACHED[driver]]
     near, far = (each.ip for each in VM_ADDRESSES)
     return intent_of(
         [
             LogicalNetwork("fabric"),
             NetworkSite("site", "fabric", (SiteSubnet(UNDERLAY),)),
-            Host(HOSTS[0], "site", (pas[0],), Underlay(WIRE, mtu=WIRE_MTU)),
+            Host(HOSTS[0], "site", (pas[0],), Underlay(WIRE, mtu=WIRE_MTU, driver=driver)),
             Host(HOSTS[1], "site", (pas[1],), managed=False),
             *(VMNetwork(tenant, "net", "fabric") for tenant in tenants),
             *(VMSubnet(tenant, "subnet", "net", (TENANT,)) for tenant in tenants),
@@ -196,9 +201,9 @@ def _intent() -> Intent:
                     "subnet",
                     HOSTS[0],
                     (near,),
-                    attach=Attach(kind, VM_DEVICE, kind.value),
+                    attach=Attach(kind, VM_DEVICE, kind.value, driver),
                 )
-                for kind in _ATTACHED
+                for kind in _ATTACHED[driver]
             ),
         ]
     )
@@ -210,7 +215,8 @@ def _take_frames(device: str) -> None:
 
 
 DEVICES = [
-    Contestant("isolane", "NVGRE, TAP and veth ports, AF_PACKET", isolane),
+    Contestant("isolane", "NVGRE, TAP and veth ports, AF_PACKET", partial(isolane, Driver.AUTO)),
+    Contestant("isolane-afxdp", "NVGRE, a veth port, AF_XDP", partial(isolane, Driver.AFXDP)),
     Contestant("kernel-vxlan", "the kernel's overlay", kernel_vxlan),
     Contestant("kernel-bridge", "no overlay", kernel_bridge),
     Contestant("relays", "an empty program, no overlay", relay, [str(RELAY)]),

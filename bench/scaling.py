@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.rounds import spread
-from dataplane.binding.core import BenchResult, BenchRound
+from dataplane.binding.benching import BenchResult, BenchRound
 
 ROUNDS = 64
 """Of a turn; the first fills the caches and is not kept."""

@@ -19,6 +19,7 @@ enum dp_limits {
     DP_MAX_PORTS = 1024,   /* port ids 0..1023 */
     DP_MAX_WORKERS = 8,
     DP_MAX_QUEUES = 8,
+    DP_MAX_FDS = 16,
     DP_BATCH = 64,
     DP_UNDERLAY = 0,       /* the port id of the underlay */
     DP_NAME_LEN = 128,
@@ -55,6 +56,12 @@ struct dp_config {
     uint32_t spin_us;      /* how long an idle worker polls, at most, before it blocks (base/spin.h) */
     uint8_t router_mac[6]; /* the virtual router's MAC, the same on every host */
     uint8_t pad[2];
+    /*
+     * 1 + a descriptor of memory of slots * 4096 bytes, slots being given, in which packets lie then: AF_XDP
+     * sockets are made over it by whoever opens devices. 0: none. It may be closed once dp_create() returns.
+     */
+    int32_t slots_fd;
+    uint8_t pad2[4];
     uint64_t hash_key[2];  /* secret of the table hash; random in production, fixed in replay */
     /*
      * Bytes that tables may hold, with what a change set builds beside and keeps for a rollback: it is asked
@@ -75,6 +82,12 @@ enum dp_port_kind {
     DP_PORT_TAP = 2,       /* TAP queues, 10-byte virtio_net_hdr in host order, non-blocking */
     /* AF_PACKET sockets, PACKET_VNET_HDR (10 bytes) and PACKET_AUXDATA on, non-blocking */
     DP_PORT_PACKET = 3,
+    /*
+     * The same, one a worker, and after them AF_XDP sockets, at most one a worker: of the memory that is
+     * slots_fd, aligned chunks of 4096 bytes without headroom, rings of 4096, never used before. All who have
+     * them close them before dp_port_detach(): what the kernel may still write to is given to others then.
+     */
+    DP_PORT_XDP = 4,
 };
 
 enum dp_offload {
@@ -85,6 +98,7 @@ enum dp_offload {
     /* underlay: ... and such in NVGRE; the place of the checksum is counted from the outer frame on */
     DP_OFFLOAD_NVGRE = 16,
     DP_OFFLOAD_USO = 32,   /* ... and UDP super-packets */
+    DP_XDP_SG = 256,       /* none of these, but its AF_XDP sockets are bound with XDP_USE_SG */
 };
 
 struct dp_port_config {
@@ -92,9 +106,10 @@ struct dp_port_config {
     uint32_t kind;         /* enum dp_port_kind */
     uint32_t offloads;     /* enum dp_offload: what may be sent to the port */
     uint32_t mtu;          /* largest IP packet that leaves by this port, bytes */
-    uint32_t queues;       /* descriptors in fds, 0 for a memory port */
+    uint32_t queues;       /* descriptors in fds, 0 for a memory port; without AF_XDP sockets */
+    uint32_t xsks;         /* AF_XDP sockets, behind the others in fds */
     /* owned by the caller; must stay open until dp_port_stop() or dp_port_detach() returns */
-    int32_t fds[8];
+    int32_t fds[16];
     uint8_t mac[6];        /* underlay: the device's MAC. Tenant ports: the VM's MAC */
     uint8_t pad[2];
 };

@@ -35,6 +35,7 @@ struct arena {
     uint8_t *base;
     struct seg *segs;       /* by slot */
     uint32_t slots;
+    uint32_t lent;          /* that wait with AF_XDP sockets; the control thread's */
     /* the depot of free bundles is private to pool.c */
     struct depot *depot;
 };
@@ -46,6 +47,8 @@ struct pool {
 };
 
 int arena_create(struct arena *arena, uint32_t slots);      /* 0 or DP_ENOMEM */
+/* The same in the memory behind a descriptor, which others can map too. -1: as arena_create(). */
+int arena_create_in(struct arena *arena, uint32_t slots, int fd);
 void arena_destroy(struct arena *arena);
 void pool_init(struct pool *pool, struct arena *arena);     /* empty: fills from the depot on first use */
 void pool_drain(struct pool *pool);  /* gives all back to the depot; the worker has ended */

@@ -38,7 +38,7 @@ int port_queues_new(struct port *port, size_t rxq, size_t txq)
 
 void port_queues_free(struct port *port)
 {
-    for (uint32_t q = 0; q < DP_MAX_QUEUES; q++) {
+    for (uint32_t q = 0; q < DP_MAX_FDS; q++) {
         free(port->rxqs[q]);
         port->rxqs[q] = NULL;
     }

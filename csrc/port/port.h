@@ -1,7 +1,7 @@
 /*
- * port.h: the contract of a kind of port. port_mem.c, port_tap.c and port_packet.c each fill in one
- * port_ops; port.c has what they share, io.h what a port sees of a worker. Called by workers (rx, tx, reap)
- * and the engine (attach, stop, reclaim).
+ * port.h: the contract of a kind of port. port_mem.c, port_tap.c, port_packet.c and port_xdp.c each fill in
+ * one port_ops; port.c has what they share, io.h what a port sees of a worker. Called by workers (rx, tx,
+ * reap) and the engine (attach, stop, reclaim).
  *
  * Queues are objects with one owner each, the only thread that calls a function on them: receive queue q is
  * worker q % workers', transmit queue w is worker w's. A kind whose device takes one producer a queue has as
@@ -45,6 +45,7 @@ enum port_cap {
     PORT_MERGE = DP_OFFLOAD_MERGE,      /* gets segments as super-packets */
     PORT_NVGRE = DP_OFFLOAD_NVGRE,      /* takes super-packets under an outer header */
     PORT_USO = DP_OFFLOAD_USO,          /* takes UDP super-packets */
+    PORT_XDP_SG = DP_XDP_SG,            /* packets of several descriptors pass */
     PORT_SG = 64,                       /* takes packets of up to max_segs segments, else of one */
     /* metadata of checksums and super-packets crosses; without, none of the above */
     PORT_VNET = 128,
@@ -120,9 +121,10 @@ struct port {
     uint32_t max_segs;
     uint32_t mtu;
     uint32_t queues;                    /* receive queues */
-    struct port_rxq *rxqs[DP_MAX_QUEUES];
+    uint32_t xsks;                      /* AF_XDP sockets: the last of fds */
+    struct port_rxq *rxqs[DP_MAX_FDS];
     struct port_txq *txqs[DP_MAX_WORKERS];
-    int fds[DP_MAX_QUEUES];             /* as they were given */
+    int fds[DP_MAX_FDS];                /* as they were given */
     uint8_t mac[6];
     uint8_t kind;
     char name[DP_NAME_LEN];
@@ -135,6 +137,7 @@ struct port {
 int port_mem_attach(struct port *port);
 int port_tap_attach(struct port *port);
 int port_packet_attach(struct port *port);
+int port_xdp_attach(struct port *port);
 
 /* ---- for kinds of ports ---------------------------------------------------------------------- */
 

@@ -61,7 +61,7 @@ static int engine_init(struct dp *dp)
     dp->qsbr.n = config->workers;
     int error = stats_subnets_create(&dp->subnets, config->workers);
     if (!error)
-        error = arena_create(&dp->arena, slots);
+        error = arena_create_in(&dp->arena, slots, config->slots ? config->slots_fd - 1 : -1);
     if (!error)
         error = engine_workers(dp);
     if (!error)

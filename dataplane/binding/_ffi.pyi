@@ -63,6 +63,8 @@ class dp_config:
     spin_us: int
     router_mac: _ArrayField
     pad: _ArrayField
+    slots_fd: int
+    pad2: _ArrayField
     hash_key: _ArrayField
     table_budget: int
 
@@ -104,6 +106,7 @@ class dp_port_config:
     offloads: int
     mtu: int
     queues: int
+    xsks: int
     fds: _ArrayField
     mac: _ArrayField
     pad: _ArrayField
@@ -339,6 +342,7 @@ class _Lib:
     DP_IPV4: Final = 4
     DP_IPV6: Final = 6
     DP_L2ONLY: Final = 3
+    DP_MAX_FDS: Final = 16
     DP_MAX_PORTS: Final = 1024
     DP_MAX_QUEUES: Final = 8
     DP_MAX_WORKERS: Final = 8
@@ -361,6 +365,7 @@ class _Lib:
     DP_PORT_MEM: Final = 0
     DP_PORT_PACKET: Final = 3
     DP_PORT_TAP: Final = 2
+    DP_PORT_XDP: Final = 4
     DP_PUT: Final = 1
     DP_REWRITE: Final = 2
     DP_ROW_MOVE: Final = 9
@@ -374,6 +379,7 @@ class _Lib:
     DP_ROW_SUBNET: Final = 3
     DP_STATIC: Final = 1
     DP_UNDERLAY: Final = 0
+    DP_XDP_SG: Final = 256
     def dp_announce(self, a0: Handle, /) -> int: ...
     def dp_apply(self, a0: Handle, a1: bytes | Array[int], a2: int, a3: dp_change_error | Array[dp_change_error], /) -> int: ...
     def dp_bench(self, a0: Handle, a1: Handle, a2: dp_bench_config | Array[dp_bench_config], a3: bytes | Array[int], a4: dp_bench_round | Array[dp_bench_round], a5: Array[int], a6: Array[int], /) -> int: ...

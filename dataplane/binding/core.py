@@ -16,6 +16,7 @@ from operator import add
 from typing import TYPE_CHECKING, Self
 
 from dataplane.binding._ffi import ffi, lib
+from dataplane.binding.benching import BenchConfig, BenchOp, BenchResult, BenchRound, Roof
 from dataplane.binding.errors import check
 from dataplane.binding.stats import Counters, SubnetCounters, TableStats, drop_reasons
 from dataplane.binding.tables import ROW_FORMATS, Address, RowKind, pack_address, unpack_address
@@ -49,10 +50,13 @@ class PortKind(IntEnum):
     MEM = lib.DP_PORT_MEM
     TAP = lib.DP_PORT_TAP
     PACKET = lib.DP_PORT_PACKET
+    XDP = lib.DP_PORT_XDP
 
 
 class Offload(IntFlag):
-    """What may be sent to a port: partial checksums, TCP and UDP super-packets."""
+    """What may be sent to a port: partial checksums, TCP and UDP super-packets; and that its AF_XDP
+    sockets take packets of several slots.
+    """
 
     NONE = 0
     CSUM = lib.DP_OFFLOAD_CSUM
@@ -61,6 +65,7 @@ class Offload(IntFlag):
     MERGE = lib.DP_OFFLOAD_MERGE
     NVGRE = lib.DP_OFFLOAD_NVGRE
     USO = lib.DP_OFFLOAD_USO
+    XDP_SG = lib.DP_XDP_SG
 
 
 class Gso(IntEnum):
@@ -78,14 +83,6 @@ class NeighbourState(IntEnum):
     FIXED = lib.DP_NEIGH_FIXED
 
 
-class BenchOp(IntEnum):
-    PUSH = lib.DP_BENCH_PUSH
-    POP = lib.DP_BENCH_POP
-    REWRITE_OUT = lib.DP_BENCH_REWRITE_OUT
-    REWRITE_IN = lib.DP_BENCH_REWRITE_IN
-    LOOKUP = lib.DP_BENCH_LOOKUP
-
-
 @dataclass(frozen=True, slots=True)
 class Config:
     """Of one engine.
@@ -93,6 +90,8 @@ class Config:
     slots: 4 KiB packet slots, 0 for a default. spin_us: how long an idle worker polls, at most, before it
     blocks. router_mac: the virtual router's, the same on every host. hash_key: the table hash's secret, two
     64-bit numbers, random in production. table_budget: bytes that tables may hold, 0 for no limit.
+    slots_fd: 0, or 1 + a descriptor of slots * SLOT bytes for packets to lie in, of which others make AF_XDP
+    sockets.
     """
 
     self_host: int
@@ -103,13 +102,15 @@ class Config:
     flags: Flags = Flags.NONE
     spin_us: int = 0
     table_budget: int = 0
+    slots_fd: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PortConfig:
     """Of one port.
 
-    fds: one ready descriptor a queue; the caller keeps them open until stop_port() or detach() has returned.
+    fds: one ready descriptor a queue, then `xsks` AF_XDP sockets. The caller keeps them open until
+    stop_port() or detach() has returned; AF_XDP sockets are closed in between, by all who have them.
     mtu: bytes of the largest IP packet that leaves by it. mac: the underlay device's own, or the VM's.
     """
 
@@ -119,6 +120,12 @@ class PortConfig:
     mtu: int = 1500
     offloads: Offload = Offload.NONE
     fds: Sequence[int] = ()
+    xsks: int = 0
+
+    @property
+    def queues(self) -> int:
+        """Without AF_XDP sockets."""
+        return len(self.fds) - self.xsks
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,55 +154,6 @@ class Neighbour:
     mac: bytes
     state: NeighbourState
     held: int
-
-
-@dataclass(frozen=True, slots=True)
-class BenchConfig:
-    """op over a pool of frames of frame_len bytes that come in at port.
-
-    packets: to time, over all rounds. first: index of the frame to begin with. workers: at once, each in a
-    thread on a CPU of its own; 0 is one in this thread.
-    """
-
-    op: BenchOp
-    port: int
-    frame_len: int
-    rounds: int
-    packets: int
-    first: int = 0
-    workers: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class BenchRound:
-    """clocks: timed, for packets. elapsed_clocks and nanoseconds: the whole round by both clocks.
-
-    preempted: times the kernel gave the CPU to somebody else meanwhile.
-    """
-
-    packets: int
-    clocks: int
-    elapsed_clocks: int
-    nanoseconds: int
-    preempted: int
-
-
-@dataclass(frozen=True, slots=True)
-class BenchResult:
-    """digest folds the output headers; dropped counts packets that did not come out. rounds: the first of
-    each worker, then the second of each.
-    """
-
-    rounds: tuple[BenchRound, ...]
-    digest: int
-    dropped: int
-
-
-@dataclass(frozen=True, slots=True)
-class Roof:
-    """The least work there is for the frames of an operation; see bench/roof.h."""
-
-    handle: "Handle"
 
 
 class Dataplane:
@@ -243,7 +201,8 @@ class Dataplane:
         c.kind = config.kind
         c.offloads = config.offloads
         c.mtu = config.mtu
-        c.queues = len(config.fds)
+        c.queues = config.queues
+        c.xsks = config.xsks
         c.fds = list(config.fds)
         c.mac = config.mac
         self._check(lib.dp_port_attach(self._engine, port, c), f"attaching port {port}, {config.name}")

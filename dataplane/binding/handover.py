@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import or_
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import msgspec
 from msgspec import Meta
@@ -15,20 +15,22 @@ MAX_QUEUES: int = lib.DP_MAX_QUEUES
 MAX_NAME: int = lib.DP_NAME_LEN
 """Bytes, with the one that ends it."""
 
-OffloadName = Literal["csum", "tso4", "tso6", "nvgre", "uso"]
+OffloadName = Literal["csum", "tso4", "tso6", "nvgre", "uso", "xdp_sg"]
 """What an agent may say of a port, as `core.Offload` has it."""
+OFFLOADS: tuple[str, ...] = get_args(OffloadName)
 
 
 class _Config(msgspec.Struct):
     name: Annotated[str, Meta(min_length=1, max_length=MAX_NAME - 1, pattern=r"\A[^\x00-\x1f\x7f-\x9f]*\Z")]
-    kind: Literal["tap", "packet"]
+    kind: Literal["tap", "packet", "xdp"]
     mac: Annotated[str, Meta(pattern=r"\A[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}\Z")]
     mtu: Annotated[int, Meta(ge=68, le=65535)]
     offloads: list[OffloadName]
+    xsks: Annotated[int, Meta(ge=0, le=MAX_QUEUES)] = 0
 
     def with_queues(self, fds: Sequence[int]) -> PortConfig:
         kind, offloads = PortKind[self.kind.upper()], _offloads(self.offloads)
-        return PortConfig(self.name, kind, _mac(self.mac), self.mtu, offloads, tuple(fds))
+        return PortConfig(self.name, kind, _mac(self.mac), self.mtu, offloads, tuple(fds), self.xsks)
 
 
 class _Document(msgspec.Struct):
@@ -55,8 +57,23 @@ class Handover(NamedTuple):
 
     @property
     def device(self) -> str | None:
-        name = self.note.get("device") if isinstance(self.note, dict) else None
-        return name if isinstance(name, str) else None
+        return self.noted("device")
+
+    def noted(self, key: str) -> str | None:
+        """A text in the note."""
+        text = self.note.get(key) if isinstance(self.note, dict) else None
+        return text if isinstance(text, str) else None
+
+    def without_xsks(self) -> "Handover":
+        """For a later process: it goes on by AF_PACKET, until AF_XDP sockets are made anew for it."""
+        config = self.config
+        if not config.xsks:
+            return self
+        fds = config.fds[: config.queues]
+        note = {**self.note, "reason": "its AF_XDP sockets ended with the data plane that had them"}
+        return Handover(
+            PortConfig(config.name, PortKind.PACKET, config.mac, config.mtu, fds=fds), self.held, note
+        )
 
     def encode(self) -> dict[str, Any]:
         """All but the descriptors, as JSON can say it."""
@@ -71,7 +88,8 @@ class Handover(NamedTuple):
             raise ValueError(str(error)) from None
         if len(set(said.held)) < len(said.held):
             raise ValueError("held: a name stands twice")
-        queues = len(fds) - len(said.held)
+        ready = len(fds) - len(said.held)
+        queues = ready - said.config.xsks
         if queues < 0:
             raise ValueError(f"held: {len(said.held)} names for {len(fds)} descriptors")
         if queues > MAX_QUEUES:
@@ -79,8 +97,8 @@ class Handover(NamedTuple):
         if len(said.config.name.encode()) >= MAX_NAME:
             raise ValueError(f"config.name: 1 to {MAX_NAME - 1} bytes, not {said.config.name!r}")
         return cls(
-            said.config.with_queues(fds[:queues]),
-            dict(zip(said.held, fds[queues:], strict=True)),
+            said.config.with_queues(fds[:ready]),
+            dict(zip(said.held, fds[ready:], strict=True)),
             said.note,
         )
 
@@ -95,6 +113,7 @@ def config_document(config: PortConfig) -> dict[str, Any]:
         "offloads": [
             offload.name.lower() for offload in Offload if offload in config.offloads and offload.name
         ],
+        "xsks": config.xsks,
     }
 
 

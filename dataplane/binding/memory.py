@@ -1,10 +1,15 @@
-"""How much memory this process may have, by the cgroup it runs in, and what of it is left for tables.
+"""How much memory this process may have, by the cgroup it runs in, and what of it is left for tables; and the
+memory that packets lie in.
 
 A process that touches more than its cgroup may have is ended by the kernel, and with it every port; tables
 are refused before.
 """
 
+import fcntl
+import mmap
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -13,6 +18,34 @@ OTHERS = 160 << 20
 """Bytes for all else: the interpreter, a change set of 64 MiB that comes while another one is kept."""
 _UNLIMITED = 1 << 60
 """Where cgroups of version 1 say a number for no limit, it is larger."""
+
+
+_SEALED = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+
+def packet_memory(size: int) -> int:
+    """A descriptor of so many bytes, the caller's, that keeps its size: in huge pages if there are any to
+    reserve.
+    """
+    with suppress(OSError):
+        huge = _memory(size, os.MFD_HUGETLB)
+        try:
+            mmap.mmap(huge, size).close()
+            return huge
+        except OSError:
+            os.close(huge)
+    return _memory(size, 0)
+
+
+def _memory(size: int, flags: int) -> int:
+    fd = os.memfd_create("isolane-packets", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING | flags)
+    try:
+        os.ftruncate(fd, size)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALED)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def table_budget(packets: int) -> int:

@@ -1,8 +1,7 @@
 """A device that another process had, with all that its handover says; and what one has left behind."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from dataplane.binding.core import PortConfig
 from dataplane.binding.handover import Handover
 from dataplane.host import bpf, links
 from dataplane.host.device import Device, Opening, host_device, kept_sealed
@@ -38,14 +37,15 @@ def adopt(handover: Handover) -> Device:
     undo = Undo(fds=(*held.values(), *config.fds))
     try:
         with links.errors(f"port {config.name}"):
-            return _adopt(config, held, handover.note, undo)
+            return _adopt(handover, undo)
     except BaseException:
         undo.release()
         raise
 
 
-def _adopt(config: PortConfig, held: Mapping[str, int], note: object, undo: Undo) -> Device:
-    match note:
+def _adopt(handover: Handover, undo: Undo) -> Device:
+    config, held = handover.config, handover.held
+    match handover.note:
         case {
             "device": str(name),
             "opening": "tap" | "veth" | "device" | "underlay" as opening,
@@ -53,14 +53,26 @@ def _adopt(config: PortConfig, held: Mapping[str, int], note: object, undo: Undo
             "identity": int(identity),
             "index": int(index),
             "undo": list(steps),
-        } if config.fds:
+        } if config.queues > 0:
             place = Place(namespace, identity, index)
         case _:
             raise DeviceError(_NOT_OURS)
     try:
         undo.steps = checked(steps, host_device(Opening(opening), name, namespace))
         mac, fds = config.mac.hex(":"), tuple(config.fds)
-        device = Device(name, Opening(opening), place, mac, config.mtu, fds, undo, held, config.offloads)
+        device = Device(
+            name,
+            Opening(opening),
+            place,
+            mac,
+            config.mtu,
+            fds,
+            undo,
+            held,
+            config.offloads,
+            handover.noted("reason") or "",
+            config.xsks,
+        )
         if device.kind is not config.kind:
             raise ValueError(f"a {opening} that is no {device.kind.name.lower()} port")
         if device.opening is not Opening.UNDERLAY:

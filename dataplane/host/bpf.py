@@ -1,5 +1,5 @@
-"""The bpf() system call as far as the underlay needs it: one map of provider addresses and programs that look
-there.
+"""The bpf() system call as far as devices need it: a map of provider addresses, one of AF_XDP sockets, and
+programs that look there.
 
 Nothing but the kernel is needed at run time. Descriptors are plain ints that the caller closes; PaMap owns
 its own. Errors are OSError with the verifier's last words, if it has any.
@@ -11,16 +11,17 @@ import enum
 import ipaddress
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
 _SYS_BPF = 321  # x86-64
-_MAP_CREATE, _PROG_LOAD, _MAP_GET_FD_BY_ID, _OBJ_GET_INFO = 0, 5, 14, 15
+_MAP_CREATE, _MAP_UPDATE, _PROG_LOAD, _MAP_GET_FD_BY_ID, _OBJ_GET_INFO, _LINK_CREATE = 0, 2, 5, 14, 15, 28
 _MAP_LOOKUP_BATCH, _MAP_UPDATE_BATCH, _MAP_DELETE_BATCH = 24, 26, 27
-_MAP_TYPE_HASH = 1
+_MAP_TYPE_HASH, _MAP_TYPE_XSKMAP = 1, 17
 _F_NO_PREALLOC, _F_RDONLY = 1, 8
 _PSEUDO_MAP_FD = 1
+_ATTACH_XDP, _F_XDP_HAS_FRAGS = 37, 1 << 5
 _LICENSE = b"Apache-2.0"
 _LOG_SIZE = 64 * 1024
 _KEY = struct.Struct("=B3x16s")
@@ -53,7 +54,7 @@ class Program:
     name: str  # at most 15 characters
     type: ProgramType
     code: bytes  # 8-byte instructions
-    map_loads: tuple[int, ...] = field(default=())  # instructions that want the descriptor of the map
+    map_loads: tuple[tuple[int, str], ...] = field(default=())  # instructions that want a map's descriptor
 
 
 def _bpf(command: int, attributes: bytearray) -> int:
@@ -176,19 +177,41 @@ def _read_rows(fd: int) -> Iterator[tuple[Address, Role]]:
         start = where[0]
 
 
-def _place_map(program: Program, map_fd: int) -> bytes:
+def make_xsks(queues: int) -> int:
+    """A map from receive queue to AF_XDP socket, empty; the caller's."""
+    attributes = struct.pack("=IIIIIII16s", _MAP_TYPE_XSKMAP, 4, 4, queues, 0, 0, 0, b"isolane_xsks")
+    return _bpf(_MAP_CREATE, bytearray(attributes))
+
+
+def set_xsk(xsks: int, queue: int, fd: int) -> None:
+    """What the queue receives goes to a socket, which has its ring for that, until it is closed by all."""
+    key, value = (ctypes.create_string_buffer(struct.pack("=I", number), 4) for number in (queue, fd))
+    where = ctypes.addressof(key), ctypes.addressof(value)
+    _bpf(_MAP_UPDATE, bytearray(struct.pack("=I4xQQQ", xsks, *where, 0)))
+
+
+def attach_xdp(program: int, index: int) -> int:
+    """Runs a program of type XDP on what a device receives, for as long as somebody has the descriptor that
+    is returned: of a BPF link. OSError EBUSY: another program is there.
+    """
+    return _bpf(_LINK_CREATE, bytearray(struct.pack("=IIII", program, index, _ATTACH_XDP, 0)))
+
+
+def _place_maps(program: Program, fds: Mapping[str, int]) -> bytes:
     code = bytearray(program.code)
-    for index in program.map_loads:
+    for index, name in program.map_loads:
         code[index * 8 + 1] = code[index * 8 + 1] & 0x0F | _PSEUDO_MAP_FD << 4
-        struct.pack_into("=i", code, index * 8 + 4, map_fd)
+        struct.pack_into("=i", code, index * 8 + 4, fds[name])
     return bytes(code)
 
 
-def load(program: Program, pas: PaMap | None = None) -> int:
-    """Load a program and return its descriptor; `pas` is needed if the program looks there."""
-    if program.map_loads and pas is None:
-        raise ValueError(f"program {program.name} needs a map")
-    code = _place_map(program, pas.fd if pas else -1)
+def load(program: Program, pas: PaMap | None = None, xsks: int | None = None) -> int:
+    """Load a program and return its descriptor; the maps are needed if the program looks there."""
+    fds = {"pas": pas.fd if pas else None, "xsks": xsks}
+    given = {name: fd for name, fd in fds.items() if fd is not None}
+    if missing := {name for _, name in program.map_loads} - given.keys():
+        raise ValueError(f"program {program.name} needs map {missing.pop()}")
+    code = _place_maps(program, given)
     try:
         return _load(program, code, None)
     except OSError as error:
@@ -205,9 +228,10 @@ def load(program: Program, pas: PaMap | None = None) -> int:
 def _load(program: Program, code: bytes, log: ctypes.Array[ctypes.c_char] | None) -> int:
     """With a log the verifier explains itself there; a log too small for that fails a good program."""
     instructions = ctypes.create_string_buffer(code, len(code))
+    is_xdp = program.type is ProgramType.XDP
     license_ = ctypes.create_string_buffer(_LICENSE)
     attributes = struct.pack(
-        "=IIQQIIQII16s",
+        "=IIQQIIQII16sII",
         program.type,
         len(code) // 8,
         ctypes.addressof(instructions),
@@ -216,7 +240,9 @@ def _load(program: Program, code: bytes, log: ctypes.Array[ctypes.c_char] | None
         len(log) if log else 0,
         ctypes.addressof(log) if log else 0,
         0,
-        0,
+        _F_XDP_HAS_FRAGS if is_xdp else 0,
         program.name.encode(),
+        0,
+        _ATTACH_XDP if is_xdp else 0,
     )
     return _bpf(_PROG_LOAD, bytearray(attributes))

@@ -1,5 +1,5 @@
-"""Development tool: compiles pa_filter.bpf.c with clang-14 and writes bpf_programs.py, so that run time needs
-no compiler.
+"""Development tool: compiles the .bpf.c files with clang-14 and writes bpf_programs.py: run time needs no
+compiler.
 
     python -m dataplane.host.bpf_compile
 """
@@ -8,11 +8,12 @@ import base64
 import struct
 import subprocess
 import textwrap
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
-SOURCE = HERE / "pa_filter.bpf.c"
+SOURCES = (HERE / "pa_filter.bpf.c", HERE / "xdp.bpf.c")
 OUTPUT = HERE / "bpf_programs.py"
 CLANG = "clang-14"
 FLAGS = ["-O2", "-target", "bpf", "-mcpu=v2", "-std=c11", "-Wall", "-Wextra", "-Werror"]
@@ -20,9 +21,10 @@ INCLUDES = ["-I/usr/include/x86_64-linux-gnu"]
 
 _SHT_SYMTAB, _SHT_REL = 2, 9
 _R_BPF_64_64 = 1
-_PREFIXES = {"socket/": "SOCKET_FILTER", "tc/": "SCHED_CLS"}
+_PREFIXES = {"socket/": "SOCKET_FILTER", "tc/": "SCHED_CLS", "xdp/": "XDP"}
+_MAPS = ("pas", "xsks")
 
-_HEADER = '''"""Generated from pa_filter.bpf.c by `python -m dataplane.host.bpf_compile`; do not edit."""
+_HEADER = '''"""Generated from the .bpf.c files by `python -m dataplane.host.bpf_compile`; do not edit."""
 
 from base64 import b64decode
 
@@ -38,9 +40,9 @@ class Section(NamedTuple):
     data: bytes
 
 
-def compile_object() -> bytes:
-    """The ELF object of pa_filter.bpf.c. Raises CalledProcessError with clang's words in stderr."""
-    command = [CLANG, *FLAGS, *INCLUDES, "-c", SOURCE.name, "-o", "-"]
+def compile_object(source: Path) -> bytes:
+    """The ELF object of a source. Raises CalledProcessError with clang's words in stderr."""
+    command = [CLANG, *FLAGS, *INCLUDES, "-c", source.name, "-o", "-"]
     return subprocess.run(command, cwd=HERE, check=True, capture_output=True).stdout
 
 
@@ -63,24 +65,26 @@ def symbol_name(table: list[Section], symtab: Section, index: int) -> str:
     return strings[at : strings.index(b"\0", at)].decode()
 
 
-def map_loads(table: list[Section], target: int) -> tuple[int, ...]:
-    """Instruction numbers in section `target` that load the address of the map `pas`."""
+def map_loads(table: list[Section], target: int) -> tuple[tuple[int, str], ...]:
+    """Instructions of section `target` that load the address of a map: their numbers, and which."""
     found = []
     for section in table:
         if section.kind != _SHT_REL or section.info != target:
             continue
         for offset, info in struct.iter_unpack("<QQ", section.data):
             symbol = symbol_name(table, table[section.link], info >> 32)
-            if info & 0xFFFFFFFF != _R_BPF_64_64 or symbol != "pas":
-                raise ValueError(f"{SOURCE.name}: can't relocate {symbol!r}: only the map may be referred to")
-            found.append(offset // 8)
+            if info & 0xFFFFFFFF != _R_BPF_64_64 or symbol not in _MAPS:
+                raise ValueError(f"can't relocate {symbol!r}: only maps may be referred to")
+            found.append((offset // 8, symbol))
     return tuple(sorted(found))
 
 
-def generate(elf: bytes) -> str:
-    """The text of bpf_programs.py for an object."""
-    table = sections(elf)
-    parts = [_HEADER]
+def generate(objects: Iterable[bytes]) -> str:
+    """The text of bpf_programs.py."""
+    return "".join([_HEADER, *(text for elf in objects for text in _programs(sections(elf)))])
+
+
+def _programs(table: list[Section]) -> Iterator[str]:
     for index, section in enumerate(table):
         prefix = next((p for p in _PREFIXES if section.name.startswith(p)), None)
         if prefix is None:
@@ -88,18 +92,17 @@ def generate(elf: bytes) -> str:
         name = section.name.removeprefix(prefix)
         lines = textwrap.wrap(base64.b64encode(section.data).decode(), 100)
         code = "\n".join(f'        "{line}"' for line in lines)
-        parts.append(
+        yield (
             f"\n{name.upper()} = Program(\n"
             f'    name="isolane_{name}",\n'
             f"    type=ProgramType.{_PREFIXES[prefix]},\n"
             f"    code=b64decode(\n{code}\n    ),\n"
             f"    map_loads={map_loads(table, index)!r},\n)\n"
         )
-    return "".join(parts)
 
 
 def main() -> None:
-    OUTPUT.write_text(generate(compile_object()))
+    OUTPUT.write_text(generate(map(compile_object, SOURCES)))
 
 
 if __name__ == "__main__":

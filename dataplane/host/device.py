@@ -36,6 +36,7 @@ from dataplane.host import bpf_programs, links, netns, packet_socket
 from dataplane.host.filters import Way, has_filter, set_filter
 from dataplane.host.links import ALIAS, DeviceError, Link, Place
 from dataplane.host.undo import Step, Undo
+from dataplane.host.xdp import Sockets
 
 TUNSETPERSIST, _TUNGETIFF = 0x400454CB, 0x800454D2
 IFF_MULTI_QUEUE = 0x0100
@@ -77,8 +78,9 @@ class Device:
     go with it. Nothing else can be asked of it then.
 
     place: of the VM's device, or of the underlay; mac: of the VM, or the underlay's own; mtu: largest IP
-    packet in bytes; fds: one a queue; undo: owns all descriptors; held: those that live on with the port
-    besides the queues'; offloads: what may be sent to it.
+    packet in bytes; fds: one a queue, then `xsks` AF_XDP sockets; undo: owns all descriptors; held: those
+    that live on with the port besides the queues'; offloads: what may be sent to it; reason: why packets come
+    and go as they do; sockets: of AF_XDP, while they are fresh.
     """
 
     name: str
@@ -90,14 +92,30 @@ class Device:
     undo: Undo
     held: Mapping[str, int] = field(default_factory=dict)
     offloads: Offload = ALL_OFFLOADS
+    reason: str = ""
+    xsks: int = 0
+    sockets: Sockets | None = None
 
     @property
     def kind(self) -> PortKind:
-        return PortKind.TAP if self.opening is Opening.TAP else PortKind.PACKET
+        if self.opening is Opening.TAP:
+            return PortKind.TAP
+        return PortKind.XDP if self.xsks else PortKind.PACKET
+
+    @property
+    def queues(self) -> int:
+        """Without AF_XDP sockets."""
+        return len(self.fds) - self.xsks
 
     def port_config(self, port_name: str) -> PortConfig:
         mac = bytes.fromhex(self.mac.replace(":", ""))
-        return PortConfig(port_name, self.kind, mac, self.mtu, self.offloads, self.fds)
+        return PortConfig(port_name, self.kind, mac, self.mtu, self.offloads, self.fds, self.xsks)
+
+    def begin(self) -> None:
+        """The core has attached it: packets are steered to its AF_XDP sockets. DeviceError."""
+        if self.sockets is not None:
+            with self._errors():
+                self.sockets.receive()
 
     def handover(self, port_name: str) -> Handover:
         """All that adopt() needs, in any process; the descriptors stay this device's, so duplicate them."""
@@ -105,6 +123,7 @@ class Device:
             "device": self.name,
             "opening": str(self.opening),
             **asdict(self.place),
+            "reason": self.reason,
             "undo": [list(step) for step in self.undo.steps],
         }
         return Handover(self.port_config(port_name), dict(self.held), note)
@@ -200,7 +219,7 @@ class Device:
 
     def _read_device(self) -> str | None:
         """The name of the device that the queues are of; None: it has gone."""
-        if self.kind is PortKind.PACKET:
+        if self.opening is not Opening.TAP:
             return packet_socket.device_of(self.fds[0])
         ifreq = tap_ifreq(self.fds[0])
         return ifreq[:16].rstrip(b"\0").decode() if ifreq else None
@@ -306,6 +325,11 @@ def mute_host_end(undo: Undo, ip: IPRoute, link: Link) -> None:
     set_filter(undo, ip, link, Way.IN, bpf_programs.DROP)
     for name, value in links.mute_sysctls(link.name).items():
         undo.set_sysctl(name, value)
+
+
+def reason_of(driver: str) -> str:
+    """Why a device is opened by AF_PACKET."""
+    return "as stated" if driver == "packet" else "checksums and super-packets cross, which AF_XDP can't say"
 
 
 def place_of(link: Link) -> Place:

@@ -12,7 +12,8 @@ import struct
 from collections.abc import Iterable
 
 _SIOCETHTOOL = 0x8946
-_GSTRINGS, _GSSET_INFO, _GFEATURES, _SFEATURES = 0x1B, 0x37, 0x3A, 0x3B
+_GSTRINGS, _GSSET_INFO, _GFEATURES, _SFEATURES, _GCHANNELS = 0x1B, 0x37, 0x3A, 0x3B, 0x3C
+_CHANNELS = struct.Struct("=9I")
 _SS_FEATURES = 4
 _NAME_LEN = 32
 
@@ -41,6 +42,16 @@ def active(device: str) -> frozenset[str]:
     reply = _ioctl(device, struct.pack("=II", _GFEATURES, blocks) + bytes(blocks * 16))
     words = array.array("I", reply[8:])
     return frozenset(name for name, bit in _bits().items() if words[bit // 32 * 4 + 2] >> bit % 32 & 1)
+
+
+def receive_queues(device: str) -> int:
+    """That are in use; 1 of a device that does not say."""
+    try:
+        counts = _CHANNELS.unpack(_ioctl(device, _CHANNELS.pack(_GCHANNELS, *[0] * 8)))
+    except OSError:
+        return 1
+    alone, combined = int(counts[5]), int(counts[8])
+    return max(alone + combined, 1)
 
 
 def switch(device: str, names: Iterable[str], on: bool) -> frozenset[str]:

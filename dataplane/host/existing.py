@@ -1,10 +1,11 @@
 """Devices of the host that lead to a VM, such as a hypervisor's TAP: sealed for as long as they exist."""
 
+from dataclasses import replace
 from functools import partial
 
 from pyroute2 import IPRoute
 
-from dataplane.host import links, netns, packet_socket
+from dataplane.host import links, netns, packet_socket, xdp
 from dataplane.host.device import (
     Device,
     Note,
@@ -13,18 +14,37 @@ from dataplane.host.device import (
     check_no_loopback,
     mute_host_end,
     place_of,
+    reason_of,
     unnoted,
 )
 from dataplane.host.links import ALIAS, DeviceError, Link
 from dataplane.host.undo import Undo
+from dataplane.host.xdp_device import by_xdp
 
 
-def open_existing(name: str, *, mac: str, mtu: int, queues: int = 1, note: Note = unnoted) -> Device:
-    """A device of the host that leads to a VM. It is sealed, and stays so after close()."""
+def open_existing(
+    name: str,
+    *,
+    mac: str,
+    mtu: int,
+    queues: int = 1,
+    driver: str = "auto",
+    memory: int | None = None,
+    note: Note = unnoted,
+) -> Device:
+    """A device of the host that leads to a VM. It is sealed, and stays so after close().
+
+    driver "afxdp": its packets come by AF_XDP with `memory`, where a checksum that the VM has left to the
+    device is not seen as such: it has to complete them itself.
+    """
     with links.errors(Opening.EXISTING.words(name, None)), Undo() as undo:
         link = netns.call(None, _open_existing, undo, name, queues, note)
         mtu, fds = min(mtu, link.mtu), tuple(undo.fds)
-        return Device(name, Opening.EXISTING, place_of(link), mac.lower(), mtu, fds, undo.pop_all())
+        there = (name, Opening.EXISTING, place_of(link), mac.lower(), mtu, fds, undo)
+        device = Device(*there, reason=reason_of(driver))
+        if driver == xdp.DRIVER:
+            device = netns.call(None, by_xdp, undo, device, link, memory)
+        return replace(device, undo=undo.pop_all())
 
 
 def _open_existing(undo: Undo, name: str, queues: int, note: Note) -> Link:

@@ -20,6 +20,9 @@ ALIAS = "isolane"
 
 _ROOT = 0xFFFFFFFF
 
+FRAMING = 18
+"""Bytes of a frame besides its packet: both MACs, a VLAN tag, the EtherType."""
+
 
 class DeviceError(Exception):
     """The host's operator must act: a device that is missing, in use or not as the manifest says."""

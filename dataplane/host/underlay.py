@@ -11,15 +11,27 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from dataplane.binding.core import Offload
-from dataplane.host import bpf, bpf_programs, ethtool, links, locks, netns, packet_socket
-from dataplane.host.device import ALL_OFFLOADS, Device, Note, Opening, check_no_loopback, place_of, unnoted
+from dataplane.host import bpf, bpf_programs, ethtool, links, locks, netns, packet_socket, xdp
+from dataplane.host.device import (
+    ALL_OFFLOADS,
+    Device,
+    Note,
+    Opening,
+    check_no_loopback,
+    place_of,
+    reason_of,
+    unnoted,
+)
 from dataplane.host.filters import Way, has_filter, set_filter
 from dataplane.host.groups import Groups, joining_socket, solicited_node
 from dataplane.host.links import DeviceError, Link
 from dataplane.host.undo import Undo
+from dataplane.host.xdp_device import by_xdp
 
 _ALL_NODES_MAC = bytes.fromhex("333300000001")
 _DIVERT, _TUNNEL = (Way.IN, bpf_programs.DIVERT), (Way.OUT, bpf_programs.TUNNEL)
+_VLAN_PARSING = "rx-vlan-hw-parse"
+"""It takes a tag off the frame, and XDP does not see that there was one."""
 _RECEIVE_MERGING = ("rx-gro-hw", "rx-gro-list", "rx-lro", "rx-udp-gro-forwarding")
 
 
@@ -88,20 +100,34 @@ def open_underlay(
     mac: str,
     mtu: int,
     queues: int = 1,
+    driver: str = "auto",
+    memory: int | None = None,
     pas: Iterable[bpf.Address] = (),
     note: Note = unnoted,
 ) -> Underlay:
     """The underlay device.
 
     mac, mtu: the manifest's; the device must have this MAC ("" for any) and at least this MTU.
+    driver: "afxdp" or "packet", which "auto" is; memory: for AF_XDP, the core's.
     pas: kept from the host without a gap if a process that crashed had them; serve() names them again.
     """
     with links.errors(Opening.UNDERLAY.words(name, None)), Undo() as undo:
-        return netns.call(None, _open_underlay, undo, name, mac.lower(), mtu, queues, frozenset(pas), note)
+        opened = netns.call(
+            None, _open_underlay, undo, name, mac.lower(), mtu, queues, driver, memory, frozenset(pas), note
+        )
+        return replace(opened, undo=undo.pop_all())
 
 
 def _open_underlay(
-    undo: Undo, name: str, mac: str, mtu: int, queues: int, kept: frozenset[bpf.Address], note: Note
+    undo: Undo,
+    name: str,
+    mac: str,
+    mtu: int,
+    queues: int,
+    driver: str,
+    memory: int | None,
+    kept: frozenset[bpf.Address],
+    note: Note,
 ) -> Underlay:
     with IPRoute() as ip:
         link = links.get(ip, name)
@@ -115,7 +141,6 @@ def _open_underlay(
         undo.own(pas.fd)
         pas.replace(kept)
         set_filter(undo, ip, link, *_DIVERT, pas)
-        offloads = _offloads(undo, ip, link, pas)
     accept = bpf.load(bpf_programs.ACCEPT, pas)
     try:
         fds = undo.own(*packet_socket.open_queues(name, queues, accept))
@@ -129,7 +154,22 @@ def _open_underlay(
         (held["groups"],) = undo.own(joining)
     groups = Groups(link.index, fds[0], joining)
     device = (name, Opening.UNDERLAY, place_of(link), link.mac, mtu, fds)
-    return Underlay(*device, undo.pop_all(), held, offloads, pas=pas, groups=groups)
+    underlay = Underlay(*device, undo, held, Offload.NONE, pas=pas, groups=groups)
+    return _driven(undo, underlay, link, driver, memory)
+
+
+def _driven(undo: Undo, underlay: Underlay, link: Link, driver: str, memory: int | None) -> Underlay:
+    """By packet unless it is said otherwise: then checksums and super-packets cross, which AF_XDP can't say,
+    and TCP is faster with every kind of device; AF_XDP is for small packets.
+    """
+    if driver == xdp.DRIVER:
+        vlan = sorted(ethtool.active(link.name) & {_VLAN_PARSING})
+        undo.add("features", link.name, vlan, True)
+        ethtool.switch(link.name, vlan, False)
+        return by_xdp(undo, underlay, link, memory, pas=underlay.pas)
+    with IPRoute() as ip:
+        offloads = _offloads(undo, ip, link, underlay.pas)
+    return replace(underlay, offloads=offloads, reason=reason_of(driver))
 
 
 def _offloads(undo: Undo, ip: IPRoute, link: Link, pas: bpf.PaMap) -> Offload:

@@ -138,6 +138,14 @@ class Client:
                     raise ProtocolError(f"two ports of the same {key}")
         return hello
 
+    def memory(self) -> int:
+        """A descriptor of what packets lie in, the caller's: AF_XDP sockets that are attached are of it."""
+        frame = self._call("memory", {}, takes=1)
+        with self._understood("memory"):
+            if len(frame.fds) != 1:
+                raise ProtocolError(f"{len(frame.fds)} descriptors")
+        return frame.fds[0]
+
     def attach(
         self,
         port: int,

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from dataplane.binding._ffi import lib
-from dataplane.binding.handover import MAX_NAME, MAX_QUEUES, OffloadName
+from dataplane.binding.handover import MAX_NAME, MAX_QUEUES, OFFLOADS, OffloadName
 from dataplane.binding.tables import RowKind
 from dataplane.process.text import printable
 
@@ -54,11 +54,12 @@ Queues = Annotated[int, Meta(ge=0, le=MAX_QUEUES)]
 class PortSummary(TypedDict):
     id: PortId
     name: PortName
-    kind: Literal["tap", "packet"]
+    kind: Literal["tap", "packet", "xdp"]
     mac: Mac
     mtu: Mtu
-    offloads: Annotated[list[OffloadName], Meta(max_length=5)]
+    offloads: Annotated[list[OffloadName], Meta(max_length=len(OFFLOADS))]
     queues: Queues
+    xsks: Queues
 
 
 class Hello(TypedDict):
@@ -91,6 +92,8 @@ class UnderlayView(TypedDict):
     device: Word | None
     mac: Mac | None
     mtu: Mtu | None
+    kind: Word | None
+    reason: Word | None
 
 
 class AgentReport(TypedDict, total=False):
@@ -131,6 +134,7 @@ class PortView(TypedDict):
     virtualSubnetId: Id | None
     mac: Mac
     kind: Word | None
+    reason: Word | None
     device: Word | None
     mtu: Mtu | None
     queues: Queues

@@ -79,7 +79,7 @@ def run(name: str, listener: instances.Listener, config: Config, stop: Set[signa
             seccomp.restrict()
         except OSError as error:
             raise HostError("giving up system calls", lib.DP_ESYS, error.errno or 0) from None
-        service = Service(name, dataplane, config.workers)
+        service = Service(name, dataplane, config)
         try:
             service.resume(fdstore.recover())
             with server.answering(listener, service.methods):
@@ -104,9 +104,10 @@ def _wait(service: "Service", stop: Set[signal.Signals]) -> None:
 class Service:
     """The methods that clients call. Any thread may, one is in the engine at a time."""
 
-    def __init__(self, instance: str, dataplane: Dataplane, workers: int) -> None:
+    def __init__(self, instance: str, dataplane: Dataplane, config: Config) -> None:
         self._instance = instance
-        self._workers = workers
+        self._workers = config.workers
+        self._memory = config.slots_fd - 1
         self._report: AgentReport = {}
         self._dataplane = dataplane
         self._ports: dict[int, Handover] = {}
@@ -121,6 +122,7 @@ class Service:
     def methods(self) -> dict[str, Method]:
         methods: tuple[Method, ...] = (
             self.hello,
+            self.memory,
             self.attach,
             self.take,
             self.detach,
@@ -193,10 +195,16 @@ class Service:
                 "generation": engine.generation,
                 "workers": self._workers,
                 "ports": [
-                    {"id": port, **config_document(handover.config), "queues": len(handover.config.fds)}
+                    {"id": port, **config_document(handover.config), "queues": handover.config.queues}
                     for port, handover in sorted(self._ports.items())
                 ],
             }
+
+    def memory(self) -> Reply:
+        """That packets lie in, for AF_XDP sockets."""
+        if self._memory < 0:
+            raise RequestError("packets lie in memory that is nobody else's")
+        return Reply(os.fstat(self._memory).st_size, fds=(os.dup(self._memory),))
 
     def attach(
         self,
@@ -218,6 +226,8 @@ class Service:
                 if other != port and present.config.name == handover.config.name:
                     raise RequestError(f"port {other} is named {present.config.name} already")
             before = self._ports.get(port)
+            if before is not None and before.config.xsks:
+                raise RequestError(f"port {port} has AF_XDP sockets: detach it, then attach it with new ones")
             if before is not None:
                 engine.detach(port)
             try:
@@ -231,7 +241,7 @@ class Service:
                 self._keeper.forget(port, len(before.fds))
                 framing.close_all(before.fds)
             try:
-                self._keeper.keep(port, handover)
+                self._keeper.keep(port, handover.without_xsks())
             except OSError as error:  # the engine has the descriptors: the request must not fail now
                 log("port not kept for a later process", port=handover.config.name, problem=str(error))
 
@@ -253,7 +263,7 @@ class Service:
             handover = self._handover(port)
             engine.stop_port(port)
             del self._ports[port]
-            forgotten = self._keeper.forget(port, len(handover.fds))
+            forgotten = self._keeper.forget(port, len(handover.without_xsks().fds))
             framing.close_all(handover.fds)
             engine.detach(port)
         if not forgotten.wait(LET_GO_SECONDS):
@@ -380,6 +390,7 @@ class Service:
                     "device": underlay and underlay.device,
                     "mac": underlay and underlay.config.mac.hex(":"),
                     "mtu": underlay and underlay.config.mtu,
+                    **_kind_view(underlay),
                 },
                 "providerAddresses": [
                     str(unpack_address(row.address, row.family))
@@ -442,10 +453,18 @@ def _port_view(
         "id": port,
         "virtualSubnetId": policy.vsid if policy else None,
         "mac": mac.hex(":"),
-        "kind": config.kind.name.lower() if config else None,
+        **_kind_view(handover),
         "device": handover.device if handover else None,
         "mtu": config.mtu if config else None,
-        "queues": len(config.fds) if config else 0,
+        "queues": config.queues if config else 0,
+    }
+
+
+def _kind_view(handover: Handover | None) -> dict[str, str | None]:
+    """How packets come and go, and why so."""
+    return {
+        "kind": handover and handover.config.kind.name.lower(),
+        "reason": handover and handover.noted("reason"),
     }
 
 

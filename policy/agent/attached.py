@@ -10,6 +10,7 @@ from dataplane.host.links import DeviceError
 from dataplane.host.undo import Step
 from policy.agent.undo_log import DeviceKey, Entry
 from policy.agent.wanted import Wanted
+from policy.kinds.model import Driver
 
 
 @dataclass(slots=True)
@@ -35,6 +36,12 @@ def is_as(attached: Attached, wanted: Wanted | None) -> bool:
     if wanted is None or wanted.fault:
         return False
     return (wanted.id, wanted.key, wanted.owner) == (attached.id, attached.key, attached.owner)
+
+
+def is_as_opened(device: Device, wanted: Wanted, workers: int) -> bool:
+    """As it would be opened now: with as many queues, by that driver, and all its sockets still serve."""
+    is_as_wide = device.queues == device.queues_of(workers)
+    return is_as_wide and bool(device.xsks) == (wanted.driver is Driver.AFXDP)
 
 
 def suspects(devices: Mapping[str, Device]) -> set[str]:

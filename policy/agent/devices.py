@@ -4,12 +4,12 @@ both processes, so that either can die.
 What cannot be done now is a problem in words for the operator; the rest is done all the same.
 """
 
+import os
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import structlog
 
@@ -31,33 +31,28 @@ from policy.agent.attached import (
     handover_of,
     is_altered,
     is_as,
+    is_as_opened,
     is_gone,
     owner_of,
     undo_of,
 )
 from policy.agent.opener import HostOpener, Opener
+from policy.agent.side_by_side import side_by_side
 from policy.agent.undo_log import DeviceKey, Entry, UndoLog
 from policy.agent.wanted import Wanted
-from policy.kinds.model import UNDERLAY_PORT
-
-AT_ONCE = 16
-"""Devices that are opened or removed side by side: the kernel may take 50 ms to bring one up, in which the
-system call does not return.
-"""
+from policy.kinds.model import UNDERLAY_PORT, Driver
 
 log = structlog.get_logger()
 
 _SERVING, _UNDO_LOG = f"{UNDERLAY_PORT}: provider addresses", "undo log"
 """Stand among names of ports for what is no matter of the device."""
 
-T = TypeVar("T")
-U = TypeVar("U")
-
 
 class Switch(Protocol):
     """A data plane as far as ports go: dataplane.process.client.Client. Its errors: ClientError."""
 
     def hello(self) -> Hello: ...
+    def memory(self) -> int: ...
     def attach(
         self,
         port: int,
@@ -182,19 +177,22 @@ class DeviceManager:
         self._remove(name for name in self.names if name in gone)
         self._altered &= self._attached.keys()
         self._put_back_left(wanted)
-        resized = [name for name, each in self._attached.items() if not self._is_as_wide(each.device)]
-        missing = [each for name, each in wanted.items() if name not in self._attached or name in resized]
+        outdated = {
+            name
+            for name, each in self._attached.items()
+            if not is_as_opened(each.device, wanted[name], self._queues)
+        }
         before = self._underlay()
         is_another = before is not None and UNDERLAY_PORT in self._altered
         for name, there in self._attached.items():
-            if name not in resized:
+            if name not in outdated:
                 with self._problem(name):
-                    if name in self._altered:
-                        self._put_right(wanted[name], there)
-                    self._adapt(wanted[name], there)
-        for name in resized:
+                    is_kept = name not in self._altered or self._put_right(wanted[name], there)
+                    if not (is_kept and self._adapt(wanted[name], there)):
+                        outdated.add(name)
+        for name in outdated:
             self._let_go(name)
-        self._open_all(missing, pas)
+        self._open_all([each for name, each in wanted.items() if name not in self._attached], pas)
         is_another = is_another and UNDERLAY_PORT not in self._problems
         return is_another or (before is not self._underlay() is not None)
 
@@ -259,7 +257,7 @@ class DeviceManager:
     def _remove(self, names: Iterable[str]) -> None:
         """Whoever is killed in between leaves ports whose device has gone, which its successor detaches."""
         removed = [self._attached.pop(name) for name in list(names)]
-        _side_by_side(lambda attached: attached.device.close(), removed)
+        side_by_side(lambda attached: attached.device.close(), removed)
         self._note({attached.key: None for attached in removed})
         for attached in removed:
             if self._client is not None:
@@ -317,12 +315,15 @@ class DeviceManager:
         with _refusal_ignored():
             self._client.detach(attached.id)
 
-    def _is_as_wide(self, device: Device) -> bool:
-        return len(device.fds) == device.queues_of(self._queues)
-
     def _hand_over(self, client: Switch, name: str) -> None:
-        """A device that the data plane refuses, as its own has gone perhaps, is opened anew."""
+        """A device that the data plane refuses, as its own has gone perhaps, is opened anew; so is one with
+        AF_XDP sockets, which served the one before.
+        """
         attached = self._attached[name]
+        if attached.device.xsks:
+            del self._attached[name]
+            attached.device.release()
+            return
         try:
             client.attach(attached.id, *handover_of(attached, name))
         except ClientError as error:
@@ -355,7 +356,8 @@ class DeviceManager:
         """
         before = {each.key: self._undo_log.entries.get(each.key) for each in missing}
         self._note({each.key: begun(each, before[each.key]) for each in missing})
-        opened = _side_by_side(lambda wanted: self._opened(wanted, pas), missing)
+        with self._memory(missing) as memory:
+            opened = side_by_side(lambda wanted: self._opened(wanted, pas, memory), missing)
         for wanted, found in zip(missing, opened, strict=True):
             if isinstance(found, Device):
                 found.undo.inherit(undo_of(before[wanted.key], found.place))
@@ -376,12 +378,26 @@ class DeviceManager:
                 if isinstance(found, DeviceError):
                     raise found
                 self._attach(wanted.name)
-                if wanted.name == UNDERLAY_PORT and Offload.NVGRE not in found.offloads:
+                is_by_packet = wanted.name == UNDERLAY_PORT and not found.xsks
+                if is_by_packet and Offload.NVGRE not in found.offloads:
                     log.warning("super-packets are cut before they go into tunnels", device=found.name)
 
-    def _opened(self, wanted: Wanted, pas: list[Address]) -> Device | DeviceError:
+    @contextmanager
+    def _memory(self, missing: Collection[Wanted]) -> Iterator[int | None]:
+        """The data plane's, for AF_XDP; None: nobody needs it, or it shares none."""
+        fd = None
+        if self._client is not None and any(each.driver is Driver.AFXDP for each in missing):
+            with _refusal_ignored():
+                fd = self._client.memory()
         try:
-            return self._opener.open(wanted, self._queues, pas, self._noting(wanted))
+            yield fd
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+    def _opened(self, wanted: Wanted, pas: list[Address], memory: int | None) -> Device | DeviceError:
+        try:
+            return self._opener.open(wanted, self._queues, pas, memory, self._noting(wanted))
         except DeviceError as error:
             return error
 
@@ -396,26 +412,40 @@ class DeviceManager:
                 attached.device.close()
                 self._note({attached.key: None})
             raise
+        try:
+            attached.device.begin()
+        except DeviceError:
+            self._remove([name])
+            raise
 
-    def _put_right(self, wanted: Wanted, there: Attached) -> None:
-        """What others have done. An underlay has to be as stated by now; what is not stated is followed."""
-        if there.device.opening is Opening.UNDERLAY:
-            self._resize(wanted, there, wanted.mac)
-        there.device.repair()
+    def _put_right(self, wanted: Wanted, there: Attached) -> bool:
+        """What others have done. An underlay has to be as stated by now; what is not stated is followed. As
+        _adapt().
+        """
+        is_kept = there.device.opening is not Opening.UNDERLAY or self._resize(wanted, there, wanted.mac)
+        if is_kept:
+            there.device.repair()
         self._altered.remove(wanted.name)
+        return is_kept
 
-    def _adapt(self, wanted: Wanted, there: Attached) -> None:
-        """To another MAC or MTU."""
-        if (there.device.mac, there.device.mtu) != (wanted.mac or there.device.mac, wanted.mtu):
-            self._resize(wanted, there, wanted.mac or there.device.mac)
+    def _adapt(self, wanted: Wanted, there: Attached) -> bool:
+        """To another MAC or MTU. False: it has to be opened anew."""
+        if (there.device.mac, there.device.mtu) == (wanted.mac or there.device.mac, wanted.mtu):
+            return True
+        return self._resize(wanted, there, wanted.mac or there.device.mac)
 
-    def _resize(self, wanted: Wanted, there: Attached, mac: str) -> None:
+    def _resize(self, wanted: Wanted, there: Attached, mac: str) -> bool:
+        """As _adapt()."""
         assert self._client is not None, "connect() comes first"
         resized = there.device.resize(mac, wanted.mtu)
-        if (resized.mac, resized.mtu) != (there.device.mac, there.device.mtu):
-            resized_there = Attached(there.id, resized, there.owner)
-            self._client.attach(there.id, *handover_of(resized_there, wanted.name), replace=True)
-            there.device = resized
+        if (resized.mac, resized.mtu) == (there.device.mac, there.device.mtu):
+            return True
+        if resized.xsks:
+            return False
+        resized_there = Attached(there.id, resized, there.owner)
+        self._client.attach(there.id, *handover_of(resized_there, wanted.name), replace=True)
+        there.device = resized
+        return True
 
     @contextmanager
     def _problem(self, name: str) -> Iterator[None]:
@@ -444,15 +474,6 @@ class DeviceManager:
     def _next_hops(self) -> list[Address]:
         assert self._client is not None, "connect() comes first"
         return [ip_address(each["address"]) for each in self._client.neighbours()]
-
-
-def _side_by_side(function: Callable[[U], T], items: Collection[U]) -> list[T]:
-    """In the order of items; each is done whatever becomes of the others."""
-    if len(items) <= 1:
-        return [function(item) for item in items]
-    with ThreadPoolExecutor(AT_ONCE, "device") as pool:
-        begun = [pool.submit(function, item) for item in items]
-    return [each.result() for each in begun]
 
 
 @contextmanager

@@ -20,12 +20,12 @@ from dataplane.process.client import ClientError, GoneError
 from dataplane.process.protocol import Kind
 from policy.agent.attached import suspects
 from policy.agent.clock import Backoff
-from policy.agent.devices import AT_ONCE
 from policy.agent.environment import RESYNC_SECONDS, Environment, Options, Parts
 from policy.agent.port_links import Looked, PortLinks, look
 from policy.agent.programmer import PushResult
 from policy.agent.reconciler import Outcome, Reconciler
 from policy.agent.session import CONNECT_SECONDS, Dataplane, Session
+from policy.agent.side_by_side import AT_ONCE
 from policy.agent.sources import (
     AgentEvent,
     Broken,

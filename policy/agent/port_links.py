@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from dataplane.host.device import Device
 from dataplane.host.device_watch import Seen
 from policy.agent.clock import Clock
-from policy.agent.devices import AT_ONCE, DeviceManager
+from policy.agent.devices import DeviceManager
+from policy.agent.side_by_side import AT_ONCE
 from policy.service.host_state import ABSENT, FAILING, UNKNOWN, UP
 
 LOOK_SECONDS = 10.0

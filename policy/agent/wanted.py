@@ -65,10 +65,12 @@ def wanted_of(policy: Policy, host: str, ids: dict[str, int], netns_prefix: str 
     for port in policy.ports:
         if port.host == host and port.attach:
             namespace = netns_prefix + port.attach.netns if port.attach.netns else ""
-            attach = Attach(port.attach.kind, port.attach.device, namespace)
+            attach = Attach(port.attach.kind, port.attach.device, namespace, port.attach.driver)
             network = policy.subnet_by_id[port.subnet_id].network_id.qualified_name
             name = port.id.qualified_name
-            found[name] = Wanted(ids[name], name, attach, attach.device, port.mac, mtu, owner=network)
+            found[name] = Wanted(
+                ids[name], name, attach, attach.device, port.mac, mtu, attach.driver, network
+            )
     return found
 
 

@@ -9,6 +9,7 @@ from policy.kinds.scalars import (
     ADDRESS,
     BYTE_RATE,
     BYTES,
+    DRIVER,
     INTERFACE,
     MAC,
     METRIC,
@@ -27,6 +28,7 @@ from policy.kinds.values import (
     NO_MAC,
     Address,
     AttachKind,
+    Driver,
     Labels,
     Mac,
     Prefix,
@@ -201,6 +203,7 @@ class Attach:
     kind: AttachKind
     device: str
     netns: str = ""
+    driver: Driver = Driver.AUTO
 
     @property
     def netns_fault(self) -> str:
@@ -219,6 +222,16 @@ class Attach:
                 return "a device that exists is looked for in the host's own namespace"
         return ""
 
+    @property
+    def driver_fault(self) -> str:
+        """Why `driver` can't be as it is; "" if it can."""
+        is_fault = self.kind is AttachKind.TAP and self.driver is not Driver.AUTO
+        return (
+            "a tap is read through its own descriptors: only a veth or a device has a choice"
+            if is_fault
+            else ""
+        )
+
 
 def _attach(values: Values, fields: Fields | None) -> Attach | None:
     """One of three; fields: where to report what is wrong, None if that has been done before."""
@@ -227,14 +240,21 @@ def _attach(values: Values, fields: Fields | None) -> Attach | None:
         fields.report("", f"expected one of {', '.join(AttachKind)}, not {' and '.join(stated) or 'none'}")
         return None
     device = next(((kind, values[kind]) for kind in AttachKind if values[kind]), None)
-    attach = Attach(*device, values["netns"]) if device else None
+    attach = Attach(*device, values["netns"], values["driver"]) if device else None
     if fields is not None and attach is not None and attach.netns_fault and not fields.wrong("netns"):
         fields.report("netns", attach.netns_fault)
+    if fields is not None and attach is not None and attach.driver_fault:
+        fields.report("driver", attach.driver_fault)
     return attach
 
 
 def _write_attach(attach: Attach) -> dict[str, Any]:
-    return {str(attach.kind): attach.device, **({"netns": attach.netns} if attach.netns else {})}
+    stated = {str(attach.kind): attach.device}
+    if attach.netns:
+        stated["netns"] = attach.netns
+    if attach.driver is not Driver.AUTO:
+        stated["driver"] = str(attach.driver)
+    return stated
 
 
 ATTACH = Section(
@@ -271,6 +291,15 @@ ATTACH = Section(
             "of a device: the host's own; tap and veth need it",
             attribute="netns",
             default="",
+        ),
+        Field(
+            DRIVER,
+            "How a veth or a device is opened: packet, with checksums and segmentation left to it, or afxdp, "
+            "for small packets at high rates: the VM then does both itself.",
+            "afxdp",
+            "auto, which is packet",
+            attribute="driver",
+            default=Driver.AUTO,
         ),
     ),
     _attach,

@@ -51,7 +51,7 @@ class RecordType(StrEnum):
 
 
 class Driver(StrEnum):
-    """How the underlay device is opened."""
+    """How the underlay device, or a VM's, is opened."""
 
     AUTO = "auto"
     AFXDP = "afxdp"

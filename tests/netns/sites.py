@@ -186,9 +186,17 @@ class Node:
 
 
 class Site:
-    def __init__(self, prefix: str, directory: Path, stack: ExitStack, more: Sequence[Vm] = ()) -> None:
-        """more: whose namespaces there are besides those of STABLE."""
+    def __init__(
+        self,
+        prefix: str,
+        directory: Path,
+        stack: ExitStack,
+        more: Sequence[Vm] = (),
+        driver: str = "auto",
+    ) -> None:
+        """more: whose namespaces there are besides those of STABLE. driver: of underlays and veths."""
         self.prefix = prefix
+        self._driver = driver
         self.directory = directory
         self.location = directory / "store.db"
         self.log = directory / "log"
@@ -313,9 +321,14 @@ class Site:
 
     # ---- intent
 
+    def driven(self, text: str) -> str:
+        """A manifest with the driver of this site."""
+        text = text.replace("mtu: 1600}", f"mtu: 1600, driver: {self._driver}}}")
+        return text.replace("{veth: ", f"{{driver: {self._driver}, veth: ")
+
     def commit(self, text: str) -> int:
         path = self.directory / "intent.yaml"
-        path.write_text(text)
+        path.write_text(self.driven(text))
         return changes.commit(self.store, changes.apply(*manifest.read([path])))[0]
 
     def change(self, vm: Vm, manifest: str | None) -> None:
@@ -448,8 +461,12 @@ def resident(pid: int) -> int:
 
 
 def threads(pid: int) -> list[str]:
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return sorted((task / "comm").read_text().strip() for task in tasks)
+    """By name; one that ends meanwhile may be among them or not."""
+    names = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            names.append((task / "comm").read_text().strip())
+    return sorted(names)
 
 
 def _set_up(name: str, mtu: int) -> None:

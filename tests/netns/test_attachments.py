@@ -21,9 +21,9 @@ from dataplane.host.tap import _open_tap, open_tap
 from dataplane.host.undo import Undo
 from dataplane.process.client import ClientError, GoneError
 from dataplane.process.protocol import Kind
-from policy.agent import devices as manager
 from policy.agent.attached import suspects
 from policy.agent.devices import DeviceManager
+from policy.agent.side_by_side import side_by_side
 from policy.agent.undo_log import Entry, UndoLog
 from policy.agent.wanted import Wanted
 from policy.kinds.model import Attach, AttachKind, Mac
@@ -230,7 +230,7 @@ def test_all_are_done_whatever_becomes_of_one() -> None:
         done.append(number)
 
     with pytest.raises(ValueError):  # the one above
-        manager._side_by_side(body, range(100))
+        side_by_side(body, range(100))
     assert sorted(done) == list(range(1, 100))
 
 

@@ -26,11 +26,21 @@ from policy.errors import ManifestError, NotFoundError, ObjectId
 from policy.kinds import documents, keys
 from policy.store.reading import snapshot_of
 from tests.netns.labs import wait_until
-from tests.netns.sites import FABRIC, HOSTS, STABLE, Site, Vm, descriptors, digests, threads
+from tests.netns.sites import (
+    FABRIC,
+    HOSTS,
+    STABLE,
+    Site,
+    Vm,
+    descriptors,
+    digests,
+    steady_descriptors,
+    threads,
+)
 from tests.netns.traffic import Traffic
 
 CRASHES = int(os.environ.get("ISOLANE_CRASHES", "120"))
-"""Kills of an agent."""
+"""Kills of an agent, half of them with AF_XDP ports."""
 SEED = int(os.environ.get("ISOLANE_CRASH_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
 REAL_EVERY = 15
 """As seldom is an agent the command itself, not a fork of what has imported it all."""
@@ -100,14 +110,16 @@ class Writer:
         self.delete([identity.name for identity in self.stored()])
 
 
-@pytest.fixture
-def site(prefix: str, tmp_path: Path, cleanup: ExitStack) -> Iterator[Site]:
-    made = Site(prefix, tmp_path, cleanup, CHURN)
+@pytest.fixture(params=["auto"])
+def site(request: pytest.FixtureRequest, prefix: str, tmp_path: Path, cleanup: ExitStack) -> Iterator[Site]:
+    """By a driver."""
+    made = Site(prefix, tmp_path, cleanup, CHURN, request.param)
     yield made
     log = made.log.read_text()
     assert "Traceback" not in log, log[log.index("Traceback") :][:3000]
 
 
+@pytest.mark.parametrize("site", ["auto", "afxdp"], indirect=True)
 def test_agents_and_writers_killed_at_any_moment(site: Site) -> None:
     print(f"ISOLANE_CRASH_SEED={SEED} ISOLANE_CRASHES={CRASHES}")
     rng = random.Random(SEED)
@@ -122,7 +134,7 @@ def test_agents_and_writers_killed_at_any_moment(site: Site) -> None:
     slowest = 0.0
     with Traffic(site, PAIRS) as traffic:
         traffic.wait()
-        while kills.total() < CRASHES:
+        while kills.total() < CRASHES // 2:
             _kill_agents(site, rng, writer, kills)
             if kills.total() % WRITERS_EVERY == 0:
                 _kill_writer(site, rng, writer)
@@ -208,7 +220,7 @@ def _kill_writer(site: Site, rng: random.Random, writer: Writer) -> None:
     """Amid a commit, with luck. What it leaves is all it wanted, or nothing of it."""
     before = snapshot_of(site.store, keys.INTENT, keys.GRANTS, keys.INDEX)
     path = site.directory / "killed.yaml"
-    path.write_text(writer.text())
+    path.write_text(site.driven(writer.text()))
     node = site.nodes["h1"]
     assert node.warm is not None
     argv = ["apply", "--store", str(site.location), "-f", str(path)]
@@ -221,6 +233,7 @@ def _kill_writer(site: Site, rng: random.Random, writer: Writer) -> None:
     assert len({after.revisions[key] for key in changed}) <= 1, changed
 
 
+@pytest.mark.parametrize("site", ["auto", "afxdp"], indirect=True)
 def test_data_planes_killed_at_any_moment(site: Site) -> None:
     """Agents live, and are killed with them now and then. Packets may be lost; devices, tables and all else
     come back.
@@ -236,7 +249,7 @@ def test_data_planes_killed_at_any_moment(site: Site) -> None:
     namespaces = site.namespaces()
     writer = Writer(site, rng)
     devices = {vm.name: site.device(vm) for vm in STABLE}
-    files = {host: descriptors(site.nodes[host].agent_pid) for host in HOSTS}
+    files = {host: steady_descriptors(site.nodes[host].agent_pid) for host in HOSTS}
     running = {host: threads(site.nodes[host].agent_pid) for host in HOSTS}
     taken, slow, agents_too = [], [], 0
     with Traffic(site, PAIRS) as traffic:

@@ -59,16 +59,17 @@ def command(instance: str | None, workers: int, table_memory: int | None, parent
             from dataplane.process.views import SELF_HOST
             from policy.kinds.model import ROUTER_MAC
 
+            slots = SLOTS_A_WORKER * (1 + workers)
+            packets = core.SLOT * slots
             config = core.Config(
                 self_host=SELF_HOST,
                 router_mac=bytes.fromhex(ROUTER_MAC.replace(":", "")),
                 hash_key=(secrets.randbits(64), secrets.randbits(64)),
                 workers=workers,
-                slots=SLOTS_A_WORKER * (1 + workers),
+                slots=slots,
                 spin_us=SPIN_US,
-                table_budget=memory.table_budget(core.SLOT * SLOTS_A_WORKER * (1 + workers))
-                if table_memory is None
-                else table_memory << 20,
+                table_budget=memory.table_budget(packets) if table_memory is None else table_memory << 20,
+                slots_fd=1 + memory.packet_memory(packets),
             )
             with _told():
                 privileges.drop()

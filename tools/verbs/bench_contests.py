@@ -16,7 +16,7 @@ PROFILES = ("wire", "wire-gro", "offload")
 TCP_PROFILES = (*PROFILES, "jumbo")
 PAUSES = (0.0, 2.0)
 CONTESTANTS = ("isolane", "kernel-vxlan", "kernel-bridge", "relays", "ovs-packet", "ovs-afxdp")
-DEVICES = (*CONTESTANTS, "testpmd-packet", "testpmd-afxdp")
+DEVICES = ("isolane", "isolane-afxdp", *CONTESTANTS[1:], "testpmd-packet", "testpmd-afxdp")
 LOADS = ("frames", "overload", "datagrams", "no-loss")
 QUICK_PROFILES = PROFILES[:1]
 

@@ -171,6 +171,7 @@ class FakeClient:
                 "mtu": 1500,
                 "offloads": [],
                 "queues": 0,
+                "xsks": 0,
             }
             for number, each in sorted(dataplane.ports.items())
         ]
@@ -249,7 +250,7 @@ class FakeHost:
     def link(self, name: str, namespace: str | None = None) -> _FakeLink:
         return next(link for key, link in self.links.items() if key[1:] == (name, namespace))
 
-    def open(self, wanted: Wanted, queues: int, pas: list[Address], note: Note) -> Device:
+    def open(self, wanted: Wanted, queues: int, pas: list[Address], memory: int | None, note: Note) -> Device:
         where = wanted.namespace or wanted.device
         if where in self.absent:
             raise self.absent[where]

@@ -25,6 +25,7 @@ NOTE: dict[str, Any] = {
     "namespace": None,
     "identity": 1,
     "index": 2,
+    "reason": "as stated",
     "undo": [["remove", None, 1, 2]],
 }
 HELD = ("lock", "pas", "groups")

@@ -6,8 +6,8 @@ from itertools import pairwise
 import pytest
 
 from dataplane.host.links import AbsentError, DeviceError
-from policy.agent.devices import AT_ONCE
 from policy.agent.port_links import LONGEST_PAUSE, LOOK_SECONDS
+from policy.agent.side_by_side import AT_ONCE
 from tests.unit.agent.world import World
 
 WEB = "red/red-web"

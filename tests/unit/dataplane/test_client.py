@@ -22,7 +22,14 @@ from dataplane.process.client import Client, ClientError, GoneError
 from dataplane.process.protocol import Kind
 
 PREFIX = struct.Struct("!IIHxx")
-CONFIG = {"name": "web", "kind": "tap", "mac": "02:bb:00:00:00:10", "mtu": 1500, "offloads": ["csum"]}
+CONFIG = {
+    "name": "web",
+    "kind": "tap",
+    "mac": "02:bb:00:00:00:10",
+    "mtu": 1500,
+    "offloads": ["csum"],
+    "xsks": 0,
+}
 PORT = {"id": 1, **CONFIG, "queues": 1}
 HELLO = {"pid": 7, "version": "1", "instance": "h1", "generation": 3, "workers": 1, "ports": [PORT]}
 COUNTS = dict.fromkeys(
@@ -42,15 +49,21 @@ STATUS = {
     "host": None,
     "pid": 7,
     "generation": 3,
-    "underlay": {"device": "u1", "mac": "02:00:00:00:77:01", "mtu": 1600},
+    "underlay": {
+        "device": "u1",
+        "mac": "02:00:00:00:77:01",
+        "mtu": 1600,
+        "kind": "packet",
+        "reason": "as stated",
+    },
     "providerAddresses": ["192.168.77.101"],
     "tables": {"records": 1},
     "agent": {"pid": 8, "revision": 3, "state": "applied", "problems": ["web: no such device"], "store": ""},
 }
 NEIGHBOUR = {"address": "192.168.77.102", "mac": "02:00:00:00:77:02", "state": "known", "held": 0}
 VIEW = {
-    "name": "web", "id": 1, "virtualSubnetId": 5001, "mac": "", "kind": None, "device": None, "mtu": None,
-    "queues": 0,
+    "name": "web", "id": 1, "virtualSubnetId": 5001, "mac": "", "kind": None, "reason": None, "device": None,
+    "mtu": None, "queues": 0,
 }  # fmt: skip
 NAMES = {"hosts": {"h1": 1}, "routingDomains": {"blue": 1}, "ports": {"web": 1}, "host": "h1"}
 HANDOVER = {"config": CONFIG, "held": [], "note": {"device": "eth0"}}

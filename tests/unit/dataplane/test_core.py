@@ -15,11 +15,10 @@ from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.l2 import ARP, Ether
 
 from dataplane.binding import tables
+from dataplane.binding.benching import BenchConfig, BenchOp
 from dataplane.binding.core import (
     NEVER,
     UNDERLAY,
-    BenchConfig,
-    BenchOp,
     Dataplane,
     Frame,
     Gso,

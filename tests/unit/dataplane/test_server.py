@@ -16,6 +16,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from dataplane.binding.core import Config
 from dataplane.process import framing, instances, server
 from dataplane.process.client import Client, ClientError
 from dataplane.process.instances import InstanceError
@@ -327,8 +328,9 @@ def test_a_server_that_goes_away_is_an_error() -> None:
 
 def test_what_may_be_looked_at_changes_nothing() -> None:
     """Every method of the data plane, so that a new one is thought of."""
-    methods = Service("h1", Mock(), 1).methods
+    methods = Service("h1", Mock(), Config(1, bytes(6), (1, 2))).methods
     assert {name for name, method in methods.items() if not hasattr(method, "read_only")} == {
+        "memory",
         "attach",
         "take",
         "detach",

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from bench import core, scaling, workload
 from bench.instructions import BASELINE
-from dataplane.binding.core import BenchConfig, BenchResult, BenchRound
+from dataplane.binding.benching import BenchConfig, BenchResult, BenchRound
 from dataplane.binding.errors import CallError
 from tools.verbs.bench import ODD_OPS, OPS, command
 
