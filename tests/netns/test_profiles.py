@@ -11,6 +11,7 @@ from pyroute2 import IPRoute
 from dataplane.host import ethtool, netns
 from tests.netns.datagrams import DATAGRAMS, receive_all, send_at_once, udp_socket
 from tests.netns.labs import EXAMPLE, Lab, running_lab
+from tools.demo.checks import CHECKS
 from tools.demo.vms import Vm, echo_by_tcp
 
 DATA = bytes(range(251)) * (1 << 13)
@@ -52,6 +53,17 @@ def shape_fabric(cuts: bool) -> None:
                 shape(link.get_attr("IFLA_IFNAME"), cuts, merges=False)
 
 
+PROFILES = pytest.mark.parametrize(
+    ("cuts", "merges"), [(False, False), (False, True), (True, False)], ids=["wire", "wire-gro", "offload"]
+)
+
+
+def shape_all(lab: Lab, cuts: bool, merges: bool) -> None:
+    for host in lab.hosts.values():
+        netns.call(host["netns"], shape, host["underlay"]["device"], cuts, merges)
+    netns.call(lab.fabric()[0], shape_fabric, cuts)
+
+
 def underlay(lab: Lab, host: str) -> Mapping[str, Any]:
     found: Mapping[str, Any] = lab.read(host)["ports"]["underlay"]
     return found
@@ -66,13 +78,21 @@ def sent_at_once(sending: Vm, vm: Vm, version: int) -> list[bytes]:
         return receive_all(receiver)
 
 
-@pytest.mark.parametrize(
-    ("cuts", "merges"), [(False, False), (False, True), (True, False)], ids=["wire", "wire-gro", "offload"]
-)
+@PROFILES
+def test_the_demo_passes(lab: Lab, cuts: bool, merges: bool) -> None:
+    shape_all(lab, cuts, merges)
+    failed = {}
+    for name, check in CHECKS.items():
+        try:
+            check(lab)
+        except Exception as error:
+            failed[name] = str(error)
+    assert failed == {}
+
+
+@PROFILES
 def test_what_comes_is_what_was_sent(lab: Lab, cuts: bool, merges: bool) -> None:
-    for host in lab.hosts.values():
-        netns.call(host["netns"], shape, host["underlay"]["device"], cuts, merges)
-    netns.call(lab.fabric()[0], shape_fabric, cuts)
+    shape_all(lab, cuts, merges)
     for tenant in ("blue", "red"):  # rewritten, in NVGRE
         before = {host: underlay(lab, host) for host in lab.hosts}
         for version in (4, 6):

@@ -1,10 +1,15 @@
 """The underlay is shared with the host."""
 
+import socket
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
+from scapy.layers.inet import IP, TCP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import GRE, Ether
 
 from dataplane.host import ethtool, netns
 from dataplane.host.groups import solicited_node
@@ -48,8 +53,8 @@ def provider(make_namespace: MakeNamespace) -> tuple[str, str]:
     return router, outside
 
 
-def opened(host: str, cleanup: ExitStack) -> Underlay:
-    underlay = netns.call(host, open_underlay, "u1", mac=UNDERLAY_MAC, mtu=1600)
+def opened(host: str, cleanup: ExitStack, queues: int = 1) -> Underlay:
+    underlay = netns.call(host, open_underlay, "u1", mac=UNDERLAY_MAC, mtu=1600, queues=queues)
     cleanup.callback(netns.call, host, underlay.close)
     return underlay
 
@@ -82,6 +87,38 @@ def test_underlay_is_shared_with_the_host(provider: tuple[str, str], cleanup: Ex
     netns.call(host, underlay.close)
     assert arp_answered(outside, PA4), "the drop is gone"
     assert "clsact" not in qdiscs(host, "u1")
+
+
+FLOWS = 64
+
+
+@pytest.mark.parametrize("is_ipv6", [False, True])
+def test_flows_in_tunnels_of_one_pair_of_hosts_spread(
+    provider: tuple[str, str], cleanup: ExitStack, is_ipv6: bool
+) -> None:
+    """Over the queues of all workers, each by one: the kernel tells flows by what is in a tunnel."""
+    host, outside = provider
+    underlay = opened(host, cleanup, queues=2)
+    underlay.serve([PA4, PA6])
+    ends = Ether(dst=UNDERLAY_MAC) / (IPv6(src="fd77::20", dst=str(PA6)) if is_ipv6 else IP(dst=str(PA4)))
+    frames = []
+    for flow in range(FLOWS):
+        inner = Ether() / IP(src="10.1.1.10", dst="10.1.1.20") / TCP(sport=1000 + flow, dport=80)
+        frames += 2 * [ends / GRE(key_present=1, key=5001 << 8 | flow, proto=0x6558) / inner]
+    netns.call(outside, send_frames, "p1", [bytes(frame) for frame in frames])
+    found = receive(underlay.fds, len(frames), lambda data: True)
+    queues = {data: {fd for fd, same in found if same == data} for _, data in found}
+    assert len(queues) == FLOWS
+    assert all(len(used) == 1 for used in queues.values())
+    shares = Counter(fd for fd, _ in found)
+    assert min(shares[fd] for fd in underlay.fds) > len(frames) / 5
+
+
+def send_frames(device: str, frames: Sequence[bytes]) -> None:
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sending:
+        sending.bind((device, 0))
+        for frame in frames:
+            sending.send(frame)
 
 
 def test_solicitations_for_a_pa_reach_the_data_plane(provider: tuple[str, str], cleanup: ExitStack) -> None:
