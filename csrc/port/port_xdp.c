@@ -50,7 +50,7 @@ static uint32_t xdp_rx(struct port_rxq *rxq, struct io *io)
         io_received(io, rxq->port, pkt, drop, &count);
         pkt = &io->batch.pkt[io->batch.n];
     }
-    xsk_fill(xsk, &io->pool);
+    xsk_refill(xsk, io);
     port_count_rx(rxq->port, io, &count);
     return (uint32_t)count.packets;
 }
@@ -116,7 +116,10 @@ static uint64_t xdp_lost(struct port_rxq *rxq)
 
 static void xdp_rest(struct port_rxq *rxq, struct pool *pool)
 {
-    if (!xdp_of_rxq(rxq))
+    struct xsk *xsk = xdp_of_rxq(rxq);
+    if (xsk)
+        xsk_fill(xsk, pool);
+    else
         xdp_port_of(rxq->port)->packet.rest(rxq, pool);
 }
 

@@ -117,6 +117,15 @@ void xsk_fill(struct xsk *xsk, struct pool *pool)
         recvfrom(xsk->fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
 }
 
+void xsk_refill(struct xsk *xsk, struct io *io)
+{
+    xsk_fill(xsk, &io->pool);
+    while (__builtin_expect(xsk->filled < xsk->want && io->batch.n, 0)) {
+        io_drop(io, &io->batch.pkt[--io->batch.n], DROP_NO_SLOT); /* 4.5.1 */
+        xsk_fill(xsk, &io->pool);
+    }
+}
+
 /* What one descriptor names, linked behind what the packet has so far. False: it names what is not ours. */
 static bool xsk_gather(struct xsk *xsk, const struct xdp_desc *desc, struct pkt *pkt, uint32_t *last)
 {

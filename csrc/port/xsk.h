@@ -46,6 +46,11 @@ void xsk_close(struct xsk *xsk, struct pool *pool);
 /* Lends as many slots for packets as are wanted and free. */
 void xsk_fill(struct xsk *xsk, struct pool *pool);
 /*
+ * The same once packets were received into io->batch: where there are no slots for what they took, the last of
+ * them are dropped, for the kernel must never be without: nobody would ask for more.
+ */
+void xsk_refill(struct xsk *xsk, struct io *io);
+/*
  * The next packet, all of whose bytes its descriptors name. False: there is none. *pkt without slots: it was
  * too long, and its slots are given back; len is how long.
  */
