@@ -11,7 +11,8 @@
 #include "port/xsk.h"
 
 enum {
-    XDP_ARMED = 2048,                   /* slots that wait for packets, a socket */
+    XDP_ARMED = 1024,                   /* slots that wait for packets, a socket, and half as many to send */
+    XDP_LEAST = 64,
     XDP_SHARE = 2,                      /* ... and all sockets together, of the arena: one in so many */
 };
 
@@ -65,14 +66,17 @@ static uint32_t xdp_reap(struct port_txq *txq, struct io *io)
     return before - xsk->in_flight;
 }
 
-/* Has the kernel take a packet that the ring had no room for at first. */
-static bool xdp_queue(struct xsk *xsk, struct io *io, const struct pkt *pkt)
+/* Has the kernel take packets that there was no room for at first; *full: it did not, lately. */
+static bool xdp_queue(struct xsk *xsk, struct io *io, const struct pkt *pkt, bool *full)
 {
     if (xsk_send(xsk, &io->pool, pkt))
         return true;
+    if (*full)
+        return false;
     xsk_kick(xsk);
     xsk_reap(xsk, &io->pool);
-    return xsk_send(xsk, &io->pool, pkt);
+    *full = !xsk_send(xsk, &io->pool, pkt);
+    return !*full;
 }
 
 /* In so many slots as the device takes at once. */
@@ -94,10 +98,11 @@ static void xdp_tx(struct port_txq *txq, struct io *io, struct pkt *const *pkts,
         return;
     }
     struct port_count count = {0};
+    bool full = false;
     xsk_reap(xsk, &io->pool);
     for (uint32_t i = 0; i < n; i++) {
         enum drop drop = xdp_prepare(txq->port, io, pkts[i]);
-        if (!drop && !xdp_queue(xsk, io, pkts[i]))
+        if (!drop && !xdp_queue(xsk, io, pkts[i], &full))
             drop = DROP_TX_FULL;        /* 4.5.3 */
         if (!io_dropped(io, pkts[i], drop))
             port_count(&count, pkts[i]);
@@ -127,7 +132,7 @@ static void xdp_reclaim(struct port *port, struct pool *pool)
 {
     struct xdp_port *xdp = xdp_port_of(port);
     for (uint32_t i = 0; i < xdp->xsks; i++) {
-        port->arena->lent -= xdp->xsk[i].want;
+        port->arena->lent -= xdp->xsk[i].want + xdp->xsk[i].most;
         xsk_close(&xdp->xsk[i], pool);
     }
     const struct port_ops packet = xdp->packet;
@@ -139,15 +144,16 @@ static void xdp_reclaim(struct port *port, struct pool *pool)
 static int xdp_want(struct xsk *xsk)
 {
     struct arena *arena = xsk->arena;
-    uint32_t most = arena->slots / XDP_SHARE, share = most > arena->lent ? (most - arena->lent) / 2 : 0;
-    if (share < DP_BATCH)
+    uint32_t all = arena->slots / XDP_SHARE, share = all > arena->lent ? (all - arena->lent) / 3 : 0;
+    if (share < XDP_LEAST)
         return DP_ENOMEM;
     xsk->want = share < XDP_ARMED ? share : XDP_ARMED;
-    arena->lent += xsk->want;
+    xsk->most = xsk->want / 2;
+    arena->lent += xsk->want + xsk->most;
     return DP_OK;
 }
 
-/* Nothing fails once the kernel has slots. */
+/* The kernel does nothing with slots before packets are steered to the sockets. */
 static int xdp_open(const struct port *port, struct xdp_port *xdp)
 {
     struct pool pool;
@@ -159,8 +165,11 @@ static int xdp_open(const struct port *port, struct xdp_port *xdp)
             error = xdp_want(xsk);
     }
     pool_init(&pool, port->arena);
-    for (uint32_t i = 0; i < xdp->xsks && !error; i++)
+    for (uint32_t i = 0; i < xdp->xsks && !error; i++) {
         xsk_fill(&xdp->xsk[i], &pool);
+        if (xdp->xsk[i].filled < xdp->xsk[i].want)
+            error = DP_ENOMEM;
+    }
     pool_drain(&pool);
     return error;
 }

@@ -4,6 +4,9 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <time.h>
+
+enum { XSK_A_CALL = 32, XSK_TRIES = 50 };       /* packets; milliseconds to be done with what was sent */
 
 #ifndef SOL_XDP
 #define SOL_XDP 283
@@ -11,18 +14,17 @@
 
 /* ---- slots that the kernel has ----------------------------------------------------------------- */
 
-static void xsk_lend(struct xsk *xsk, uint32_t slot)
-{
-    xsk->lent[slot / 64] |= 1ull << slot % 64;
-}
+static void xsk_mark(uint64_t *marks, uint32_t slot) { marks[slot / 64] |= 1ull << slot % 64; }
+
+static bool xsk_is_marked(const uint64_t *marks, uint64_t slot) { return marks[slot / 64] >> slot % 64 & 1; }
 
 /* False: the kernel names what it does not have. */
-static bool xsk_returned(struct xsk *xsk, uint64_t address, uint32_t *slot)
+static bool xsk_returned(const struct xsk *xsk, uint64_t *marks, uint64_t address, uint32_t *slot)
 {
     uint64_t number = address / POOL_SLOT;
-    if (number >= xsk->arena->slots || !(xsk->lent[number / 64] >> number % 64 & 1))
+    if (number >= xsk->arena->slots || !xsk_is_marked(marks, number))
         return false;
-    xsk->lent[number / 64] &= ~(1ull << number % 64);
+    marks[number / 64] &= ~(1ull << number % 64);
     *slot = (uint32_t)number;
     return true;
 }
@@ -82,21 +84,30 @@ static int xsk_map_all(struct xsk *xsk)
 int xsk_open(struct xsk *xsk, int fd, struct arena *arena)
 {
     *xsk = (struct xsk){.fd = fd, .arena = arena};
-    if (!(xsk->lent = calloc((arena->slots + 63) / 64, sizeof *xsk->lent)))
+    xsk->lent = calloc((arena->slots + 63) / 64, sizeof *xsk->lent);
+    xsk->sent = calloc((arena->slots + 63) / 64, sizeof *xsk->sent);
+    if (!xsk->lent || !xsk->sent)
         return DP_ENOMEM;
     return xsk_map_all(xsk);
 }
 
 void xsk_close(struct xsk *xsk, struct pool *pool)
 {
-    for (uint32_t slot = 0; xsk->lent && slot < xsk->arena->slots; slot++)
-        if (xsk->lent[slot / 64] >> slot % 64 & 1)
-            pool_put(pool, slot);
-    free(xsk->lent);
+    for (uint32_t tries = 0; xsk->in_flight && tries < XSK_TRIES; tries++) {
+        xsk_kick(xsk);
+        xsk_reap(xsk, pool);
+        if (xsk->in_flight)
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
     xsk_unmap(&xsk->rx);
     xsk_unmap(&xsk->tx);
     xsk_unmap(&xsk->fill);
     xsk_unmap(&xsk->done);
+    for (uint32_t slot = 0; xsk->lent && slot < xsk->arena->slots; slot++)
+        if (xsk_is_marked(xsk->lent, slot))
+            pool_put(pool, slot);
+    free(xsk->lent);
+    free(xsk->sent);
 }
 
 /* ---- receiving --------------------------------------------------------------------------------- */
@@ -107,14 +118,11 @@ void xsk_fill(struct xsk *xsk, struct pool *pool)
     uint32_t slot, before = fill->at;
     while (xsk->filled < xsk->want && (slot = pool_get(pool)) != POOL_NONE) {
         *xsk_address(fill, fill->at++) = (uint64_t)slot * POOL_SLOT;
-        xsk_lend(xsk, slot);
+        xsk_mark(xsk->lent, slot);
         xsk->filled++;
     }
-    if (fill->at == before)
-        return;
-    xsk_publish(fill->producer, fill->at);
-    if (*fill->flags & XDP_RING_NEED_WAKEUP)
-        recvfrom(xsk->fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
+    if (fill->at != before)
+        xsk_publish(fill->producer, fill->at);
 }
 
 void xsk_refill(struct xsk *xsk, struct io *io)
@@ -130,7 +138,7 @@ void xsk_refill(struct xsk *xsk, struct io *io)
 static bool xsk_gather(struct xsk *xsk, const struct xdp_desc *desc, struct pkt *pkt, uint32_t *last)
 {
     uint32_t slot;
-    if (desc->addr % POOL_SLOT + desc->len > POOL_SLOT || !xsk_returned(xsk, desc->addr, &slot))
+    if (desc->addr % POOL_SLOT + desc->len > POOL_SLOT || !xsk_returned(xsk, xsk->lent, desc->addr, &slot))
         return false;
     xsk->filled--;
     if (pkt->slots == 0) {
@@ -152,17 +160,17 @@ bool xsk_receive(struct xsk *xsk, struct pool *pool, struct pkt *pkt)
 {
     struct xsk_ring *rx = &xsk->rx;
     uint32_t end = xsk_load(rx->producer), last = POOL_NONE;
-    bool more = true;
+    bool more = true, whole = true;
     *pkt = (struct pkt){0};
+    if (rx->at == end)
+        return false;
     while (more && rx->at != end) {
         const struct xdp_desc desc = *xsk_desc(rx, rx->at++);
         more = desc.options & XSK_MORE;
-        xsk_gather(xsk, &desc, pkt, &last);
+        whole &= xsk_gather(xsk, &desc, pkt, &last);
     }
-    if (pkt->slots == 0)
-        return false;
     xsk_publish(rx->consumer, rx->at);
-    if (more || pkt->slots > POOL_CHAIN_MAX)
+    if (more || !whole || pkt->slots > POOL_CHAIN_MAX)
         pool_pkt_free(pool, pkt);
     return true;
 }
@@ -183,7 +191,7 @@ uint64_t xsk_lost(struct xsk *xsk)
 bool xsk_send(struct xsk *xsk, struct pool *pool, const struct pkt *pkt)
 {
     struct xsk_ring *tx = &xsk->tx;
-    if (xsk->in_flight + pkt->slots > XSK_SENT)
+    if (xsk->in_flight + pkt->slots > xsk->most)
         return false;
     const struct seg *segs = xsk->arena->segs;
     uint64_t address = (uint64_t)(pkt->data - xsk->arena->base);
@@ -195,7 +203,7 @@ bool xsk_send(struct xsk *xsk, struct pool *pool, const struct pkt *pkt)
         } else {
             left -= len;
             *xsk_desc(tx, tx->at++) = (struct xdp_desc){address, len, left ? XSK_MORE : 0};
-            xsk_lend(xsk, slot);
+            xsk_mark(xsk->sent, slot);
             xsk->in_flight++;
         }
         slot = next.next;
@@ -209,14 +217,13 @@ bool xsk_send(struct xsk *xsk, struct pool *pool, const struct pkt *pkt)
 void xsk_kick(struct xsk *xsk)
 {
     const struct xsk_ring *tx = &xsk->tx;
-    uint32_t before, at = xsk_load(tx->consumer);
-    do {
-        before = at;
-        if (at == tx->at)
+    uint32_t left = tx->at - xsk_load(tx->consumer);
+    /* A call sends at least so many; before Linux 6.16 what it has sent shows only at the end of all. */
+    for (uint32_t calls = left / XSK_A_CALL + 1; left && calls; calls--) {
+        if (sendto(xsk->fd, NULL, 0, MSG_DONTWAIT, NULL, 0) == 0 || errno != EAGAIN)
             return;
-        sendto(xsk->fd, NULL, 0, MSG_DONTWAIT, NULL, 0);
-        at = xsk_load(tx->consumer);
-    } while (at != before);
+        left = tx->at - xsk_load(tx->consumer);
+    }
 }
 
 void xsk_reap(struct xsk *xsk, struct pool *pool)
@@ -226,7 +233,7 @@ void xsk_reap(struct xsk *xsk, struct pool *pool)
     if (done->at == end)
         return;
     while (done->at != end)
-        if (xsk_returned(xsk, *xsk_address(done, done->at++), &slot)) {
+        if (xsk_returned(xsk, xsk->sent, *xsk_address(done, done->at++), &slot)) {
             pool_put(pool, slot);
             xsk->in_flight--;
         }

@@ -5,7 +5,8 @@
  * The arena is the socket's UMEM (Documentation/networking/af_xdp.rst), a slot a chunk, aligned mode: what
  * one socket receives another one sends as it lies. A slot that is lent to the kernel is marked until it
  * comes back by a ring, and nothing that is not marked is taken from one: so what the kernel still has when
- * the socket is closed is known, and no slot comes back twice.
+ * the socket is closed is known, and no slot comes back twice. The kernel copies (XDP_COPY): a driver that
+ * does not could still write to a slot when the socket is closed.
  */
 #ifndef XSK_H
 #define XSK_H
@@ -15,7 +16,6 @@
 /* Of newer kernels than the headers we are built with: a packet in several descriptors (6.6). */
 enum { XSK_MORE = 1 << 0 };
 enum { XSK_RING = 4096, XSK_HEADROOM = 256 };
-enum { XSK_SENT = 1024 };               /* slots being sent at most: they are nobody else's meanwhile */
 _Static_assert((int)XSK_HEADROOM >= (int)POOL_HEADROOM, "as every received packet has (port.h)");
 
 /* One ring, shared with the kernel; `at` is our own end of it, which the other sees when it is published. */
@@ -31,23 +31,26 @@ struct xsk {
     int fd;
     uint32_t filled;                    /* slots in the fill ring or on their way to rx */
     uint32_t want;                      /* ... as many as there should be */
-    uint32_t in_flight;                 /* slots being sent */
+    uint32_t in_flight, most;           /* slots being sent, and at most: nobody else has them */
     uint64_t lost;                      /* that the kernel has counted */
     struct arena *arena;
-    uint64_t *lent;                     /* a bit a slot */
+    uint64_t *lent, *sent;              /* a bit a slot: it waits for a packet, it is being sent */
     struct xsk_ring rx, tx, fill, done;
 };
 
 /* 0, DP_ENOMEM or DP_ESYS. The socket is fresh, of the arena's memory, all its rings of XSK_RING entries. */
 int xsk_open(struct xsk *xsk, int fd, struct arena *arena);
-/* Gives back what the kernel had. The socket has been closed by all who had it. */
+/*
+ * Gives back what the kernel had, once it has let go: all others have closed the socket, our rings are the
+ * last to hold it. What is still being sent then may lie in a packet of the kernel's: it is lost.
+ */
 void xsk_close(struct xsk *xsk, struct pool *pool);
 
 /* Lends as many slots for packets as are wanted and free. */
 void xsk_fill(struct xsk *xsk, struct pool *pool);
 /*
- * The same once packets were received into io->batch: where there are no slots for what they took, the last of
- * them are dropped, for the kernel must never be without: nobody would ask for more.
+ * The same once packets were received into io->batch: where there are no slots for what they took, the last
+ * of them are dropped, for the kernel must never be without: nobody would ask for more.
  */
 void xsk_refill(struct xsk *xsk, struct io *io);
 /*

@@ -70,7 +70,10 @@ class Handover(NamedTuple):
         if not config.xsks:
             return self
         fds = config.fds[: config.queues]
-        note = {**self.note, "reason": "its AF_XDP sockets ended with the data plane that had them"}
+        note = {
+            **(self.note if isinstance(self.note, dict) else {}),
+            "reason": "its AF_XDP sockets ended with the data plane that had them",
+        }
         return Handover(
             PortConfig(config.name, PortKind.PACKET, config.mac, config.mtu, fds=fds), self.held, note
         )

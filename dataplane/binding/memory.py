@@ -20,7 +20,7 @@ _UNLIMITED = 1 << 60
 """Where cgroups of version 1 say a number for no limit, it is larger."""
 
 
-_SEALED = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+SEALED = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 def packet_memory(size: int) -> int:
@@ -41,7 +41,7 @@ def _memory(size: int, flags: int) -> int:
     fd = os.memfd_create("isolane-packets", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING | flags)
     try:
         os.ftruncate(fd, size)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALED)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALED)
     except BaseException:
         os.close(fd)
         raise

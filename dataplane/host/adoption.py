@@ -73,8 +73,12 @@ def _adopt(handover: Handover, undo: Undo) -> Device:
             handover.noted("reason") or "",
             config.xsks,
         )
+        if device.xsks and "xsks" not in held:
+            raise ValueError("AF_XDP sockets without their map")
         if device.kind is not config.kind:
             raise ValueError(f"a {opening} that is no {device.kind.name.lower()} port")
+        if device.xsks:
+            device.begin()  # whoever attached it may not have got to that
         if device.opening is not Opening.UNDERLAY:
             return device
         if "lock" not in held or "pas" not in held:

@@ -27,7 +27,7 @@ _LOG_SIZE = 64 * 1024
 _KEY = struct.Struct("=B3x16s")
 _MAX_ROWS = 1 << 20  # as many as the core has neighbours
 _READ_ROWS = 4096  # at a time; more than ever share a bucket
-_MAP_NAME = b"isolane_pas"
+_MAP_NAME, _XSKS_NAME = b"isolane_pas", b"isolane_xsks"
 _INFO = struct.Struct("=IIIIII16s")  # struct bpf_map_info up to name: type, id, key, value, entries, flags
 _BATCH = struct.Struct("=QQQQIIQQ")  # where from, where to go on, keys, values, count, map, flags, flags
 
@@ -150,10 +150,20 @@ def _check_map(fd: int) -> int:
     """Its id. ValueError: it is none as we make it: its keys and values would not fit in where they are
     read.
     """
+    return _check_kind(fd, _MAP_TYPE_HASH, _KEY.size, 1, _MAP_NAME)
+
+
+def check_xsks(fd: int) -> None:
+    """ValueError: it is none as make_xsks() makes it."""
+    _check_kind(fd, _MAP_TYPE_XSKMAP, 4, 4, _XSKS_NAME)
+
+
+def _check_kind(fd: int, *wanted: object) -> int:
+    """The id of a map of that type, key size, value size and name."""
     info = ctypes.create_string_buffer(_INFO.size)
     _bpf(_OBJ_GET_INFO, bytearray(struct.pack("=IIQ", fd, len(info), ctypes.addressof(info))))
     kind, number, key_size, value_size, _, _, name = _INFO.unpack(info.raw)
-    if (kind, key_size, value_size, name.rstrip(b"\0")) != (_MAP_TYPE_HASH, _KEY.size, 1, _MAP_NAME):
+    if (kind, key_size, value_size, name.rstrip(b"\0")) != wanted:
         raise ValueError(f"another map: type {kind}, {key_size} and {value_size} bytes, {name!r}")
     return int(number)
 
@@ -179,7 +189,7 @@ def _read_rows(fd: int) -> Iterator[tuple[Address, Role]]:
 
 def make_xsks(queues: int) -> int:
     """A map from receive queue to AF_XDP socket, empty; the caller's."""
-    attributes = struct.pack("=IIIIIII16s", _MAP_TYPE_XSKMAP, 4, 4, queues, 0, 0, 0, b"isolane_xsks")
+    attributes = struct.pack("=IIIIIII16s", _MAP_TYPE_XSKMAP, 4, 4, queues, 0, 0, 0, _XSKS_NAME)
     return _bpf(_MAP_CREATE, bytearray(attributes))
 
 

@@ -32,11 +32,10 @@ from pyroute2 import IPRoute
 
 from dataplane.binding.core import Offload, PortConfig, PortKind
 from dataplane.binding.handover import Handover
-from dataplane.host import bpf_programs, links, netns, packet_socket
+from dataplane.host import bpf_programs, links, netns, packet_socket, xdp
 from dataplane.host.filters import Way, has_filter, set_filter
 from dataplane.host.links import ALIAS, DeviceError, Link, Place
 from dataplane.host.undo import Step, Undo
-from dataplane.host.xdp import Sockets
 
 TUNSETPERSIST, _TUNGETIFF = 0x400454CB, 0x800454D2
 IFF_MULTI_QUEUE = 0x0100
@@ -80,7 +79,7 @@ class Device:
     place: of the VM's device, or of the underlay; mac: of the VM, or the underlay's own; mtu: largest IP
     packet in bytes; fds: one a queue, then `xsks` AF_XDP sockets; undo: owns all descriptors; held: those
     that live on with the port besides the queues'; offloads: what may be sent to it; reason: why packets come
-    and go as they do; sockets: of AF_XDP, while they are fresh.
+    and go as they do.
     """
 
     name: str
@@ -94,7 +93,6 @@ class Device:
     offloads: Offload = ALL_OFFLOADS
     reason: str = ""
     xsks: int = 0
-    sockets: Sockets | None = None
 
     @property
     def kind(self) -> PortKind:
@@ -112,10 +110,10 @@ class Device:
         return PortConfig(port_name, self.kind, mac, self.mtu, self.offloads, self.fds, self.xsks)
 
     def begin(self) -> None:
-        """The core has attached it: packets are steered to its AF_XDP sockets. DeviceError."""
-        if self.sockets is not None:
+        """The core has attached it: packets are steered to its AF_XDP sockets now. DeviceError."""
+        if self.xsks:
             with self._errors():
-                self.sockets.receive()
+                xdp.receive(self.held["xsks"], self.fds[-self.xsks :])
 
     def handover(self, port_name: str) -> Handover:
         """All that adopt() needs, in any process; the descriptors stay this device's, so duplicate them."""

@@ -30,7 +30,7 @@ from dataplane.host.xdp_device import by_xdp
 
 _ALL_NODES_MAC = bytes.fromhex("333300000001")
 _DIVERT, _TUNNEL = (Way.IN, bpf_programs.DIVERT), (Way.OUT, bpf_programs.TUNNEL)
-_VLAN_PARSING = "rx-vlan-hw-parse"
+_VLAN_PARSING = frozenset(("rx-vlan-hw-parse", "rx-vlan-stag-hw-parse"))
 """It takes a tag off the frame, and XDP does not see that there was one."""
 _RECEIVE_MERGING = ("rx-gro-hw", "rx-gro-list", "rx-lro", "rx-udp-gro-forwarding")
 
@@ -78,16 +78,20 @@ class Underlay(Device):
                 return True
             is_kept = link.up and all(has_filter(ip, link, *each) for each in self._filters)
         is_same = link.mac == self.mac and link.mtu >= self.mtu
-        return is_kept and is_same and not ethtool.active(link.name) & set(_RECEIVE_MERGING)
+        return is_kept and is_same and not ethtool.active(link.name) & self._switched_off
 
     @property
     def _filters(self) -> list[tuple[Way, bpf.Program]]:
         return [_DIVERT, _TUNNEL] if Offload.NVGRE in self.offloads else [_DIVERT]
 
+    @property
+    def _switched_off(self) -> set[str]:
+        return {*_RECEIVE_MERGING, *(_VLAN_PARSING if self.xsks else ())}
+
     def _repair_host_end(self) -> None:
         with IPRoute() as ip:
             if (link := self._host_end(ip)) is not None:
-                ethtool.switch(link.name, _RECEIVE_MERGING, False)
+                ethtool.switch(link.name, self._switched_off, False)
                 scratch = Undo()
                 for way, program in self._filters:
                     set_filter(scratch, ip, link, way, program, self.pas)
@@ -163,9 +167,10 @@ def _driven(undo: Undo, underlay: Underlay, link: Link, driver: str, memory: int
     and TCP is faster with every kind of device; AF_XDP is for small packets.
     """
     if driver == xdp.DRIVER:
-        vlan = sorted(ethtool.active(link.name) & {_VLAN_PARSING})
-        undo.add("features", link.name, vlan, True)
-        ethtool.switch(link.name, vlan, False)
+        undo.add("features", link.name, sorted(ethtool.active(link.name) & _VLAN_PARSING), True)
+        ethtool.switch(link.name, _VLAN_PARSING, False)
+        if left := ethtool.active(link.name) & _VLAN_PARSING:
+            raise DeviceError(f"driver afxdp: {', '.join(left)} can't be switched off")
         return by_xdp(undo, underlay, link, memory, pas=underlay.pas)
     with IPRoute() as ip:
         offloads = _offloads(undo, ip, link, underlay.pas)

@@ -50,26 +50,34 @@ def open_veth(
     host_end = host_end_name(name, namespace)
     with links.errors(Opening.VETH.words(name, namespace)), Undo() as undo:
         check_is_not_hosts(namespace)
-        netns.call(None, _make_veth, undo, host_end, name, namespace)
-        is_xdp = driver == xdp.DRIVER
-        index = netns.call(namespace, _set_up_vm_end, name, mac, mtu, is_xdp)
-        place = Place(namespace, netns.identity(namespace), index)
-        link, fds = netns.call(None, _open_host_end, undo, host_end, mtu, queues)
-        device = Device(name, Opening.VETH, place, mac.lower(), mtu, fds, undo, reason=reason_of(driver))
-        if is_xdp:
-            device = netns.call(None, by_xdp, undo, device, link, memory)
+        is_new = netns.call(None, _make_veth, undo, host_end, name, namespace)
+        try:
+            is_xdp = driver == xdp.DRIVER
+            index = netns.call(namespace, _set_up_vm_end, name, mac, mtu, is_xdp)
+            place = Place(namespace, netns.identity(namespace), index)
+            link, fds = netns.call(None, _open_host_end, undo, host_end, mtu, queues)
+            device = Device(name, Opening.VETH, place, mac.lower(), mtu, fds, undo, reason=reason_of(driver))
+            if is_xdp:
+                device = netns.call(None, by_xdp, undo, device, link, memory)
+        except BaseException:
+            if not is_new:
+                undo.release()  # a VM may be using it
+            raise
         return replace(device, undo=undo.pop_all())
 
 
-def _make_veth(undo: Undo, host_end: str, name: str, namespace: str) -> None:
+def _make_veth(undo: Undo, host_end: str, name: str, namespace: str) -> bool:
+    """Whether it was not there."""
     with IPRoute() as ip:
-        if links.find(ip, host_end) is None:
+        is_new = links.find(ip, host_end) is None
+        if is_new:
             peer = {"ifname": name, "net_ns_fd": str(netns.path(namespace))}
             ip.link("add", ifname=host_end, kind="veth", peer=peer)
         link = links.get(ip, host_end)
         if link.alias is None:  # new, or left by one that was killed here
             ip.link("set", index=link.index, ifalias=ALIAS)
         undo.add("remove", *astuple(place_of(link)))
+    return is_new
 
 
 def _set_up_vm_end(name: str, mac: str, mtu: int, is_xdp: bool) -> int:
@@ -78,7 +86,8 @@ def _set_up_vm_end(name: str, mac: str, mtu: int, is_xdp: bool) -> int:
     """
     segmentation = {feature for feature in ethtool.active(name) if feature.endswith("-segmentation")}
     ethtool.switch(name, segmentation - _SAID_BY_VNET_HDR | {"tx-gso-list"}, False)
-    ethtool.switch(name, _UNSEEN_BY_XDP, not is_xdp)
+    if is_xdp:
+        ethtool.switch(name, _UNSEEN_BY_XDP, False)
     with IPRoute() as ip:
         link = links.get(ip, name)
         if (link.mac, link.mtu) != (mac.lower(), mtu):  # or the VM forgets its neighbours, for nothing

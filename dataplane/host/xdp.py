@@ -10,6 +10,7 @@ Functions work in the calling thread's namespace. Errors are OSError.
 
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import socket
@@ -17,8 +18,8 @@ import struct
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 
+from dataplane.binding.memory import SEALED
 from dataplane.host import bpf
 from dataplane.host.packet_socket import BUFFER
 
@@ -27,13 +28,14 @@ SLOT, RING = 4096, 4096
 """Bytes, entries: as the core knows them (csrc/port/xsk.h)."""
 SENT_AT_ONCE = 256
 """Packets, by one system call."""
+_MOST = 16 << 30
 WHOLE = 3392
-"""Bytes of a frame that one slot holds, as the core receives it."""
+"""Bytes of a frame that one slot holds, as the core makes them."""
 
 _AF_XDP, _SOL_XDP = 44, 283
 _RX_RING, _TX_RING, _UMEM_REG, _FILL_RING, _COMPLETION_RING = 2, 3, 4, 5, 6
 _MAX_TX_SKB_BUDGET = 9
-_COPY, _ZEROCOPY, _USE_NEED_WAKEUP, _USE_SG = 1 << 1, 1 << 2, 1 << 3, 1 << 4
+_COPY, _USE_NEED_WAKEUP, _USE_SG = 1 << 1, 1 << 3, 1 << 4
 _SO_SNDBUFFORCE = 32
 
 _LET_GO_SECONDS = 0.25
@@ -42,35 +44,24 @@ _LET_GO_SECONDS = 0.25
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-@dataclass(frozen=True)
-class Binding:
-    """has_long: frames of more than a slot come or go."""
-
-    has_long: bool
-    is_zero_copy: bool = False
-
-
-@dataclass(frozen=True)
-class Sockets:
-    """AF_XDP sockets of a device, one a queue of it from the first on.
-
-    fds, xsks: somebody else's to close; xsks: the map that the device's program looks in.
+def receive(xsks: int, fds: Sequence[int]) -> None:
+    """From now on packets are steered to these sockets, one a queue of the device, from the first on. xsks:
+    the map that its program looks in; ValueError: another one.
     """
-
-    fds: tuple[int, ...]
-    xsks: int
-
-    def receive(self) -> None:
-        """From now on packets are steered to them."""
-        for queue, fd in enumerate(self.fds):
-            bpf.set_xsk(self.xsks, queue, fd)
+    bpf.check_xsks(xsks)
+    for queue, fd in enumerate(fds):
+        bpf.set_xsk(xsks, queue, fd)
 
 
-def open_socket(memory: int, index: int, queue: int, binding: Binding) -> int:
-    """A socket of the core's memory, bound to a queue of a device; the caller's. OSError: EBUSY, somebody has
-    one there; else the kernel, or the device's driver, can't do that.
+def open_socket(memory: int, index: int, queue: int, has_long: bool) -> int:
+    """A socket of the core's memory, bound to a queue of a device; the caller's. has_long: frames of more
+    than a slot come or go. OSError: EBUSY, somebody has one there; EINVAL, the memory is none that keeps
+    its size; else the kernel can't do that.
+
+    The kernel copies packets, whatever the driver can: a slot that a driver writes to itself it could still
+    write to when the socket is closed, and the slot another packet's.
     """
-    size = os.fstat(memory).st_size
+    size = _size_of(memory)
     with _socket() as opened, mmap.mmap(memory, size) as mapped:
         opened.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, BUFFER)
         view = (ctypes.c_char * size).from_buffer(mapped)
@@ -83,13 +74,20 @@ def open_socket(memory: int, index: int, queue: int, binding: Binding) -> int:
             opened.setsockopt(_SOL_XDP, ring, struct.pack("=i", RING))
         with suppress(OSError):  # an older kernel sends 32 packets a call
             opened.setsockopt(_SOL_XDP, _MAX_TX_SKB_BUDGET, struct.pack("=i", SENT_AT_ONCE))
-        _bind(opened.fileno(), index, queue, binding)
+        _bind(opened.fileno(), index, queue, has_long)
         return opened.detach()
 
 
-def _bind(fd: int, index: int, queue: int, binding: Binding) -> None:
-    flags = _USE_NEED_WAKEUP | (_ZEROCOPY if binding.is_zero_copy else _COPY)
-    flags |= _USE_SG if binding.has_long else 0
+def _size_of(memory: int) -> int:
+    """Who has it may have been broken into: it must keep its size while it is mapped, and not be too much."""
+    size = os.fstat(memory).st_size
+    if fcntl.fcntl(memory, fcntl.F_GET_SEALS) & SEALED != SEALED or not 0 < size <= _MOST or size % SLOT:
+        raise OSError(errno.EINVAL, f"{size} bytes that may change their size")
+    return size
+
+
+def _bind(fd: int, index: int, queue: int, has_long: bool) -> None:
+    flags = _USE_NEED_WAKEUP | _COPY | (_USE_SG if has_long else 0)
     address = struct.pack("=HHIII", _AF_XDP, flags, index, queue, 0)
     end = time.monotonic() + _LET_GO_SECONDS
     while _libc.bind(fd, address, len(address)):

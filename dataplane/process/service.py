@@ -204,7 +204,10 @@ class Service:
         """That packets lie in, for AF_XDP sockets."""
         if self._memory < 0:
             raise RequestError("packets lie in memory that is nobody else's")
-        return Reply(os.fstat(self._memory).st_size, fds=(os.dup(self._memory),))
+        try:
+            return Reply(fds=(os.dup(self._memory),))
+        except OSError as error:
+            raise RequestError(f"memory: {error.strerror}", Kind.HOST) from None
 
     def attach(
         self,

@@ -114,6 +114,9 @@ class DeviceManager:
         hello = client.hello()
         self._client, self._queues = client, hello["workers"]
         there = {port["name"]: port["id"] for port in hello["ports"]}
+        for port in hello["ports"]:  # which it was given back without the AF_XDP sockets of one before
+            if (ours := self._attached.get(port["name"])) and ours.device.xsks != port["xsks"]:
+                self._attached.pop(port["name"]).device.release()
         as_before = there == {name: attached.id for name, attached in self._attached.items()}
         for name, number in there.items():
             if name in self._attached:
@@ -377,9 +380,8 @@ class DeviceManager:
             with self._problem(wanted.name):
                 if isinstance(found, DeviceError):
                     raise found
-                self._attach(wanted.name)
-                is_by_packet = wanted.name == UNDERLAY_PORT and not found.xsks
-                if is_by_packet and Offload.NVGRE not in found.offloads:
+                self._attach(wanted.name, before[wanted.key] is None)
+                if wanted.name == UNDERLAY_PORT and not found.xsks and Offload.NVGRE not in found.offloads:
                     log.warning("super-packets are cut before they go into tunnels", device=found.name)
 
     @contextmanager
@@ -401,22 +403,31 @@ class DeviceManager:
         except DeviceError as error:
             return error
 
-    def _attach(self, name: str) -> None:
+    def _attach(self, name: str, is_new: bool) -> None:
+        """is_new: if it is refused, it goes; else it stays, for a VM may be using it."""
         assert self._client is not None, "connect() comes first"
         attached = self._attached[name]
         try:
             self._client.attach(attached.id, *handover_of(attached, name))
         except ClientError as error:
             if error.kind in (Kind.HOST, Kind.REQUEST):
-                del self._attached[name]
-                attached.device.close()
-                self._note({attached.key: None})
+                self._give_up(name, is_new)
             raise
         try:
             attached.device.begin()
         except DeviceError:
-            self._remove([name])
+            self._give_up(name, is_new)
+            with _refusal_ignored():
+                self._client.detach(attached.id)
             raise
+
+    def _give_up(self, name: str, is_new: bool) -> None:
+        attached = self._attached.pop(name)
+        if is_new:
+            attached.device.close()
+            self._note({attached.key: None})
+        else:
+            attached.device.release()
 
     def _put_right(self, wanted: Wanted, there: Attached) -> bool:
         """What others have done. An underlay has to be as stated by now; what is not stated is followed. As

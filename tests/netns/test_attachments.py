@@ -41,7 +41,7 @@ class Dataplane:
         self.left: list[Handover] = []  # of an agent before
 
     def hello(self) -> dict[str, Any]:
-        ports = [{"name": each.config.name, "id": number} for number, each in enumerate(self.left)]
+        ports = [{"name": each.config.name, "id": number, "xsks": 0} for number, each in enumerate(self.left)]
         return {"workers": self.workers, "ports": ports}
 
     def take(self, number: int) -> Handover:

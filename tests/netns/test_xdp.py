@@ -60,11 +60,11 @@ def test_it_is_shown_by_what_packets_come_and_why(lab: Lab) -> None:
     for host in lab.hosts:
         with Client(f"{lab.prefix}{host}") as client:
             underlay, ports = client.status()["underlay"], client.ports()
-        assert (underlay["kind"], underlay["reason"]) == ("xdp", "as stated; the kernel copies")
+        assert (underlay["kind"], underlay["reason"]) == ("xdp", "as stated")
         kinds = {port["name"].partition("/")[2]: (port["kind"], port["reason"]) for port in ports}
         for name, shown in kinds.items():
             is_veth = name in VETHS
-            assert shown == (("xdp", "as stated; the kernel copies") if is_veth else ("tap", "")), name
+            assert shown == (("xdp", "as stated") if is_veth else ("tap", "")), name
 
 
 @pytest.mark.parametrize("tenant", ["blue", "red"])
@@ -83,7 +83,6 @@ def test_what_comes_is_what_was_sent(lab: Lab, tenant: str, version: int) -> Non
 # ---- devices -----------------------------------------------------------------------------------------------
 
 MAC = "02:00:00:00:77:01"
-NARROW = xdp.Binding(has_long=False)
 
 
 @pytest.fixture
@@ -134,7 +133,7 @@ def test_two_can_not_have_a_device(host: str, memory: int) -> None:
     """By AF_PACKET others can share it."""
     index = netns.call(host, index_of, "u1")
     with opened(host, memory):
-        for other in (lambda: xdp.open_socket(memory, index, 0, NARROW), lambda: steer(index)):
+        for other in (lambda: xdp.open_socket(memory, index, 0, has_long=False), lambda: steer(index)):
             with pytest.raises(OSError, match="Device or resource busy"):
                 netns.call(host, other)
     fds = netns.call(host, steer, index)

@@ -3,6 +3,7 @@ names, a store that says what a test has it say. Nothing in it waits, and nothin
 """
 
 import json
+import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, cast
@@ -25,6 +26,7 @@ from policy.agent.status import HostStatus
 from policy.agent.undo_log import DeviceKey
 from policy.agent.wanted import Wanted
 from policy.compile import diff
+from policy.kinds.model import Driver
 
 HOST = "h1"
 FIRST_MAC = "02:00:00:00:00:01"
@@ -171,7 +173,7 @@ class FakeClient:
                 "mtu": 1500,
                 "offloads": [],
                 "queues": 0,
-                "xsks": 0,
+                "xsks": each.config.xsks,
             }
             for number, each in sorted(dataplane.ports.items())
         ]
@@ -198,6 +200,10 @@ class FakeClient:
 
     def take(self, port: int) -> Handover:
         return self._there().ports[port]
+
+    def memory(self) -> int:
+        self._there()
+        return os.open(os.devnull, os.O_RDONLY)
 
     def detach(self, port: int) -> None:
         if self._there().ports.pop(port, None) is None:
@@ -260,7 +266,8 @@ class FakeHost:
             self._next += 1
         link.is_as_left = link.is_open = True
         self.opened.append(where)
-        return self._device(wanted.key, wanted.mac or link.mac, wanted.mtu, link)
+        device = self._device(wanted.key, wanted.mac or link.mac, wanted.mtu, link)
+        return replace(device, xsks=1) if wanted.driver is Driver.AFXDP else device
 
     def take_over(self, key: DeviceKey, mac: str, mtu: int, queues: int) -> Device:
         return self._device(key, mac, mtu, self.links[key])
@@ -271,7 +278,8 @@ class FakeHost:
         link = self.links.get(key)
         if link is None or link.index != note["index"]:
             raise DeviceError("it has gone")
-        return self._device(key, handover.config.mac.hex(":"), handover.config.mtu, link)
+        config = handover.config
+        return replace(self._device(key, config.mac.hex(":"), config.mtu, link), xsks=config.xsks)
 
     def put_back(self, key: DeviceKey, place: Place, steps: Iterable[object]) -> None:
         self.links.pop(key, None)
@@ -316,8 +324,15 @@ class _Faked(Device):
             raise DeviceError(f"{self.opening} {self.name}: is not as the manifest says")
         link.is_as_left = True
 
+    @property
+    def queues(self) -> int:
+        return 0
+
     def queues_of(self, queues: int) -> int:
         return 0
+
+    def begin(self) -> None:
+        assert self.is_present()
 
     def release(self) -> None:
         if self._link is not None:

@@ -211,7 +211,7 @@ class Keeper:
         self.detached = False
 
     def hello(self) -> dict[str, Any]:
-        return {"workers": 2, "ports": [{"name": "web", "id": 7}]}
+        return {"workers": 2, "ports": [{"name": "web", "id": 7, "xsks": 0}]}
 
     def take(self, _number: int) -> Handover:
         return self.handover

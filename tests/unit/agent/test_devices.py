@@ -9,6 +9,7 @@ from dataplane.host.links import AbsentError, TakenError
 from policy.kinds import documents
 from policy.kinds.model import Port
 from policy.service.host_state import APPLIED
+from tests.unit.agent.fakes import FakeDataplane
 from tests.unit.agent.world import World
 
 
@@ -98,3 +99,47 @@ def test_ports_that_there_are_no_descriptors_for_are_told(world: World) -> None:
     world.host.free = 100
     world.pass_(31)
     assert world.is_right()
+
+
+def with_driver(world: World, driver: str) -> str:
+    """The name of a port that is opened by it."""
+    key = world.port_key("red-api")
+    attach = world.items[key].partition(b'"attach":{')[2].partition(b"}")[0]
+    rest = b",".join(each for each in attach.split(b",") if not each.startswith(b'"driver"'))
+    world.items[key] = world.items[key].replace(attach, rest + b',"driver":"%b"' % driver.encode())
+    return "red/red-api"
+
+
+def sockets_of(world: World, name: str) -> int:
+    assert world.dataplane is not None
+    return next(each.config.xsks for each in world.dataplane.ports.values() if each.config.name == name)
+
+
+def test_a_port_is_opened_anew_for_another_driver(world: World) -> None:
+    name = with_driver(world, "packet")
+    world.up()
+    assert sockets_of(world, name) == 0
+    for driver, sockets in (("afxdp", 1), ("auto", 0)):
+        with_driver(world, driver)
+        opened = len(world.host.opened)
+        key = world.port_key("red-api")
+        world.commit({key: world.items[key]})
+        world.pass_()
+        assert (sockets_of(world, name), len(world.host.opened) - opened) == (sockets, 1)
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_a_data_plane_that_was_started_anew_gets_new_sockets(world: World, is_kept: bool) -> None:
+    """is_kept: it was given its ports back, which go on by AF_PACKET until then."""
+    name = with_driver(world, "afxdp")
+    world.up()
+    before = world.dataplane
+    assert before is not None and sockets_of(world, name) == 1
+    opened = len(world.host.opened)
+    world.kill_dataplane()
+    world.dataplane = FakeDataplane()
+    if is_kept:
+        world.dataplane.ports = {port: each.without_xsks() for port, each in before.ports.items()}
+    world.pass_(2)
+    assert world.is_right()
+    assert (sockets_of(world, name), len(world.host.opened) - opened) == (1, 1)
