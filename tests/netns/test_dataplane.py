@@ -81,6 +81,7 @@ def test_a_port_by_descriptors(
         "mtu": 1500,
         "offloads": [str(offload.name).lower() for offload in ALL_OFFLOADS],
         "queues": 2,
+        "xsks": 0,
     }
     counters = client.counters()
     assert counters["ports"]["one"]["received"] >= 20
