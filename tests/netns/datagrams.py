@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dataplane.host import netns
+from tools.demo.vms import Vm
 
 SOL_UDP, UDP_SEGMENT = 17, 103
 SIZE = 1200
@@ -30,3 +31,13 @@ def send_at_once(sender: socket.socket, destination: tuple[str, int]) -> None:
 
 def receive_all(receiver: socket.socket) -> list[bytes]:
     return [receiver.recv(4 * SIZE) for _ in DATAGRAMS]
+
+
+def sent_at_once(sending: Vm, vm: Vm, version: int) -> list[bytes]:
+    """What comes to one VM of DATAGRAMS that another sends it."""
+    with (
+        udp_socket(vm.namespace, str(vm.addresses[version])) as receiver,
+        udp_socket(sending.namespace, str(sending.addresses[version])) as sender,
+    ):
+        send_at_once(sender, receiver.getsockname()[:2])
+        return receive_all(receiver)

@@ -9,10 +9,10 @@ import pytest
 from pyroute2 import IPRoute
 
 from dataplane.host import ethtool, netns
-from tests.netns.datagrams import DATAGRAMS, receive_all, send_at_once, udp_socket
+from tests.netns.datagrams import DATAGRAMS, sent_at_once
 from tests.netns.labs import EXAMPLE, Lab, running_lab
 from tools.demo.checks import CHECKS
-from tools.demo.vms import Vm, echo_by_tcp
+from tools.demo.vms import echo_by_tcp
 
 DATA = bytes(range(251)) * (1 << 13)
 
@@ -67,15 +67,6 @@ def shape_all(lab: Lab, cuts: bool, merges: bool) -> None:
 def underlay(lab: Lab, host: str) -> Mapping[str, Any]:
     found: Mapping[str, Any] = lab.read(host)["ports"]["underlay"]
     return found
-
-
-def sent_at_once(sending: Vm, vm: Vm, version: int) -> list[bytes]:
-    with (
-        udp_socket(vm.namespace, str(vm.addresses[version])) as receiver,
-        udp_socket(sending.namespace, str(sending.addresses[version])) as sender,
-    ):
-        send_at_once(sender, receiver.getsockname()[:2])
-        return receive_all(receiver)
 
 
 @PROFILES

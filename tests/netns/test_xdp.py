@@ -17,10 +17,10 @@ from dataplane.host import bpf_programs, ethtool, links, netns, xdp
 from dataplane.host.links import DeviceError
 from dataplane.host.underlay import Underlay, open_underlay
 from dataplane.process.client import Client
-from tests.netns.datagrams import DATAGRAMS, receive_all, send_at_once, udp_socket
+from tests.netns.datagrams import DATAGRAMS, sent_at_once
 from tests.netns.labs import EXAMPLE, Lab, running_lab
 from tools.demo import command
-from tools.demo.vms import Vm, echo_by_tcp
+from tools.demo.vms import echo_by_tcp
 
 DATA = bytes(range(251)) * (1 << 12)
 BY_XDP = EXAMPLE.replace("mtu: 1600}", "mtu: 1600, driver: afxdp}").replace(
@@ -45,15 +45,6 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     manifest.write_text(BY_XDP.replace("mtu: 1600", f"mtu: {request.param}"))
     with running_lab(manifest, f"xdp-{request.param}-") as lab:
         yield lab
-
-
-def sent_at_once(sending: Vm, vm: Vm, version: int) -> list[bytes]:
-    with (
-        udp_socket(vm.namespace, str(vm.addresses[version])) as receiver,
-        udp_socket(sending.namespace, str(sending.addresses[version])) as sender,
-    ):
-        send_at_once(sender, receiver.getsockname()[:2])
-        return receive_all(receiver)
 
 
 def test_it_is_shown_by_what_packets_come_and_why(lab: Lab) -> None:

@@ -61,6 +61,10 @@ def command(instance: str | None, workers: int, table_memory: int | None, parent
 
             slots = SLOTS_A_WORKER * (1 + workers)
             packets = core.SLOT * slots
+            try:
+                slots_fd = 1 + memory.packet_memory(packets)
+            except OSError as error:
+                raise click.ClickException(f"memory for packets: {error.strerror}") from None
             config = core.Config(
                 self_host=SELF_HOST,
                 router_mac=bytes.fromhex(ROUTER_MAC.replace(":", "")),
@@ -69,7 +73,7 @@ def command(instance: str | None, workers: int, table_memory: int | None, parent
                 slots=slots,
                 spin_us=SPIN_US,
                 table_budget=memory.table_budget(packets) if table_memory is None else table_memory << 20,
-                slots_fd=1 + memory.packet_memory(packets),
+                slots_fd=slots_fd,
             )
             with _told():
                 privileges.drop()

@@ -102,8 +102,9 @@ def test_what_the_agent_does_is_allowed() -> None:
     unit = Unit(UNITS["agent"])
     assert set(unit.words("CapabilityBoundingSet")) == {"CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_ADMIN"}
     assert unit.words("SupplementaryGroups") == [instances.USER], "the socket's directory is not root's"
-    families = {"AF_UNIX", "AF_NETLINK", "AF_PACKET", "AF_INET", "AF_INET6"}
+    families = {"AF_UNIX", "AF_NETLINK", "AF_PACKET", "AF_XDP", "AF_INET", "AF_INET6"}
     assert set(unit.words("RestrictAddressFamilies")) == families
+    assert unit.one("LimitMEMLOCK") == "infinity", "for AF_XDP"
     assert unit.one("RestrictNamespaces") == "net", "setns"
     assert unit.one("DeviceAllow") == "/dev/net/tun rw" and "PrivateDevices" not in unit.values
     assert unit.one("ProtectKernelTunables") == "no", "/proc/sys/net"
