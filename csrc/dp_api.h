@@ -94,7 +94,7 @@ enum dp_offload {
     DP_OFFLOAD_CSUM = 1,   /* the port's peer takes partial checksums from us */
     DP_OFFLOAD_TSO4 = 2,   /* ... and TCP/IPv4 super-packets */
     DP_OFFLOAD_TSO6 = 4,
-    DP_OFFLOAD_MERGE = 8,  /* ... and TCP segments merged to them where they follow each other */
+    DP_OFFLOAD_MERGE = 8,  /* ... and segments, or datagrams, merged to them where they follow each other */
     /* underlay: ... and such in NVGRE; the place of the checksum is counted from the outer frame on */
     DP_OFFLOAD_NVGRE = 16,
     DP_OFFLOAD_USO = 32,   /* ... and UDP super-packets */
@@ -447,7 +447,7 @@ int dp_counters_read(const struct dp *dp, uint32_t port, struct dp_counters *out
  * thread: dp_apply() frees what it reads.
  */
 int dp_vsid_counters_read(const struct dp *dp, struct dp_vsid_counters *out, uint32_t capacity);
-/* How often a worker has blocked for want of packets and gone on. Any thread. */
+/* How often a worker has blocked and gone on, for packets or a timer. Any thread. */
 uint64_t dp_wakeups(const struct dp *dp, uint32_t worker);
 
 /* ---- bench --------------------------------------------------------------------------------------------- */

@@ -140,8 +140,10 @@ void port_vnet_write(const struct pkt *pkt, struct vnet_hdr *hdr)
 void port_arm(struct port_armed *armed, struct pool *pool, uint32_t want)
 {
     uint32_t slot;
+    bool short_of_slots = false;        /* so n has become less: it must show, also if there are some now */
     while (armed->used) {
         slot = pool_get(pool);
+        short_of_slots |= slot == POOL_NONE;
         if (slot == POOL_NONE && armed->n > armed->used)
             slot = armed->slots[--armed->n];
         if (slot == POOL_NONE)
@@ -149,7 +151,7 @@ void port_arm(struct port_armed *armed, struct pool *pool, uint32_t want)
         else
             armed->slots[--armed->used] = slot;
     }
-    while (armed->n < want && (slot = pool_get(pool)) != POOL_NONE)
+    while (!short_of_slots && armed->n < want && (slot = pool_get(pool)) != POOL_NONE)
         armed->slots[armed->n++] = slot;
 }
 

@@ -47,8 +47,9 @@ static void packet_disarm(struct packet_rxq *q, struct pool *pool, uint32_t keep
 }
 
 /*
- * Lays out messages for the next call. Returns how many: the first waits with the slots that there are, if
- * with none, its packet is lost; the others with as many as they should have.
+ * Lays out messages for the next call. Returns how many: the first waits with the slots that there are, those
+ * of the others too if there are few, and if with none, its packet is lost; the others with as many as they
+ * should have.
  */
 static uint32_t packet_ready(struct packet_rxq *q, struct io *io)
 {
@@ -60,8 +61,13 @@ static uint32_t packet_ready(struct packet_rxq *q, struct io *io)
     for (; n < want; n++) {
         struct port_reader *reader = &q->readers[n];
         int iovs = port_reader_ready(reader, io, q->span, q->tails[n]);
-        if (n && reader->armed.n < slots) {
+        if (n == 0 && reader->armed.n < slots) {
+            for (uint32_t i = 1; i < want; i++)
+                port_reader_disarm(&q->readers[i], &io->pool, 0);
+            iovs = port_reader_ready(reader, io, q->span, q->tails[n]);
+        } else if (reader->armed.n < slots) {
             port_reader_disarm(reader, &io->pool, 0);
+            q->want = PACKET_LEAST;
             break;
         }
         q->msgs[n].msg_hdr = (struct msghdr){.msg_iov = reader->iov, .msg_iovlen = (size_t)iovs,
@@ -207,13 +213,13 @@ static enum drop packet_gather(const struct port *port, struct io *io, struct pa
 }
 
 /*
- * A packet that fails is dropped and the rest goes on; a full socket buffer will not have emptied for the
- * rest.
+ * A packet that fails twice is dropped and the rest goes on: the first error may be another's, of a packet
+ * that was received by the same socket. A full socket buffer will not have emptied for the rest.
  */
 static void packet_send(const struct port_txq *txq, struct io *io, struct packet_out *out,
                         struct port_count *count)
 {
-    uint32_t done = 0;
+    uint32_t done = 0, failed = UINT32_MAX;
     while (done < out->n) {
         int sent = sendmmsg(txq->fd, out->msgs + done, out->n - done, MSG_DONTWAIT);
         for (int i = 0; i < sent; i++, done++) {
@@ -222,8 +228,12 @@ static void packet_send(const struct port_txq *txq, struct io *io, struct packet
         }
         if (sent > 0)
             continue;
-        bool buffer_full = errno == EAGAIN;
-        enum drop drop = buffer_full || errno == ENOBUFS ? DROP_TX_FULL : DROP_TX_ERROR; /* 4.5.3, 4.5.4 */
+        bool buffer_full = errno == EAGAIN, is_full = buffer_full || errno == ENOBUFS;
+        if (!is_full && failed != done) {
+            failed = done;
+            continue;
+        }
+        enum drop drop = is_full ? DROP_TX_FULL : DROP_TX_ERROR; /* 4.5.3, 4.5.4 */
         do
             io_drop(io, out->pkts[done++], drop);
         while (buffer_full && done < out->n);

@@ -106,6 +106,44 @@ static void bursts(enum dp_port_kind kind)
     end();
 }
 
+/* Slots that wait with other messages of a queue serve its first one when there are no more. */
+static void idle_slots_are_used(enum dp_port_kind kind)
+{
+    static uint32_t taken[1024];
+    const struct vnet_hdr plain = {0};
+    struct vnet_hdr hdr;
+    uint32_t n = 0;
+    start(kind, 1024, ALL);
+    for (uint32_t burst = 0; burst < 10; burst++) {
+        for (uint32_t i = 0; i < (burst < 9 ? 24 : 1); i++) {   /* the last one leaves the others' slots where they are */
+            hub_frame(&f, 100, HUB_SEND, 2, i);
+            put(&plain, &f);
+        }
+        poll_all();
+        while (get(&hdr))
+            ;
+    }
+    struct pool *pool = &hub->workers[0].io.pool;
+    for (uint32_t slot; (slot = pool_get(pool)) != POOL_NONE;)
+        taken[n++] = slot;
+    hub_frame(&f, 100, HUB_SEND, 2, 0);
+    put(&plain, &f);
+    assert_int_equal(poll_all(), 1);
+    assert_int_equal(hub_drops(1, DROP_NO_SLOT), 0);
+    assert_true(get(&hdr));
+    assert_memory_equal(back.bytes, f.bytes, f.len);
+    while (n)
+        pool_put(pool, taken[--n]);
+    end();
+}
+
+static void idle_slots_are_used_when_there_are_no_more(void **state)
+{
+    (void)state;
+    now = 0;
+    idle_slots_are_used(DP_PORT_PACKET);
+}
+
 static void runts(enum dp_port_kind kind)
 {
     const struct vnet_hdr plain = {0};
@@ -389,6 +427,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bursts_keep_their_frames_apart),
+        cmocka_unit_test(idle_slots_are_used_when_there_are_no_more),
         cmocka_unit_test(runts_are_received),
         cmocka_unit_test(a_frame_beyond_the_chain_is_dropped),
         cmocka_unit_test(short_of_slots_is_counted_and_passes),
