@@ -21,8 +21,8 @@ from dataplane.host import bpf, netns
 from dataplane.host.bpf import Program, ProgramType
 
 _SYS_BPF, _SYS_TGKILL = 321, 234  # x86-64
-_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _TEST_RUN, _LINK_CREATE = 0, 1, 2, 10, 28
-_MAP_TYPE_ARRAY, _ATTACH_XDP, _LIVE_FRAMES = 2, 37, 2
+_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _TEST_RUN = 0, 1, 2, 10
+_MAP_TYPE_ARRAY, _LIVE_FRAMES = 2, 2
 _ROW = struct.Struct("=QQQQ")
 """A Count; and of who sends ns between two frames, 0: none, and when the next one is due."""
 _MOST_LATE = 1_000_000
@@ -78,7 +78,7 @@ class _Counter:
         return self._fds[-1]
 
     def attach(self, program: int, index: int) -> None:
-        self._fds.append(_bpf(_LINK_CREATE, struct.pack("=4I", program, index, _ATTACH_XDP, 0)))
+        self._fds.append(bpf.attach_xdp(program, index))
 
     def count(self) -> Count:
         frames, octets, *_ = _ROW.unpack(self._row(_MAP_LOOKUP, bytes(_ROW.size)))
