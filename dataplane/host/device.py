@@ -1,7 +1,8 @@
 """Opens devices and hands their descriptors to the core, which opens none itself.
 
-Every open_… function returns a Device (the underlay: an Underlay) with one non-blocking descriptor a queue,
-all of which carry the 10-byte virtio_net_hdr in host order. close() undoes what the open_… function changed.
+Every open_… function takes Terms and returns a Device (the underlay: an Underlay) with one non-blocking
+descriptor a queue, all of which carry the 10-byte virtio_net_hdr in host order. close() undoes what the
+open_… function changed.
 
 A Device can outlive its process: handover() is all of it, for the data-plane process to keep, and adopt()
 makes it a Device again, by a later process and without touching what packets flow through. Of one that no
@@ -56,6 +57,23 @@ Note = Callable[[Place, list[Step]], None]
 
 def unnoted(_place: Place, _steps: list[Step]) -> None:
     pass
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a device is opened with.
+
+    mac: of the VM; of an underlay what the device must have, "" for any. mtu: largest IP packet in bytes; an
+    underlay must take it. driver: "afxdp" or "packet", which "auto" is; a TAP has no choice. memory: for
+    AF_XDP, the core's. note: of a device that others make.
+    """
+
+    mac: str
+    mtu: int
+    queues: int = 1
+    driver: str = "auto"
+    memory: int | None = None
+    note: Note = unnoted
 
 
 class Opening(enum.StrEnum):

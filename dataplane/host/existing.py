@@ -8,53 +8,43 @@ from pyroute2 import IPRoute
 from dataplane.host import links, netns, packet_socket, xdp
 from dataplane.host.device import (
     Device,
-    Note,
     Opening,
+    Terms,
     check_is_apart,
     check_no_loopback,
     mute_host_end,
     place_of,
     reason_of,
-    unnoted,
 )
 from dataplane.host.links import ALIAS, DeviceError, Link
 from dataplane.host.undo import Undo
 from dataplane.host.xdp_device import by_xdp
 
 
-def open_existing(
-    name: str,
-    *,
-    mac: str,
-    mtu: int,
-    queues: int = 1,
-    driver: str = "auto",
-    memory: int | None = None,
-    note: Note = unnoted,
-) -> Device:
+def open_existing(name: str, terms: Terms) -> Device:
     """A device of the host that leads to a VM. It is sealed, and stays so after close().
 
-    driver "afxdp": its packets come by AF_XDP with `memory`, where a checksum that the VM has left to the
-    device is not seen as such: it has to complete them itself.
+    driver "afxdp": a checksum that the VM has left to the device is not seen as such: it has to complete them
+    itself.
     """
     with links.errors(Opening.EXISTING.words(name, None)), Undo() as undo:
-        link = netns.call(None, _open_existing, undo, name, queues, note)
-        mtu, fds = min(mtu, link.mtu), tuple(undo.fds)
-        there = (name, Opening.EXISTING, place_of(link), mac.lower(), mtu, fds, undo)
-        device = Device(*there, reason=reason_of(driver))
-        if driver == xdp.DRIVER:
-            device = netns.call(None, by_xdp, undo, device, link, memory)
+        link = netns.call(None, _open_existing, undo, name, terms)
+        mtu, fds = min(terms.mtu, link.mtu), tuple(undo.fds)
+        there = (name, Opening.EXISTING, place_of(link), terms.mac.lower(), mtu, fds, undo)
+        device = Device(*there, reason=reason_of(terms.driver))
+        if terms.driver == xdp.DRIVER:
+            device = netns.call(None, by_xdp, undo, device, link, terms.memory)
         return replace(device, undo=undo.pop_all())
 
 
-def _open_existing(undo: Undo, name: str, queues: int, note: Note) -> Link:
+def _open_existing(undo: Undo, name: str, terms: Terms) -> Link:
     with IPRoute() as ip:
         link = _seal(ip, name)
-        undo.note = partial(note, place_of(link))
+        undo.note = partial(terms.note, place_of(link))
         if not link.up:
             undo.add("state", name, "down")
             ip.link("set", index=link.index, state="up")
-    for fd in undo.own(*packet_socket.open_queues(name, queues, None)):
+    for fd in undo.own(*packet_socket.open_queues(name, terms.queues, None)):
         packet_socket.take_every_mac(fd, link.index)
     return link
 

@@ -15,6 +15,7 @@ from dataplane.host.device import (
     TUNSETPERSIST,
     Device,
     Opening,
+    Terms,
     check_is_not_hosts,
     check_no_loopback,
 )
@@ -33,7 +34,7 @@ _VNET_HDR_SIZE = 10
 _IS_HELD = "a process holds it already"
 
 
-def open_tap(name: str, *, namespace: str, mac: str, mtu: int, queues: int = 1) -> Device:
+def open_tap(name: str, terms: Terms, *, namespace: str) -> Device:
     """A TAP in the VM's namespace: made, or taken over if it is persistent and nobody holds a queue of it.
 
     One that is made with one queue can have no other: who opens it besides us gets EBUSY. One that is there
@@ -41,20 +42,20 @@ def open_tap(name: str, *, namespace: str, mac: str, mtu: int, queues: int = 1) 
     """
     with links.errors(Opening.TAP.words(name, namespace)), Undo() as undo:
         check_is_not_hosts(namespace)
-        place = netns.call(namespace, _open_tap, undo, namespace, name, mac, mtu, queues)
+        place = netns.call(namespace, _open_tap, undo, namespace, name, terms)
         fds = tuple(undo.fds)
-        return Device(name, Opening.TAP, place, mac.lower(), mtu, fds, undo.pop_all())
+        return Device(name, Opening.TAP, place, terms.mac.lower(), terms.mtu, fds, undo.pop_all())
 
 
-def _open_tap(undo: Undo, namespace: str, name: str, mac: str, mtu: int, queues: int) -> Place:
+def _open_tap(undo: Undo, namespace: str, name: str, terms: Terms) -> Place:
     with IPRoute() as ip:
         present = links.find(ip, name)
         if present is not None:
             check_no_loopback(present)
             if present.tap_queues:
                 raise DeviceError(_IS_HELD)
-        is_multi_queue = queues > 1 if present is None else present.tap_is_multi_queue
-        for queue in range(queues if is_multi_queue else 1):
+        is_multi_queue = terms.queues > 1 if present is None else present.tap_is_multi_queue
+        for queue in range(terms.queues if is_multi_queue else 1):
             _open_tap_queue(undo, name, is_multi_queue, present is None and queue == 0)
         place = Place(namespace, netns.identity(None), links.get(ip, name).index)
         if present is None:
@@ -62,7 +63,7 @@ def _open_tap(undo: Undo, namespace: str, name: str, mac: str, mtu: int, queues:
             fcntl.ioctl(undo.fds[0], TUNSETPERSIST, 1)
         if present is None or present.alias == ALIAS:
             undo.add("remove", *astuple(place))
-        ip.link("set", index=place.index, address=mac, mtu=mtu, txqlen=TX_QUEUE_LEN)
+        ip.link("set", index=place.index, address=terms.mac, mtu=terms.mtu, txqlen=TX_QUEUE_LEN)
         links.set_noqueue(ip, place.index)
         ip.link("set", index=place.index, state="up")
     return place

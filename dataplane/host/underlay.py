@@ -15,12 +15,11 @@ from dataplane.host import bpf, bpf_programs, ethtool, links, locks, netns, pack
 from dataplane.host.device import (
     ALL_OFFLOADS,
     Device,
-    Note,
     Opening,
+    Terms,
     check_no_loopback,
     place_of,
     reason_of,
-    unnoted,
 )
 from dataplane.host.filters import Way, has_filter, set_filter
 from dataplane.host.groups import Groups, joining_socket, solicited_node
@@ -98,47 +97,22 @@ class Underlay(Device):
                 self.undo.complete(scratch.steps)
 
 
-def open_underlay(
-    name: str,
-    *,
-    mac: str,
-    mtu: int,
-    queues: int = 1,
-    driver: str = "auto",
-    memory: int | None = None,
-    pas: Iterable[bpf.Address] = (),
-    note: Note = unnoted,
-) -> Underlay:
-    """The underlay device.
-
-    mac, mtu: the manifest's; the device must have this MAC ("" for any) and at least this MTU.
-    driver: "afxdp" or "packet", which "auto" is; memory: for AF_XDP, the core's.
-    pas: kept from the host without a gap if a process that crashed had them; serve() names them again.
+def open_underlay(name: str, terms: Terms, pas: Iterable[bpf.Address] = ()) -> Underlay:
+    """The underlay device. pas: kept from the host without a gap if a process that crashed had them; serve()
+    names them again.
     """
     with links.errors(Opening.UNDERLAY.words(name, None)), Undo() as undo:
-        opened = netns.call(
-            None, _open_underlay, undo, name, mac.lower(), mtu, queues, driver, memory, frozenset(pas), note
-        )
+        opened = netns.call(None, _open_underlay, undo, name, terms, frozenset(pas))
         return replace(opened, undo=undo.pop_all())
 
 
-def _open_underlay(
-    undo: Undo,
-    name: str,
-    mac: str,
-    mtu: int,
-    queues: int,
-    driver: str,
-    memory: int | None,
-    kept: frozenset[bpf.Address],
-    note: Note,
-) -> Underlay:
+def _open_underlay(undo: Undo, name: str, terms: Terms, kept: frozenset[bpf.Address]) -> Underlay:
     with IPRoute() as ip:
         link = links.get(ip, name)
-        _check_underlay(link, mac, mtu)
+        _check_underlay(link, terms.mac.lower(), terms.mtu)
         _check_pas(ip, kept)
         (lock,) = undo.own(_lock(link))
-        undo.note = partial(note, place_of(link))
+        undo.note = partial(terms.note, place_of(link))
         undo.add("features", name, sorted(ethtool.active(name) & set(_RECEIVE_MERGING)), True)
         ethtool.switch(name, _RECEIVE_MERGING, False)
         pas = bpf.PaMap()
@@ -147,7 +121,7 @@ def _open_underlay(
         set_filter(undo, ip, link, *_DIVERT, pas)
     accept = bpf.load(bpf_programs.ACCEPT, pas)
     try:
-        fds = undo.own(*packet_socket.open_queues(name, queues, accept))
+        fds = undo.own(*packet_socket.open_queues(name, terms.queues, accept))
     finally:
         os.close(accept)
     packet_socket.take_group(fds[0], link.index, _ALL_NODES_MAC)  # the host's IPv6 may be off
@@ -157,24 +131,24 @@ def _open_underlay(
     if joining is not None:
         (held["groups"],) = undo.own(joining)
     groups = Groups(link.index, fds[0], joining)
-    device = (name, Opening.UNDERLAY, place_of(link), link.mac, mtu, fds)
+    device = (name, Opening.UNDERLAY, place_of(link), link.mac, terms.mtu, fds)
     underlay = Underlay(*device, undo, held, Offload.NONE, pas=pas, groups=groups)
-    return _driven(undo, underlay, link, driver, memory)
+    return _driven(undo, underlay, link, terms)
 
 
-def _driven(undo: Undo, underlay: Underlay, link: Link, driver: str, memory: int | None) -> Underlay:
+def _driven(undo: Undo, underlay: Underlay, link: Link, terms: Terms) -> Underlay:
     """By packet unless it is said otherwise: then checksums and super-packets cross, which AF_XDP can't say,
     and TCP is faster with every kind of device; AF_XDP is for small packets.
     """
-    if driver == xdp.DRIVER:
+    if terms.driver == xdp.DRIVER:
         undo.add("features", link.name, sorted(ethtool.active(link.name) & _VLAN_PARSING), True)
         ethtool.switch(link.name, _VLAN_PARSING, False)
         if left := ethtool.active(link.name) & _VLAN_PARSING:
             raise DeviceError(f"driver afxdp: {', '.join(left)} can't be switched off")
-        return by_xdp(undo, underlay, link, memory, pas=underlay.pas)
+        return by_xdp(undo, underlay, link, terms.memory, pas=underlay.pas)
     with IPRoute() as ip:
         offloads = _offloads(undo, ip, link, underlay.pas)
-    return replace(underlay, offloads=offloads, reason=reason_of(driver))
+    return replace(underlay, offloads=offloads, reason=reason_of(terms.driver))
 
 
 def _offloads(undo: Undo, ip: IPRoute, link: Link, pas: bpf.PaMap) -> Offload:

@@ -10,6 +10,7 @@ from dataplane.host.device import (
     ALL_OFFLOADS,
     Device,
     Opening,
+    Terms,
     check_is_not_hosts,
     host_end_name,
     mute_host_end,
@@ -33,32 +34,24 @@ _UNSEEN_BY_XDP = frozenset(
 """What the VM's kernel would leave to the device, and say beside the frame."""
 
 
-def open_veth(
-    name: str,
-    *,
-    namespace: str,
-    mac: str,
-    mtu: int,
-    queues: int = 1,
-    driver: str = "auto",
-    memory: int | None = None,
-) -> Device:
+def open_veth(name: str, terms: Terms, *, namespace: str) -> Device:
     """A veth pair: `name` in the VM's namespace, the other end in the host's, silenced and read by
-    AF_PACKET; driver "afxdp": by AF_XDP with `memory`, for small packets at high rates. Then the VM's kernel
-    segments TCP and completes checksums itself.
+    AF_PACKET; driver "afxdp": by AF_XDP, for small packets at high rates. Then the VM's kernel segments TCP
+    and completes checksums itself.
     """
     host_end = host_end_name(name, namespace)
     with links.errors(Opening.VETH.words(name, namespace)), Undo() as undo:
         check_is_not_hosts(namespace)
         is_new = netns.call(None, _make_veth, undo, host_end, name, namespace)
         try:
-            is_xdp = driver == xdp.DRIVER
-            index = netns.call(namespace, _set_up_vm_end, name, mac, mtu, is_xdp)
+            is_xdp = terms.driver == xdp.DRIVER
+            index = netns.call(namespace, _set_up_vm_end, name, terms.mac, terms.mtu, is_xdp)
             place = Place(namespace, netns.identity(namespace), index)
-            link, fds = netns.call(None, _open_host_end, undo, host_end, mtu, queues)
-            device = Device(name, Opening.VETH, place, mac.lower(), mtu, fds, undo, reason=reason_of(driver))
+            link, fds = netns.call(None, _open_host_end, undo, host_end, terms.mtu, terms.queues)
+            there = (name, Opening.VETH, place, terms.mac.lower(), terms.mtu, fds, undo)
+            device = Device(*there, reason=reason_of(terms.driver))
             if is_xdp:
-                device = netns.call(None, by_xdp, undo, device, link, memory)
+                device = netns.call(None, by_xdp, undo, device, link, terms.memory)
         except BaseException:
             if not is_new:
                 undo.release()  # a VM may be using it

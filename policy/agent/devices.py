@@ -9,21 +9,20 @@ import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address
-from typing import Protocol
 
 import structlog
 
-from dataplane.binding.core import Offload, PortConfig
+from dataplane.binding.core import Offload
 from dataplane.binding.handover import Handover
 from dataplane.host import links
 from dataplane.host.bpf import Address
-from dataplane.host.device import Device, Note, Opening
+from dataplane.host.device import Device, Note, Opening, Terms
 from dataplane.host.device_watch import Seen
 from dataplane.host.links import AbsentError, DeviceError, TakenError
 from dataplane.host.underlay import Underlay
 from dataplane.host.undo import Step, merged
 from dataplane.process.client import ClientError
-from dataplane.process.protocol import Hello, Kind, NeighbourView
+from dataplane.process.protocol import Kind
 from policy.agent.attached import (
     Attached,
     begun,
@@ -38,6 +37,7 @@ from policy.agent.attached import (
 )
 from policy.agent.opener import HostOpener, Opener
 from policy.agent.side_by_side import side_by_side
+from policy.agent.switch import Switch, refusal_ignored
 from policy.agent.undo_log import DeviceKey, Entry, UndoLog
 from policy.agent.wanted import Wanted
 from policy.kinds.model import UNDERLAY_PORT, Driver
@@ -46,25 +46,6 @@ log = structlog.get_logger()
 
 _SERVING, _UNDO_LOG = f"{UNDERLAY_PORT}: provider addresses", "undo log"
 """Stand among names of ports for what is no matter of the device."""
-
-
-class Switch(Protocol):
-    """A data plane as far as ports go: dataplane.process.client.Client. Its errors: ClientError."""
-
-    def hello(self) -> Hello: ...
-    def memory(self) -> int: ...
-    def attach(
-        self,
-        port: int,
-        config: PortConfig,
-        held: Mapping[str, int] | None = None,
-        note: object = None,
-        *,
-        replace: bool = False,
-    ) -> None: ...
-    def take(self, port: int) -> Handover: ...
-    def detach(self, port: int) -> None: ...
-    def neighbours(self) -> list[NeighbourView]: ...
 
 
 class DeviceManager:
@@ -264,7 +245,7 @@ class DeviceManager:
         self._note({attached.key: None for attached in removed})
         for attached in removed:
             if self._client is not None:
-                with _refusal_ignored():
+                with refusal_ignored():
                     self._client.detach(attached.id)
 
     def _put_back_left(self, wanted: dict[str, Wanted]) -> None:
@@ -277,9 +258,8 @@ class DeviceManager:
                 self._opener.put_back((opening, name, namespace), there, entry.undo)
             if entry.opening and opening in (Opening.TAP, Opening.VETH):
                 with suppress(DeviceError):  # taken over, which is to have what to undo
-                    self._opener.take_over(
-                        (opening, name, namespace), entry.mac, entry.mtu, self._queues
-                    ).close()
+                    terms = Terms(entry.mac, entry.mtu, self._queues)
+                    self._opener.take_over((opening, name, namespace), terms).close()
         self._note(dict.fromkeys(left))
 
     def _noting(self, wanted: Wanted) -> Note:
@@ -315,7 +295,7 @@ class DeviceManager:
         else:
             attached.device.close()
             self._note({attached.key: None})
-        with _refusal_ignored():
+        with refusal_ignored():
             self._client.detach(attached.id)
 
     def _hand_over(self, client: Switch, name: str) -> None:
@@ -389,7 +369,7 @@ class DeviceManager:
         """The data plane's, for AF_XDP; None: nobody needs it, or it shares none."""
         fd = None
         if self._client is not None and any(each.driver is Driver.AFXDP for each in missing):
-            with _refusal_ignored():
+            with refusal_ignored():
                 fd = self._client.memory()
         try:
             yield fd
@@ -399,7 +379,8 @@ class DeviceManager:
 
     def _opened(self, wanted: Wanted, pas: list[Address], memory: int | None) -> Device | DeviceError:
         try:
-            return self._opener.open(wanted, self._queues, pas, memory, self._noting(wanted))
+            terms = wanted.terms(self._queues, memory, self._noting(wanted))
+            return self._opener.open(wanted, terms, pas)
         except DeviceError as error:
             return error
 
@@ -417,7 +398,7 @@ class DeviceManager:
             attached.device.begin()
         except DeviceError:
             self._give_up(name, is_new)
-            with _refusal_ignored():
+            with refusal_ignored():
                 self._client.detach(attached.id)
             raise
 
@@ -485,13 +466,3 @@ class DeviceManager:
     def _next_hops(self) -> list[Address]:
         assert self._client is not None, "connect() comes first"
         return [ip_address(each["address"]) for each in self._client.neighbours()]
-
-
-@contextmanager
-def _refusal_ignored() -> Iterator[None]:
-    """Of what somebody else has detached already."""
-    try:
-        yield
-    except ClientError as error:
-        if error.kind != Kind.REQUEST:
-            raise

@@ -9,33 +9,22 @@ from dataplane.binding.handover import Handover
 from dataplane.host import links
 from dataplane.host.adoption import adopt, put_back
 from dataplane.host.bpf import Address
-from dataplane.host.device import Device, Note, Opening
+from dataplane.host.device import Device, Opening, Terms
 from dataplane.host.existing import open_existing
 from dataplane.host.tap import open_tap
 from dataplane.host.underlay import open_underlay
 from dataplane.host.veth import open_veth
 from policy.agent.undo_log import DeviceKey
 from policy.agent.wanted import Wanted
-from policy.kinds.model import Driver
 
 
 class Opener(Protocol):
     """DeviceError, from each: the host's operator must act."""
 
-    def open(self, wanted: Wanted, queues: int, pas: list[Address], memory: int | None, note: Note) -> Device:
-        """pas: the host's, for an underlay. memory: the core's, for AF_XDP. note: is told what there is to
-        undo before it is done.
-        """
+    def open(self, wanted: Wanted, terms: Terms, pas: list[Address]) -> Device:
+        """pas: the host's, for an underlay."""
 
-    def take_over(
-        self,
-        key: DeviceKey,
-        mac: str,
-        mtu: int,
-        queues: int,
-        driver: Driver = Driver.AUTO,
-        memory: int | None = None,
-    ) -> Device:
+    def take_over(self, key: DeviceKey, terms: Terms) -> Device:
         """A VM's device that a process was opening which has been killed."""
 
     def adopt(self, handover: Handover) -> Device:
@@ -55,54 +44,19 @@ _KEPT_FREE = 128
 class HostOpener:
     """In the host's namespace."""
 
-    def open(self, wanted: Wanted, queues: int, pas: list[Address], memory: int | None, note: Note) -> Device:
-        if wanted.opening is Opening.EXISTING:
-            return open_existing(
-                wanted.device,
-                mac=wanted.mac,
-                mtu=wanted.mtu,
-                queues=queues,
-                driver=wanted.driver,
-                memory=memory,
-                note=note,
-            )
-        if wanted.attach is not None:
-            return self.take_over(wanted.key, wanted.mac, wanted.mtu, queues, wanted.driver, memory)
-        return open_underlay(
-            wanted.device,
-            mac=wanted.mac,
-            mtu=wanted.mtu,
-            queues=queues,
-            driver=wanted.driver,
-            memory=memory,
-            pas=pas,
-            note=note,
-        )
+    def open(self, wanted: Wanted, terms: Terms, pas: list[Address]) -> Device:
+        if wanted.opening is Opening.UNDERLAY:
+            return open_underlay(wanted.device, terms, pas)
+        return self.take_over(wanted.key, terms)
 
-    def take_over(
-        self,
-        key: DeviceKey,
-        mac: str,
-        mtu: int,
-        queues: int,
-        driver: Driver = Driver.AUTO,
-        memory: int | None = None,
-    ) -> Device:
+    def take_over(self, key: DeviceKey, terms: Terms) -> Device:
         opening, name, namespace = key
         match opening:
             case Opening.TAP:
-                return open_tap(name, namespace=namespace or "", mac=mac, mtu=mtu, queues=queues)
+                return open_tap(name, terms, namespace=namespace or "")
             case Opening.VETH:
-                return open_veth(
-                    name,
-                    namespace=namespace or "",
-                    mac=mac,
-                    mtu=mtu,
-                    queues=queues,
-                    driver=driver,
-                    memory=memory,
-                )
-        return open_existing(name, mac=mac, mtu=mtu, queues=queues)
+                return open_veth(name, terms, namespace=namespace or "")
+        return open_existing(name, terms)
 
     def adopt(self, handover: Handover) -> Device:
         return adopt(handover)

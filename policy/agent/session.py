@@ -8,8 +8,8 @@ import structlog
 
 from dataplane.process.client import ClientError, GoneError
 from policy.agent.clock import Backoff, Clock
-from policy.agent.devices import Switch
 from policy.agent.programmer import Core
+from policy.agent.switch import Switch
 
 CONNECT_SECONDS = 0.02
 """Between tries to find a data plane that is not there."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dataplane.host.device import Opening
+from dataplane.host.device import Note, Opening, Terms
 from policy.agent.undo_log import DeviceKey
 from policy.compile.compiler import tenant_mtu
 from policy.kinds.model import UNDERLAY_PORT, Attach, Driver, Mac, Policy
@@ -35,6 +35,10 @@ class Wanted:
     @property
     def key(self) -> DeviceKey:
         return self.opening, self.device, self.namespace
+
+    def terms(self, queues: int, memory: int | None, note: Note) -> Terms:
+        """memory: the core's, for AF_XDP. note: is told what there is to undo before it is done."""
+        return Terms(self.mac, self.mtu, queues, self.driver, memory, note)
 
     @property
     def fault(self) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from pyroute2.netlink.exceptions import NetlinkError
 
 from dataplane.host import netns
-from dataplane.host.device import Device
+from dataplane.host.device import Device, Terms
 from dataplane.host.tap import open_tap
 from dataplane.process import instances
 from dataplane.process.client import Client, ClientError
@@ -57,7 +57,7 @@ def connect(instance: str) -> Client:
 
 
 def open_vm(name: str, namespace: str, queues: int = 1) -> Device:
-    device = open_tap("eth0", namespace=namespace, mac=MACS[name], mtu=1500, queues=queues)
+    device = open_tap("eth0", Terms(MACS[name], 1500, queues=queues), namespace=namespace)
     with suppress(NetlinkError):  # there already: its last holder was killed
         add_addresses(namespace, "eth0", f"{ADDRESSES[name][0]}/24")
     return device

@@ -14,7 +14,7 @@ import pytest
 
 from dataplane.host import ethtool, netns
 from dataplane.host.adoption import adopt
-from dataplane.host.device import Device, host_end_name
+from dataplane.host.device import Device, Terms, host_end_name
 from dataplane.host.groups import solicited_node
 from dataplane.host.links import DeviceError
 from dataplane.host.tap import open_tap
@@ -112,7 +112,7 @@ def test_an_agent_dies_and_packets_flow(
     def opening(client: Client) -> None:
         for port, (name, namespace) in enumerate(vms.items(), 1):
             open_it = open_tap if name == "one" else open_veth
-            device = open_it("eth0", namespace=namespace, mac=MACS[name], mtu=1400, queues=2)
+            device = open_it("eth0", Terms(MACS[name], 1400, queues=2), namespace=namespace)
             add_addresses(namespace, "eth0", f"{ADDRESSES[name][0]}/24")
             client.attach(port, *device.handover(name))
         push(client, tables)
@@ -179,7 +179,7 @@ def provider(make_namespace: MakeNamespace) -> World:
     netns.call(host, ethtool.switch, "u1", ["rx-gro-list"], True)
 
     def open_it() -> Device:
-        underlay = netns.call(host, open_underlay, "u1", mac=UNDERLAY_MAC, mtu=1600, queues=2)
+        underlay = netns.call(host, open_underlay, "u1", Terms(UNDERLAY_MAC, 1600, queues=2))
         underlay.serve([PA4, PA6], [HOP])
         return underlay
 
@@ -274,7 +274,7 @@ def test_all_multicast_lives_on(provider: World, cleanup: ExitStack) -> None:
     run(provider.host, "ip", "link", "set", "u1", "mtu", "1200")  # below 1280 a device has no IPv6 at all
 
     def open_it() -> Device:
-        underlay = netns.call(provider.host, open_underlay, "u1", mac="", mtu=1200)
+        underlay = netns.call(provider.host, open_underlay, "u1", Terms("", 1200))
         underlay.serve([PA6])
         return underlay
 

@@ -14,7 +14,7 @@ from pyroute2 import IPRoute
 
 from dataplane.binding.handover import Handover
 from dataplane.host import bpf_programs, links, locks, netns, packet_socket
-from dataplane.host.device import Device, Opening, host_end_name
+from dataplane.host.device import Device, Opening, Terms, host_end_name
 from dataplane.host.filters import Way, has_filter
 from dataplane.host.links import DeviceError
 from dataplane.host.tap import _open_tap, open_tap
@@ -93,7 +93,7 @@ def link(vm: str, name: str = "eth0") -> links.Link | None:
 @pytest.mark.parametrize("kind", [Kind.BUSY, Kind.INTERNAL])
 def test_a_data_plane_that_can_not_now_costs_no_device(made: DeviceManager, vm: str, kind: Kind) -> None:
     """It may be one that a VM has used for long, taken over from a process that was killed."""
-    before = open_tap("eth0", namespace=vm, mac=MAC, mtu=1500)
+    before = open_tap("eth0", Terms(MAC, 1500), namespace=vm)
     before.release()
     dataplane = connected(made)
     dataplane.fail = ClientError("the data plane is stopping", kind)
@@ -161,7 +161,7 @@ def test_a_tap_in_the_hosts_namespace_goes(made: DeviceManager, prefix: str, cle
     netns.create(host)
     cleanup.callback(netns.remove, host)
     undo = Undo()
-    there = netns.call(host, _open_tap, undo, cast(str, None), "vm0", MAC, 1500, 1)
+    there = netns.call(host, _open_tap, undo, cast(str, None), "vm0", Terms(MAC, 1500))
     before = Device("vm0", Opening.TAP, there, MAC, 1500, tuple(undo.fds), undo)
     note = {**cast(dict[str, Any], before.handover("web").note), "owner": "net"}
     dataplane = Dataplane()

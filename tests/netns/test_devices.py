@@ -10,6 +10,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from dataplane.host import netns
+from dataplane.host.device import Terms
 from dataplane.host.existing import open_existing
 from dataplane.host.links import DeviceError
 from dataplane.host.tap import open_tap
@@ -41,7 +42,7 @@ def test_two_vms_talk_through_a_relay(
 ) -> None:
     host, *vms = (make_namespace(name) for name in ("host", "vm1", "vm2"))
     opened = [
-        netns.call(host, opener, "eth0", namespace=vm, mac=mac, mtu=1400, queues=queues)
+        netns.call(host, opener, "eth0", Terms(mac, 1400, queues=queues), namespace=vm)
         for vm, mac in zip(vms, MACS, strict=True)
     ]
     for device in opened:
@@ -68,7 +69,7 @@ def test_duplicate_address_is_found(make_namespace: MakeNamespace, cleanup: Exit
     """The kernel's own detection works on our devices: the second VM with an address loses."""
     vms = [make_namespace("vm1"), make_namespace("vm2")]
     opened = [
-        cleanup.enter_context(open_tap("eth0", namespace=vm, mac=mac, mtu=1500))
+        cleanup.enter_context(open_tap("eth0", Terms(mac, 1500), namespace=vm))
         for vm, mac in zip(vms, MACS, strict=True)
     ]
     with relayed(*opened):
@@ -85,7 +86,7 @@ def test_queues_share_flows(make_namespace: MakeNamespace, cleanup: ExitStack, q
     none.
     """
     host, vm = make_namespace("host"), make_namespace("vm")
-    device = netns.call(host, open_veth, "eth0", namespace=vm, mac=MACS[0], mtu=1500, queues=queues)
+    device = netns.call(host, open_veth, "eth0", Terms(MACS[0], 1500, queues=queues), namespace=vm)
     cleanup.callback(netns.call, host, device.close)
     wait_for_carrier(vm, "eth0")
     sender = cleanup.enter_context(netns.call(vm, socket.socket, socket.AF_PACKET, socket.SOCK_RAW, 0))
@@ -112,24 +113,24 @@ def test_queues_share_flows(make_namespace: MakeNamespace, cleanup: ExitStack, q
     ("text", "action"),
     [
         ("TAP eth0 in namespace nowhere: no network namespace 'nowhere' in /run/netns",
-         lambda: open_tap("eth0", namespace="nowhere", mac=MACS[0], mtu=1500)),
+         lambda: open_tap("eth0", Terms(MACS[0], 1500), namespace="nowhere")),
         ("veth eth0 in namespace nowhere: no network namespace 'nowhere' in /run/netns",
-         lambda: open_veth("eth0", namespace="nowhere", mac=MACS[0], mtu=1500)),
-        ("device absent0: no such device", lambda: open_existing("absent0", mac=MACS[0], mtu=1500)),
-        ("device lo: is the loopback", lambda: open_existing("lo", mac=MACS[0], mtu=1500)),
+         lambda: open_veth("eth0", Terms(MACS[0], 1500), namespace="nowhere")),
+        ("device absent0: no such device", lambda: open_existing("absent0", Terms(MACS[0], 1500))),
+        ("device lo: is the loopback", lambda: open_existing("lo", Terms(MACS[0], 1500))),
         ("device v0: the host has address 10.9.9.9 on it; there must be none",
-         lambda: open_existing("v0", mac=MACS[0], mtu=1500)),
-        ("underlay absent0: no such device", lambda: open_underlay("absent0", mac="", mtu=1500)),
+         lambda: open_existing("v0", Terms(MACS[0], 1500))),
+        ("underlay absent0: no such device", lambda: open_underlay("absent0", Terms("", 1500))),
         ("underlay v0: the manifest says MAC 02:00:00:00:77:01, the device has 02:00:00:00:77:02",
-         lambda: open_underlay("v0", mac="02:00:00:00:77:01", mtu=1500)),
+         lambda: open_underlay("v0", Terms("02:00:00:00:77:01", 1500))),
         ("underlay v0: the manifest says MTU 1600, the device has 1500",
-         lambda: open_underlay("v0", mac="", mtu=1600)),
+         lambda: open_underlay("v0", Terms("", 1600))),
         ("underlay v0: provider address 10.9.9.9 is an address of this host already",
-         lambda: open_underlay("v0", mac="", mtu=1500, pas=[IPv4Address("10.9.9.9")])),
-        ("underlay lo: is the loopback", lambda: open_underlay("lo", mac="", mtu=1500)),
+         lambda: open_underlay("v0", Terms("", 1500), pas=[IPv4Address("10.9.9.9")])),
+        ("underlay lo: is the loopback", lambda: open_underlay("lo", Terms("", 1500))),
         ("device v1: is part of a bridge or the like; it must not be",
-         lambda: open_existing("v1", mac=MACS[0], mtu=1500)),
-        ("underlay v1: is down", lambda: open_underlay("v1", mac="", mtu=1500)),
+         lambda: open_existing("v1", Terms(MACS[0], 1500))),
+        ("underlay v1: is down", lambda: open_underlay("v1", Terms("", 1500))),
     ],
     ids=lambda value: value.partition(":")[0].replace(" ", "-") if isinstance(value, str) else "",
 )  # fmt: skip

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 import pytest
 
 from dataplane.host import netns
-from dataplane.host.device import Device, host_end_name
+from dataplane.host.device import Device, Terms, host_end_name
 from dataplane.host.links import DeviceError
 from dataplane.host.veth import open_veth
 from tests.netns.programs import run
@@ -108,5 +108,5 @@ def test_a_veth_whose_maker_was_killed_before_it_was_marked_is_ours(make_namespa
     vm = make_namespace("vm")
     name = host_end_name("eth0", vm)
     run(None, "ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", vm)
-    open_veth("eth0", namespace=vm, mac=MAC, mtu=1500).close()
+    open_veth("eth0", Terms(MAC, 1500), namespace=vm).close()
     assert link_of(vm, "eth0") is None

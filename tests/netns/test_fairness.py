@@ -18,6 +18,7 @@ import pytest
 from dataplane.binding import core
 from dataplane.binding.core import Dataplane, Offload, PortKind
 from dataplane.host import netns
+from dataplane.host.device import Terms
 from dataplane.host.tap import open_tap
 from dataplane.host.veth import open_veth
 from policy.compile import compiler
@@ -73,7 +74,7 @@ def running(tmp_path: Path, make_namespace: MakeNamespace, flooder: PortKind) ->
         opened = {}
         for name, kind in kinds.items():
             open_it = open_tap if kind is TAP else open_veth
-            opened[name] = open_it("eth0", namespace=names[name], mac=macs[name], mtu=1500)
+            opened[name] = open_it("eth0", Terms(macs[name], 1500), namespace=names[name])
             stack.callback(opened[name].close)
         add_addresses(names["three"], "eth0", "10.1.1.30/24")
         dataplane = stack.enter_context(core.Dataplane(config))

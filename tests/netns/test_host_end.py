@@ -5,7 +5,7 @@ from contextlib import ExitStack
 import pytest
 
 from dataplane.host import netns
-from dataplane.host.device import host_end_name
+from dataplane.host.device import Terms, host_end_name
 from dataplane.host.veth import open_veth
 from tests.netns.probing import HOST_MAC, answers, make_router
 from tests.netns.rig import MACS, MakeNamespace, address_flags, run
@@ -30,7 +30,7 @@ def test_a_plain_veth_lets_the_host_answer(router: str, make_namespace: MakeName
 
 def test_nothing_of_the_host_answers(router: str, make_namespace: MakeNamespace, cleanup: ExitStack) -> None:
     vm = make_namespace("vm")
-    device = netns.call(router, open_veth, "eth0", namespace=vm, mac=MACS[0], mtu=1500)
+    device = netns.call(router, open_veth, "eth0", Terms(MACS[0], 1500), namespace=vm)
     cleanup.callback(netns.call, router, device.close)
     host_end = host_end_name("eth0", vm)
     run(router, "ip", "link", "set", host_end, "address", HOST_MAC)

@@ -16,7 +16,7 @@ from dataplane.binding import core
 from dataplane.binding.core import Dataplane, Offload, PortKind
 from dataplane.binding.stats import Counters
 from dataplane.host import links, netns
-from dataplane.host.device import Device
+from dataplane.host.device import Device, Terms
 from dataplane.host.tap import open_tap
 from dataplane.host.veth import open_veth
 from policy.compile import compiler
@@ -63,7 +63,7 @@ def running(
         opened: dict[str, Device] = {}
         for (name, namespace), kind in zip(names.items(), kinds, strict=True):
             open_it = open_tap if kind is PortKind.TAP else open_veth
-            opened[name] = open_it("eth0", namespace=namespace, mac=MACS[name], mtu=1500, queues=workers)
+            opened[name] = open_it("eth0", Terms(MACS[name], 1500, queues=workers), namespace=namespace)
             stack.callback(opened[name].close)
             add_addresses(
                 namespace, "eth0", *(f"{a}/{n}" for a, n in zip(ADDRESSES[name], (24, 64), strict=True))

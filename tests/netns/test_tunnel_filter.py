@@ -16,6 +16,7 @@ from scapy.packet import Packet
 
 from dataplane.binding.core import Offload
 from dataplane.host import bpf, bpf_programs, links, netns
+from dataplane.host.device import Terms
 from dataplane.host.filters import Way
 from dataplane.host.packet_socket import open_queues
 from dataplane.host.underlay import Underlay, open_underlay
@@ -73,7 +74,7 @@ def wire(make_namespace: MakeNamespace, cleanup: ExitStack) -> tuple[Underlay, s
     run_in(host, "ip", "link", "add", "u1", "address", MAC, "mtu", "1600", "up", "type", "veth",
            "peer", "name", "p1", "address", PEER_MAC, "netns", outside)  # fmt: skip
     run_in(outside, "ip", "link", "set", "p1", "mtu", "1600", "up")
-    underlay = netns.call(host, open_underlay, "u1", mac=MAC, mtu=1600)
+    underlay = netns.call(host, open_underlay, "u1", Terms(MAC, 1600))
     cleanup.callback(netns.call, host, underlay.close)
     underlay.serve(PAS.values())
     (fd,) = netns.call(outside, open_queues, "p1", 1, None)
@@ -152,7 +153,7 @@ def test_where_the_place_is_taken_the_core_cuts(make_namespace: MakeNamespace, c
            "peer", "name", "p1")  # fmt: skip
     run_in(host, "ip", "link", "set", "p1", "up")
     netns.call(host, put_theirs)
-    underlay = netns.call(host, open_underlay, "u1", mac=MAC, mtu=1600)
+    underlay = netns.call(host, open_underlay, "u1", Terms(MAC, 1600))
     cleanup.callback(netns.call, host, underlay.close)
     assert Offload.NVGRE not in underlay.offloads and Offload.TSO4 in underlay.offloads
     assert netns.call(host, underlay.is_as_left)

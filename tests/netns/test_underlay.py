@@ -12,6 +12,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import GRE, Ether
 
 from dataplane.host import ethtool, netns
+from dataplane.host.device import Terms
 from dataplane.host.groups import solicited_node
 from dataplane.host.links import DeviceError
 from dataplane.host.underlay import Underlay, open_underlay
@@ -54,7 +55,7 @@ def provider(make_namespace: MakeNamespace) -> tuple[str, str]:
 
 
 def opened(host: str, cleanup: ExitStack, queues: int = 1) -> Underlay:
-    underlay = netns.call(host, open_underlay, "u1", mac=UNDERLAY_MAC, mtu=1600, queues=queues)
+    underlay = netns.call(host, open_underlay, "u1", Terms(UNDERLAY_MAC, 1600, queues=queues))
     cleanup.callback(netns.call, host, underlay.close)
     return underlay
 
@@ -151,7 +152,7 @@ def test_without_ipv6_on_the_device_all_multicast_is_taken(
 ) -> None:
     host, _ = provider
     run(host, "ip", "link", "set", "u1", "mtu", "1200")  # below 1280 a device has no IPv6 at all
-    underlay = netns.call(host, open_underlay, "u1", mac=UNDERLAY_MAC, mtu=1200)
+    underlay = netns.call(host, open_underlay, "u1", Terms(UNDERLAY_MAC, 1200))
     cleanup.callback(netns.call, host, underlay.close)
     assert "allmulti 0" in run(host, "ip", "-d", "link", "show", "u1").stdout
     underlay.serve([PA6])
@@ -162,19 +163,19 @@ def test_drop_of_pas_outlives_a_crash(provider: tuple[str, str], cleanup: ExitSt
     host, outside = provider
 
     def open_and_serve() -> Underlay:
-        underlay = netns.call(host, open_underlay, "u1", mac=UNDERLAY_MAC, mtu=1600)
+        underlay = netns.call(host, open_underlay, "u1", Terms(UNDERLAY_MAC, 1600))
         underlay.serve([PA4, PA6])
         return underlay
 
     crash(open_and_serve)
     assert drops(host, "u1") == ["isolane_divert"]
     assert not arp_answered(outside, PA4), "nobody answers for the PA of a data plane that died"
-    underlay = netns.call(host, open_underlay, "u1", mac=UNDERLAY_MAC, mtu=1600, pas=[PA4, PA6])
+    underlay = netns.call(host, open_underlay, "u1", Terms(UNDERLAY_MAC, 1600), pas=[PA4, PA6])
     cleanup.callback(netns.call, host, underlay.close)
     assert drops(host, "u1") == ["isolane_divert"]
     assert not arp_answered(outside, PA4), "nor while its successor has not got to serve()"
     with pytest.raises(DeviceError, match="underlay u1: another isolane uses it"):
-        netns.call(host, open_underlay, "u1", mac=UNDERLAY_MAC, mtu=1600)
+        netns.call(host, open_underlay, "u1", Terms(UNDERLAY_MAC, 1600))
     netns.call(host, underlay.close)
     assert drops(host, "u1") == []
 

@@ -14,6 +14,7 @@ from pyroute2 import IPRoute
 from dataplane.binding.core import PortKind
 from dataplane.binding.memory import packet_memory
 from dataplane.host import bpf_programs, ethtool, links, netns, xdp
+from dataplane.host.device import Terms
 from dataplane.host.links import DeviceError
 from dataplane.host.underlay import Underlay, open_underlay
 from dataplane.process.client import Client
@@ -110,7 +111,7 @@ def opened(host: str, memory: int | None) -> Iterator[Underlay]:
 
 
 def open_it(memory: int | None) -> Underlay:
-    return open_underlay("u1", mac=MAC, mtu=1600, driver="afxdp", memory=memory)
+    return open_underlay("u1", Terms(MAC, 1600, driver="afxdp", memory=memory))
 
 
 def test_its_program_goes_with_it(host: str, memory: int) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from dataplane.binding.handover import Handover
 from dataplane.host import ethtool, netns
 from dataplane.host.adoption import adopt
-from dataplane.host.device import Device
+from dataplane.host.device import Device, Terms
 from dataplane.host.existing import open_existing
 from dataplane.host.tap import open_tap
 from dataplane.host.veth import open_veth
@@ -162,13 +162,13 @@ def make_world(kind: str, make_namespace: MakeNamespace, queues: int = 2) -> Wor
     host, vm = make_namespace("host"), make_namespace("vm")
 
     def open_it() -> Device:
-        settings: dict[str, Any] = {"mac": MAC, "mtu": 1400, "queues": queues}
+        terms = Terms(MAC, 1400, queues=queues)
         match kind:
             case "tap":
-                return netns.call(host, open_tap, "eth0", namespace=vm, **settings)
+                return netns.call(host, open_tap, "eth0", terms, namespace=vm)
             case "veth":
-                return netns.call(host, open_veth, "eth0", namespace=vm, **settings)
-        return netns.call(host, open_existing, "vnet0", **settings)
+                return netns.call(host, open_veth, "eth0", terms, namespace=vm)
+        return netns.call(host, open_existing, "vnet0", terms)
 
     if kind == "device":
         run(host, "ip", "link", "add", "vnet0", "type", "veth", "peer", "name", "guest0", "netns", vm)

@@ -12,7 +12,7 @@ from dataplane.binding.core import PortConfig
 from dataplane.binding.handover import Handover
 from dataplane.binding.tables import ChangeSet, Op, RowKind, digest
 from dataplane.host.bpf import Address, PaMap
-from dataplane.host.device import Device, Note, Opening
+from dataplane.host.device import Device, Opening, Terms
 from dataplane.host.groups import Groups
 from dataplane.host.links import DeviceError, Place
 from dataplane.host.underlay import Underlay
@@ -256,7 +256,7 @@ class FakeHost:
     def link(self, name: str, namespace: str | None = None) -> _FakeLink:
         return next(link for key, link in self.links.items() if key[1:] == (name, namespace))
 
-    def open(self, wanted: Wanted, queues: int, pas: list[Address], memory: int | None, note: Note) -> Device:
+    def open(self, wanted: Wanted, terms: Terms, pas: list[Address]) -> Device:
         where = wanted.namespace or wanted.device
         if where in self.absent:
             raise self.absent[where]
@@ -266,11 +266,11 @@ class FakeHost:
             self._next += 1
         link.is_as_left = link.is_open = True
         self.opened.append(where)
-        device = self._device(wanted.key, wanted.mac or link.mac, wanted.mtu, link)
-        return replace(device, xsks=1) if wanted.driver is Driver.AFXDP else device
+        device = self._device(wanted.key, terms.mac or link.mac, terms.mtu, link)
+        return replace(device, xsks=1) if terms.driver == Driver.AFXDP else device
 
-    def take_over(self, key: DeviceKey, mac: str, mtu: int, queues: int) -> Device:
-        return self._device(key, mac, mtu, self.links[key])
+    def take_over(self, key: DeviceKey, terms: Terms) -> Device:
+        return self._device(key, terms.mac, terms.mtu, self.links[key])
 
     def adopt(self, handover: Handover) -> Device:
         note = handover.note
