@@ -69,9 +69,20 @@ def _plain(site: Site) -> None:
 def relays(site: Site) -> list[Lane]:
     """An empty relay on each host: what any program costs that receives a packet and sends it."""
     _plain(site)
-    command = [str(RELAY), PLUG, WIRE]
+    return _relayed(site, "relays", [str(RELAY)])
+
+
+def whole_relays(site: Site) -> list[Lane]:
+    """The same with packets of 64 KiB, as VMs make them: what any program costs that copies them."""
+    for host in HOSTS:
+        netns.call(site.prefix + host, links.set_state, plug(site, host), "up")
+    return _relayed(site, "relays-whole", [str(RELAY), "--whole"])
+
+
+def _relayed(site: Site, name: str, command: Sequence[str]) -> list[Lane]:
+    command = [*command, PLUG, WIRE]
     gone = [started(site.stack, site.prefix + host, "relay", command)[1] for host in HOSTS]
-    return [replace(lane(site, "relays"), gone=partial(first_word, gone))]
+    return [replace(lane(site, name), gone=partial(first_word, gone))]
 
 
 def started(
@@ -184,6 +195,7 @@ CONTESTANTS = [
     Contestant("kernel-vxlan", "the kernel's overlay", sites.kernel_vxlan, jumbo=True),
     Contestant("kernel-bridge", "no overlay", sites.kernel_bridge, jumbo=True),
     Contestant("relays", "two empty programs, no overlay", relays, [str(RELAY)]),
+    Contestant("relays-whole", "the same, packets of 64 KiB", whole_relays, [str(RELAY)]),
     Contestant(
         "ovs-packet", "Open vSwitch, GRE, AF_PACKET", partial(open_vswitch, "packet"), PROGRAMS, PACKAGE
     ),

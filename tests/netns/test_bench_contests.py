@@ -11,7 +11,7 @@ from tests.native import BIN
 from tests.netns.traces import traces
 from tools.verbs.bench import command
 
-OTHERS = ["kernel-vxlan", "kernel-bridge", "relays", "ovs-packet", "ovs-afxdp"]
+OTHERS = ["kernel-vxlan", "kernel-bridge", "relays", "relays-whole", "ovs-packet", "ovs-afxdp"]
 LANES = ["isolane-nvgre", "isolane-rewrite", *OTHERS]
 
 

@@ -15,8 +15,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 PROFILES = ("wire", "wire-gro", "offload")
 TCP_PROFILES = (*PROFILES, "jumbo")
 PAUSES = (0.0, 2.0)
-CONTESTANTS = ("isolane", "kernel-vxlan", "kernel-bridge", "relays", "ovs-packet", "ovs-afxdp")
-DEVICES = ("isolane", "isolane-afxdp", *CONTESTANTS[1:], "testpmd-packet", "testpmd-afxdp")
+_KERNEL = ("kernel-vxlan", "kernel-bridge")
+_SWITCH = ("ovs-packet", "ovs-afxdp")
+CONTESTANTS = ("isolane", *_KERNEL, "relays", "relays-whole", *_SWITCH)
+DEVICES = ("isolane", "isolane-afxdp", *_KERNEL, "relays", *_SWITCH, "testpmd-packet", "testpmd-afxdp")
 LOADS = ("frames", "overload", "datagrams", "no-loss")
 QUICK_PROFILES = PROFILES[:1]
 
@@ -92,8 +94,8 @@ def tcp(
 
     Contestants take turns, so that a busy machine meets them alike; a ratio is that of one round. A round in
     which the hypervisor took over 3 % of the time is repeated. CPU is of all that runs, iperf3 too. VMs of
-    Open vSwitch and of relays send plain frames whatever the profile: they take no others. Needs root and
-    iperf3.
+    Open vSwitch and of relays send plain frames whatever the profile: they take no others. relays-whole is
+    the roof of user space: packets of 64 KiB, copied in and out, and nothing else. Needs root and iperf3.
 
     \b
     Example:
