@@ -19,7 +19,7 @@ import pytest
 from dataplane.binding.handover import Handover
 from dataplane.binding.tables import ChangeSet
 from dataplane.host import netns
-from dataplane.host.device import ALL_OFFLOADS, Device
+from dataplane.host.device import ALL_OFFLOADS, Device, Terms
 from dataplane.host.tap import open_tap
 from dataplane.process import framing, instances, privileges
 from dataplane.process.client import Client, ClientError, GoneError
@@ -193,7 +193,7 @@ def test_ports_come_and_go_while_packets_flow(
         attach(client, name, cleanup.enter_context(open_vm(name, namespace, queues=2)))
     push(client, tables)
     third = cleanup.enter_context(
-        open_tap("eth0", namespace=make_namespace("three"), mac="02:bb:00:00:00:30", mtu=1500)
+        open_tap("eth0", Terms("02:bb:00:00:00:30", 1500), namespace=make_namespace("three"))
     )
     flow = Flow(cleanup, vms)
     flow.wait()
