@@ -117,6 +117,11 @@ struct dp_port_config {
 /* Gives port id `port` a device. Its policy comes by rows of a change set, before or after. */
 int dp_port_attach(struct dp *dp, uint32_t port, const struct dp_port_config *config);
 /*
+ * Whether an idle worker may look on for the port's packets before it blocks, which is so of a new one. on 0:
+ * it blocks at once, unless packets of another port make it look on. At any time; nothing is lost.
+ */
+int dp_port_spin(struct dp *dp, uint32_t port, uint32_t on);
+/*
  * Nothing is received from the port or sent to it any more; what it sent may still be on its way. Then the
  * caller closes its descriptors, and dp_port_detach() takes back what the device had. Until then the port id
  * is in use.

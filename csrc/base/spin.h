@@ -1,7 +1,8 @@
 /*
  * spin.h: whether an idle worker goes on looking for packets before it blocks, by what came lately. To be
  * woken takes longer than a packet does; but on a machine with few CPUs who looks takes one from the VMs. So
- * it looks where packets come soon and few: those are waited for. Called by workers; one thread each.
+ * it looks where packets come soon and few: those are waited for. What comes by a port that is set to sleep
+ * does not count. Called by workers; one thread each.
  */
 #ifndef SPIN_H
 #define SPIN_H

@@ -127,6 +127,7 @@ struct port {
     int fds[DP_MAX_FDS];                /* as they were given */
     uint8_t mac[6];
     uint8_t kind;
+    bool sleeps;                        /* see port_sleeps() */
     char name[DP_NAME_LEN];
 };
 
@@ -138,6 +139,16 @@ int port_mem_attach(struct port *port);
 int port_tap_attach(struct port *port);
 int port_packet_attach(struct port *port);
 int port_xdp_attach(struct port *port);
+
+/* No worker goes on looking for its packets (base/spin.h). Set by the control thread at any time. */
+static inline bool port_sleeps(const struct port *port)
+{
+    return __atomic_load_n(&port->sleeps, __ATOMIC_RELAXED);
+}
+static inline void port_set_sleeps(struct port *port, bool sleeps)
+{
+    __atomic_store_n(&port->sleeps, sleeps, __ATOMIC_RELAXED);
+}
 
 /* ---- for kinds of ports ---------------------------------------------------------------------- */
 

@@ -169,6 +169,14 @@ int dp_port_stop(struct dp *dp, uint32_t id)
     return DP_OK;
 }
 
+int dp_port_spin(struct dp *dp, uint32_t id, uint32_t on)
+{
+    if (id >= DP_MAX_PORTS || !dp->ports[id])
+        return DP_ENOENT;
+    port_set_sleeps(dp->ports[id], !on);
+    return DP_OK;
+}
+
 /* Slots go to the depot by a pool of our own: workers may run. */
 int dp_port_detach(struct dp *dp, uint32_t id)
 {

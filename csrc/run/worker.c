@@ -87,6 +87,7 @@ static uint32_t worker_receive(struct worker *worker, struct port_rxq *rxq)
     worker->received += received;
     worker->more |= rxq->more;
     if (received) {
+        worker->spins |= !port_sleeps(rxq->port);
         rxq->used = true;
         rxq->pause = 0;
     }
@@ -146,17 +147,14 @@ static uint64_t worker_clock_now(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+static uint64_t worker_sooner(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
 /* ns: the next timer of this worker. Those of neighbours are worker 0's. */
 static uint64_t worker_due(const struct worker *worker)
 {
     uint64_t due = worker->io.id == 0 ? neigh_next_timer(worker->dp->neigh) : UINT64_MAX;
-    if (worker->retry < due)
-        due = worker->retry;
-    if (worker->tidy < due)
-        due = worker->tidy;
-    if (worker->io.late_n && worker->io.now + WORKER_REAP_NS < due)
-        due = worker->io.now + WORKER_REAP_NS;
-    return due;
+    due = worker_sooner(due, worker_sooner(worker->retry, worker->tidy));
+    return worker->io.late_n ? worker_sooner(due, worker->io.now + WORKER_REAP_NS) : due;
 }
 
 /* Milliseconds to it, rounded up; -1: none. */
@@ -165,8 +163,7 @@ static int worker_timeout(const struct worker *worker)
     uint64_t due = worker_due(worker), now = worker->io.now;
     if (due == UINT64_MAX)
         return -1;
-    uint64_t ms = due > now ? (due - now + 999999) / 1000000 : 0;
-    return ms < INT_MAX ? (int)ms : INT_MAX;
+    return (int)worker_sooner(due > now ? (due - now + 999999) / 1000000 : 0, INT_MAX);
 }
 
 /* While busy only looks; else blocks, without a reference to any table. */
@@ -198,12 +195,9 @@ static void worker_pause(struct worker *worker, struct port_rxq *rxq)
     struct pollfd poll_fd = {.fd = rxq->fd};
     if (poll(&poll_fd, 1, 0) <= 0 || worker_epoll(worker, EPOLL_CTL_DEL, rxq))
         return;
-    rxq->pause = rxq->pause ? 2 * rxq->pause : WORKER_PAUSE_NS;
-    if (rxq->pause > WORKER_PAUSE_MAX_NS)
-        rxq->pause = WORKER_PAUSE_MAX_NS;
+    rxq->pause = rxq->pause ? worker_sooner(2 * rxq->pause, WORKER_PAUSE_MAX_NS) : WORKER_PAUSE_NS;
     rxq->retry = worker->io.now + rxq->pause;
-    if (rxq->retry < worker->retry)
-        worker->retry = rxq->retry;
+    worker->retry = worker_sooner(worker->retry, rxq->retry);
 }
 
 static bool worker_retry_queue(struct worker *worker, struct port_rxq *rxq, void *ctx)
@@ -213,8 +207,8 @@ static bool worker_retry_queue(struct worker *worker, struct port_rxq *rxq, void
         rxq->retry = 0;
     else if (rxq->retry && rxq->retry <= worker->io.now)
         rxq->retry = worker->io.now + WORKER_PAUSE_MAX_NS;
-    if (rxq->retry && rxq->retry < worker->retry)
-        worker->retry = rxq->retry;
+    if (rxq->retry)
+        worker->retry = worker_sooner(worker->retry, rxq->retry);
     return true;
 }
 
@@ -300,6 +294,7 @@ static void worker_turns(struct worker *worker, const struct epoll_event *events
     struct worker_heavy heavy = {0};
     uint32_t port = 0;
     worker->received = 0;
+    worker->spins = false;
     worker->round++;
     for (int i = 0; i < n; i++)
         worker_handle_event(worker, &events[i], &heavy);
@@ -329,9 +324,9 @@ void *worker_main(void *arg)
         worker_upkeep(worker);
         worker_turns(worker, events, n);
         qsbr_quiescent(worker->reader);
-        if (worker->received)
+        if (worker->spins)
             spin_received(&spin, worker->io.now, worker->io.bytes);
-        busy = worker->received || worker->more || spin_on(&spin, worker->io.now);
+        busy = worker->spins || worker->more || spin_on(&spin, worker->io.now);
     }
     qsbr_offline(worker->reader);
     return NULL;

@@ -18,6 +18,7 @@ struct worker {
     int wake_fd;                        /* eventfd, see wake.h */
     int epoll_fd;                       /* wake_fd and the worker's queues */
     uint32_t round, received;           /* number of the round, packets received in it */
+    bool spins;                         /* ... by a port that is worth looking on for */
     bool more;                          /* a queue has packets that its descriptor does not show */
     uint64_t retry, tidy;               /* ns: listen again to queues that erred; look after those in use */
     uint32_t tidy_port;

@@ -112,6 +112,7 @@ class PortConfig:
     fds: one ready descriptor a queue, then `xsks` AF_XDP sockets. The caller keeps them open until
     stop_port() or detach() has returned; AF_XDP sockets are closed in between, by all who have them.
     mtu: bytes of the largest IP packet that leaves by it. mac: the underlay device's own, or the VM's.
+    spins: see set_spins().
     """
 
     name: str
@@ -121,6 +122,7 @@ class PortConfig:
     offloads: Offload = Offload.NONE
     fds: Sequence[int] = ()
     xsks: int = 0
+    spins: bool = True
 
     @property
     def queues(self) -> int:
@@ -207,6 +209,12 @@ class Dataplane:
         c.mac = config.mac
         self._check(lib.dp_port_attach(self._engine, port, c), f"attaching port {port}, {config.name}")
         self._ports.add(port)
+        if not config.spins:
+            self.set_spins(port, False)
+
+    def set_spins(self, port: int, spins: bool) -> None:
+        """Whether idle workers may look on for its packets before they sleep; at any time."""
+        self._check(lib.dp_port_spin(self._engine, port, spins), f"port {port}")
 
     def stop_port(self, port: int) -> None:
         """Nothing is received from the port or sent to it any more. Its descriptors can be closed; what they

@@ -1,6 +1,7 @@
 """What goes with a port when it changes hands: its configuration, its descriptors, others to keep alive."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from operator import or_
 from typing import Annotated, Any, Literal, NamedTuple, get_args
@@ -27,10 +28,12 @@ class _Config(msgspec.Struct):
     mtu: Annotated[int, Meta(ge=68, le=65535)]
     offloads: list[OffloadName]
     xsks: Annotated[int, Meta(ge=0, le=MAX_QUEUES)] = 0
+    spins: bool = True
 
     def with_queues(self, fds: Sequence[int]) -> PortConfig:
         kind, offloads = PortKind[self.kind.upper()], _offloads(self.offloads)
-        return PortConfig(self.name, kind, _mac(self.mac), self.mtu, offloads, tuple(fds), self.xsks)
+        given = (kind, _mac(self.mac), self.mtu, offloads, tuple(fds), self.xsks, self.spins)
+        return PortConfig(self.name, *given)
 
 
 class _Document(msgspec.Struct):
@@ -74,9 +77,8 @@ class Handover(NamedTuple):
             **(self.note if isinstance(self.note, dict) else {}),
             "reason": "its AF_XDP sockets ended with the data plane that had them",
         }
-        return Handover(
-            PortConfig(config.name, PortKind.PACKET, config.mac, config.mtu, fds=fds), self.held, note
-        )
+        left = replace(config, kind=PortKind.PACKET, offloads=Offload.NONE, fds=fds, xsks=0)
+        return Handover(left, self.held, note)
 
     def encode(self) -> dict[str, Any]:
         """All but the descriptors, as JSON can say it."""
@@ -117,6 +119,7 @@ def config_document(config: PortConfig) -> dict[str, Any]:
             offload.name.lower() for offload in Offload if offload in config.offloads and offload.name
         ],
         "xsks": config.xsks,
+        "spins": config.spins,
     }
 
 

@@ -163,6 +163,10 @@ class Client:
         handover = Handover(config, held or {}, note)
         self._call("attach", {"port": port, **handover.encode(), "replace": replace}, fds=handover.fds)
 
+    def spin(self, port: int, on: bool) -> None:
+        """Whether idle workers may look on for the port's packets before they sleep; nothing is lost."""
+        self._get("spin", type(None), port=port, on=on)
+
     def take(self, port: int) -> Handover:
         """What attach() gave, with descriptors of the caller's own, to close when it is done with them.
 

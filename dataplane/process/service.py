@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from importlib.metadata import PackageNotFoundError, version
 from ipaddress import ip_address
 from typing import Any
 from weakref import WeakValueDictionary
@@ -39,6 +38,7 @@ from dataplane.process.methods import Method, RequestError, read_only, takes_pay
 from dataplane.process.protocol import AgentReport, Kind, PortId, ProtocolError
 from dataplane.process.server import Reply
 from dataplane.process.systemd import notify, watchdog_seconds
+from dataplane.process.version import VERSION
 
 MAX_PING_SECONDS = 60.0
 DIGEST_ROWS = 1 << 12
@@ -46,17 +46,6 @@ DIGEST_ROWS = 1 << 12
 LET_GO_SECONDS = 2.0
 """That a detached port waits for systemd."""
 _POLL_SECONDS = 0.002
-
-
-def _version() -> str:
-    try:
-        return version("isolane")
-    except PackageNotFoundError:  # run from a source tree
-        return "uninstalled"
-
-
-VERSION = _version()
-"""Read while files may be opened: seccomp.restrict() ends that."""
 
 
 def _attach(engine: Dataplane, port: int, config: PortConfig) -> None:
@@ -124,6 +113,7 @@ class Service:
             self.hello,
             self.memory,
             self.attach,
+            self.spin,
             self.take,
             self.detach,
             self.apply,
@@ -243,10 +233,22 @@ class Service:
             if before is not None:
                 self._keeper.forget(port, len(before.fds))
                 framing.close_all(before.fds)
-            try:
-                self._keeper.keep(port, handover.without_xsks())
-            except OSError as error:  # the engine has the descriptors: the request must not fail now
-                log("port not kept for a later process", port=handover.config.name, problem=str(error))
+            self._keep(port, handover)
+
+    def spin(self, port: int, on: bool) -> None:
+        """Whether idle workers may look on for its packets."""
+        with self._engine() as engine:
+            before = self._handover(port)
+            engine.set_spins(port, on)
+            self._ports[port] = before._replace(config=replace(before.config, spins=on))
+            self._keeper.forget(port, len(before.without_xsks().fds))
+            self._keep(port, self._ports[port])
+
+    def _keep(self, port: int, handover: Handover) -> None:
+        try:
+            self._keeper.keep(port, handover.without_xsks())
+        except OSError as error:  # the engine has the descriptors: the request must not fail now
+            log("port not kept for a later process", port=handover.config.name, problem=str(error))
 
     def take(self, port: int) -> Reply:
         """Duplicates: ours forward on, whatever becomes of the reply."""

@@ -18,6 +18,7 @@ class Attached:
     id: int
     device: Device
     owner: str
+    spins: bool = True
 
     @property
     def key(self) -> DeviceKey:
@@ -76,7 +77,7 @@ def is_altered(device: Device) -> bool:
 def handover_of(attached: Attached, name: str) -> Handover:
     """With whose it is."""
     config, held, note = attached.device.handover(name)
-    return Handover(config, held, {**note, "owner": attached.owner})
+    return Handover(replace(config, spins=attached.spins), held, {**note, "owner": attached.owner})
 
 
 def owner_of(handover: Handover) -> str:

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from ipaddress import ip_address
 
 import structlog
@@ -115,7 +116,8 @@ class DeviceManager:
         """What the data plane says of a device is believed as far as it is written down: which one it is, and
         what there is to undo. DeviceError.
         """
-        attached = Attached(number, self._opener.adopt(handover), owner_of(handover))
+        device = self._opener.adopt(handover)
+        attached = Attached(number, device, owner_of(handover), handover.config.spins)
         place, entry = attached.device.place, self._undo_log.entries.get(attached.key)
         if entry is None or (entry.identity, entry.index) != (place.identity, place.index):
             attached.device.release()
@@ -344,7 +346,7 @@ class DeviceManager:
         for wanted, found in zip(missing, opened, strict=True):
             if isinstance(found, Device):
                 found.undo.inherit(undo_of(before[wanted.key], found.place))
-                self._attached[wanted.name] = Attached(wanted.id, found, wanted.owner)
+                self._attached[wanted.name] = Attached(wanted.id, found, wanted.owner, wanted.spins)
         self._note(
             {
                 wanted.key: entry_of(found) if isinstance(found, Device) else before[wanted.key]
@@ -421,7 +423,11 @@ class DeviceManager:
         return is_kept
 
     def _adapt(self, wanted: Wanted, there: Attached) -> bool:
-        """To another MAC or MTU. False: it has to be opened anew."""
+        """To another MAC, MTU or spin. False: it has to be opened anew."""
+        assert self._client is not None, "connect() comes first"
+        if there.spins != wanted.spins:
+            self._client.spin(there.id, wanted.spins)
+            there.spins = wanted.spins
         if (there.device.mac, there.device.mtu) == (wanted.mac or there.device.mac, wanted.mtu):
             return True
         return self._resize(wanted, there, wanted.mac or there.device.mac)
@@ -434,7 +440,7 @@ class DeviceManager:
             return True
         if resized.xsks:
             return False
-        resized_there = Attached(there.id, resized, there.owner)
+        resized_there = replace(there, device=resized)
         self._client.attach(there.id, *handover_of(resized_there, wanted.name), replace=True)
         there.device = resized
         return True

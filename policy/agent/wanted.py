@@ -1,11 +1,11 @@
 """Which devices the ports of a host are to have, by its policy. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dataplane.host.device import Note, Opening, Terms
 from policy.agent.undo_log import DeviceKey
 from policy.compile.compiler import tenant_mtu
-from policy.kinds.model import UNDERLAY_PORT, Attach, Driver, Mac, Policy
+from policy.kinds.model import UNDERLAY_PORT, Attach, Driver, Mac, Policy, Spin
 
 UNDERLAY_ID = 0
 
@@ -23,6 +23,7 @@ class Wanted:
     driver: Driver = Driver.AUTO
     owner: str = ""
     """The VM network: a device of one is never a port of another."""
+    spins: bool = True
 
     @property
     def opening(self) -> Opening:
@@ -64,16 +65,17 @@ def wanted_of(policy: Policy, host: str, ids: dict[str, int], netns_prefix: str 
             owner.underlay.mac,
             owner.underlay.mtu,
             owner.underlay.driver,
+            spins=owner.underlay.spin is Spin.AUTO,
         )
     }
     for port in policy.ports:
         if port.host == host and port.attach:
             namespace = netns_prefix + port.attach.netns if port.attach.netns else ""
-            attach = Attach(port.attach.kind, port.attach.device, namespace, port.attach.driver)
+            attach = replace(port.attach, netns=namespace)
             network = policy.subnet_by_id[port.subnet_id].network_id.qualified_name
-            name = port.id.qualified_name
+            name, spins = port.id.qualified_name, attach.spin is Spin.AUTO
             found[name] = Wanted(
-                ids[name], name, attach, attach.device, port.mac, mtu, attach.driver, network
+                ids[name], name, attach, attach.device, port.mac, mtu, attach.driver, network, spins
             )
     return found
 

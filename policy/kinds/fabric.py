@@ -20,6 +20,9 @@ from policy.kinds.scalars import (
     RANGE,
     RESERVED,
     ROUTE_PREFIX,
+    SPIN,
+    SPIN_LEFT_OUT,
+    SPIN_MEANS,
     TEXT,
 )
 from policy.kinds.values import (
@@ -32,6 +35,7 @@ from policy.kinds.values import (
     Mac,
     MacRange,
     Prefix,
+    Spin,
 )
 from policy.kinds.yaml_reader import Fields
 
@@ -170,6 +174,7 @@ class Underlay:
     driver: Annotated[Driver, Field(DRIVER, "How the device is opened.", "auto", left_out="auto")] = (
         Driver.AUTO
     )
+    spin: Annotated[Spin, Field(SPIN, SPIN_MEANS, "never", left_out=SPIN_LEFT_OUT)] = Spin.AUTO
 
 
 UNDERLAY = section(Underlay)

@@ -49,6 +49,7 @@ from policy.kinds.values import (
     MacRange,
     Prefix,
     RecordType,
+    Spin,
     Translation,
     mac_value,
 )
@@ -92,6 +93,7 @@ __all__ = [
     "RateLimit",
     "RecordType",
     "SiteSubnet",
+    "Spin",
     "Tenant",
     "Translation",
     "Underlay",

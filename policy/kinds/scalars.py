@@ -19,6 +19,7 @@ from policy.kinds.values import (
     MacRange,
     Prefix,
     RecordType,
+    Spin,
     Translation,
 )
 from policy.kinds.words import quoted
@@ -343,4 +344,10 @@ REVISION = _number("revision", check_revision)
 BOOLEAN = Scalar("boolean", boolean, _stored_boolean, bool, {"type": "boolean"})
 TRANSLATION = _choice(Translation)
 DRIVER = _choice(Driver)
+SPIN = _choice(Spin)
+SPIN_MEANS = (
+    "Whether an idle worker looks on for its packets some microseconds before it sleeps: auto, where they "
+    "come soon and few, for short round trips; never, which leaves the CPU to others."
+)
+SPIN_LEFT_OUT = "auto"
 RECORD_TYPE = _choice(RecordType)

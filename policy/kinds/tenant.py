@@ -18,6 +18,9 @@ from policy.kinds.scalars import (
     PREFIX,
     ROUTE_PREFIX,
     SOURCE,
+    SPIN,
+    SPIN_LEFT_OUT,
+    SPIN_MEANS,
     TRANSLATION,
     VSID,
 )
@@ -32,6 +35,7 @@ from policy.kinds.values import (
     Labels,
     Mac,
     Prefix,
+    Spin,
     Translation,
 )
 from policy.kinds.yaml_reader import Fields
@@ -204,6 +208,7 @@ class Attach:
     device: str
     netns: str = ""
     driver: Driver = Driver.AUTO
+    spin: Spin = Spin.AUTO
 
     @property
     def netns_fault(self) -> str:
@@ -240,7 +245,7 @@ def _attach(values: Values, fields: Fields | None) -> Attach | None:
         fields.report("", f"expected one of {', '.join(AttachKind)}, not {' and '.join(stated) or 'none'}")
         return None
     device = next(((kind, values[kind]) for kind in AttachKind if values[kind]), None)
-    attach = Attach(*device, values["netns"], values["driver"]) if device else None
+    attach = Attach(*device, values["netns"], values["driver"], values["spin"]) if device else None
     if fields is not None and attach is not None and attach.netns_fault and not fields.wrong("netns"):
         fields.report("netns", attach.netns_fault)
     if fields is not None and attach is not None and attach.driver_fault:
@@ -254,6 +259,8 @@ def _write_attach(attach: Attach) -> dict[str, Any]:
         stated["netns"] = attach.netns
     if attach.driver is not Driver.AUTO:
         stated["driver"] = str(attach.driver)
+    if attach.spin is not Spin.AUTO:
+        stated["spin"] = str(attach.spin)
     return stated
 
 
@@ -301,6 +308,7 @@ ATTACH = Section(
             attribute="driver",
             default=Driver.AUTO,
         ),
+        Field(SPIN, SPIN_MEANS, "never", SPIN_LEFT_OUT, attribute="spin", default=Spin.AUTO),
     ),
     _attach,
     _write_attach,

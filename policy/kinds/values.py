@@ -58,6 +58,13 @@ class Driver(StrEnum):
     PACKET = "packet"
 
 
+class Spin(StrEnum):
+    """Whether idle workers look on for a port's packets before they sleep."""
+
+    AUTO = "auto"
+    NEVER = "never"
+
+
 class AttachKind(StrEnum):
     """What a port's device is: a TAP or veth pair that isolane makes, or a device that exists."""
 

@@ -257,6 +257,44 @@ static void wake_ups_are_counted(void **state)
     device_close(&d);
 }
 
+/* How often the worker sleeps while packets come soon after each other, one at a time. */
+static uint64_t sleeps_of(struct flow *flow, int times)
+{
+    uint64_t before = dp_wakeups(hub, 0);
+    for (int i = 0; i < times; i++) {
+        assert_true(flow_send(flow));
+        assert_true(readable(flow->to->peer[0]));
+        assert_true(flow_receive(flow));
+    }
+    return dp_wakeups(hub, 0) - before;
+}
+
+/* At any time; the other port is one that it would look on for, were there packets. */
+static void a_worker_does_not_look_on_for_a_port_that_sleeps(void **state)
+{
+    (void)state;
+    enum { TIMES = 50, SECOND_US = 1000000 };
+    struct device d[2] = {device_open(), device_open()};
+    struct flow flow = {.from = &d[0], .to = &d[1], .to_port = 2};
+    start(1, SECOND_US);
+    assert_int_equal(dp_port_spin(hub, 1, 0), DP_ENOENT);
+    assert_int_equal(dp_port_spin(hub, DP_MAX_PORTS, 0), DP_ENOENT);
+    for (uint32_t id = 1; id <= 2; id++)
+        assert_int_equal(hub_attach(id, DP_PORT_TAP, 0, 1, d[id - 1].ours), DP_OK);
+    assert_int_equal(dp_port_spin(hub, 1, 0), DP_OK);
+    assert_int_equal(dp_start(hub), DP_OK);
+    assert_true(sleeps_of(&flow, TIMES) >= TIMES - 1);
+    assert_true(idle_cost(300 * MILLISECOND) < 6 * MILLISECOND);
+    assert_int_equal(dp_port_spin(hub, 1, 1), DP_OK);
+    assert_true(sleeps_of(&flow, TIMES) < TIMES / 2);
+    assert_int_equal(dp_port_spin(hub, 1, 0), DP_OK);
+    poll(NULL, 0, 2 * SECOND_US / 1000);                /* it looks on for those before */
+    assert_true(sleeps_of(&flow, TIMES) >= TIMES - 1);
+    hub_end();
+    device_close(&d[0]);
+    device_close(&d[1]);
+}
+
 static void a_dead_device_does_not_keep_a_worker_awake(void **state)
 {
     (void)state;
@@ -472,6 +510,7 @@ int main(void)
         cmocka_unit_test(ports_come_and_go_under_traffic),
         cmocka_unit_test(an_idle_worker_sleeps),
         cmocka_unit_test(wake_ups_are_counted),
+        cmocka_unit_test(a_worker_does_not_look_on_for_a_port_that_sleeps),
         cmocka_unit_test(a_dead_device_does_not_keep_a_worker_awake),
         cmocka_unit_test(tap_queues_take_turns),
         cmocka_unit_test(packet_queues_take_turns),

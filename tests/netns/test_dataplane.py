@@ -42,6 +42,8 @@ from tests.netns.dataplanes import (
 from tests.netns.labs import wait_until
 from tests.netns.two_vms import MACS, TWO_VMS
 
+IDLE_SECONDS = 2
+
 
 @pytest.fixture
 def instance() -> str:
@@ -210,6 +212,53 @@ def test_ports_come_and_go_while_packets_flow(
     assert slowest < 1
     with pytest.raises(ClientError, match=r"^detach: port 3 is not attached$"):
         client.detach(3)
+
+
+def test_a_port_whose_workers_no_longer_spin_loses_nothing(
+    instance: str, vms: dict[str, str], tables: Tables, cleanup: ExitStack
+) -> None:
+    cleanup.enter_context(running(instance))
+    client = cleanup.enter_context(connect(instance))
+    for name, namespace in vms.items():
+        attach(client, name, cleanup.enter_context(open_vm(name, namespace)))
+    push(client, tables)
+    flow = Flow(cleanup, vms)
+    flow.wait()
+    for number in range(50):
+        client.spin(IDS["one"], bool(number % 2))
+        flow.wait(1)
+    assert flow.lost() == set()
+    client.spin(IDS["two"], False)
+    for name in IDS:
+        kept = client.take(IDS[name])
+        framing.close_all(kept.fds)
+        assert kept.config.spins == (name == "one")
+    with pytest.raises(ClientError, match=r"^spin: port 3 is not attached$"):
+        client.spin(3, True)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Of all threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_an_idle_data_plane_uses_no_more_than_a_50th_of_a_cpu(
+    instance: str, vms: dict[str, str], tables: Tables, cleanup: ExitStack
+) -> None:
+    process = cleanup.enter_context(running(instance, workers=2))
+    client = cleanup.enter_context(connect(instance))
+    for name, namespace in vms.items():
+        attach(client, name, cleanup.enter_context(open_vm(name, namespace, queues=2)))
+    push(client, tables)
+    with ExitStack() as busy:
+        Flow(busy, vms).wait(200)
+    received = client.counters()["received"]
+    before, begun = cpu_seconds(process.pid), time.monotonic()
+    wait_until(lambda: time.monotonic() > begun + IDLE_SECONDS, seconds=2 * IDLE_SECONDS)
+    used, passed = cpu_seconds(process.pid) - before, time.monotonic() - begun
+    assert used <= 0.02 * passed
+    assert client.counters()["received"] - received < 100, "it was idle"
 
 
 def test_a_data_plane_killed_is_followed_by_another(

@@ -198,6 +198,10 @@ class FakeClient:
             raise ClientError(f"port {port} is attached already", Kind.REQUEST)
         dataplane.ports[port] = Handover(config, held or {}, json.loads(json.dumps(note)))
 
+    def spin(self, port: int, on: bool) -> None:
+        handover = self.take(port)
+        self._there().ports[port] = handover._replace(config=replace(handover.config, spins=on))
+
     def take(self, port: int) -> Handover:
         return self._there().ports[port]
 

@@ -4,12 +4,15 @@ from pathlib import Path
 
 import pytest
 
+from dataplane.binding.core import PortConfig
 from dataplane.host import locks
 from dataplane.host.links import AbsentError, TakenError
+from policy.agent.devices import DeviceManager
+from policy.agent.undo_log import UndoLog
 from policy.kinds import documents
-from policy.kinds.model import Port
+from policy.kinds.model import UNDERLAY_PORT, Port
 from policy.service.host_state import APPLIED
-from tests.unit.agent.fakes import FakeDataplane
+from tests.unit.agent.fakes import HOST, FakeClient, FakeDataplane
 from tests.unit.agent.world import World
 
 
@@ -103,16 +106,53 @@ def test_ports_that_there_are_no_descriptors_for_are_told(world: World) -> None:
 
 def with_driver(world: World, driver: str) -> str:
     """The name of a port that is opened by it."""
-    key = world.port_key("red-api")
+    return with_attach(world, "driver", driver)
+
+
+def with_attach(world: World, field: str, value: str) -> str:
+    key, stated = world.port_key("red-api"), f'"{field}"'.encode()
     attach = world.items[key].partition(b'"attach":{')[2].partition(b"}")[0]
-    rest = b",".join(each for each in attach.split(b",") if not each.startswith(b'"driver"'))
-    world.items[key] = world.items[key].replace(attach, rest + b',"driver":"%b"' % driver.encode())
+    rest = b",".join(each for each in attach.split(b",") if not each.startswith(stated))
+    world.items[key] = world.items[key].replace(attach, rest + b',%b:"%b"' % (stated, value.encode()))
     return "red/red-api"
 
 
-def sockets_of(world: World, name: str) -> int:
+def config_of(world: World, name: str) -> PortConfig:
     assert world.dataplane is not None
-    return next(each.config.xsks for each in world.dataplane.ports.values() if each.config.name == name)
+    return next(each.config for each in world.dataplane.ports.values() if each.config.name == name)
+
+
+def sockets_of(world: World, name: str) -> int:
+    return config_of(world, name).xsks
+
+
+def test_whether_workers_spin_for_a_port_changes_as_it_runs(world: World) -> None:
+    """Its device is not opened anew. An agent that follows knows it, and so does a data plane."""
+    world.up()
+    name, opened = "red/red-api", len(world.host.opened)
+    assert config_of(world, name).spins
+    for spin, spins in (("never", False), ("auto", True), ("never", False)):
+        with_attach(world, "spin", spin)
+        key = world.port_key("red-api")
+        world.commit({key: world.items[key]})
+        world.pass_()
+        assert config_of(world, name).spins is spins
+    assert world.dataplane is not None
+    follower = DeviceManager(UndoLog(HOST), world.host)
+    follower.connect(FakeClient(world.dataplane))
+    world.dataplane = FakeDataplane()
+    follower.connect(FakeClient(world.dataplane))
+    assert {each.config.name for each in world.dataplane.ports.values() if not each.config.spins} == {name}
+    assert len(world.host.opened) == opened
+
+
+def test_the_underlay_says_for_itself_whether_workers_spin(world: World) -> None:
+    key = next(key for key in world.items if key.startswith("intent/Host/") and key.endswith(f"/{HOST}"))
+    world.items[key] = world.items[key].replace(b'"underlay":{', b'"underlay":{"spin":"never",')
+    world.up()
+    assert world.dataplane is not None
+    still = {each.config.name for each in world.dataplane.ports.values() if not each.config.spins}
+    assert still == {UNDERLAY_PORT}
 
 
 def test_a_port_is_opened_anew_for_another_driver(world: World) -> None:

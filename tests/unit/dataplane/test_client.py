@@ -72,6 +72,7 @@ CALLS: dict[str, Callable[[Client], object]] = {
     "hello": Client.hello,
     "take": lambda client: close_taken(client.take(1)),
     "detach": lambda client: client.detach(1),
+    "spin": lambda client: client.spin(1, False),
     "apply": lambda client: client.apply(b""),
     "rows": lambda client: client.rows(RowKind.RECORD),
     "records": Client.records,
@@ -140,6 +141,7 @@ ROWS = result(None, bytes(ROW_FORMATS[RowKind.RECORD].size))
 GOOD: dict[str, bytes] = {
     "hello": result(HELLO),
     "detach": result(None),
+    "spin": result(None),
     "apply": result(4),
     "rows": ROWS,
     "verify": result(None),

@@ -332,6 +332,7 @@ def test_what_may_be_looked_at_changes_nothing() -> None:
     assert {name for name, method in methods.items() if not hasattr(method, "read_only")} == {
         "memory",
         "attach",
+        "spin",
         "take",
         "detach",
         "apply",

@@ -370,6 +370,11 @@ MALFORMED = [
         "Host h1: spec.underlay.driver: 'dpdk' is none of: auto, afxdp, packet",
     ),
     (
+        (WEB_ATTACH, "attach: {tap: eth0, netns: blue-web, spin: always}"),
+        "always",
+        "Port blue/web: spec.attach.spin: 'always' is none of: auto, never",
+    ),
+    (
         (WEB_ATTACH, "attach: {tap: eth0, device: eth1}"),
         "eth1",
         "Port blue/web: spec.attach: expected one of tap, veth, device, not tap and device",

@@ -20,6 +20,7 @@ from policy.kinds.model import (
     NetworkSite,
     Port,
     SiteSubnet,
+    Spin,
     Translation,
     Underlay,
     VMNetwork,
@@ -33,8 +34,9 @@ WEB_MAC = 'mac: "02:bb:00:00:00:10"'
 
 def test_example_states_what_it_says(tmp_path: Path) -> None:
     """Every field of every kind."""
-    driver = ('77:01", mtu: 1600', '77:01", mtu: 1700, driver: afxdp')
-    intent, found, _ = manifest.read([write(edited(driver), tmp_path)])
+    driver = ('77:01", mtu: 1600', '77:01", mtu: 1700, driver: afxdp, spin: never')
+    attach = ("{veth: eth0, netns: blue-app}", "{veth: eth0, netns: blue-app, spin: never}")
+    intent, found, _ = manifest.read([write(edited(driver, attach), tmp_path)])
     assert not found
     assert intent.logical_networks == (LogicalNetwork("fabric"),)
     assert intent.sites == (
@@ -59,7 +61,7 @@ def test_example_states_what_it_says(tmp_path: Path) -> None:
         "h1",
         "rack1",
         (ip_address("192.168.77.101"),),
-        Underlay("u1", Mac("02:00:00:00:77:01"), 1700, Driver.AFXDP),
+        Underlay("u1", Mac("02:00:00:00:77:01"), 1700, Driver.AFXDP, Spin.NEVER),
     )
     assert ovs1.underlay == Underlay(mac=Mac("02:00:00:00:77:09"))
     assert not ovs1.managed
@@ -85,7 +87,7 @@ def test_example_states_what_it_says(tmp_path: Path) -> None:
         (ip_address("192.168.77.110"), ip_address("fd77::110")),
         attach=Attach(AttachKind.TAP, "eth0", "blue-web"),
     )
-    assert app.attach == Attach(AttachKind.VETH, "eth0", "blue-app")
+    assert app.attach == Attach(AttachKind.VETH, "eth0", "blue-app", spin=Spin.NEVER)
     assert (db.allowed_sources, db.attach) == ((ip_network("10.9.0.0/16"),), None)
 
 
