@@ -46,6 +46,17 @@ static inline bool is_link_local(const uint8_t *address6)
     return address6[0] == 0xfe && (address6[1] & 0xc0) == 0x80;
 }
 
+/* fe80::1: the router's on every link. */
+static const uint8_t router_link_local[16] = {0xfe, 0x80, [15] = 1};
+/*
+ * Link-local and not the router's: a guest may make it as it likes, an interface id has no form that tells
+ * whose it is (RFC 7136, RFC 7217).
+ */
+static inline bool is_guest_link_local(const uint8_t *address6)
+{
+    return is_link_local(address6) && memcmp(address6, router_link_local, 16);
+}
+
 /* The prefix's first `len` bits are those of the address. */
 static inline bool prefix_holds(const uint8_t *prefix, unsigned len, const uint8_t *address)
 {
@@ -74,13 +85,5 @@ static inline uint64_t mac_word_alone(const uint8_t *mac)
 }
 
 static inline int mac_is_group(const uint8_t *mac) { return mac[0] & 1; }
-
-/* The link-local address fe80:: with the modified EUI-64 of the MAC (RFC 4291 appendix A). */
-static inline void mac_link_local(uint8_t address[16], const uint8_t *mac)
-{
-    const uint8_t eui64[16] = {0xfe, 0x80, [8] = mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4],
-                               mac[5]};
-    memcpy(address, eui64, sizeof eui64);
-}
 
 #endif

@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include "control/changes.h"
 
-static const uint8_t rows_router_link_local[16] = {0xfe, 0x80, [15] = 1};
-
 /* ---- subnets ------------------------------------------------------------------------------------------- */
 
 /* subnet INDEX_NONE: it goes. */
@@ -59,7 +57,7 @@ int subnet_put(struct change *change, const void *p)
     stats_subnet_reset(change->control->subnets, index);
     const struct map_value value = {.act = act_make(ACT_SUBNET, index)};
     change_entry(change, TABLE_SUBNETS, change->key, &value);
-    rows_set_gateway(change, index, row->vsid, DP_IPV6, rows_router_link_local);
+    rows_set_gateway(change, index, row->vsid, DP_IPV6, router_link_local);
     return DP_OK;
 }
 
@@ -73,7 +71,7 @@ int subnet_del(struct change *change, const void *p)
     if (rows_subnet_used(change, row->vsid, subnet))
         return tell(&change->tell, DP_EINVAL, "vsid %u still has ports, prefixes, routes, records or moves",
                     row->vsid);
-    rows_set_gateway(change, INDEX_NONE, row->vsid, DP_IPV6, rows_router_link_local);
+    rows_set_gateway(change, INDEX_NONE, row->vsid, DP_IPV6, router_link_local);
     change_entry(change, TABLE_SUBNETS, change->key, NULL);
     return DP_OK;
 }

@@ -97,7 +97,7 @@ HOT enum drop tenant_check(const struct tenant *t, struct pkt *pkt, struct tenan
     uint64_t to = mac_word(pkt->data);
     d->pkt = pkt;
     d->source = source_find(&t->own, t->policy, family, source);
-    if (__builtin_expect(!d->source, 0) && !source_is_own_mld(t->policy, pkt)) /* 2.4.1, 2.4.2 */
+    if (__builtin_expect(!d->source, 0) && !source_is_mld(pkt)) /* 2.4.1, 2.4.2 */
         return DROP_SRC_ADDRESS;
     if (__builtin_expect(t->policy->bucket != NULL, 0) && tenant_over(t, pkt))
         return DROP_RATE_LIMIT; /* 2.4.3 */

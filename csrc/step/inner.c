@@ -197,9 +197,8 @@ static enum drop inner_check_nd(const struct inner *inner, const struct pkt *pkt
         return DROP_INNER_SOURCE;
     if (!is_link_local(source))
         return inner_check_sender(inner, DP_IPV6, source, mac);
-    uint8_t own[16];
-    mac_link_local(own, mac);
-    return type == ND_NS && !memcmp(source, own, 16) ? DROP_NONE : DROP_INNER_SOURCE; /* 3.9.2, 3.9.3 */
+    bool asks = type == ND_NS && is_guest_link_local(source) && !mac_is_group(mac); /* 3.9.2, 3.9.3 */
+    return asks ? DROP_NONE : DROP_INNER_SOURCE;
 }
 
 enum drop inner_check_arpnd(const struct inner *inner, const struct pkt *pkt)

@@ -212,6 +212,5 @@ void policy_build(struct port_policy *policy, const struct draft *draft, uint32_
     memcpy(policy->mac, draft->mac, 6);
     policy->limit = draft->limit;
     policy->bucket = limit_limits(&draft->limit) ? draft->bucket : NULL;
-    mac_link_local(policy->link_local, draft->mac);
     policy_set_sources(policy, draft->sources, draft->n);
 }

@@ -52,13 +52,12 @@ static enum drop proxy_check_nd(const struct port_policy *policy, const struct p
     if (type == ND_RA || type == ND_REDIRECT) /* 2.3.11 */
         return DROP_ND_ROUTER;
     bool nobody = is_any(DP_IPV6, source) && (type == ND_NS || type == ND_RS);
-    /* 2.3.12 */
-    if (!nobody && memcmp(source, policy->link_local, 16) && !policy_source(policy, DP_IPV6, source))
+    if (!nobody && !is_guest_link_local(source) && !policy_source(policy, DP_IPV6, source)) /* 2.3.12 */
         return DROP_SRC_ADDRESS;
     if (lladdr && !mac_equal(lladdr, policy->mac)) /* 2.3.13 */
         return DROP_ND_SPOOFED;
-    if (type == ND_NA && memcmp(target, policy->link_local, 16) && /* 2.3.14 */
-        !proxy_own_address(policy, DP_IPV6, target))
+    bool own = is_guest_link_local(target) || proxy_own_address(policy, DP_IPV6, target);
+    if (type == ND_NA && !own) /* 2.3.14 */
         return DROP_ND_SPOOFED;
     return DROP_NONE;
 }
@@ -70,12 +69,13 @@ static struct proxy_verdict proxy_nd(const struct tables *tables, const struct p
     if (drop)
         return proxy_drop(drop);
     const uint8_t *target = pkt->data + pkt->l4 + 8;
-    if (pkt->data[pkt->l4] != ND_NS || !memcmp(target, policy->link_local, 16) || /* 2.3.15, 2.3.16 */
-        proxy_own_address(policy, DP_IPV6, target))
+    if (pkt->data[pkt->l4] != ND_NS || proxy_own_address(policy, DP_IPV6, target)) /* 2.3.15, 2.3.16 */
         return proxy_consume;
     struct map_value record = lookup_record(tables, policy->vsid, DP_IPV6, target);
-    if (!record.act) /* 2.3.18 */
-        return proxy_drop(DROP_ND_UNKNOWN);
+    if (!record.act) { /* 2.3.18, 2.3.22 */
+        bool claim = is_guest_link_local(target) && is_any(DP_IPV6, pkt_source(pkt));
+        return claim ? proxy_consume : proxy_drop(DROP_ND_UNKNOWN);
+    }
     uint8_t flags = act_kind(record.act) == ACT_GATEWAY ? ND_NA_ROUTER : 0;
     arpnd_na_reply(pkt, proxy_record_mac(tables, &record), flags); /* 2.3.17 */
     return proxy_answer;

@@ -66,16 +66,15 @@ HOT const struct port_source *source_find(const struct source_own *own, const st
     return policy_source(policy, family, address);
 }
 
-/* MLD to a group may come from :: and from the port's link-local address, which are no sources otherwise. */
-static inline bool source_is_own_mld(const struct port_policy *policy, const struct pkt *pkt)
+/* MLD to a group may come from :: and from a guest's link-local address, which are no sources otherwise. */
+static inline bool source_is_mld(const struct pkt *pkt)
 {
     if (pkt->l3_type != PKT_L3_IP6 || pkt->l4_proto != PROTO_ICMP6 || pkt->flags & PKT_LATER)
         return false;
     uint8_t type = pkt->data[pkt->l4];
     const uint8_t *source = pkt_source(pkt);
     bool mld = type == MLD_QUERY || type == MLD_REPORT || type == MLD_DONE || type == MLD2_REPORT;
-    return mld && mac_is_group(pkt->data) &&
-           (is_any(DP_IPV6, source) || !memcmp(source, policy->link_local, 16));
+    return mld && mac_is_group(pkt->data) && (is_any(DP_IPV6, source) || is_guest_link_local(source));
 }
 
 #endif

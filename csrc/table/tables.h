@@ -194,7 +194,6 @@ struct source_edges {
 struct port_policy {
     uint32_t port, vsid, rdid, subnet;
     uint8_t mac[6];
-    uint8_t link_local[16];             /* fe80:: EUI-64 of mac */
     uint16_t n4, n6, own4, own6;
     struct source_edges edges4, edges6;
     struct limit_bucket *bucket;        /* NULL: no limit */

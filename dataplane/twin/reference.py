@@ -17,9 +17,9 @@ from dataplane.twin.tables import REWRITE, REWRITE_PA, SHARED, Port, Record
 from dataplane.twin.wire import (
     advertisement,
     arp_reply,
-    eui64,
     has_route_option,
     is_echo_request,
+    is_guest_link_local,
     is_host,
     is_icmp_error,
     is_link_local,
@@ -64,7 +64,7 @@ class FakeDataplane(FakeEngine):
         icmp6 = p.family == 6 and p.proto == ICMP6 and not p.later
         mld = icmp6 and p.frame[p.l4] in MLD and p.destination_mac[0] & 1
         if not self.tables.may_send(p.in_port, p.source) and not (
-            mld and p.source in (ANY6, eui64(policy.mac))
+            mld and (p.source == ANY6 or is_guest_link_local(p.source))
         ):
             raise Drop("src-address")
         self.check_limits(p, policy)
@@ -106,17 +106,20 @@ class FakeDataplane(FakeEngine):
         kind, target = p.frame[p.l4], bytes(p.frame[p.l4 + 8 : p.l4 + 24])
         if kind in (RA, REDIRECT):
             raise Drop("nd-router")
-        own_link_local = eui64(policy.mac)
-        may_send = p.source == own_link_local or self.tables.may_send(p.in_port, p.source)
+        may_send = is_guest_link_local(p.source) or self.tables.may_send(p.in_port, p.source)
         if not may_send and not (p.source == ANY6 and kind in (NS, RS)):
             raise Drop("src-address")
-        own = target == own_link_local or self.tables.own_record(p.in_port, target) is not None
-        if lladdr not in (None, policy.mac) or (kind == NA and not own):
+        own = self.tables.own_record(p.in_port, target) is not None
+        told = own or is_guest_link_local(target)
+        if lladdr not in (None, policy.mac) or (kind == NA and not told):
             raise Drop("nd-spoofed")
         if kind in (RS, NA) or own:
             self.consume(p)
             return
         record = self.tables.record(policy.vsid, target)
+        if record is None and p.source == ANY6 and is_guest_link_local(target):
+            self.consume(p)
+            return
         if record is None:
             raise Drop("nd-unknown")
         self.answer(p, advertisement(target, record.mac, (p.source_mac, p.source), router=record.gateway))
@@ -446,7 +449,7 @@ class FakeDataplane(FakeEngine):
             raise Drop("inner-source")
         if not is_link_local(p.source):
             self.check_inner_source(vsid, p.source, p.source_mac, host)
-        elif kind != NS or p.source != eui64(p.source_mac):
+        elif kind != NS or not is_guest_link_local(p.source) or p.source_mac[0] & 1:
             raise Drop("inner-source")
         if kind in (RS, NA):
             self.consume(p)

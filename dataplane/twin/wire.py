@@ -85,11 +85,6 @@ def advertisement(target: bytes, mac: bytes, asker: tuple[bytes, bytes], router:
     return nd((asker[0], mac), target, asker[1], message)
 
 
-def eui64(mac: bytes) -> bytes:
-    """The link-local address made of a MAC (RFC 4291 appendix A)."""
-    return b"\xfe\x80" + bytes(6) + bytes((mac[0] ^ 2,)) + mac[1:3] + b"\xff\xfe" + mac[3:6]
-
-
 def is_host(address: bytes) -> bool:
     """A destination that may lie beyond the link."""
     ip = ip_address(address)
@@ -99,6 +94,11 @@ def is_host(address: bytes) -> bool:
 
 def is_link_local(address: bytes) -> bool:
     return len(address) == 16 and address[0] == 0xFE and address[1] & 0xC0 == 0x80
+
+
+def is_guest_link_local(address: bytes) -> bool:
+    """Any but the router's: a guest makes its own as it likes (RFC 7217)."""
+    return is_link_local(address) and ip_address(address) != ip_address("fe80::1")
 
 
 def is_echo_request(p: Packet) -> bool:

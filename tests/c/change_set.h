@@ -296,9 +296,9 @@ static inline bool dump_entry(void *ctx, const uint64_t *key, const struct map_v
 
 static inline void dump_policy(struct dump *dump, const struct port_policy *p)
 {
-    char mac[16], link_local[40], ca[40], pa[40];
-    sprintf(dump_line(dump), "policy %u vsid %u rdid %u subnet %u mac %s %s n4 %u n6 %u", p->port, p->vsid, p->rdid, dump->tables->subnets[p->subnet].vsid,
-            hex(mac, p->mac, 6), hex(link_local, p->link_local, 16), p->n4, p->n6);
+    char mac[16], ca[40], pa[40];
+    sprintf(dump_line(dump), "policy %u vsid %u rdid %u subnet %u mac %s n4 %u n6 %u", p->port, p->vsid, p->rdid, dump->tables->subnets[p->subnet].vsid,
+            hex(mac, p->mac, 6), p->n4, p->n6);
     for (uint32_t i = 0; i < (uint32_t)p->n4 + p->n6; i++) {
         const struct port_source *s = &p->sources[i];
         assert_int_equal(s->family, i < p->n4 ? DP_IPV4 : DP_IPV6);

@@ -5,7 +5,7 @@ static struct world *w;
 static struct frame f;
 
 static const uint8_t link_local_a[16] = {0xfe, 0x80, [8] = 0x00, 0xbb, 0x00, 0xff, 0xfe, 0x00, 0x00, 0x0a};
-static const uint8_t router_link_local[16] = {0xfe, 0x80, [15] = 1};
+static const uint8_t opaque[16] = {0xfe, 0x80, [8] = 0xa1, 0xb2, 0xc3, 0xd4, 0xe5, 0xf6, 0x07, 0x18};
 static const uint8_t all_nodes[16] = {0xff, 2, [15] = 1}, all_nodes_mac[6] = {0x33, 0x33, 0, 0, 0, 1};
 static const uint8_t solicited[16] = {0xff, 2, [11] = 1, 0xff, 0, 0, 0x20},
                      solicited_mac[6] = {0x33, 0x33, 0xff, 0, 0, 0x20};
@@ -107,12 +107,12 @@ static void ns_for_known_addresses_is_answered(void **state)
         {ca6_router, router_mac, ROUTER},
         {router_link_local, router_mac, ROUTER},
     };
-    const uint8_t *askers[] = {ca6_a, link_local_a, any6};
+    const uint8_t *askers[] = {ca6_a, link_local_a, opaque, any6};
     for (size_t i = 0; i < 4; i++)
-        for (size_t j = 0; j < 3; j++) {
+        for (size_t j = 0; j < 4; j++) {
             world_inject(w, PORT_A, ns_a(askers[j], known[i].target), 0);
             expect_na(known[i].mac, known[i].target, askers[j],
-                      known[i].flags | OVERRIDE | (j < 2 ? SOLICITED : 0));
+                      known[i].flags | OVERRIDE | (j < 3 ? SOLICITED : 0));
         }
 }
 
@@ -146,6 +146,11 @@ static void nd_that_gets_no_answer(void **state)
         frame_nd(&f, 136, all_nodes_mac, mac_a, link_local_a, all_nodes, 0x20, link_local_a, mac_a));
     world_expect_consumed(w, PORT_A, ns_a(any6, ca6_a));        /* duplicate address detection */
     world_expect_consumed(w, PORT_A, ns_a(any6, link_local_a));
+    world_expect_consumed(w, PORT_A, ns_a(any6, opaque));
+    world_expect_drop(w, PORT_A, ns_a(router_link_local, ca6_c), "src-address");
+    world_expect_drop(w, PORT_A,
+                      frame_nd(&f, 136, all_nodes_mac, mac_a, ca6_a, all_nodes, 0x20, router_link_local, mac_a),
+                      "nd-spoofed");
 }
 
 static void expect_malformed(const struct frame *frame)

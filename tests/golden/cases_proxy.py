@@ -34,6 +34,7 @@ NOBODY = "00:00:00:00:00:00"
 ALL_NODES = ("33:33:00:00:00:01", "ff02::1")
 ALL_ROUTERS = ("33:33:00:00:00:02", "ff02::2")
 OWN = link_local(A.mac)
+OPAQUE = "fe80::a1b2:c3d4:e5f6:718"
 ME = (A.mac, A.v4)
 
 
@@ -132,6 +133,19 @@ NDS = (
         answers("red-a", ns(A.mac, A.v6, C.v6, option=False), na(C.mac, C.v6, A.mac, A.v6)),
     ),
     case(
+        "nd-opaque",
+        "2.3.12 2.3.14 2.3.16 2.3.17 2.3.22",
+        "a guest's link-local address has no prescribed form, but it is not the router's",
+        answers("red-a", ns(A.mac, OPAQUE, C.v6), na(C.mac, C.v6, A.mac, OPAQUE)),
+        answers("red-a", ns(A.mac, OPAQUE, "fe80::1"), na(ROUTER, "fe80::1", A.mac, OPAQUE, router=1)),
+        ends("red-a", ns(A.mac, "::", OPAQUE, option=False)),
+        ends("red-a", nd(ICMPv6ND_RS(), OPAQUE, ALL_ROUTERS)),
+        ends("red-a", na(A.mac, OPAQUE, *ALL_NODES, solicited=0)),
+        drops("red-a", ns(A.mac, "fe80::1", C.v6), "src-address"),
+        drops("red-a", na(A.mac, "fe80::1", *ALL_NODES, solicited=0), "src-address"),
+        drops("red-a", nd(ICMPv6ND_NA(tgt="fe80::1")), "nd-spoofed"),
+    ),
+    case(
         "nd-gateway",
         "2.3.17 2.3.19 2.3.21",
         "the gateway, also as fe80::1, is a router",
@@ -150,7 +164,7 @@ NDS = (
     ),
     case(
         "nd-dad-own",
-        "2.3.16",
+        "2.3.16 2.3.22",
         "duplicate address detection of the port's own addresses meets silence",
         ends("red-a", ns(A.mac, "::", A.v6, option=False)),
         ends("red-a", ns(A.mac, "::", OWN, option=False)),

@@ -377,7 +377,7 @@ REFUSED = (
     case(
         "mld",
         "2.4.1 2.4.2 2.5.1",
-        "MLD may come from :: and the link-local address, and is multicast then",
+        "MLD may come from :: and a guest's link-local address, and is multicast then",
         *(
             drops(
                 "red-a",
@@ -387,7 +387,8 @@ REFUSED = (
             for source, reason in (
                 ("::", "multicast"),
                 (link_local(A.mac), "multicast"),
-                (link_local(B.mac), "src-address"),
+                ("fe80::a1b2:c3d4:e5f6:718", "multicast"),
+                ("fe80::1", "src-address"),
             )
         ),
     ),

@@ -368,7 +368,7 @@ ECN = (
 TUNNEL_ARP = (
     case(
         "tunnel-arp",
-        "3.10.4 3.10.5",
+        "3.9.3 3.10.4 3.10.5",
         "a request for a local CA is answered through the tunnel, FlowID and TOS 0",
         *(
             answers(
@@ -397,6 +397,11 @@ TUNNEL_ARP = (
             "underlay",
             tunnel(H2, H1, RED, ns(C.mac, link_local(C.mac), A.v6)),
             tunnel(H1, H2, RED, na(A.mac, A.v6, C.mac, link_local(C.mac))),
+        ),
+        answers(
+            "underlay",
+            tunnel(H2, H1, RED, ns(C.mac, "fe80::a1b2:c3d4:e5f6:718", A.v6)),
+            tunnel(H1, H2, RED, na(A.mac, A.v6, C.mac, "fe80::a1b2:c3d4:e5f6:718")),
         ),
     ),
     case(
@@ -427,7 +432,12 @@ TUNNEL_ARP = (
         refused(
             Ether(src=D.mac, dst=BROADCAST) / arp(1, (C.mac, C.v4), (NOBODY, A.v4)).payload, "inner-src-mac"
         ),
-        refused(ns(D.mac, link_local(C.mac), A.v6), "inner-source"),
+        refused(ns(C.mac, "fe80::1", A.v6), "inner-source"),
+        refused(
+            Ether(src="33:33:00:00:00:01", dst=A.mac) / ns(C.mac, link_local(C.mac), A.v6).payload,
+            "inner-source",
+        ),
+        refused(na(C.mac, link_local(C.mac), A.mac, A.v6), "inner-source"),
         refused(ns(C.mac, "::", A.v6, option=False), "inner-source"),
         refused(ns(C.mac, C.v6, A.v6, hlim=64), "nd-malformed"),
         refused(

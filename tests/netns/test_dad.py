@@ -1,7 +1,7 @@
 """Duplicate detection as Linux does it: silence about a VM's own address, an answer about another VM's."""
 
 from collections.abc import Iterator
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -69,6 +69,38 @@ def test_dad_finds_another_vms_address(lab: Lab, vm: Vm, host: str) -> None:
 @pytest.mark.parametrize("vm", VMS, indirect=True)
 def test_dad_finds_the_gateway(lab: Lab, vm: Vm) -> None:
     assert detect(vm, lab.gateways[vm.vsid][6])
+
+
+OPAQUE = ip_address("fe80::a1b2:c3d4:e5f6:718")
+
+
+@pytest.fixture
+def opaque(lab: Lab) -> Iterator[Vm]:
+    """A VM with an opaque link-local address (RFC 7217) alone, and its CA on lo: it solicits from that."""
+    vm = lab.vms["red-api"]
+    ca = vm.addresses[6]
+    old = next(address for address in flags(vm) if address.is_link_local)
+    moves = [("add", f"{ca}/128", "lo"), ("del", f"{ca}/64", vm.device), ("del", f"{old}/64", vm.device)]
+    assert not detect(vm, OPAQUE)
+    for verb, address, device in moves:
+        run(vm.namespace, "ip", "address", verb, address, "dev", device)
+    route = ["to", f"{ip_network((ca, 64), strict=False)}", "dev", vm.device]
+    run(vm.namespace, "ip", "route", "add", *route)
+    yield vm
+    run(vm.namespace, "ip", "route", "del", *route)
+    for verb, address, device in reversed([("add", f"{OPAQUE}/64", vm.device), *moves]):
+        back = "add" if verb == "del" else "del"
+        run(vm.namespace, "ip", "address", back, address, "dev", device, *["nodad"] * (back == "add"))
+
+
+def test_a_guest_solicits_from_an_opaque_link_local_address(lab: Lab, opaque: Vm) -> None:
+    """Neighbours and the gateway; no form tells whose an interface id is (RFC 7136)."""
+    others = [each for each in lab.vms.values() if each.vsid == opaque.vsid and each != opaque]
+    assert len({each.host for each in others}) == 2
+    with lab.dropping({}):
+        for address in [*(each.addresses[6] for each in others), lab.gateways[opaque.vsid][6]]:
+            run(opaque.namespace, "ip", "neigh", "flush", "dev", opaque.device)
+            run(opaque.namespace, "ping", "-c", "1", "-W", "5", "-I", str(opaque.addresses[6]), str(address))
 
 
 def arping(vm: Vm, address: Address) -> bool:
