@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from ipaddress import ip_address
+from itertools import accumulate
 
 import structlog
 
@@ -327,7 +328,8 @@ class DeviceManager:
     def _fitting(self, missing: list[Wanted]) -> list[Wanted]:
         """For whose devices there are descriptors."""
         free, limit = self._opener.room()
-        fit = max(free // self._queues, 0)
+        needed = accumulate(each.descriptors(self._queues) for each in missing)
+        fit = sum(1 for total in needed if total <= free)
         for each in missing[fit:]:
             self._problems[each.name] = (
                 f"port {each.name}: no descriptors for its device: a process may have {limit} "

@@ -41,6 +41,10 @@ class Wanted:
         """memory: the core's, for AF_XDP. note: is told what there is to undo before it is done."""
         return Terms(self.mac, self.mtu, queues, self.driver, memory, note)
 
+    def descriptors(self, queues: int) -> int:
+        """That its device takes: one a queue; by AF_XDP another each, and its program's link and map."""
+        return 2 * queues + 2 if self.driver is Driver.AFXDP else queues
+
     @property
     def fault(self) -> str:
         """Why it can never have that device, which `check` refuses: of a document from before, or by another

@@ -18,6 +18,9 @@ from dataplane.host.device import Terms
 from dataplane.host.links import DeviceError
 from dataplane.host.underlay import Underlay, open_underlay
 from dataplane.process.client import Client
+from policy.agent.opener import HostOpener
+from policy.agent.wanted import Wanted
+from policy.kinds.model import Attach, AttachKind, Driver, Mac
 from tests.netns.datagrams import DATAGRAMS, sent_at_once
 from tests.netns.labs import EXAMPLE, Lab, running_lab
 from tools.demo import command
@@ -119,6 +122,20 @@ def test_its_program_goes_with_it(host: str, memory: int) -> None:
         assert (underlay.kind, underlay.queues, underlay.xsks) == (PortKind.XDP, 1, 1)
         assert netns.call(host, program_of, "u1") == "isolane_wire"
     assert netns.call(host, program_of, "u1") is None
+
+
+@pytest.mark.parametrize("driver", [Driver.PACKET, Driver.AFXDP])
+def test_a_vms_device_takes_the_descriptors_that_an_agent_expects(
+    host: str, memory: int, driver: Driver
+) -> None:
+    attach = Attach(AttachKind.DEVICE, "u1", "", driver)
+    wanted = Wanted(1, "red/red-web", attach, "u1", Mac(MAC), 1500, driver)
+    terms = wanted.terms(1, memory, lambda *_: None)
+    device = netns.call(host, HostOpener().open, wanted, terms, [])
+    try:
+        assert len(device.undo.fds) == wanted.descriptors(1)
+    finally:
+        netns.call(host, device.close)
 
 
 def test_two_can_not_have_a_device(host: str, memory: int) -> None:

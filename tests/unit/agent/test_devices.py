@@ -117,6 +117,17 @@ def with_attach(world: World, field: str, value: str) -> str:
     return "red/red-api"
 
 
+@pytest.mark.parametrize(("free", "fitting"), [(6, 3), (7, 4), (8, 5)])
+def test_a_port_by_af_xdp_takes_two_descriptors_a_queue_and_two_more(
+    world: World, free: int, fitting: int
+) -> None:
+    """Before it three others are opened, after it one."""
+    with_driver(world, "afxdp")
+    world.host.free = free
+    world.up()
+    assert len(world.attached()) == 1 + fitting, "the underlay, and those for which there are descriptors"
+
+
 def config_of(world: World, name: str) -> PortConfig:
     assert world.dataplane is not None
     return next(each.config for each in world.dataplane.ports.values() if each.config.name == name)
