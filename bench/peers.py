@@ -21,6 +21,7 @@ from bench.instructions import ROOT
 from bench.ovs import PACKAGE, PROGRAMS, OpenVswitch
 from bench.sites import HOSTS, PLUG, UNDERLAY, VSID, WIRE, Lane, Site, lane, plug
 from dataplane.host import ethtool, links, netns
+from policy.kinds.model import Driver
 
 BASE = "kernel-vxlan"
 """The lane that the others are compared with."""
@@ -192,6 +193,12 @@ def _signal(pids: Sequence[int], number: signal.Signals) -> None:
 
 CONTESTANTS = [
     Contestant("isolane", "NVGRE and IP rewrite, TAP ports", sites.isolane, jumbo=True),
+    Contestant(
+        "isolane-afxdp",
+        "NVGRE and IP rewrite, veth ports, AF_XDP",
+        partial(sites.isolane, driver=Driver.AFXDP),
+        jumbo=True,
+    ),
     Contestant("kernel-vxlan", "the kernel's overlay", sites.kernel_vxlan, jumbo=True),
     Contestant("kernel-bridge", "no overlay", sites.kernel_bridge, jumbo=True),
     Contestant("relays", "two empty programs, no overlay", relays, [str(RELAY)]),

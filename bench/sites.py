@@ -20,6 +20,7 @@ from policy.kinds.model import (
     AddressRange,
     Attach,
     AttachKind,
+    Driver,
     Host,
     Intent,
     LogicalNetwork,
@@ -47,6 +48,8 @@ PLUG = "p0"
 """On a host the other end of its VM's device, but for isolane's."""
 NARROW = f"-{WIRE_MTU}"
 """Ends names of isolane's lanes on a wire of WIRE_MTU, beside those of a larger one."""
+_ATTACHED = {Driver.AUTO: AttachKind.TAP, Driver.AFXDP: AttachKind.VETH}
+_SUFFIXES = {Driver.AUTO: "", Driver.AFXDP: "-afxdp"}
 VSID = 5001
 UNDERLAY = IPv4Network("172.16.77.0/24")
 """The first host has its first address, the second the second."""
@@ -150,14 +153,14 @@ def kernel_vxlan(site: Site) -> list[Lane]:
     return [lane(site, "kernel-vxlan")]
 
 
-def isolane(site: Site) -> list[Lane]:
+def isolane(site: Site, driver: Driver = Driver.AUTO) -> list[Lane]:
     """A real agent and a real data plane on each host; two tenants with the same addresses, one by NVGRE and
-    one by IP rewrite.
+    one by IP rewrite. driver: of the underlay and the VMs' ports.
     """
     directory = Path(site.stack.enter_context(tempfile.TemporaryDirectory(prefix="isolane-bench-")))
     path = directory / "store.db"
     with closing(SqliteStore(path)) as store:
-        changes.commit(store, changes.apply(_intent(site.mtu)))
+        changes.commit(store, changes.apply(_intent(site.mtu, driver)))
     for tenant in Translation:
         for number in (1, 2):
             site.add_namespace(f"{tenant.value}{number}")
@@ -175,7 +178,8 @@ def isolane(site: Site) -> list[Lane]:
         for vm, address in zip((sender, receiver), VM_ADDRESSES, strict=True):
             netns.call(vm, add_address, VM_DEVICE, address)
         to = VM_ADDRESSES[1].ip
-        lanes.append(Lane(f"isolane-{tenant.value}", sender, receiver, to, wakeups=woken))
+        name = f"isolane-{tenant.value}{_SUFFIXES[driver]}"
+        lanes.append(Lane(name, sender, receiver, to, wakeups=woken))
     return lanes
 
 
@@ -193,7 +197,7 @@ def shows_applied(client: Client) -> Callable[[], bool]:
     return lambda: client.status()["agent"].get("state") == host_state.APPLIED
 
 
-def _intent(mtu: int) -> Intent:
+def _intent(mtu: int, driver: Driver) -> Intent:
     addresses = [UNDERLAY[1], UNDERLAY[2]]
     pool = AddressRange(UNDERLAY[10], UNDERLAY[99])
     subnets = [
@@ -206,7 +210,7 @@ def _intent(mtu: int) -> Intent:
             "subnet",
             host,
             (address.ip,),
-            attach=Attach(AttachKind.TAP, VM_DEVICE, f"{tenant.value}{number}"),
+            attach=Attach(_ATTACHED[driver], VM_DEVICE, f"{tenant.value}{number}", driver),
         )
         for tenant in Translation
         for number, (host, address) in enumerate(zip(HOSTS, VM_ADDRESSES, strict=True), 1)
@@ -216,7 +220,7 @@ def _intent(mtu: int) -> Intent:
             LogicalNetwork("fabric"),
             NetworkSite("site", "fabric", (SiteSubnet(UNDERLAY, pool),)),
             *(
-                Host(host, "site", (address,), Underlay(WIRE, mtu=mtu))
+                Host(host, "site", (address,), Underlay(WIRE, mtu=mtu, driver=driver))
                 for host, address in zip(HOSTS, addresses, strict=True)
             ),
             *(VMNetwork(tenant.value, "net", "fabric") for tenant in Translation),

@@ -2,17 +2,23 @@
 
 import json
 import subprocess
+from contextlib import ExitStack
 
 import pytest
 from click.testing import CliRunner
 
 from bench import contest, peers, sites
+from bench.sites import HOSTS, Site
+from dataplane.process.client import Client
+from policy.kinds.model import Driver
 from tests.native import BIN
 from tests.netns.traces import traces
 from tools.verbs.bench import command
 
 OTHERS = ["kernel-vxlan", "kernel-bridge", "relays", "relays-whole", "ovs-packet", "ovs-afxdp"]
-LANES = ["isolane-nvgre", "isolane-rewrite", *OTHERS]
+OURS = ["isolane-nvgre", "isolane-rewrite"]
+BY_XDP = [f"{name}-afxdp" for name in OURS]
+LANES = [*OURS, *BY_XDP, *OTHERS]
 
 
 def test_all_contestants_have_their_turn_and_nothing_is_left() -> None:
@@ -41,11 +47,12 @@ def test_large_frames_beside_small_ones() -> None:
     assert process.returncode == 0
     document = json.loads(output)
     (result,) = document["results"]
-    narrow = [f"{name}-1600" for name in LANES[:2]]
-    assert sorted(result["contestants"]) == sorted([*LANES[:2], *narrow, "kernel-vxlan", "kernel-bridge"])
+    narrow = [f"{name}-1600" for name in OURS]
+    lanes = [*OURS, *BY_XDP, *narrow, "kernel-vxlan", "kernel-bridge"]
+    assert sorted(result["contestants"]) == sorted(lanes)
     assert document["skipped"].items() >= {"relays": "jumbo: its frames are smaller"}.items()
     compared = {name for name, figures in result["contestants"].items() if "ofOwnAt1600" in figures}
-    assert compared == set(LANES[:2])
+    assert compared == set(OURS)
     assert all(result["contestants"][name]["ofOwnAt1600"]["median"] > 0 for name in compared)
     assert traces(process.pid) == []
 
@@ -63,10 +70,19 @@ def test_round_trips_of_all_contestants() -> None:
             assert 0 < figures["p50"]["min"] <= figures["p50"]["median"] <= figures["p99"]["max"]
             assert figures["ratio"]["median"] > 0 and figures["lost"]["max"] < 20
         woken = {name for name, figures in result["contestants"].items() if "wakeUpsPerTrip" in figures}
-        assert woken == {"isolane-nvgre", "isolane-rewrite"}, "others do not say"
+        assert woken == {*OURS, *BY_XDP}, "others do not say"
     pings = results[1]["contestants"]["isolane-nvgre"]["wakeUpsPerTrip"]
     assert 1 <= pings["median"] < 20, "who waits 2 ms for the next request sleeps"
     assert traces(process.pid) == []
+
+
+def test_isolane_by_af_xdp_is_that(prefix: str) -> None:
+    with ExitStack() as stack:
+        sites.isolane(Site(prefix, "wire", stack), Driver.AFXDP)
+        for host in HOSTS:
+            with Client(f"{prefix}{host}") as client:
+                ports = [client.status()["underlay"], *client.ports()]
+            assert [port["kind"] for port in ports] == ["xdp"] * 3
 
 
 def test_who_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

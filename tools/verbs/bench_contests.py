@@ -15,10 +15,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 PROFILES = ("wire", "wire-gro", "offload")
 TCP_PROFILES = (*PROFILES, "jumbo")
 PAUSES = (0.0, 2.0)
-_KERNEL = ("kernel-vxlan", "kernel-bridge")
+_ISOLANE, _KERNEL = ("isolane", "isolane-afxdp"), ("kernel-vxlan", "kernel-bridge")
 _SWITCH = ("ovs-packet", "ovs-afxdp")
-CONTESTANTS = ("isolane", *_KERNEL, "relays", "relays-whole", *_SWITCH)
-DEVICES = ("isolane", "isolane-afxdp", *_KERNEL, "relays", *_SWITCH, "testpmd-packet", "testpmd-afxdp")
+CONTESTANTS = (*_ISOLANE, *_KERNEL, "relays", "relays-whole", *_SWITCH)
+DEVICES = (*_ISOLANE, *_KERNEL, "relays", *_SWITCH, "testpmd-packet", "testpmd-afxdp")
 LOADS = ("frames", "overload", "datagrams", "no-loss")
 QUICK_PROFILES = PROFILES[:1]
 
