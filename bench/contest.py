@@ -188,6 +188,16 @@ def suited(entrants: Entrants, profile: str, say: Progress) -> Iterator[Contesta
             yield NARROW
 
 
+def worked(lane: Lane, do: Callable[[], T]) -> tuple[T, float, int | None]:
+    """What it gives, seconds of all cores meanwhile, and wake-ups of the contestant's workers, if they count
+    them.
+    """
+    woken, used = lane.wakeups() if lane.wakeups else 0, rounds.cpu()
+    done = do()
+    used = rounds.cpu().since(used)
+    return done, used.seconds, lane.wakeups() - woken if lane.wakeups else None
+
+
 def run_in(namespace: str, command: Sequence[str], seconds: float) -> "subprocess.CompletedProcess[str]":
     """What a program prints that takes so many seconds. BenchError: it is not there, or goes on for much
     longer.

@@ -120,6 +120,7 @@ class Throughput(Struct, frozen=True, rename="camel"):
     ratio: Spread
     retransmits: Spread
     cpu_seconds_per_gbit: Spread
+    wake_ups_per_gbit: Spread | None = None
     of_own_at_1600: Spread | None = None
 
 

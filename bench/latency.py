@@ -7,12 +7,12 @@ whatever the answers do, so that a delay meets all that are due meanwhile and no
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
 
 from bench import contest, control_net, rounds
-from bench.contest import Contest, Figures, run_in
+from bench.contest import Contest, Figures, run_in, worked
 from bench.control import percentile
 from bench.control_net import BenchError
 from bench.machine import described
@@ -93,21 +93,16 @@ def _measure_all(settings: Settings, lane: Lane) -> list[Run]:
 def _measure(pause: float, count: int, lane: Lane) -> Run:
     """BenchError: ping fails, or nothing comes back."""
     way = ["-A"] if pause == BACK_TO_BACK else ["-i", f"{pause / 1e3:.6f}"]
-    woken = lane.wakeups() if lane.wakeups else 0
-    before = rounds.cpu()
-    done = run_in(
-        lane.sender, ["ping", *way, "-c", str(count), str(lane.address)], count * max(pause, 1) / 1e3
-    )
-    used = rounds.cpu().since(before)
-    run = parse(done.stdout or done.stderr, used.seconds)
-    return replace(run, wakeups=lane.wakeups() - woken) if lane.wakeups else run
+    command = ["ping", *way, "-c", str(count), str(lane.address)]
+    done, cpu, woken = worked(lane, partial(run_in, lane.sender, command, count * max(pause, 1) / 1e3))
+    return parse(done.stdout or done.stderr, cpu, woken)
 
 
-def parse(output: str, cpu: float) -> Run:
+def parse(output: str, cpu: float, woken: int | None = None) -> Run:
     """What ping prints. BenchError: it tells of no answer."""
     times = [float(each) * 1e3 for each in _TIME.findall(output)]
     sent = _SENT.search(output)
     if sent is None or not times:
         last = (output.strip().splitlines() or ["nothing"])[-1]
         raise BenchError(f"ping has measured nothing: {last}")
-    return Run(times, int(sent[1]), cpu)
+    return Run(times, int(sent[1]), cpu, woken)

@@ -57,6 +57,7 @@ _TCP: Columns[Throughput] = {
     "of own at 1,600": lambda each: spread(each.of_own_at_1600, 2) if each.of_own_at_1600 else "",
     "retransmits": lambda each: spread(each.retransmits, 0),
     "CPU s/Gbit": lambda each: spread(each.cpu_seconds_per_gbit, 3),
+    "wake-ups/Gbit": lambda each: spread(each.wake_ups_per_gbit, 0) if each.wake_ups_per_gbit else "",
 }
 _LATENCY: Columns[RoundTrips] = {
     "p50 µs": lambda each: spread(each.p50, 1),

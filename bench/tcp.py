@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from bench import contest, control_net, rounds
-from bench.contest import READY_SECONDS, Contest, Figures, run_in
+from bench.contest import READY_SECONDS, Contest, Figures, run_in, worked
 from bench.control_net import BenchError, wait_until
 from bench.machine import described
 from bench.peers import versions
@@ -40,16 +40,23 @@ class Settings:
 
 @dataclass(frozen=True)
 class Run:
-    """bits and segments as the receiver and the sender count them; cpu: seconds of all cores."""
+    """bits and segments as the receiver and the sender count them; cpu: seconds of all cores; wakeups: of the
+    contestant's workers, on both hosts, if they count them.
+    """
 
     bits: float
     seconds: float
     retransmits: int
     cpu: float
+    wakeups: int | None = None
+
+    @property
+    def gbit(self) -> float:
+        return self.bits / 1e9
 
     @property
     def gbps(self) -> float:
-        return self.bits / self.seconds / 1e9
+        return self.gbit / self.seconds
 
 
 def run_all(settings: Settings, progress: Progress) -> Figures:
@@ -84,11 +91,14 @@ def _version() -> str:
 def _figures(found: Contest[Run], name: str) -> Figures:
     narrow = name + NARROW
     of_own = {"ofOwnAt1600": found.ratio(name, lambda run: run.gbps, narrow)} if narrow in found.runs else {}
+    woken = [run.wakeups / run.gbit for run in found.runs[name] if run.wakeups is not None]
+    counted = {"wakeUpsPerGbit": rounds.spread(woken)} if woken else {}
     return of_own | {
         "gbps": found.spread(name, lambda run: run.gbps),
         "ratio": found.ratio(name, lambda run: run.gbps),
         "retransmits": found.spread(name, lambda run: run.retransmits),
-        "cpuSecondsPerGbit": found.spread(name, lambda run: run.cpu / (run.bits / 1e9)),
+        "cpuSecondsPerGbit": found.spread(name, lambda run: run.cpu / run.gbit),
+        **counted,
     }
 
 
@@ -101,10 +111,8 @@ def _measure(settings: Settings, lane: Lane) -> Run:
     client = ["iperf3", "--client", address, "--time", str(settings.seconds), "--json"]
     with control_net.program(lane.receiver, server):
         wait_until(partial(is_listening, lane.receiver, PORT), "iperf3 does not listen", READY_SECONDS)
-        before = rounds.cpu()
-        done = run_in(lane.sender, client, settings.seconds)
-        used = rounds.cpu().since(before)
-    return parse(done.stdout, used.seconds)
+        done, cpu, woken = worked(lane, partial(run_in, lane.sender, client, settings.seconds))
+    return parse(done.stdout, cpu, woken)
 
 
 def _check_congestion(name: str) -> None:
@@ -124,14 +132,14 @@ def _control_congestion(name: str) -> None:
         raise BenchError(f"{name} is none of sysctl net.ipv4.tcp_allowed_congestion_control") from None
 
 
-def parse(report: str, cpu: float) -> Run:
+def parse(report: str, cpu: float, woken: int | None = None) -> Run:
     """A report of iperf3. BenchError: it tells of no run."""
     try:
         document = json.loads(report)
         sent, received = document["end"]["sum_sent"], document["end"]["sum_received"]
         if not received["bytes"]:
             raise BenchError("no byte of the stream arrived")
-        return Run(received["bytes"] * 8, received["seconds"], sent["retransmits"], cpu)
+        return Run(received["bytes"] * 8, received["seconds"], sent["retransmits"], cpu, woken)
     except (ValueError, KeyError, TypeError):
         said = report.strip().splitlines()[-1:] or ["nothing"]
         with suppress(ValueError, KeyError, TypeError):

@@ -36,6 +36,13 @@ def test_all_contestants_have_their_turn_and_nothing_is_left() -> None:
         for name in ("gbps", "ratio", "cpuSecondsPerGbit"):
             assert 0 < figures[name]["min"] <= figures[name]["median"] <= figures[name]["max"]
         assert figures["retransmits"]["min"] >= 0
+    woken = {
+        name: figures["wakeUpsPerGbit"]["max"]
+        for name, figures in result["contestants"].items()
+        if "wakeUpsPerGbit" in figures
+    }
+    assert woken.keys() == {*OURS, *BY_XDP}, "others do not say"
+    assert all(each > 0 for each in woken.values()), "workers sleep before a stream begins"
     assert result["contestants"]["kernel-vxlan"]["ratio"] == {"median": 1, "min": 1, "max": 1}
     assert traces(process.pid) == []
 

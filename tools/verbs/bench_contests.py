@@ -115,10 +115,14 @@ def tcp(
 
 
 def _print_tcp(document: dict[str, Any]) -> None:
-    common = {"Gb/s": "gbps", "of kernel VXLAN": "ratio", "CPU s/Gbit": "cpuSecondsPerGbit"}
+    columns = {
+        "Gb/s": "gbps",
+        "of kernel VXLAN": "ratio",
+        "of own at 1,600": "ofOwnAt1600",
+        "CPU s/Gbit": "cpuSecondsPerGbit",
+        "wake-ups/Gbit": "wakeUpsPerGbit",
+    }
     for result in document["results"]:
-        compared = any("ofOwnAt1600" in each for each in result["contestants"].values())
-        columns = common | ({"of own at 1,600": "ofOwnAt1600"} if compared else {})
         _print_contest(
             result,
             f"{result['profile']}, {document['congestion']}",
@@ -135,14 +139,18 @@ def _print_contest(
     last_title: str,
     last: Callable[[Mapping[str, Any]], str],
 ) -> None:
-    """columns: by title, names of spreads."""
+    """columns: by title, names of spreads; what nobody has is none."""
+    contestants = result["contestants"].values()
+    columns = {title: key for title, key in columns.items() if any(key in each for each in contestants)}
     click.echo(f"{title}, {result['rounds']} rounds, steal {result['steal']['max']:.1%} at most")
     rows = [("", *columns, last_title)]
     for name, figures in result["contestants"].items():
         cells = (measuring.spread(figures[key]) if key in figures else "" for key in columns.values())
         rows.append((name, *cells, last(figures)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        click.echo("  " + "  ".join(f"{cell:<24}" for cell in row).rstrip())
+        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        click.echo("  " + "  ".join(cells).rstrip())
 
 
 @click.command("latency")
@@ -196,7 +204,12 @@ def latency(
 
 
 def _print_latency(document: dict[str, Any]) -> None:
-    columns = {"p50 us": "p50", "p99 us": "p99", "of kernel VXLAN": "ratio"}
+    columns = {
+        "p50 us": "p50",
+        "p99 us": "p99",
+        "of kernel VXLAN": "ratio",
+        "wake-ups/trip": "wakeUpsPerTrip",
+    }
     for result in document["results"]:
         pause = result["pauseMilliseconds"]
         schedule = f"every {pause:g} ms" if pause else "back to back"

@@ -5,18 +5,21 @@ import signal
 import subprocess
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
-from bench import contest, latency, peers, rounds
+from bench import contest, latency, peers, rounds, tcp
 from bench.contest import Contest, Entrants, held
 from bench.control_net import BenchError, wait_until
 from bench.peers import BASE, Contestant
 from bench.rounds import Cpu
 from bench.sites import Lane, Site
 from tests.native import BIN
+from tools.verbs import bench_contests
 
 ADDRESS = IPv4Address("10.0.0.12")
 
@@ -117,6 +120,25 @@ def test_a_program_that_runs_has_not_gone() -> None:
 def test_parts_of_what_was_measured() -> None:
     both = Contest({BASE: [(1, 10), (2, 20)]}, [0.0, 0.0], repeated=1)
     assert both.of(lambda pair: pair[1]).runs == {BASE: [10, 20]}
+
+
+def test_wake_ups_meanwhile_are_counted_by_who_counts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds, woken = iter([1.0, 1.5, 3.0, 3.5]), iter([40, 47])
+    monkeypatch.setattr(rounds, "cpu", lambda: Cpu(next(seconds), 0, 0))
+    ours = Lane("ours", "vm1", "vm2", ADDRESS, wakeups=lambda: next(woken))
+    assert contest.worked(ours, lambda: "done") == ("done", 0.5, 7)
+    assert contest.worked(replace(ours, wakeups=None), lambda: "done") == ("done", 0.5, None)
+
+
+def test_wake_ups_are_printed_beside_rates(capsys: pytest.CaptureFixture[str]) -> None:
+    runs = {"isolane-nvgre": [tcp.Run(4e9, 1.0, 7, 2.0, 600)], BASE: [tcp.Run(8e9, 1.0, 7, 2.0)]}
+    found = Contest(runs, [0.0], repeated=0)
+    result = found.figures("wire", partial(tcp._figures, found))
+    bench_contests._print_tcp({"congestion": "cubic", "results": [result]})
+    head, ours, others = capsys.readouterr().out.splitlines()[1:]
+    at = head.index("wake-ups/Gbit")
+    assert ours[at:].startswith("150.00 (150.00-150.00)")
+    assert others[at:].split() == ["7"], "retransmits alone"
 
 
 def test_pauses_are_measured_in_the_same_rounds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,8 +31,9 @@ CONTESTANTS = ("isolane-nvgre", "isolane-rewrite", "kernel-vxlan")
 
 def tcp_document(*profiles: str, names: Sequence[str] = CONTESTANTS) -> Document:
     """Of isolane-nvgre 4, 3 and 5 Gb/s, of each next one 1 Gb/s more."""
+    woken = {name: 600 if name.startswith("isolane") else None for name in names}
     runs = {
-        name: [tcp.Run(1e9 * (gbps + number), 1.0, 1200 + gbps, 2.5) for gbps in (4, 3, 5)]
+        name: [tcp.Run(1e9 * (gbps + number), 1.0, 1200 + gbps, 2.5, woken[name]) for gbps in (4, 3, 5)]
         for number, name in enumerate(names)
     }
     contest = Contest(runs, [0.001, 0.012, 0.004], repeated=2)
@@ -318,6 +319,7 @@ def test_throughput(shell: Shell, drawn: list[Figure]) -> None:
         "of kernel VXLAN": "0.67 (0.60-0.71)",
         "retransmits": "1,204 (1,203-1,205)",
         "CPU s/Gbit": "0.625 (0.500-0.833)",
+        "wake-ups/Gbit": "150 (120-200)",
     }
     assert "3 rounds, 2 repeated, steal 0.4% (0.1%-1.2%)" in page.text
 

@@ -80,8 +80,8 @@ def test_a_round_in_which_much_is_stolen_is_repeated_but_not_for_ever(
 
 def test_what_iperf3_reports() -> None:
     end = {"sum_sent": {"retransmits": 3}, "sum_received": {"bytes": 250_000_000, "seconds": 2.0}}
-    run = parse(json.dumps({"end": end}), 1.5)
-    assert (run.gbps, run.retransmits, run.cpu) == (1.0, 3, 1.5)
+    run = parse(json.dumps({"end": end}), 1.5, 80)
+    assert (run.gbps, run.retransmits, run.cpu, run.wakeups) == (1.0, 3, 1.5, 80)
 
 
 @pytest.mark.parametrize(
@@ -117,9 +117,9 @@ rtt min/avg/max/mdev = 0.050/0.440/1.200/0.537 ms
 
 
 def test_what_ping_prints() -> None:
-    run = latency.parse(PING, 0.5)
+    run = latency.parse(PING, 0.5, 8)
     assert run.times == pytest.approx([50, 1200, 70])
-    assert (run.sent, run.cpu) == (4, 0.5)
+    assert (run.sent, run.cpu, run.wakeups) == (4, 0.5, 8)
     assert run.percentile(50) == pytest.approx(70) and run.percentile(99) == pytest.approx(1200)
     with pytest.raises(BenchError, match="ping has measured nothing: ping: connect: Network is unreachable"):
         latency.parse("ping: connect: Network is unreachable\n", 0.5)
