@@ -34,7 +34,7 @@ _HEADERS = 42
 
 def flood(frame: int, seconds: float, lane: Lane) -> Run:
     """As many as the sender can. frame: bytes without FCS. BenchError: none arrives."""
-    run = _measure(frame, seconds, lane, 0.0)
+    run = at_rate(frame, seconds, lane, 0.0)
     if not run.delivered:
         raise BenchError(f"{lane.name}: of {run.offered:,} datagrams none came")
     return run
@@ -45,7 +45,7 @@ def without_loss(frame: int, seconds: float, lane: Lane) -> Run:
     _ATTEMPT_SECONDS.
     """
     short = min(seconds, _ATTEMPT_SECONDS)
-    return highest(lambda rate: _measure(frame, short, lane, rate), flood(frame, short, lane))
+    return highest(lambda rate: at_rate(frame, short, lane, rate), flood(frame, short, lane))
 
 
 def highest(attempt: Callable[[float], Run], top: Run) -> Run:
@@ -69,10 +69,13 @@ def highest(attempt: Callable[[float], Run], top: Run) -> Run:
     return best
 
 
-def _measure(frame: int, seconds: float, lane: Lane, rate: float) -> Run:
-    """rate: packets a second; 0 is as many as it can."""
+def at_rate(frame: int, seconds: float, lane: Lane, rate: float, cpu: int | None = None) -> Run:
+    """rate: packets a second; 0 is as many as it can, and so is what is more than that. cpu: that the sender
+    is on; None is as the scheduler likes.
+    """
     place = [str(lane.address), str(_PORT)]
-    command = [str(PROGRAM), "send", *place, str(frame - _HEADERS), f"{rate:.3f}", f"{seconds:.3f}"]
+    command = ["taskset", "--cpu-list", str(cpu)] if cpu is not None else []
+    command += [str(PROGRAM), "send", *place, str(frame - _HEADERS), f"{rate:.3f}", f"{seconds:.3f}"]
     before = netns.call(lane.sender, _sent), netns.call(lane.receiver, _received)
     with _receiving(lane.receiver, place) as receiver:
         used = rounds.cpu()

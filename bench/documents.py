@@ -154,7 +154,7 @@ class LatencyDocument(ContestDocument, frozen=True, kw_only=True):
 
 class Passed(Struct, frozen=True, rename="camel"):
     """lost: a share of what was offered; wire_frame: bytes without FCS, where it is known; of_peak: what
-    passes under overload, of what passes at most.
+    passes under overload, of what passes at most, and offered_of_peak: what is offered then, of the same.
     """
 
     kpps: Spread
@@ -164,6 +164,7 @@ class Passed(Struct, frozen=True, rename="camel"):
     cpu_seconds_per_million: Spread
     wire_frame: Spread | None = None
     of_peak: Spread | None = None
+    offered_of_peak: Spread | None = None
 
 
 _TITLES = {
@@ -171,6 +172,7 @@ _TITLES = {
     "overload": "Frames of {} bytes through one device, ten times what passes",
     "datagrams": "UDP in frames of {} bytes between VMs",
     "no-loss": "UDP in frames of {} bytes between VMs, at most 0.1 % lost",
+    "overload-datagrams": "UDP in frames of {} bytes between VMs, up to ten times what passes",
 }
 
 

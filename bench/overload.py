@@ -20,7 +20,7 @@ Measure = Callable[[float], Run]
 
 @dataclass(frozen=True)
 class Steps:
-    """runs: by TIMES. The generator may not make as many as it is to: see what was offered."""
+    """runs: by TIMES. Who sends may not make as many as it is to: see what was offered."""
 
     runs: Sequence[Run]
 
@@ -35,6 +35,11 @@ class Steps:
     @property
     def of_peak(self) -> float:
         return self.last.kpps / self.peak if self.peak else 0.0
+
+    @property
+    def offered_of_peak(self) -> float:
+        """How many times what passes at most was offered, of the last of TIMES."""
+        return self.last.offered_kpps / self.peak if self.peak else 0.0
 
 
 def most(measure: Measure) -> float:
@@ -59,6 +64,7 @@ def figures(found: Contest[Steps], name: str) -> Figures:
     return {
         "ofPeak": found.spread(name, lambda each: each.of_peak),
         "must": MUST,
+        "offeredOfPeak": found.spread(name, lambda each: each.offered_of_peak),
         "steps": [
             {
                 "times": times,

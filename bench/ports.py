@@ -7,11 +7,14 @@ frames     through one device of each. They are generated in the kernel, on a CP
 overload   the same frames, of so many a second as is one to ten times what passes at most.
 datagrams  between VMs of two hosts, through the kernel's stack of both, as fast as one sender goes.
 no-loss    the same, at the highest rate that loses next to nothing; 0 if every rate loses more.
+overload-datagrams
+           the same, of so many a second as is one to ten times what passes at most, or as one sender can,
+           which has a CPU of its own.
 """
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from pyroute2 import IPRoute
@@ -31,6 +34,7 @@ from dataplane.host.links import Link
 
 PROFILE = "wire"
 FRAMES, OVERLOAD, DATAGRAMS, NO_LOSS = "frames", "overload", "datagrams", "no-loss"
+OVERLOAD_DATAGRAMS = f"{OVERLOAD}-{DATAGRAMS}"
 _OF_DEVICES = (FRAMES, OVERLOAD)
 _WARM_SECONDS = 0.3
 _SETTLE_SECONDS = 2.0
@@ -39,7 +43,7 @@ _ATTEMPT_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Settings:
-    """loads: of FRAMES, OVERLOAD, DATAGRAMS, NO_LOSS. contestants: none are all. frame: bytes without FCS.
+    """loads: of FRAMES and the others. contestants: none are all. frame: bytes without FCS.
     seconds: of each run.
     """
 
@@ -110,47 +114,69 @@ def _datagrams(
     return found.figures(PROFILE, partial(_figures, found))
 
 
+# ---- overload ----------------------------------------------------------------------------------------------
+
+
+def _overload(settings: Settings, entrants: Entrants, progress: Progress) -> Figures:
+    with xdp.stoppable(), devices.apart() as cpu:
+        measure = partial(_measure, settings.frame, cpu)
+        ready = partial(_await_frames, settings.frame, cpu)
+        return _overloaded(measure, ready, settings, entrants, progress)
+
+
+def _overload_datagrams(settings: Settings, entrants: Entrants, progress: Progress) -> Figures:
+    with devices.apart() as cpu:
+        measure = partial(datagrams.at_rate, settings.frame, cpu=cpu)
+        return _overloaded(measure, contest.await_answer, settings, entrants, progress)
+
+
+def _overloaded(
+    measure: Callable[[float, Lane, float], Run],
+    await_ready: Callable[[Lane], None],
+    settings: Settings,
+    entrants: Entrants,
+    progress: Progress,
+) -> Figures:
+    """measure: for so many seconds, at so many packets a second."""
+    most: dict[str, float] = {}
+
+    def ready(lane: Lane) -> None:
+        await_ready(lane)
+        most[lane.name] = overload.most(partial(measure, min(settings.seconds, _ATTEMPT_SECONDS), lane))
+
+    def stepped(lane: Lane) -> overload.Steps:
+        return overload.steps(partial(measure, settings.seconds, lane), most[lane.name])
+
+    found = contest.held(entrants, PROFILE, settings.rounds, stepped, progress, ready)
+    last = found.of(lambda steps: steps.last)
+    return found.figures(PROFILE, lambda name: _figures(last, name) | overload.figures(found, name))
+
+
 # ---- frames ------------------------------------------------------------------------------------------------
 
 
 def _frames(settings: Settings, entrants: Entrants, progress: Progress) -> Figures:
     with xdp.stoppable(), devices.apart() as cpu:
-        measure = partial(_measure, settings, cpu, 0.0)
-        ready = partial(_await_frames, settings, cpu)
+
+        def measure(lane: Lane) -> Run:
+            return _measure(settings.frame, cpu, settings.seconds, lane, 0.0)
+
+        ready = partial(_await_frames, settings.frame, cpu)
         found = contest.held(entrants, PROFILE, settings.rounds, measure, progress, ready)
     return found.figures(PROFILE, partial(_figures, found))
 
 
-def _overload(settings: Settings, entrants: Entrants, progress: Progress) -> Figures:
-    most: dict[str, float] = {}
-
-    def ready(cpu: int, lane: Lane) -> None:
-        _await_frames(settings, cpu, lane)
-        short = replace(settings, seconds=min(settings.seconds, _ATTEMPT_SECONDS))
-        most[lane.name] = overload.most(lambda rate: _measure(short, cpu, rate, lane))
-
-    def measure(cpu: int, lane: Lane) -> overload.Steps:
-        return overload.steps(lambda rate: _measure(settings, cpu, rate, lane), most[lane.name])
-
-    with xdp.stoppable(), devices.apart() as cpu:
-        found = contest.held(
-            entrants, PROFILE, settings.rounds, partial(measure, cpu), progress, partial(ready, cpu)
-        )
-    last = found.of(lambda steps: steps.last)
-    return found.figures(PROFILE, lambda name: _figures(last, name) | overload.figures(found, name))
-
-
-def _measure(settings: Settings, cpu: int, rate: float, lane: Lane) -> Run:
+def _measure(frame: int, cpu: int, seconds: float, lane: Lane, rate: float) -> Run:
     """rate: frames a second, 0 is as many as there can be. BenchError: nothing came, or not as much as the
     contestant says that it sent.
     """
     with _sink(lane) as sink:
         said = lane.sent()
-        with _generator(lane, settings.frame, cpu, rate) as generator:
+        with _generator(lane, frame, cpu, rate) as generator:
             time.sleep(_WARM_SECONDS)
             begun, used = time.monotonic(), rounds.cpu()
             offered, came = generator.count(), sink.count()
-            time.sleep(settings.seconds)
+            time.sleep(seconds)
             seconds, used = time.monotonic() - begun, rounds.cpu().since(used)
             offered, came = generator.count().since(offered), sink.count().since(came)
         all_that_came = sink.settled(_SETTLE_SECONDS).frames
@@ -160,8 +186,8 @@ def _measure(settings: Settings, cpu: int, rate: float, lane: Lane) -> Run:
     return Run(offered.frames, came.frames, seconds, used.seconds, came.octets)
 
 
-def _await_frames(settings: Settings, cpu: int, lane: Lane) -> None:
-    with _sink(lane) as sink, _generator(lane, settings.frame, cpu) as generator:
+def _await_frames(frame: int, cpu: int, lane: Lane) -> None:
+    with _sink(lane) as sink, _generator(lane, frame, cpu) as generator:
         wait_until(
             lambda: bool(generator.count().frames and sink.count().frames),
             f"{lane.name}: no frame comes",
@@ -193,4 +219,5 @@ _HELD: dict[str, Callable[[Settings, Entrants, Progress], Figures]] = {
     OVERLOAD: _overload,
     DATAGRAMS: partial(_datagrams, datagrams.flood),
     NO_LOSS: partial(_datagrams, datagrams.without_loss),
+    OVERLOAD_DATAGRAMS: _overload_datagrams,
 }

@@ -74,6 +74,7 @@ _PORTS: Columns[Passed] = {
     "lost": lambda each: f"{each.lost.median:.2%} ({each.lost.min:.2%}-{each.lost.max:.2%})",
     "CPU s/Mpkt": lambda each: spread(each.cpu_seconds_per_million, 2),
     "of its peak": lambda each: spread(each.of_peak, 2) if each.of_peak else "",
+    "offered, times its peak": lambda each: spread(each.offered_of_peak, 1) if each.offered_of_peak else "",
     "on the wire, bytes": lambda each: f"{each.wire_frame.median:.0f}" if each.wire_frame else "",
 }
 

@@ -97,6 +97,26 @@ def test_more_and_more_is_offered() -> None:
     assert traces(process.pid) == []
 
 
+def test_more_and_more_is_sent_by_sockets() -> None:
+    arguments = ["bench", "ports", "--load=overload-datagrams", "--rounds=1", "--seconds=0.2", "--json"]
+    arguments += ["--contestant=relays"]
+    with subprocess.Popen([BIN / "isolane", *arguments], stdout=subprocess.PIPE, text=True) as process:
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    (result,) = json.loads(output)["results"]
+    assert sorted(result["contestants"]) == ["kernel-vxlan", "relays"]
+    for figures in result["contestants"].values():
+        peak = max(step["kpps"]["median"] for step in figures["steps"])
+        last = figures["steps"][-1]
+        assert last["times"] == 10
+        assert figures["ofPeak"]["median"] == pytest.approx(last["kpps"]["median"] / peak, abs=1e-3)
+        offered = last["offeredKpps"]["median"] / peak
+        assert 0 < offered < 11
+        assert figures["offeredOfPeak"]["median"] == pytest.approx(offered, abs=1e-3)
+    assert result["contestants"]["relays"]["offeredOfPeak"]["median"] > 1.2
+    assert traces(process.pid) == []
+
+
 def test_who_sends_nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     only = devices.Contestant("kernel-vxlan", "", devices.kernel_vxlan)
     monkeypatch.setattr("bench.ports.DEVICES", [only])

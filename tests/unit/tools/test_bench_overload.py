@@ -1,8 +1,11 @@
 """What `isolane bench ports --load overload` makes of counts."""
 
+import json
+from pathlib import Path
+
 import pytest
 
-from bench import overload, ports
+from bench import documents, overload, ports, tables
 from bench.contest import Contest
 from bench.overload import TIMES, Steps
 from bench.passed import Run
@@ -41,16 +44,37 @@ def test_who_works_on_what_is_lost_passes_less_and_less() -> None:
     assert overload.steps(Device(0), 100_000).of_peak == 0
 
 
-def test_what_is_said_of_it(capsys: pytest.CaptureFixture[str]) -> None:
-    runs = [overload.steps(Device(100_000, work=work), 100_000) for work in (0.0, 0.01, 0.1)]
+def test_how_many_times_the_peak_was_offered() -> None:
+    """Who sends may not get as far as ten times."""
+    assert overload.steps(Device(100_000), 100_000).offered_of_peak == pytest.approx(10)
+    assert overload.steps(Device(100_000, most=330_000), 100_000).offered_of_peak == pytest.approx(3.3)
+    assert overload.steps(Device(0), 100_000).offered_of_peak == 0
+
+
+def test_what_is_said_of_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    runs = [
+        overload.steps(Device(100_000, work=work, most=most), 100_000)
+        for work, most in ((0.0, 1e9), (0.01, 1e9), (0.1, 800_000))
+    ]
     contest: Contest[Steps] = Contest({BASE: runs}, [0.0] * 3, repeated=0)
     figures = overload.figures(contest, BASE)
-    assert figures["ofPeak"] == {"median": 0.91, "min": 0.1, "max": 1.0} and figures["must"] == 0.9
+    assert figures["ofPeak"] == {"median": 0.91, "min": 0.3, "max": 1.0} and figures["must"] == 0.9
+    assert figures["offeredOfPeak"] == {"median": 10, "min": 8, "max": 10}
     assert [each["times"] for each in figures["steps"]] == list(TIMES)
-    assert figures["steps"][-1]["kpps"] == {"median": 91, "min": 10, "max": 100}
+    assert figures["steps"][-1]["kpps"] == {"median": 91, "min": 30, "max": 100}
     last = ports._figures(contest.of(lambda steps: steps.last), BASE)
     result = contest.figures("wire", lambda _name: last | figures) | {"load": "overload", "frame": 64}
-    bench_contests._print_ports({"results": [result]})
+    document = {"machine": {}, "results": [result]}
+    bench_contests._print_ports(document)
     said = capsys.readouterr().out
     assert "ten times what passes" in said
-    assert "0.91 (0.10-1.00) of the peak, must 0.9: 100 of 100, 99 of 200, 97 of 400, 91 of 1000 kpps" in said
+    assert "0.91 (0.30-1.00) of the peak, must 0.9, at 10.00 (8.00-10.00) times it: 100 of 100," in said
+    assert said.endswith(": 100 of 100, 99 of 200, 97 of 400, 91 of 1000 kpps\n")
+    path = tmp_path / "ports.json"
+    path.write_text(json.dumps(document))
+    read = documents.read(path).document
+    assert isinstance(read, documents.PortsDocument)
+    head, (row,) = tables.ports(read.results[0])
+    found = dict(zip(head, row, strict=True))
+    assert found["of its peak"] == "0.91 (0.30-1.00)"
+    assert found["offered, times its peak"] == "10.0 (8.0-10.0)"
