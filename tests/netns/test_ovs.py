@@ -14,11 +14,13 @@ from pyroute2 import IPRoute
 from dataplane.host import links, netns
 from tests.netns.labs import Lab
 from tests.netns.ovs import Tunnel, open_vswitch
+from tests.netns.profiles import OFFLOAD, PROFILES, Profile, shape_all
 from tools.demo.vms import Vm, connection, echo_by_tcp, ping, send_udp, vm_of
 from tools.demo.wire import Capture, Packet
 from tools.lab import build as lab_tool
 
 FLOWS = 16
+MERGE_WITHIN_NS = 1_000_000
 OURS = ["red-web", "red-api", "red-app"]
 
 
@@ -37,16 +39,29 @@ def foreign(proof_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     netns.create(namespace)
     try:
         netns.call(host["netns"], make_vm, vm)
-        netns.call(host["netns"], run, "ethtool", "-K", host["underlay"]["device"], "gro", "off")
-        # a wire cuts and completes what it carries: what reads frames at its end takes no super-packets
-        wire = f"{list(proof_lab.hosts).index('ovs1')}-ovs1"
-        netns.call(proof_lab.fabric()[0], run, "ethtool", "-K", wire, "tso", "off", "gso", "off", "tx", "off")
         directory = tmp_path_factory.mktemp("ovs")
         where = (host["netns"], host["underlay"]["device"], host["underlay"]["mac"])
         with open_vswitch(*where, tunnel, "vm", directory):
             yield vm
     finally:
         netns.remove(namespace)
+
+
+@pytest.fixture(scope="module", params=PROFILES, ids=str, autouse=True)
+def profile(request: pytest.FixtureRequest, proof_lab: Lab) -> Iterator[Profile]:
+    """Of the underlays of our hosts; what goes to Open vSwitch is cut and complete in each."""
+    shape_all(proof_lab, request.param)
+    wait_to_merge(proof_lab, MERGE_WITHIN_NS if request.param.merges else 0)
+    yield request.param
+    wait_to_merge(proof_lab, 0)
+    shape_all(proof_lab, OFFLOAD)
+
+
+def wait_to_merge(lab: Lab, nanoseconds: int) -> None:
+    """Open vSwitch sends frame by frame: the kernel has worked off each before it has the next one."""
+    for host in map(lab.hosts.__getitem__, lab.managed()):
+        setting = f"/sys/class/net/{host['underlay']['device']}/gro_flush_timeout"
+        run("ip", "netns", "exec", host["netns"], "sh", "-c", f"echo {nanoseconds} > {setting}")
 
 
 def make_vm(vm: Vm) -> None:
@@ -76,11 +91,15 @@ def run(*command: str) -> str:
 
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("name", OURS)
-def test_both_ways(lab: Lab, foreign: Vm, name: str, version: int) -> None:
+def test_both_ways(lab: Lab, foreign: Vm, profile: Profile, name: str, version: int) -> None:
     ours = lab.vms[name]
+    before = lab.read(ours.host)["ports"]["underlay"]
     for client, server in ((foreign, ours), (ours, foreign)):
         assert ping(client, server.addresses[version]).ttl == 64
         echo_by_tcp(client, server, version, os.urandom(1 << 18))
+    after = lab.read(ours.host)["ports"]["underlay"]
+    assert after["tx_gso"] > before["tx_gso"], "super-packets leave whole, and the wire cuts them"
+    assert (after["rx_gso"] > before["rx_gso"]) == profile.merges
 
 
 def nvgre_packets(wire: Capture) -> list[Packet]:
