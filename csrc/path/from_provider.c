@@ -229,7 +229,7 @@ HOT void provider_carry_rewrite(struct provider *p, struct provider_pkt *d)
     enum drop drop = outer_check_rewrite(from, to);
     bool plain = load16(&pkt->flags) == PKT_PLAIN;      /* and gso: none */
     if (!drop && __builtin_expect(!plain, 0))
-        drop = provider_check_rewrite(p, pkt);
+        drop = provider_check_rewrite(p, to, pkt);
     if (!drop && !provider_in_subnet(p, to->vsid))
         drop = DROP_REWRITE_UNBOUND;
     if (io_dropped(p->host->io, pkt, drop))

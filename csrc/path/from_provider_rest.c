@@ -8,6 +8,7 @@
 #include "path/local.h"
 #include "path/underlay.h"
 #include "pkt/offload.h"
+#include "router/quote.h"
 #include "step/arpnd.h"
 #include "step/icmp.h"
 #include "step/inner.h"
@@ -126,10 +127,11 @@ void provider_no_source(const struct provider *p, const struct provider_pkt *d)
         io_drop(p->host->io, d->pkt, DROP_REWRITE_SOURCE); /* 3.5.2 */
 }
 
-enum drop provider_check_rewrite(const struct provider *p, struct pkt *pkt)
+enum drop provider_check_rewrite(const struct provider *p, const struct rewrite *to, struct pkt *pkt)
 {
-    enum drop drop = rewrite_check(pkt); /* 3.5.5, 3.5.6 */
-    return drop || !pkt_offloaded(pkt) ? drop : offload_check(p->host->io->pool.arena, pkt); /* 3.5.7 */
+    enum drop drop = pkt_offloaded(pkt) ? offload_check(p->host->io->pool.arena, pkt) : DROP_NONE; /* 3.5.5 */
+    drop = drop ? drop : quote_in(p->tables, to, pkt); /* 3.5.6 */
+    return drop ? drop : rewrite_check(pkt); /* 3.5.7 */
 }
 
 void provider_rest(struct provider *p, struct provider_pkt *d)

@@ -10,8 +10,8 @@
 #include "path/underlay.h"
 #include "pkt/offload.h"
 #include "pkt/parse.h"
+#include "router/quote.h"
 #include "step/arpnd.h"
-#include "step/gso.h"
 #include "step/limit.h"
 #include "step/rewrite.h"
 #include "step/route.h"
@@ -83,11 +83,6 @@ RARE void tenant_route(const struct tenant *t, struct tenant_pkt *d, unsigned fa
                 route.on_link ? how | TENANT_DIRECT | TENANT_WILDCARD : how);
 }
 
-static bool tenant_over(const struct tenant *t, const struct pkt *pkt)
-{
-    return !limit_allows(&t->policy->limit, t->policy->bucket, pkt->time, gso_segments(pkt), pkt->len);
-}
-
 /* Pass 1, of a parsed IP packet with the port's MAC: the port's own rules, and where to look. */
 HOT enum drop tenant_check(const struct tenant *t, struct pkt *pkt, struct tenant_pkt *d, unsigned family,
                            uint32_t how)
@@ -99,7 +94,7 @@ HOT enum drop tenant_check(const struct tenant *t, struct pkt *pkt, struct tenan
     d->source = source_find(&t->own, t->policy, family, source);
     if (__builtin_expect(!d->source, 0) && !source_is_mld(pkt)) /* 2.4.1, 2.4.2 */
         return DROP_SRC_ADDRESS;
-    if (__builtin_expect(t->policy->bucket != NULL, 0) && tenant_over(t, pkt))
+    if (__builtin_expect(t->policy->bucket != NULL, 0) && limit_refuses(t->policy, pkt))
         return DROP_RATE_LIMIT; /* 2.4.3 */
     if (to & 1)                 /* 2.5.1 */
         return DROP_MULTICAST;
@@ -135,7 +130,7 @@ RARE enum drop tenant_check_rest(const struct tenant *t, struct pkt *pkt, struct
     if (drop)
         return drop;
     if (arpnd_is(pkt)) {
-        if (t->policy->bucket && tenant_over(t, pkt))
+        if (t->policy->bucket && limit_refuses(t->policy, pkt))
             return DROP_RATE_LIMIT;     /* 2.1.6 */
         d->pkt = pkt;
         d->how = TENANT_ARPND;
@@ -239,7 +234,8 @@ HOT void tenant_rewrite(const struct tenant *t, struct pkt *pkt, struct tenant_p
     }
     bool plain = pkt->flags & PKT_PLAIN && !pkt->gso && pkt->l3_end - pkt->l3 <= t->host->underlay_mtu;
     if (__builtin_expect(!plain, 0) &&
-        io_dropped(t->host->io, pkt, rewrite_check_out(pkt, t->host->underlay_mtu)))
+        (io_dropped(t->host->io, pkt, quote_out(t->policy, pkt, to->pa)) || /* 2.10.2 */
+         io_dropped(t->host->io, pkt, rewrite_check_out(pkt, t->host->underlay_mtu))))
         return;
     const struct next_hop *nh = &t->tables->next_hops[to->next_hop];
     if (d->how & TENANT_ROUTED) /* 2.10.6 */

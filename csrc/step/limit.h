@@ -13,6 +13,7 @@
 #ifndef LIMIT_H
 #define LIMIT_H
 #include <stdatomic.h>
+#include "step/gso.h"
 #include "table/tables.h"
 
 #define LIMIT_SECOND UINT64_C(4000000000)
@@ -82,6 +83,12 @@ static inline bool limit_allows(const struct port_limit *limit, struct limit_buc
         return true;
     atomic_fetch_sub_explicit(&bucket->packets, cost, memory_order_relaxed);
     return false;
+}
+
+/* A packet of a port that has a limit. */
+static inline bool limit_refuses(const struct port_policy *policy, const struct pkt *pkt)
+{
+    return !limit_allows(&policy->limit, policy->bucket, pkt->time, gso_segments(pkt), pkt->len);
 }
 
 #endif

@@ -10,18 +10,16 @@
 #include "base/drop.h"
 #include "pkt/pkt.h"
 
-/*
- * Offset in the L4 header of the checksum that covers a pseudo header, REWRITE_NONE without one: of packets
- * that are not plain.
- */
+/* Offset in the L4 header of the checksum that covers a pseudo header, REWRITE_NONE without one. */
 enum { REWRITE_NONE = 0xff };
+unsigned rewrite_offset(unsigned family, uint8_t proto);
+/* The same of a packet that is not plain, if it has it. */
 unsigned rewrite_field(const struct pkt *pkt);
 
 /*
- * What may not be rewritten: ICMP and ICMPv6 error messages, whose quote shows addresses (icmp-error); IPv4
- * options that steer the packet on the provider's routers or have them write their addresses into it (RFC 791
- * section 3.1: loose and strict source route, record route, timestamp), or that can't be read to their end
- * (ip-options). Of plain packets nothing.
+ * What may not be rewritten: IPv4 options that steer the packet on the provider's routers or have them write
+ * their addresses into it (RFC 791 section 3.1: loose and strict source route, record route, timestamp), or
+ * that can't be read to their end (ip-options). Of plain packets nothing.
  */
 enum drop rewrite_check(const struct pkt *pkt);
 /* The same of what leaves for the provider network, and has to fit. */

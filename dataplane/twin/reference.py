@@ -11,6 +11,7 @@ A check that fails raises Drop with the reason's name; whoever handed the packet
 from dataplane.twin.engine import UNDERLAY, FakeEngine
 from dataplane.twin.packet import ANY4, ANY6, GRE, ICMP6, Drop, Packet, put16, u16
 from dataplane.twin.parse import check_offload, parse, strip_tag, vlan_of
+from dataplane.twin.quote import is_icmp_error, read_quote, rewrite_quote
 from dataplane.twin.rewrite import decrement_ttl, largest_ip_length, rewrite_addresses, segments
 from dataplane.twin.sums import checksum, update16
 from dataplane.twin.tables import REWRITE, REWRITE_PA, SHARED, Port, Record
@@ -21,7 +22,6 @@ from dataplane.twin.wire import (
     is_echo_request,
     is_guest_link_local,
     is_host,
-    is_icmp_error,
     is_link_local,
     link_layer_option,
     read_arp,
@@ -189,7 +189,11 @@ class FakeDataplane(FakeEngine):
     def rewrite_out(self, p: Packet, source: Record, record: Record, routed: bool) -> None:
         """As a packet between the two CAs' own PAs."""
         if is_icmp_error(p):
-            raise Drop("icmp-error")
+            quote = read_quote(p)
+            teller = self.tables.own_record(p.in_port, quote.destination)
+            if quote.source != p.destination or teller is None or teller.translation != REWRITE:
+                raise Drop("icmp-error")
+            rewrite_quote(p, quote, record.pa, teller.pa)
         if has_route_option(p):
             raise Drop("ip-options")
         if largest_ip_length(p) > self.underlay_mtu():
@@ -261,15 +265,25 @@ class FakeDataplane(FakeEngine):
             raise Drop("rewrite-unbound")
         if self.tables.subnets[source.vsid] != self.tables.subnets[destination.vsid]:
             raise Drop("rewrite-rdid")
+        check_offload(p)
         if is_icmp_error(p):
-            raise Drop("icmp-error")
+            self.quote_in(p, destination)
         if has_route_option(p):
             raise Drop("ip-options")
-        check_offload(p)
         rewrite_addresses(p, source.ca, destination.ca)
         same_subnet = source.vsid == destination.vsid
         p.set_macs(destination.mac, source.mac if same_subnet else self.config.router_mac)
         self.deliver(p, destination.port, destination.vsid)
+
+    def quote_in(self, p: Packet, destination: Record) -> None:
+        """The quote of an error as the local VM sent it."""
+        quote = read_quote(p)
+        sent_to = self.tables.bound_to(quote.destination)
+        if quote.source != p.destination or sent_to is None or sent_to.host == self.config.self_host:
+            raise Drop("icmp-error")
+        if self.tables.subnets[sent_to.vsid] != self.tables.subnets[destination.vsid]:
+            raise Drop("icmp-error")
+        rewrite_quote(p, quote, destination.ca, sent_to.ca)
 
     def echo_to_pa(self, p: Packet, otherwise: str) -> None:
         if not is_echo_request(p):

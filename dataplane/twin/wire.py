@@ -128,15 +128,6 @@ def to_echo_reply(p: Packet, mac: bytes) -> None:
         put16(p.frame, p.l4 + 2, 0xFFFF)
 
 
-def is_icmp_error(p: Packet) -> bool:
-    """An ICMP message that quotes a packet."""
-    if p.later:
-        return False
-    if p.family == 4 and p.proto == ICMP:
-        return p.frame[p.l4] in (3, 4, 5, 11, 12)
-    return p.family == 6 and p.proto == ICMP6 and p.frame[p.l4] < 128
-
-
 def has_route_option(p: Packet) -> bool:
     """An IPv4 option that provider routers would act on, or one that does not fit."""
     options = bytes(p.frame[p.l3 + IP4_LEN : p.l4]) if p.family == 4 else b""

@@ -30,6 +30,7 @@ FLOORS = (
     Floor("step", 1800, "packets and const tables in, a verdict out: nvgre, rewrite, gso, icmp; rows"),
     Floor("port", 2200, "ports: TAP, AF_PACKET, AF_XDP, memory; a worker's way in and out"),
     Floor("host", 900, "neighbours, and what the provider network sees of us"),
+    Floor("router", 900, "what the virtual router says and does besides forwarding"),
     Floor("path", 900, "from tenant, from provider, and the ways out they share"),
     Floor("control", 1800, "change sets: the only writer of tables"),
     Floor("run", 1000, "workers, the engine, dp_api.h"),

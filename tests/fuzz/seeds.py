@@ -9,6 +9,7 @@ from pathlib import Path
 
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import (
+    ICMPv6DestUnreach,
     ICMPv6EchoRequest,
     ICMPv6MLReport2,
     ICMPv6ND_NA,
@@ -65,6 +66,11 @@ def tenant_frames() -> dict[str, Packet]:
         "tcp4": eth / ip4 / TCP(options=[("MSS", 1460)]) / b"payload",
         "icmp4": eth / ip4 / ICMP() / b"payload",
         "unreachable4": eth / ip4 / ICMP(type=3, code=3) / IP(src="10.1.1.20", dst="10.1.1.10") / UDP(),
+        "unreachable6": eth
+        / ip6
+        / ICMPv6DestUnreach(code=4)
+        / IPv6(src=_address(20), dst=_address(10))
+        / UDP(),
         "fragment4": eth / IP(src="10.1.1.10", dst="10.1.1.20", flags="MF") / UDP() / (b"x" * 16),
         "later4": eth / IP(src="10.1.1.10", dst="10.1.1.20", frag=3, proto=17) / Raw(b"x" * 16),
         "options4": eth / IP(src="10.1.1.10", dst="10.1.1.20", options=b"\x94\x04\0\0") / UDP(),
@@ -115,6 +121,16 @@ def underlay_frames() -> dict[str, Packet]:
         "pop-sequence": outer4 / GRE(key_present=1, seqnum_present=1, key=5001 << 8, proto=0x6558) / udp4,
         "rewrite4": eth / IP(src="192.168.77.120", dst="192.168.77.110") / TCP() / b"payload",
         "rewrite6": eth / IPv6(src="fd77::78", dst="fd77::6e") / UDP() / b"payload",
+        "told4": eth
+        / IP(src="192.168.77.120", dst="192.168.77.110")
+        / ICMP(type=3, code=3)
+        / IP(src="192.168.77.110", dst="192.168.77.120")
+        / UDP(),
+        "told6": eth
+        / IPv6(src="fd77::78", dst="fd77::6e")
+        / ICMPv6DestUnreach(code=4)
+        / IPv6(src="fd77::6e", dst="fd77::78")
+        / TCP(),
         "pa-ping4": eth / IP(src="192.168.77.102", dst="192.168.77.101") / ICMP() / b"ping",
         "pa-ping6": eth / IPv6(src="fd77::66", dst="fd77::65") / ICMPv6EchoRequest(),
         "pa-arp": Ether(src=REMOTE_HOST, dst="ff:ff:ff:ff:ff:ff")

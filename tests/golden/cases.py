@@ -4,6 +4,7 @@ from tests.golden import (
     cases_example,
     cases_proxy,
     cases_push,
+    cases_quotes,
     cases_rewrite,
     cases_tenant,
     cases_tunnel,
@@ -17,6 +18,7 @@ CASES: tuple[Case, ...] = (
     *cases_push.CASES,
     *cases_tunnel.CASES,
     *cases_rewrite.CASES,
+    *cases_quotes.CASES,
     *cases_underlay.CASES,
     *cases_example.CASES,
 )

@@ -1,9 +1,7 @@
 """IP rewrite: each CA has a PA of its own, and nothing but addresses and checksums changes."""
 
-from scapy.layers.inet import ICMP, IP, UDP, in4_chksum
+from scapy.layers.inet import IP, UDP, in4_chksum
 from scapy.layers.inet6 import (
-    ICMPv6DestUnreach,
-    ICMPv6PacketTooBig,
     IPv6,
     IPv6ExtHdrDestOpt,
     in6_chksum,
@@ -168,7 +166,7 @@ CASES = (
     ),
     case(
         "rewrite-ip-options",
-        "2.10.3 2.10.4 2.10.7 3.5.6",
+        "2.10.3 2.10.4 2.10.7 3.5.7",
         "no option that provider routers would heed or write into, none that can't be read",
         *(
             step
@@ -268,26 +266,6 @@ CASES = (
             Ether(src=C.mac, dst=A.mac)
             / IP(src=C.v4, dst=A.v4, chksum=shifted(0x1111, (BLUE_C.v4, BLUE_A.v4), (C.v4, A.v4)))
             / UDP(sport=1, dport=2, chksum=0),
-        ),
-    ),
-    case(
-        "rewrite-icmp-error",
-        "2.10.2 3.5.5",
-        "the quote in an ICMP error would show the wrong addresses",
-        *(
-            drops("blue-a", frame(A.mac, C.mac, A.v4, C.v4, ICMP(type=kind) / Raw(bytes(28))), "icmp-error")
-            for kind in (3, 4, 5, 11, 12)
-        ),
-        drops("blue-a", frame(A.mac, C.mac, A.v6, C.v6, ICMPv6DestUnreach() / Raw(bytes(48))), "icmp-error"),
-        drops(
-            "underlay",
-            frame(H2.mac, H1.mac, BLUE_C.v4, BLUE_A.v4, ICMP(type=3) / Raw(bytes(28))),
-            "icmp-error",
-        ),
-        drops(
-            "underlay",
-            frame(H2.mac, H1.mac, BLUE_C.v6, BLUE_A.v6, ICMPv6PacketTooBig() / Raw(bytes(48))),
-            "icmp-error",
         ),
     ),
     case(

@@ -16,6 +16,10 @@ from scapy.layers.inet6 import (
     ICMPv6ND_RS,
     ICMPv6NDOptDstLLAddr,
     ICMPv6NDOptSrcLLAddr,
+    ICMPv6PacketTooBig,
+    ICMPv6ParamProblem,
+    ICMPv6TimeExceeded,
+    ICMPv6Unknown,
     IPv6ExtHdrDestOpt,
     IPv6ExtHdrFragment,
     IPv6ExtHdrHopByHop,
@@ -107,11 +111,28 @@ def l4(pick: Pick, family: int, body: bytes) -> tuple[Packet, int]:
     return pick.one_of(ICMPv6DestUnreach(code=1) / body, ICMPv6MLReport2(), ICMPv6EchoRequest(code=1)), 58
 
 
-def ip_packet(pick: Pick, source: Address, destination: Address) -> Packet:
-    """Of the source's family; a destination of the other is replaced."""
+def error(pick: Pick, family: int, quoted: Packet) -> tuple[Packet, int]:
+    """An ICMP error about a packet, or about some of its bytes, and its protocol number."""
+    octets = bytes(quoted)[: pick.one_of(1232, 1232, 28, 36, 38, 48, 57, 58, pick.integer(0, 80))]
+    if family == 4:
+        return ICMP(type=pick.one_of(3, 3, 3, 4, 5, 11, 12), code=pick.one_of(0, 3, 4)) / Raw(octets), 1
+    kinds = (
+        ICMPv6DestUnreach(code=4),
+        ICMPv6PacketTooBig(mtu=1400),
+        ICMPv6TimeExceeded(),
+        ICMPv6ParamProblem(),
+    )
+    return pick.seldom(ICMPv6Unknown(type=pick.one_of(0, 5, 127)), pick.one_of(*kinds)) / Raw(octets), 58
+
+
+def ip_packet(
+    pick: Pick, source: Address, destination: Address, within: tuple[Packet, int] | None = None
+) -> Packet:
+    """Of the source's family; a destination of the other is replaced. within: an L4 header and its protocol
+    number, instead of any."""
     if source.version != destination.version:
         destination = OUTSIDE[source.version]
-    header, proto = l4(pick, source.version, payload(pick))
+    header, proto = within or l4(pick, source.version, payload(pick))
     fields = {
         "tos": pick.one_of(0, 1, 2, 3, 0xB8, 0xFD),
         "ttl": pick.seldom(pick.one_of(1, 0), pick.one_of(64, 2, 255)),
@@ -181,8 +202,24 @@ def destinations(world: World, family: int) -> list[Address]:
     return vms * 2 + others + [ip_address(a) for a in more]
 
 
+def tenant_error(pick: Pick, world: World, vm: Vm) -> Packet:
+    """About a packet that a VM elsewhere has sent; or almost."""
+    to = pick.one_of(*[v for v in world.vms() if v.network == vm.network and v.host != SELF])
+    family = pick.one_of(4, 6)
+    strangers = [*sources(world, vm, family), *(v.ca(family) for v in world.vms())]
+    about = (
+        pick.seldom(pick.one_of(*strangers), to.ca(family)),
+        pick.seldom(pick.one_of(*strangers), vm.ca(family)),
+    )
+    within = error(pick, family, ip_packet(pick, *about))
+    header = ether(to.mac if to.vsid == vm.vsid else ROUTER_MAC, vm.mac)
+    return header / ip_packet(pick, vm.ca(family), to.ca(family), within)
+
+
 def tenant_frame(pick: Pick, world: World, vm: Vm) -> Packet:
-    kind = pick.one_of(*["ip"] * 8, "arp", "nd", "nd")
+    kind = pick.one_of(*["ip"] * 8, "arp", "nd", "nd", "error")
+    if kind == "error":
+        return tenant_error(pick, world, vm)
     if kind == "arp":
         return tenant_arp(pick, world, vm)
     if kind == "nd":
@@ -300,7 +337,12 @@ def rewritten(pick: Pick, world: World) -> Packet:
     source = pick.one_of(*[vm for vm in vms if vm.host != 1])
     source = pick.seldom(pick.one_of(*vms), source)
     family = pick.one_of(4, 6)
-    return ip_packet(pick, source.rewrite_pa(family), to.rewrite_pa(family))
+    pa, to_pa = source.rewrite_pa(family), to.rewrite_pa(family)
+    if pick.one_of(False, False, True):
+        strangers = [vm.rewrite_pa(family) for vm in vms] + pas(world, family, ours=pick.one_of(False, True))
+        about = pick.seldom(pick.one_of(*strangers), to_pa), pick.seldom(pick.one_of(*strangers), pa)
+        return ip_packet(pick, pa, to_pa, error(pick, family, ip_packet(pick, *about)))
+    return ip_packet(pick, pa, to_pa)
 
 
 def tunnelled(pick: Pick, world: World) -> Packet:

@@ -261,7 +261,7 @@ def test_metadata_that_does_not_fit_on_the_underlay(rig: Make) -> None:
     dies(rig(), UNDERLAY, described(from_host(2, A.vsid, inner), 34, 8), "bad-offload")  # 3.8.15
     pas = REMOTE.rewrite_pa(4), A.rewrite_pa(4)
     rewritten = ether(UNDERLAY_MAC, PEER_MAC) / ip(*pas) / TCP()
-    dies(rig(rewrite=BLUE), UNDERLAY, described(rewritten, 14, 10), "bad-offload")  # 3.5.7
+    dies(rig(rewrite=BLUE), UNDERLAY, described(rewritten, 14, 10), "bad-offload")  # 3.5.5
 
 
 # ---- from the underlay -------------------------------------------------------------------------------------
