@@ -16,7 +16,7 @@ SUBJECTS = {
 }
 """Files named after many of what each of their functions is about."""
 HEADERS = {
-    "base/addr.h": ["is", "mac", "prefix"],
+    "base/addr.h": ["is", "mac", "prefix", "router"],
     "base/wire.h": ["get16", "get32", "put16", "put32", "load16", "load32", "load64"],
     "port/segments.h": ["io"],
     "pkt/pool.h": ["arena"],
