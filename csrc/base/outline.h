@@ -21,10 +21,14 @@ struct outline {
 
 /* 0, or the error is told: the bytes are no change set. What its rows say is not looked at. */
 int outline_of(struct outline *outline, const uint8_t *bytes, size_t len, struct dp_change_error *error);
+/* Of as many rows as its count says. */
+static inline const void *outline_row(const struct dp_section *section, uint32_t row)
+{
+    return (const uint8_t *)(section + 1) + row * row_sizes[section->kind];
+}
 static inline const struct dp_section *outline_next(const struct dp_section *section)
 {
-    return (const struct dp_section *)((const uint8_t *)(section + 1) +
-                                       section->count * row_sizes[section->kind]);
+    return outline_row(section, section->count);
 }
 
 /* Returns code. */

@@ -179,7 +179,10 @@ static struct rows_last *rows_last(const struct rows_check *c, uint16_t kind, co
     return &c->keys[at & c->mask];
 }
 
-/* The row of the same key, or false. */
+/*
+ * The row of the same key, or false. A prefix's key is by the routing domain that its subnet has now: who was
+ * there under another one may find a stranger's.
+ */
 static bool rows_find(const struct tables *t, uint16_t kind, const union table_row *like,
                       union table_row *row)
 {
@@ -187,7 +190,8 @@ static bool rows_find(const struct tables *t, uint16_t kind, const union table_r
     memset(row, 0, sizeof *row);
     if (rows_has_maps(kind)) {
         struct row_entry entry = row_find(t, kind, like, key);
-        return entry.value.act && rows_of_entry(t, kind, &entry, row);
+        return entry.value.act && rows_of_entry(t, kind, &entry, row) &&
+               (kind != DP_ROW_PREFIX || row->prefix.vsid == like->prefix.vsid);
     }
     const uint32_t port = kind == DP_ROW_PORT ? like->port.port : like->source.port;
     const struct port_policy *policy = port < DP_MAX_PORTS ? t->policies[port] : NULL;
@@ -235,8 +239,7 @@ static int rows_check_all(const struct rows_check *c, const struct outline *outl
     const struct dp_section *section = (const struct dp_section *)(outline->header + 1);
     for (uint32_t s = 0; s < outline->header->sections; s++, section = outline_next(section))
         for (uint32_t r = 0; r < section->count; r++) {
-            const uint8_t *bytes = (const uint8_t *)(section + 1) + r * row_sizes[section->kind];
-            const union table_row *row = (const union table_row *)bytes;
+            const union table_row *row = outline_row(section, r);
             struct rows_last *last = rows_last(c, section->kind, row);
             if (!compare)
                 *last = (struct rows_last){last->hash, s, r};

@@ -19,6 +19,7 @@ from dataplane.binding.benching import BenchConfig, BenchOp
 from dataplane.binding.core import (
     NEVER,
     UNDERLAY,
+    Config,
     Dataplane,
     Frame,
     Gso,
@@ -29,9 +30,7 @@ from dataplane.binding.core import (
 )
 from dataplane.binding.errors import CallError, ChangeSetError, HostError
 from dataplane.binding.stats import Counters
-from dataplane.binding.tables import (
-    ChangeSet,
-)
+from dataplane.binding.tables import ChangeSet, PrefixRow, SubnetRow, delete, put
 from tests.unit.dataplane.cores import (
     CAS,
     MACS,
@@ -333,3 +332,19 @@ def test_gateway_answers_ping(engine: Dataplane) -> None:
     assert engine.counters() == Counters(
         received=1, originated=1, sent=1, consumed=1, rx_bytes=len(bytes(ping)), tx_bytes=len(out.data)
     )
+
+
+def test_a_subnet_that_changes_hands_beside_a_prefix_of_the_same() -> None:
+    """A prefix's key has its subnet's routing domain of now: where it was deleted is another's place then."""
+    net = ip_address("10.1.2.0").packed.ljust(16, b"\0")
+    prefix = {vsid: PrefixRow(net, bytes(16), vsid, 4, 24) for vsid in (7000, 7001)}
+    with Dataplane(Config(1, bytes.fromhex("02150a000001"), (1, 2))) as engine:
+        first = (put([SubnetRow(7000, 1), SubnetRow(7001, 2)]), put(list(prefix.values())))
+        engine.apply(ChangeSet(1, first).encode())
+        engine.verified()
+        moved = (delete([prefix[7000]]), put([SubnetRow(7000, 2)]))
+        change_set = ChangeSet(2, moved, atomic=True).encode()
+        engine.apply(change_set)
+        engine.holds(change_set)
+        with pytest.raises(ChangeSetError, match="hold this row"):
+            engine.holds(ChangeSet(2, (delete([prefix[7001]]),)).encode())
