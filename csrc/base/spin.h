@@ -6,6 +6,7 @@
  */
 #ifndef SPIN_H
 #define SPIN_H
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -35,10 +36,14 @@ static inline void spin_received(struct spin *spin, uint64_t now, uint64_t bytes
     spin->before = bytes;
 }
 
-/* Nothing came. True: look again. */
+/*
+ * Nothing came. True: look again. Who else wants this CPU has had it in between: it may be the one whose
+ * answer is waited for, and a scheduler lets a thread that looks go on for a slice.
+ */
 static inline bool spin_on(const struct spin *spin, uint64_t now)
 {
-    return now - spin->last < spin->limit && spin->soon >= SPIN_SURE / 2 && !spin->much;
+    bool on = now - spin->last < spin->limit && spin->soon >= SPIN_SURE / 2 && !spin->much;
+    return on && sched_yield() == 0;    /* it never fails */
 }
 
 #endif
