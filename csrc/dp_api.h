@@ -432,6 +432,7 @@ struct dp_counters {
     uint64_t tx_gso, tx_csum_partial;   /* ... and left whole */
     /* lost in the kernel before it was received: AF_PACKET, as of a second ago */
     uint64_t rx_kernel;
+    uint64_t icmp_limited;              /* dropped without the ICMP error that was due: README.md 2.15 */
 };
 
 struct dp_vsid_counters {

@@ -7,10 +7,10 @@
 #include "base/hot.h"
 #include "base/csum.h"
 #include "path/from_provider.h"
-#include "path/local.h"
 #include "path/path.h"
 #include "pkt/offload.h"
 #include "pkt/parse.h"
+#include "port/deliver.h"
 #include "step/arpnd.h"
 #include "step/inner.h"
 #include "step/nvgre_image.h"
@@ -214,7 +214,7 @@ HOT void provider_carry_popped(const struct provider *p, struct provider_pkt *d)
     if (__builtin_expect(tos & 3, 0) && !nvgre_ecn(pkt, tos)) /* 3.13.1 */
         io_drop(p->host->io, pkt, DROP_ECN);
     else
-        local_deliver(p->host, pkt, act_index(d->to.act), d->subnet); /* 3.13.7 */
+        deliver(p->host->io, pkt, port_at(p->host->ports, act_index(d->to.act)), d->subnet); /* 3.13.7 */
 }
 
 HOT void provider_carry_rewrite(struct provider *p, struct provider_pkt *d)
@@ -242,7 +242,7 @@ HOT void provider_carry_rewrite(struct provider *p, struct provider_pkt *d)
         rewrite_plain(pkt->data, DP_IPV6, (uint32_t)from->delta + to->delta, from->ca, to->ca);
     uint64_t mac = mac_word(from->vsid == to->vsid ? from->mac : p->tables->router_mac); /* 3.5.12 */
     next_hop_put_macs(pkt->data, next_hop_eth(mac_word(to->mac), mac), next_hop_rest(mac)); /* 3.5.11 */
-    local_deliver(p->host, pkt, to->port, p->last_subnet);
+    deliver(p->host->io, pkt, port_at(p->host->ports, to->port), p->last_subnet);
 }
 
 HOT void provider_carry(struct provider *p, struct provider_pkt *d)

@@ -5,9 +5,10 @@
  */
 #include "host/pa.h"
 #include "path/from_provider.h"
-#include "path/local.h"
 #include "path/underlay.h"
 #include "pkt/offload.h"
+#include "port/answer.h"
+#include "port/deliver.h"
 #include "router/quote.h"
 #include "step/arpnd.h"
 #include "step/icmp.h"
@@ -35,13 +36,20 @@ void provider_drop_inner(const struct provider *p, struct provider_pkt *d, enum 
         io_drop(p->host->io, d->pkt, drop);
 }
 
+/* Into the tunnel that its subnet is in. */
+static void provider_push(const struct provider *p, const struct provider_pkt *d, const struct next_hop *nh)
+{
+    if (!io_dropped(p->host->io, d->pkt, underlay_check(p->host, d->pkt, nh)))
+        underlay_push(p->host, d->pkt, nh, p->tables->subnets[d->subnet].vsid);
+}
+
 /* To where the record lives now. The inner frame stays as it is. */
 static bool provider_redirect(const struct provider *p, const struct provider_pkt *d)
 {
     struct next_hop nh;
     enum drop drop = inner_redirect(p->tables, d->pkt, provider_outer_tos(d), d->to.act, &nh);
     if (!io_dropped(p->host->io, d->pkt, drop))
-        underlay_push(p->host, d->pkt, &nh, p->tables->subnets[d->subnet].vsid);
+        provider_push(p, d, &nh);
     return true;
 }
 
@@ -61,8 +69,8 @@ static void provider_answer(const struct provider *p, const struct provider_pkt 
                             struct proxy_verdict verdict)
 {
     const struct next_hop *nh = &p->tables->next_hops[act_index(d->sender)];
-    if (local_answers(p->host->io, d->pkt, verdict))
-        underlay_push(p->host, d->pkt, nh, p->tables->subnets[d->subnet].vsid); /* 3.10.4, 3.10.5 */
+    if (answer_is(p->host->io, d->pkt, verdict))
+        provider_push(p, d, nh); /* 3.10.4, 3.10.5 */
 }
 
 static void provider_popped_arpnd(const struct provider *p, struct provider_pkt *d)
@@ -111,7 +119,7 @@ static void provider_tunnel(struct provider *p, struct provider_pkt *d)
         if (provider_refused(p, d))
             return;
         if (nvgre_ecn(pkt, provider_outer_tos(d)))
-            local_deliver(p->host, pkt, act_index(d->to.act), d->subnet);
+            deliver(p->host->io, pkt, port_at(p->host->ports, act_index(d->to.act)), d->subnet);
         else
             io_drop(p->host->io, pkt, DROP_ECN);
     }

@@ -5,11 +5,13 @@
  * batch size.
  */
 #include "base/hot.h"
-#include "path/local.h"
 #include "path/path.h"
 #include "path/underlay.h"
 #include "pkt/offload.h"
 #include "pkt/parse.h"
+#include "port/answer.h"
+#include "port/deliver.h"
+#include "router/icmp_error.h"
 #include "router/quote.h"
 #include "step/arpnd.h"
 #include "step/limit.h"
@@ -205,19 +207,50 @@ HOT void tenant_readdress(const struct tenant *t, struct pkt *pkt, const struct 
     }
 }
 
+/*
+ * Drops a packet that is still as it came; its sender hears of that as README.md 2.15 says. mtu: bytes of the
+ * largest IP packet that its way takes, if it is too big.
+ */
+RARE void tenant_refuse(const struct tenant *t, const struct tenant_pkt *d, enum drop drop, uint32_t mtu)
+{
+    struct io *io = t->host->io;
+    const struct icmp_cause cause = {.pkt = d->pkt, .drop = drop, .mtu = mtu};
+    struct icmp_error error;
+    if (icmp_error_is_due(&cause, &error)) {
+        uint8_t made[ICMP_ERROR_MAX], *frame;
+        if (!icmp_error_allowed(&t->in->errors, d->pkt->time))
+            stats_add(&io->stats[t->in->id]->icmp_limited, 1);
+        else if (icmp_error_write(&error, &io->pool, t->tables, t->policy, made) &&
+                 (frame = io_originate(io, t->in, error.len, d->pkt->time)))
+            memcpy(frame, made, error.len);
+    }
+    io_drop(io, d->pkt, drop);
+}
+
 HOT void tenant_push(const struct tenant *t, struct pkt *pkt, const struct tenant_pkt *d, uint32_t hop)
 {
+    const struct host *host = t->host;
+    const struct next_hop *nh = &t->tables->next_hops[hop];
+    enum drop drop = underlay_fits(host, pkt, nh) ? DROP_NONE : underlay_check(host, pkt, nh);
+    if (__builtin_expect(drop, 0)) {
+        tenant_refuse(t, d, drop, underlay_room(host, nh));
+        return;
+    }
     tenant_readdress(t, pkt, d);
-    underlay_push(t->host, pkt, &t->tables->next_hops[hop], tenant_vsid(t, d));
+    underlay_push(host, pkt, nh, tenant_vsid(t, d));
 }
 
 static void tenant_local(const struct tenant *t, struct pkt *pkt, const struct tenant_pkt *d)
 {
-    uint32_t port = act_index(d->answer.act);
-    if (io_dropped(t->host->io, pkt, port == t->in->id ? DROP_HAIRPIN : DROP_NONE)) /* 2.9.1 */
+    struct port *port = port_at(t->host->ports, act_index(d->answer.act));
+    bool own = act_index(d->answer.act) == t->in->id; /* 2.9.1 */
+    enum drop drop = own ? DROP_HAIRPIN : deliver_check(port, pkt);
+    if (__builtin_expect(drop, 0)) {
+        tenant_refuse(t, d, drop, port ? port->mtu : 0);
         return;
+    }
     tenant_readdress(t, pkt, d);
-    local_deliver(t->host, pkt, port, tenant_subnet(t, d));
+    deliver_send(t->host->io, pkt, port, tenant_subnet(t, d));
 }
 
 HOT void tenant_rewrite(const struct tenant *t, struct pkt *pkt, struct tenant_pkt *d)
@@ -233,10 +266,13 @@ HOT void tenant_rewrite(const struct tenant *t, struct pkt *pkt, struct tenant_p
         return;
     }
     bool plain = pkt->flags & PKT_PLAIN && !pkt->gso && pkt->l3_end - pkt->l3 <= t->host->underlay_mtu;
-    if (__builtin_expect(!plain, 0) &&
-        (io_dropped(t->host->io, pkt, quote_out(t->policy, pkt, to->pa)) || /* 2.10.2 */
-         io_dropped(t->host->io, pkt, rewrite_check_out(pkt, t->host->underlay_mtu))))
+    enum drop drop = plain ? DROP_NONE : quote_out(t->policy, pkt, to->pa); /* 2.10.2 */
+    if (!plain && !drop)
+        drop = rewrite_check_out(pkt, t->host->underlay_mtu);
+    if (__builtin_expect(drop, 0)) {
+        tenant_refuse(t, d, drop, t->host->underlay_mtu);
         return;
+    }
     const struct next_hop *nh = &t->tables->next_hops[to->next_hop];
     if (d->how & TENANT_ROUTED) /* 2.10.6 */
         rewrite_ttl(pkt);
@@ -251,7 +287,7 @@ HOT void tenant_rewrite(const struct tenant *t, struct pkt *pkt, struct tenant_p
 /* An answer leaves by the port that the request came in at. */
 static void tenant_answer(const struct tenant *t, struct pkt *pkt, struct proxy_verdict verdict)
 {
-    if (local_answers(t->host->io, pkt, verdict))
+    if (answer_is(t->host->io, pkt, verdict))
         io_send(t->host->io, t->in, pkt);
 }
 
@@ -263,7 +299,7 @@ RARE void tenant_carry(const struct tenant *t, struct tenant_pkt *d)
     uint32_t act = d->answer.act;
     bool host = act_kind(act) != ACT_NONE && act_kind(act) != ACT_GATEWAY;
     if (__builtin_expect(d->how & TENANT_ROUTED, 0) && host && pkt_ttl(d->pkt) <= 1) /* 2.8.1 */
-        io_drop(t->host->io, d->pkt, DROP_TTL_EXCEEDED);
+        tenant_refuse(t, d, DROP_TTL_EXCEEDED, 0);
     else if (__builtin_expect(act_kind(act) == ACT_NVGRE, 1)) /* 2.11.1 */
         tenant_push(t, d->pkt, d, act_index(act));
     else if (act_kind(act) == ACT_REWRITE)
@@ -282,13 +318,20 @@ static void tenant_odd(const struct tenant *t, struct tenant_pkt *d)
         return;
     }
     if (act_kind(d->answer.act) == ACT_GATEWAY) {
-        tenant_answer(t, d->pkt, proxy_router(t->host->io->pool.arena, t->tables, d->pkt));
+        struct proxy_verdict verdict = proxy_router(t->host->io->pool.arena, t->tables, d->pkt);
+        if (verdict.drop)
+            tenant_refuse(t, d, verdict.drop, 0);
+        else
+            tenant_answer(t, d->pkt, verdict);
         return;
     }
     if (d->how & TENANT_WILDCARD) /* 2.6.5 */
         wildcard = lookup_wildcard(t->tables, tenant_vsid(t, d), d->pkt->l3_type);
     if (!wildcard.act) {
-        io_drop(t->host->io, d->pkt, (enum drop)(d->how / TENANT_MISS));
+        if (d->how & TENANT_ROUTED)
+            tenant_refuse(t, d, (enum drop)(d->how / TENANT_MISS), 0);
+        else /* 2.6.10 */
+            io_drop(t->host->io, d->pkt, (enum drop)(d->how / TENANT_MISS));
         return;
     }
     d->answer = lookup_answer_of(wildcard);

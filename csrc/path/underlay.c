@@ -32,15 +32,18 @@ static void underlay_push_one(const struct host *host, struct pkt *pkt, const st
     underlay_send(host, pkt, nh, eth);
 }
 
-void underlay_push_rest(const struct host *host, struct pkt *pkt, const struct next_hop *nh, uint32_t vsid)
+enum drop underlay_check(const struct host *host, const struct pkt *pkt, const struct next_hop *nh)
 {
     uint32_t frame_len = pkt->gso ? gso_l3_len(pkt) + ETH_LEN : pkt->len;
     uint8_t header_len = next_hop_header_len(nh);
-    enum drop drop = header_len ? DROP_NONE : DROP_NO_SHARED_PA; /* 2.11.3 */
-    if (!drop && frame_len + header_len - ETH_LEN > host->underlay_mtu) /* 2.11.4 */
-        drop = DROP_TOO_BIG;
-    if (io_dropped(host->io, pkt, drop))
-        return;
+    if (!header_len) /* 2.11.3 */
+        return DROP_NO_SHARED_PA;
+    return frame_len + header_len - ETH_LEN > host->underlay_mtu ? DROP_TOO_BIG : DROP_NONE; /* 2.11.4 */
+}
+
+void underlay_push_rest(const struct host *host, struct pkt *pkt, const struct next_hop *nh, uint32_t vsid)
+{
+    const uint8_t header_len = next_hop_header_len(nh);
     uint8_t flowid = parse_flowid(parse_flow(pkt)) & host->flowid_mask; /* 2.13.1 */
     if (!pkt->gso || (host->underlay && port_takes_tunnelled(host->underlay, pkt, header_len))) {
         pkt_trim(pkt, pkt->gso ? pkt->l3_end : pkt->len);
@@ -48,7 +51,7 @@ void underlay_push_rest(const struct host *host, struct pkt *pkt, const struct n
         return;
     }
     struct gso_cut cut = gso_begin(host->io->pool.arena, pkt); /* 2.11.5 */
-    for (struct pkt *segment; (segment = io_segment(host->io, &cut, pkt));)
+    for (struct pkt *segment; (segment = segments_next(host->io, &cut, pkt));)
         underlay_push_one(host, segment, nh, vsid, flowid);
 }
 
@@ -59,6 +62,6 @@ void underlay_rewritten(const struct host *host, struct pkt *pkt, const struct n
         return;
     }
     struct gso_cut cut = gso_begin(host->io->pool.arena, pkt);
-    for (struct pkt *segment; (segment = io_segment(host->io, &cut, pkt));)
+    for (struct pkt *segment; (segment = segments_next(host->io, &cut, pkt));)
         underlay_send(host, segment, nh, load64(segment->data));
 }

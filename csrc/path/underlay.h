@@ -12,10 +12,15 @@
 
 /* A complete underlay frame, MACs aside, whose neighbour is not known, or that has no device to leave by. */
 void underlay_wait(const struct host *host, struct pkt *pkt, const struct next_hop *nh);
-/*
- * What has offloads, a next hop without header, or no room: whole, segmented, completed, or dropped for what
- * is wrong with it.
- */
+/* Why the frame can't go into NVGRE by the next hop. */
+enum drop underlay_check(const struct host *host, const struct pkt *pkt, const struct next_hop *nh);
+/* The largest IP packet, in bytes, that goes into NVGRE by it. */
+static inline uint32_t underlay_room(const struct host *host, const struct next_hop *nh)
+{
+    const uint8_t header_len = next_hop_header_len(nh);
+    return host->underlay_mtu > header_len ? host->underlay_mtu - header_len : 0; /* 2.15.8 */
+}
+/* What has offloads: whole, segmented or completed. */
 void underlay_push_rest(const struct host *host, struct pkt *pkt, const struct next_hop *nh, uint32_t vsid);
 /* As an IP packet between two PAs, which it has already; MACs are set. */
 void underlay_rewritten(const struct host *host, struct pkt *pkt, const struct next_hop *nh);
@@ -29,12 +34,16 @@ HOT void underlay_send(const struct host *host, struct pkt *pkt, const struct ne
         underlay_wait(host, pkt, nh);
 }
 
-/* Into NVGRE by the next hop. */
+/* The frame fits in any header, as most do: nobody need ask underlay_check(). */
+HOT bool underlay_fits(const struct host *host, const struct pkt *pkt, const struct next_hop *nh)
+{
+    return pkt->len <= host->underlay_frame && next_hop_header_len(nh);
+}
+
+/* What may, into NVGRE by the next hop. */
 HOT void underlay_push(const struct host *host, struct pkt *pkt, const struct next_hop *nh, uint32_t vsid)
 {
-    /* the frame in any header, as most do */
-    bool fits = pkt->len <= host->underlay_frame && next_hop_header_len(nh);
-    if (__builtin_expect(!fits || pkt_offloaded(pkt), 0)) {
+    if (__builtin_expect(pkt_offloaded(pkt), 0)) {
         underlay_push_rest(host, pkt, nh, vsid);
         return;
     }

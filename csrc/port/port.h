@@ -129,6 +129,7 @@ struct port {
     uint8_t kind;
     bool sleeps;                        /* see port_sleeps() */
     char name[DP_NAME_LEN];
+    _Atomic uint64_t errors;            /* when it may be told of as many refusals as ever: limit.h's time */
 };
 
 /*

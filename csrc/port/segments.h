@@ -9,19 +9,8 @@
  * slots ran out and the rest was dropped as one packet (no-slot); either way the packet has ended. Segments
  * beyond the first count originated at in_port.
  */
-static inline struct pkt *io_segment(struct io *io, struct gso_cut *cut, struct pkt *pkt)
-{
-    if (cut->index && cut->left == 0) {
-        io_originated(io, pkt->in_port, cut->index - 1);
-        io_spend(io, pkt);
-        return NULL;
-    }
-    struct pkt *segment = io_make(io);
-    if (gso_next(&io->pool, cut, segment))
-        return segment;
-    io_originated(io, pkt->in_port, cut->index);
-    io_drop_lent(io, pkt, DROP_NO_SLOT); /* 4.5.1 */
-    return NULL;
-}
+struct pkt *segments_next(struct io *io, struct gso_cut *cut, struct pkt *pkt);
+/* A super-packet to a port of this host: whole if the port takes it, else in segments. */
+void segments_send(struct io *io, struct port *port, struct pkt *pkt);
 
 #endif

@@ -14,7 +14,8 @@ struct port_stats {
     uint64_t received, originated, sent, dropped, consumed;
     /* a packet may be held by one worker and let go by another: only the sum counts */
     int64_t held;
-    uint64_t rx_bytes, tx_bytes, rx_gso, rx_csum_partial, tx_gso, tx_csum_partial, rx_kernel;
+    uint64_t rx_bytes, tx_bytes, rx_gso, rx_csum_partial, tx_gso, tx_csum_partial, rx_kernel,
+        icmp_limited;
     uint64_t drops[DROP_COUNT];
 } __attribute__((aligned(64)));
 

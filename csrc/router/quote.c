@@ -14,7 +14,7 @@ enum { QUOTE_REDIRECT = 5, QUOTE_LAST6 = 4 };
 
 static unsigned quote_size(const struct pkt *pkt) { return pkt->l3_type == PKT_L3_IP4 ? 4 : 16; }
 
-static bool quote_is_error(const struct pkt *pkt) /* 2.10.2, 3.5.6 */
+bool quote_is_error(const struct pkt *pkt) /* 2.10.2, 2.15.12, 3.5.6 */
 {
     if (pkt->flags & PKT_LATER)
         return false;

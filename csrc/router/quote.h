@@ -12,6 +12,8 @@
 #include "pkt/pkt.h"
 #include "table/tables.h"
 
+/* An ICMP or ICMPv6 error, of a packet that is parsed. */
+bool quote_is_error(const struct pkt *pkt);
 /* From a port, by rewrite; pa: of the destination. Its partial checksum, if it had one, is complete. */
 enum drop quote_out(const struct port_policy *policy, struct pkt *pkt, const uint8_t *pa);
 /* From a rewrite PA of another host to that of `to`, whose CA lives here. The same of its checksum. */

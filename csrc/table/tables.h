@@ -23,7 +23,7 @@ enum { NEXT_HOPS_MAX = 1 << 24, REWRITES_MAX = 1 << 24 };
 enum table {
     TABLE_RECORDS4, TABLE_RECORDS6, TABLE_PAS4, TABLE_PAS6, TABLE_SUBNETS, TABLE_ROUTES4, TABLE_ROUTES6,
     TABLE_MOVES,
-    TABLE_PREFIXES,                 /* no packet asks for one: never beside */
+    TABLE_PREFIXES,                 /* asked for the router's own address alone: never beside */
     TABLE_COUNT,
 };
 static inline enum table records_of(unsigned family) { return TABLE_RECORDS4 + (family != DP_IPV4); }

@@ -82,6 +82,7 @@ class dp_counters:
     tx_gso: int
     tx_csum_partial: int
     rx_kernel: int
+    icmp_limited: int
 
 class dp_frame:
     time: int

@@ -52,6 +52,8 @@ class Counters:
     rx_kernel: int = 0
     """Lost in the kernel before the core received them, so outside the balance; up to a second behind.
     AF_PACKET ports only: a TAP's are its device's tx_dropped, which descriptors do not tell."""
+    icmp_limited: int = 0
+    """Packets dropped without the ICMP error that was due: their port had been told of too many."""
     drops: Mapping[str, int] = field(default_factory=dict)
     """Packets by drop reason, only those above 0, in the order of drop.def."""
 

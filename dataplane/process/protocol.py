@@ -156,6 +156,7 @@ class PortCounters(TypedDict):
     tx_gso: Count
     tx_csum_partial: Count
     rx_kernel: Count
+    icmp_limited: Count
     drops: Annotated[dict[Word, Count], Meta(max_length=1024)]
 
 

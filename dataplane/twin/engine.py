@@ -26,9 +26,11 @@ from dataplane.binding.core import Packet as PlainPacket
 from dataplane.binding.errors import CallError, ChangeSetError
 from dataplane.binding.stats import Counters, SubnetCounters, drop_reasons
 from dataplane.binding.tables import Address
+from dataplane.twin.errors import BURST, PER_SECOND, Error, error_frame
 from dataplane.twin.neighbours import NO_MAC, Neighbours, State, request
 from dataplane.twin.neighbours import Neighbour as NeighbourEntry
 from dataplane.twin.packet import (
+    ETH,
     GSO_NONE,
     GSO_TCP4,
     GSO_TCP6,
@@ -55,9 +57,10 @@ MOST_SLOTS = 17
 
 @dataclass
 class Port:
-    """A memory port: what waits to come in, what has gone out."""
+    """A memory port: what waits to come in, what has gone out. told: of ICMP errors, as a limit's bucket."""
 
     config: PortConfig
+    told: int = 0
     inbox: list[Frame] = field(default_factory=list)
     outbox: list[Frame] = field(default_factory=list)
 
@@ -94,7 +97,7 @@ class FakeEngine:
         if port not in self.ports:
             raise Drop("port-down")
         if largest_ip_length(p) > self.ports[port].config.mtu:
-            raise Drop("too-big")
+            raise Drop("too-big", self.ports[port].config.mtu)
         self.count_subnet(vsid, "to_port", p)
         for part in self.cut_for(p, port):
             self.send(port, part)
@@ -107,7 +110,7 @@ class FakeEngine:
         headers = 8 + (20 if len(remote) == 4 else 40)
         frame = len(p.frame) if p.gso == GSO_NONE else p.l3 + largest_ip_length(p)
         if headers + frame > self.underlay_mtu():
-            raise Drop("too-big")
+            raise Drop("too-big", int(self.underlay_mtu()) - headers - ETH)
         flow = 0 if self.config.flags & Flags.FLOWID_OFF else flowid(p)
         for part in self.cut_for_tunnel(p, headers):
             if part.partial and part.gso == GSO_NONE:
@@ -210,6 +213,22 @@ class FakeEngine:
         """The request itself, turned round."""
         to_echo_reply(p, mac)
         self.answer(p, bytes(p.frame))
+
+    def tell(self, p: Packet, error: Error) -> None:
+        """An ICMP error out of the port that p came from, if it may have one more."""
+        policy = self.tables.ports[p.in_port]
+        port, cost = self.ports[p.in_port], 4_000_000_000 // PER_SECOND
+        full = max(4 * p.time, port.told)
+        if full - 4 * p.time >= BURST * cost:
+            self.counts[p.in_port]["icmp_limited"] += 1
+            return
+        port.told = full + cost
+        source = self.tables.gateway_for(p.in_port, p.source)
+        if source is None or self.tables.is_broadcast(self.tables.subnets[policy.vsid], p.destination):
+            return
+        frame = error_frame(p, error, source, (policy.mac, self.config.router_mac))
+        self.counts[p.in_port]["originated"] += 1
+        self.send(p.in_port, Packet(bytearray(frame), p.in_port, p.time))
 
     # ---- provider next hops ------------------------------------------------------------------------------
 

@@ -47,11 +47,12 @@ PART_SEGMENTS = 64
 
 
 class Drop(Exception):
-    """The packet dies here; its only argument is the reason's name in drop.def."""
+    """The packet dies here; its argument is the reason's name in drop.def. mtu: of a way that is too small,
+    the largest IP packet in bytes."""
 
-    @property
-    def reason(self) -> str:
-        return str(self.args[0])
+    def __init__(self, reason: str, mtu: int = 0) -> None:
+        super().__init__(reason)
+        self.reason, self.mtu = reason, mtu
 
 
 @dataclass

@@ -179,3 +179,29 @@ def check_offload(p: Packet) -> None:
     if p.kind != "ip" or p.csum_start < p.l4 or behind > min(p.end, p.reach):
         raise Drop("bad-offload")
     finish_checksum(p)
+
+
+def check_gre(p: Packet) -> int:
+    """The VSID of a parsed GRE packet, README.md 3.8."""
+    gre = p.frame[p.l4 : min(p.end, p.reach)]
+    if len(gre) < 4:
+        raise Drop("gre-short")
+    flags = u16(gre, 0)
+    for bits, reason in (
+        (0x0007, "gre-version"),
+        (0x8000, "gre-checksum-bit"),
+        (0x1000, "gre-sequence-bit"),
+        (0x4C00, "gre-reserved-bits"),
+    ):
+        if flags & bits:
+            raise Drop(reason)
+    if not flags & 0x2000:
+        raise Drop("gre-no-key")
+    if u16(gre, 2) != 0x6558:
+        raise Drop("gre-protocol")
+    if len(gre) < 8:
+        raise Drop("gre-short")
+    vsid = int.from_bytes(gre[4:7], "big")
+    if vsid < 0x1000 or vsid == 0xFFFFFF:
+        raise Drop("vsid-reserved")
+    return vsid

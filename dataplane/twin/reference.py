@@ -8,9 +8,12 @@ can be compared with `==`.
 A check that fails raises Drop with the reason's name; whoever handed the packet in counts it.
 """
 
+from copy import copy
+
 from dataplane.twin.engine import UNDERLAY, FakeEngine
+from dataplane.twin.errors import error_about
 from dataplane.twin.packet import ANY4, ANY6, GRE, ICMP6, Drop, Packet, put16, u16
-from dataplane.twin.parse import check_offload, parse, strip_tag, vlan_of
+from dataplane.twin.parse import check_gre, check_offload, parse, strip_tag, vlan_of
 from dataplane.twin.quote import is_icmp_error, read_quote, rewrite_quote
 from dataplane.twin.rewrite import decrement_ttl, largest_ip_length, rewrite_addresses, segments
 from dataplane.twin.sums import checksum, update16
@@ -58,7 +61,9 @@ class FakeDataplane(FakeEngine):
         elif p.is_nd:
             self.tenant_nd(p, policy)
         else:
-            self.forward(p, policy)
+            sent = copy(p)
+            sent.frame = bytearray(p.frame)
+            self.forward_or_tell(p, sent, policy)
 
     def check_addresses(self, p: Packet, policy: Port) -> None:
         icmp6 = p.family == 6 and p.proto == ICMP6 and not p.later
@@ -124,8 +129,20 @@ class FakeDataplane(FakeEngine):
             raise Drop("nd-unknown")
         self.answer(p, advertisement(target, record.mac, (p.source_mac, p.source), router=record.gateway))
 
+    def forward_or_tell(self, p: Packet, sent: Packet, policy: Port) -> None:
+        try:
+            self.forward(p, policy)
+        except Drop as drop:
+            error = error_about(sent, drop, self.is_routed(sent))
+            if error:
+                self.tell(sent, error)
+            raise
+
+    def is_routed(self, p: Packet) -> bool:
+        return p.destination_mac == self.config.router_mac and not is_link_local(p.destination)
+
     def forward(self, p: Packet, policy: Port) -> None:
-        routed = p.destination_mac == self.config.router_mac and not is_link_local(p.destination)
+        routed = self.is_routed(p)
         record, direct = self.resolve_routed(p, policy.vsid) if routed else self.resolve(p, policy.vsid)
         if record.gateway:
             if not is_echo_request(p):
@@ -197,7 +214,7 @@ class FakeDataplane(FakeEngine):
         if has_route_option(p):
             raise Drop("ip-options")
         if largest_ip_length(p) > self.underlay_mtu():
-            raise Drop("too-big")
+            raise Drop("too-big", int(self.underlay_mtu()))
         if UNDERLAY not in self.ports:
             raise Drop("port-down")
         if routed:
@@ -304,7 +321,7 @@ class FakeDataplane(FakeEngine):
             self.echo_to_pa(p, otherwise="pa-protocol")
 
     def pop(self, p: Packet) -> None:
-        vsid = self.check_gre(p)
+        vsid = check_gre(p)
         if vsid not in self.tables.subnets:
             raise Drop("vsid-unknown")
         sender = self.tables.pas.get(p.source)
@@ -325,31 +342,6 @@ class FakeDataplane(FakeEngine):
             self.popped_nd(p, vsid, sender.host, sender_pa)
         else:
             self.popped_ip(p, vsid, sender.host, outer_tos, redirected)
-
-    def check_gre(self, p: Packet) -> int:
-        """The VSID."""
-        gre = p.frame[p.l4 : min(p.end, p.reach)]
-        if len(gre) < 4:
-            raise Drop("gre-short")
-        flags = u16(gre, 0)
-        for bits, reason in (
-            (0x0007, "gre-version"),
-            (0x8000, "gre-checksum-bit"),
-            (0x1000, "gre-sequence-bit"),
-            (0x4C00, "gre-reserved-bits"),
-        ):
-            if flags & bits:
-                raise Drop(reason)
-        if not flags & 0x2000:
-            raise Drop("gre-no-key")
-        if u16(gre, 2) != 0x6558:
-            raise Drop("gre-protocol")
-        if len(gre) < 8:
-            raise Drop("gre-short")
-        vsid = int.from_bytes(gre[4:7], "big")
-        if vsid < 0x1000 or vsid == 0xFFFFFF:
-            raise Drop("vsid-reserved")
-        return vsid
 
     def popped_ip(self, p: Packet, vsid: int, host: int, outer_tos: int, redirected: bool) -> None:
         if p.source in (ANY4, ANY6) or is_link_local(p.source):

@@ -144,6 +144,33 @@ class Tables:
     def route(self, rdid: int, ca: bytes) -> Route | None:
         return longest(self.routes.get(rdid, {}), ca)
 
+    def on_link(self, rdid: int, ca: bytes) -> tuple[Prefix, int] | None:
+        """The longest prefix of a subnet that holds the address, and the subnet."""
+        prefixes = {p: (p, r.vsid) for p, r in self.routes.get(rdid, {}).items() if r.next_hop is None}
+        return longest(prefixes, ca)
+
+    def gateway_beside(self, vsid: int, ca: bytes) -> bytes | None:
+        """The subnet's gateway in the prefix that the address is in."""
+        found = self.on_link(self.subnets[vsid], ca)
+        if found is None or found[1] != vsid:
+            return None
+        return next((g for (v, g), p in self.gateways.items() if (v, p) == (vsid, found[0])), None)
+
+    def gateway_for(self, port: int, ca: bytes) -> bytes | None:
+        """Who speaks for the router to this port about a packet that it sent."""
+        vsid, own = self.ports[port].vsid, [a for a in self.own.get(port, {}) if len(a) == len(ca)]
+        gateway = self.gateway_beside(vsid, ca)
+        if gateway is None and own:
+            gateway = self.gateway_beside(vsid, min(own))
+        return gateway or (ROUTER_LINK_LOCAL if len(ca) == 16 else None)
+
+    def is_broadcast(self, rdid: int, ca: bytes) -> bool:
+        """The last address of an IPv4 prefix on link."""
+        found = self.on_link(rdid, ca) if len(ca) == 4 else None
+        if found is None or found[0].length > 30:
+            return False
+        return all(bit == "1" for bit in f"{int.from_bytes(ca, 'big'):032b}"[found[0].length :])
+
     def other_home(self, record: Record) -> int | None:
         """The second host of a record that is in a move."""
         return self.moves.get((record.vsid, record.ca))

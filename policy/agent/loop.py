@@ -108,7 +108,6 @@ class Agent:
         self._inspection = _Inspection()
         self._links = PortLinks(parts.devices, environment.clock, self._look_beside)
         self._published: HostStatus | None = None  # what holds of the data plane that there is
-        self._told_waits: list[str] = []
 
     def run(self) -> None:
         has_ended = False  # else a successor goes on with the devices
@@ -222,7 +221,7 @@ class Agent:
             self._recheck(affected)
         if None in seen.came | seen.unsure and devices.waiting:
             self._reconciler.retry_devices()
-        if seen and devices.problems:  # what was missing may be there, and what was in the way not
+        if (seen.came or seen.unsure) and devices.problems:  # what was missing may be there
             self._try_soon()
 
     def _try_soon(self) -> None:
@@ -436,7 +435,6 @@ class Agent:
         self._parts.status.report(HostStatus(self._progress.revision, FAILED, (text,)))
 
     def _publish(self, state: str, result: PushResult | None, is_hosts: bool = True) -> None:
-        links = self._links.not_up() if self._reconciler.knows_ports else None
         self._report_to_dataplane()
         status = HostStatus(
             self._progress.revision,
@@ -445,7 +443,7 @@ class Agent:
             () if is_hosts else tuple(sorted(self._reconciler.ports_with_problems)),
             () if is_hosts else tuple(map(str, self._reconciler.quarantined)),
             self._reconciler.digest,
-            links,
+            self._links.not_up() if self._reconciler.knows_ports else None,
         )
         self._published = status
         self._parts.status.report(status, result)
@@ -456,13 +454,6 @@ class Agent:
         if self._published is not None and self._published.links is not None:
             self._published = replace(self._published, links=self._links.not_up())
             self._parts.status.report(self._published)
-            if self._waits != self._told_waits:
-                self._report_to_dataplane()
-
-    @property
-    def _waits(self) -> list[str]:
-        """What ports wait for, in words."""
-        return sorted([*self._parts.devices.waiting.values(), *self._links.waiting])
 
     def _say_ready(self) -> None:
         if self._ready is not None:
@@ -479,11 +470,10 @@ class Agent:
             "revision": progress.applied,
             "state": FAILED if progress.problems else APPLIED if progress.applied else "starting",
             "problems": progress.problems + unknown,
-            "waiting": self._waits,
+            "waiting": sorted(self._parts.devices.waiting.values()),
             "link": self._parts.devices.underlay_link,
             "store": progress.store_problem or "available",
         }
-        self._told_waits = self._waits
         with self._asking():
             if self._session.client is not None:
                 self._session.client.report(report)

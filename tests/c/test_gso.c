@@ -119,7 +119,7 @@ static void check_segment(void *ctx, struct pkt *segment)
 static void each_segment(struct pkt *pkt, void (*fn)(void *ctx, struct pkt *segment), void *ctx)
 {
     struct gso_cut cut = gso_begin(&fake_arena, pkt);
-    for (struct pkt *segment; (segment = io_segment(&fake_io, &cut, pkt));)
+    for (struct pkt *segment; (segment = segments_next(&fake_io, &cut, pkt));)
         fn(ctx, segment);
     assert_int_equal(fake_io.spent_n, 1);
     io_flush(&fake_io);

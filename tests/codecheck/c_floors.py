@@ -28,7 +28,7 @@ FLOORS = (
     Floor("pkt", 1000, "a packet, a batch, slots and their pool, parse, offloads"),
     Floor("table", 1300, "maps and keys, what readers see, lookups"),
     Floor("step", 1800, "packets and const tables in, a verdict out: nvgre, rewrite, gso, icmp; rows"),
-    Floor("port", 2200, "ports: TAP, AF_PACKET, AF_XDP, memory; a worker's way in and out"),
+    Floor("port", 2200, "ports: TAP, AF_PACKET, AF_XDP, memory; ways in and out"),
     Floor("host", 900, "neighbours, and what the provider network sees of us"),
     Floor("router", 900, "what the virtual router says and does besides forwarding"),
     Floor("path", 900, "from tenant, from provider, and the ways out they share"),

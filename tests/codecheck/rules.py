@@ -27,8 +27,12 @@ class Rule(NamedTuple):
 
 
 class Step(Protocol):
+    """out: what comes of it, also of what is dropped."""
+
     @property
     def drop(self) -> str: ...
+    @property
+    def out(self) -> Sequence[object]: ...
 
 
 class Case(Protocol):
@@ -88,7 +92,7 @@ def _unexercised(case: Case, known: dict[str, Rule]) -> Iterator[str]:
     """Rules that a case cites and does not come by, drops that it does not account for."""
     cites = [known[number] for number in case.rules if number in known]
     dies_by = {step.drop for step in case.steps} - {""}
-    lives = any(not step.drop for step in case.steps)
+    lives = any(step.out or not step.drop for step in case.steps)
     for rule in cites:
         if rule.drop and rule.drop not in dies_by:
             yield f"{case.name}: cites {rule.number}, and nothing dies by {rule.drop}"

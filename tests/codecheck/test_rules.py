@@ -9,7 +9,7 @@ import pytest
 from dataplane.binding.stats import drop_reasons
 from tests.codecheck.rules import Rule, problems, rules
 from tests.golden.cases import CASES
-from tests.golden.table import Case, case, drops, ends
+from tests.golden.table import Case, case, drops, ends, refuses
 from tests.native import ROOT
 
 PAGE = ROOT / "csrc" / "README.md"
@@ -68,6 +68,7 @@ SMALL_PAGE = r"""
 | 1.1.3 | a group's | goes on | |
 """
 SHORT, SILENT = drops("a", b"", "eth-short"), ends("a", b"")
+TOLD = refuses("a", b"", "eth-short", b"")
 GOOD_C = "/* 1.1.1, 1.1.2: why */ x(); /* 1.1.3 */ /* see 9.9.9 */ /* 8.8 */"
 
 
@@ -104,6 +105,10 @@ def test_a_good_tree(tmp_path: Path) -> None:
 )
 def test_a_bad_tree(tmp_path: Path, c: str, python: str, cited: str, found: list[str]) -> None:
     assert small_tree(tmp_path, c, python, case("the case", cited, "", SHORT, SILENT)) == found
+
+
+def test_an_error_is_something_that_lives(tmp_path: Path) -> None:
+    assert small_tree(tmp_path, GOOD_C, "# 1.1.3\n", case("told", "1.1.1 1.1.2", "", TOLD)) == []
 
 
 def test_cases_that_cite_what_they_do_not_come_by(tmp_path: Path) -> None:

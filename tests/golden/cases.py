@@ -1,6 +1,7 @@
 """The golden cases: all is seen from h1 of manifest.yaml; csrc/README.md has the rules they cite."""
 
 from tests.golden import (
+    cases_errors,
     cases_example,
     cases_proxy,
     cases_push,
@@ -14,6 +15,7 @@ from tests.golden.table import Case
 
 CASES: tuple[Case, ...] = (
     *cases_tenant.CASES,
+    *cases_errors.CASES,
     *cases_proxy.CASES,
     *cases_push.CASES,
     *cases_tunnel.CASES,

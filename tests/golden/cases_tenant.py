@@ -7,15 +7,23 @@ from scapy.layers.inet6 import ICMPv6MLReport2, IPv6, IPv6ExtHdrDestOpt
 from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
-from tests.golden.table import Step, answers, case, drops, passes
+from tests.golden.table import Step, answers, case, drops, passes, refuses
 from tests.golden.world import (
     BROADCAST,
     ECHO,
     ECHO6,
     ECHO6_REPLY,
     ECHO_REPLY,
+    EXCEEDED,
+    EXCEEDED6,
     GATEWAY,
     GATEWAY6,
+    NO_HOST,
+    NO_HOST6,
+    NO_NET,
+    NO_NET6,
+    NO_PORT,
+    NO_PORT6,
     ROUTER,
     TCP_BODY,
     UDP_BODY,
@@ -29,6 +37,8 @@ from tests.golden.world import (
     frame,
     ip,
     link_local,
+    told,
+    too_big,
 )
 
 
@@ -44,6 +54,12 @@ def same(vm: Vm, given: Packet | bytes) -> Step:
     """From red-a to red-b, or back, as it is."""
     ports = ("red-a", "red-b") if vm is A else ("red-b", "red-a")
     return passes(ports[0], given, ports[1], given)
+
+
+def told_a(given: Packet, reason: str, message: Packet, port: str = "red-a") -> Step:
+    """Refused to a VM of subnet 1, which hears of it from the gateway."""
+    gateway = GATEWAY if bytes(given)[12:14] == b"\x08\x00" else GATEWAY6
+    return refuses(port, given, reason, told(given, gateway, message))
 
 
 def l4(family: int, proto: int, octets: bytes) -> Packet:
@@ -165,20 +181,20 @@ LOCAL = (
     ),
     case(
         "ttl-exceeded",
-        "2.8.1",
+        "2.8.1 2.15.1",
         "used up at the router",
-        drops("red-a", frame(A.mac, ROUTER, A.v4, E.v4, ttl=1), "ttl-exceeded"),
-        drops("red-a", frame(A.mac, ROUTER, A.v4, E.v4, ttl=0), "ttl-exceeded"),
-        drops("red-a", frame(A.mac, ROUTER, A.v6, E.v6, ttl=1), "ttl-exceeded"),
+        told_a(frame(A.mac, ROUTER, A.v4, E.v4, ttl=1), "ttl-exceeded", EXCEEDED),
+        told_a(frame(A.mac, ROUTER, A.v4, E.v4, ttl=0), "ttl-exceeded", EXCEEDED),
+        told_a(frame(A.mac, ROUTER, A.v6, E.v6, ttl=1), "ttl-exceeded", EXCEEDED6),
     ),
     case(
         "too-big-local",
-        "2.9.3 2.9.4",
+        "2.9.3 2.9.4 2.15.7 2.15.9",
         "an IP packet of the port's MTU passes, one byte more does not",
         same(A, frame(A.mac, B.mac, A.v4, B.v4, UDP() / FULL4)),
         drops("red-a", frame(A.mac, B.mac, A.v4, B.v4, UDP() / FULL4 / b"x"), "too-big"),
         same(A, frame(A.mac, B.mac, A.v6, B.v6, UDP() / FULL6)),
-        drops("red-a", frame(A.mac, B.mac, A.v6, B.v6, UDP() / FULL6 / b"x"), "too-big"),
+        told_a(frame(A.mac, B.mac, A.v6, B.v6, UDP() / FULL6 / b"x"), "too-big", too_big(1500, 6)),
     ),
     case(
         "hairpin",
@@ -201,7 +217,7 @@ LOCAL = (
         same(A, frame(A.mac, B.mac, "172.16.9.9", B.v4)),
         drops("red-a", frame(A.mac, B.mac, "172.17.0.1", B.v4), "src-address"),
         drops("red-b", frame(B.mac, A.mac, "172.16.9.9", A.v4), "src-address"),
-        drops("red-b", frame(B.mac, ROUTER, B.v4, "172.16.9.9"), "no-route"),
+        told_a(frame(B.mac, ROUTER, B.v4, "172.16.9.9"), "no-route", NO_NET, "red-b"),
     ),
 )
 
@@ -243,10 +259,10 @@ GATEWAYS = (
     ),
     case(
         "gateway-no-service",
-        "2.7.4",
-        "nothing else at a gateway is answered",
-        drops("red-a", frame(A.mac, ROUTER, A.v4, GATEWAY, TCP_BODY), "router-local"),
-        drops("red-a", frame(A.mac, ROUTER, A.v6, GATEWAY6, UDP_BODY), "router-local"),
+        "2.7.4 2.15.4 2.15.6",
+        "nothing else at a gateway is answered, but for errors",
+        told_a(frame(A.mac, ROUTER, A.v4, GATEWAY, TCP_BODY), "router-local", NO_PORT),
+        told_a(frame(A.mac, ROUTER, A.v6, GATEWAY6, UDP_BODY), "router-local", NO_PORT6),
         drops("red-a", frame(A.mac, ROUTER, A.v4, GATEWAY, ECHO_REPLY), "router-local"),
         drops("red-a", frame(A.mac, ROUTER, A.v4, GATEWAY, ICMP(type=8, code=1)), "router-local"),
         *(
@@ -332,11 +348,11 @@ REFUSED = (
     ),
     case(
         "no-record",
-        "2.5.2 2.6.6 2.6.10",
+        "2.5.2 2.6.6 2.6.10 2.15.3",
         "a destination nobody has, or an address that is none",
         drops("red-a", frame(A.mac, B.mac, A.v4, "10.1.1.99"), "no-record"),
-        drops("red-a", frame(A.mac, ROUTER, A.v4, "10.1.2.99"), "no-record"),
-        drops("red-a", frame(A.mac, ROUTER, A.v6, "fd00:1:2::99"), "no-record"),
+        told_a(frame(A.mac, ROUTER, A.v4, "10.1.2.99"), "no-record", NO_HOST),
+        told_a(frame(A.mac, ROUTER, A.v6, "fd00:1:2::99"), "no-record", NO_HOST6),
         drops("red-a", frame(A.mac, ROUTER, A.v4, "0.0.0.0"), "no-record"),
         drops("red-a", frame(A.mac, B.mac, A.v6, link_local(B.mac)), "no-record"),
     ),
@@ -352,19 +368,19 @@ REFUSED = (
     ),
     case(
         "no-route",
-        "2.6.3",
+        "2.6.3 2.15.2",
         "beyond every prefix of the VM network: the PAs, other networks",
-        drops("red-a", frame(A.mac, ROUTER, A.v4, "8.8.8.8"), "no-route"),
-        drops("red-a", frame(A.mac, ROUTER, A.v4, "192.168.77.101"), "no-route"),
-        drops("red-a", frame(A.mac, ROUTER, A.v6, "fd77::101"), "no-route"),
-        drops("green-a", frame(A.mac, ROUTER, A.v4, "10.1.2.10"), "no-route"),
+        told_a(frame(A.mac, ROUTER, A.v4, "8.8.8.8"), "no-route", NO_NET),
+        told_a(frame(A.mac, ROUTER, A.v4, "192.168.77.101"), "no-route", NO_NET),
+        told_a(frame(A.mac, ROUTER, A.v6, "fd77::101"), "no-route", NO_NET6),
+        told_a(frame(A.mac, ROUTER, A.v4, "10.1.2.10"), "no-route", NO_NET, "green-a"),
     ),
     case(
         "other-tenant",
         "2.6.3 2.6.10",
         "the same CA in another VM network is another machine: gold-a has no neighbour .11",
         drops("gold-a", PLAIN, "no-record"),
-        drops("gold-a", frame(A.mac, ROUTER, A.v4, E.v4), "no-route"),
+        told_a(frame(A.mac, ROUTER, A.v4, E.v4), "no-route", NO_NET, "gold-a"),
     ),
     case(
         "multicast",

@@ -89,6 +89,11 @@ def drops(port: str, given: Frame, reason: str) -> Step:
     return Step(port, given, drop=reason)
 
 
+def refuses(port: str, given: Frame, reason: str, told: Frame) -> Step:
+    """Dropped, and its sender is told so."""
+    return Step(port, given, ((port, told),), drop=reason, originated=1)
+
+
 def answers(port: str, given: Frame, out: Frame) -> Step:
     """Answered by the port it came from."""
     return Step(port, given, ((port, out),), originated=1, consumed=1)

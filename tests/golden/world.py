@@ -9,12 +9,15 @@ from typing import NamedTuple
 
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import (
+    ICMPv6DestUnreach,
     ICMPv6EchoReply,
     ICMPv6EchoRequest,
     ICMPv6ND_NA,
     ICMPv6ND_NS,
     ICMPv6NDOptDstLLAddr,
     ICMPv6NDOptSrcLLAddr,
+    ICMPv6PacketTooBig,
+    ICMPv6TimeExceeded,
     IPv6,
 )
 from scapy.layers.l2 import ARP, Ether
@@ -71,6 +74,10 @@ BLUE_C = Pa("192.168.77.152", "fd77::152")
 BLUE_E, BLUE_F = Pa("192.168.77.153", "fd77::153"), Pa("192.168.77.154", "fd77::154")
 GOLD_C = Pa("192.168.77.162", "fd77::162")
 
+EXCEEDED, EXCEEDED6 = ICMP(type=11, code=0), ICMPv6TimeExceeded(code=0)
+NO_NET, NO_NET6 = ICMP(type=3, code=0), ICMPv6DestUnreach(code=0)
+NO_HOST, NO_HOST6 = ICMP(type=3, code=1), ICMPv6DestUnreach(code=3)
+NO_PORT, NO_PORT6 = ICMP(type=3, code=3), ICMPv6DestUnreach(code=4)
 ECHO = ICMP(type=8, id=7, seq=1) / Raw(b"ping")
 ECHO_REPLY = ICMP(type=0, id=7, seq=1) / Raw(b"ping")
 ECHO6 = ICMPv6EchoRequest(id=7, seq=1, data=b"ping")
@@ -171,6 +178,22 @@ def tunnel(
         v4 = octets[12:14] == b"\x08\x00"
         tos = octets[15] if v4 else (octets[14] << 4 | octets[15] >> 4) & 0xFF
     return outer(source, destination, gre(vsid, flowid(octets), octets), family=family, tos=tos)
+
+
+def too_big(mtu: int, family: int = 4) -> Packet:
+    return ICMP(type=3, code=4, nexthopmtu=mtu) if family == 4 else ICMPv6PacketTooBig(mtu=mtu)
+
+
+def told(given: Packet | bytes, source: str, message: Packet, quote: bytes | None = None) -> Packet:
+    """The router's ICMP error about an untagged frame, from a gateway; quote: if that is not the packet."""
+    octets = bytes(given)
+    to, packet = octets[6:12].hex(":"), quote or octets[14:]
+    link = Ether(src=ROUTER, dst=to)
+    if ip_address(source).version == 4:
+        header = IP(src=source, dst=IP(octets[14:]).src, tos=0xC0, id=0, flags="DF", ttl=64)
+        return link / header / message / Raw(packet[: 576 - 28])
+    header = IPv6(src=source, dst=IPv6(octets[14:]).src, tc=0, fl=0, hlim=64)
+    return link / header / message / Raw(packet[: 1280 - 48])
 
 
 def arp(op: int, sender: tuple[str, str], target: tuple[str, str], to: str = BROADCAST) -> Packet:

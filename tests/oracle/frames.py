@@ -8,6 +8,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import GRE, Ether
 from scapy.packet import Packet
 
+from dataplane.binding.core import Frame, Gso
 from dataplane.binding.tables import Address
 from tests.oracle.world import ROUTER_MAC, SHARED, UNDERLAY_MAC, Vm
 
@@ -72,3 +73,23 @@ def gre(vsid: int, inner: Packet | bytes, flowid: int = 0, **more: Any) -> Packe
 def from_host(host: int, vsid: int, inner: Packet | bytes, family: int = 4, **more: Any) -> Packet:
     """NVGRE from another host's shared PA to ours."""
     return outer(SHARED[host, family], SHARED[1, family], gre(vsid, inner), **more)
+
+
+def sum_of(octets: bytes) -> bytes:
+    """The Internet checksum."""
+    padded = octets + bytes(len(octets) % 2)
+    total = sum(int.from_bytes(padded[i : i + 2], "big") for i in range(0, len(padded), 2))
+    return (0xFFFF - (total % 0xFFFF or 0xFFFF)).to_bytes(2, "big")
+
+
+def partial(whole: Packet, start: int, offset: int, gso: Gso = Gso.NONE, size: int = 0) -> Frame:
+    """The frame with the pseudo header's sum alone in its checksum, as Linux leaves it."""
+    octets = bytearray(bytes(whole))
+    v4 = octets[12:14] == b"\x08\x00"
+    addresses, proto = (octets[26:34], octets[23]) if v4 else (octets[22:54], octets[20])
+    pseudo = bytes(addresses) + (len(octets) - start).to_bytes(4, "big") + bytes((0, 0, 0, proto))
+    pseudo_sum = 0xFFFF - int.from_bytes(sum_of(pseudo), "big")
+    octets[start + offset : start + offset + 2] = pseudo_sum.to_bytes(2, "big")
+    return Frame(
+        bytes(octets), csum_partial=True, csum_start=start, csum_offset=offset, gso=gso, gso_size=size
+    )

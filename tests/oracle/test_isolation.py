@@ -304,11 +304,17 @@ def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
 
 
 def dies(rig: Rig, port: int, frame: Packet | bytes, reason: str) -> None:
-    assert rig.send(port, frame) == {}
+    """And nothing comes of it, but that its sender is told so by the router."""
+    left = rig.send(port, frame)
+    told = port != UNDERLAY and reason in ("no-route", "router-local")
+    assert list(left) == [port] * told
+    for error in data(left.get(port, [])):
+        assert (error[:6], error[6:12]) == (bytes(frame)[6:12], ROUTER_MAC)
+        assert error[42:] == bytes(frame)[14:] or error[62:] == bytes(frame)[14:]
     counters = rig.engine.port_counters(port)
     assert counters.drops == {reason: 1}
     assert rig.counters().drops == {reason: 1}
-    assert (counters.received, counters.dropped, rig.counters().sent) == (1, 1, 0)
+    assert (counters.received, counters.dropped, rig.counters().sent) == (1, 1, told)
 
 
 @pytest.mark.parametrize(

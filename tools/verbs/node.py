@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dataplane.process.client import Client
 
 _COUNTERS = ("received", "originated", "sent", "dropped", "consumed", "held")
-_MORE_COUNTERS = ("rx_kernel", "rx_gso", "tx_gso")
+_MORE_COUNTERS = ("rx_kernel", "rx_gso", "tx_gso", "icmp_limited")
 """What the table of counters has room for, and what -o wide has besides; JSON has all."""
 
 _PORT_COLUMNS = ("name", "virtualSubnetId", "mac", "kind", "device", "mtu")

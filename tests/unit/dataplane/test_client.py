@@ -34,7 +34,7 @@ PORT = {"id": 1, **CONFIG, "queues": 1}
 HELLO = {"pid": 7, "version": "1", "instance": "h1", "generation": 3, "workers": 1, "ports": [PORT]}
 COUNTS = dict.fromkeys(
     ("received", "originated", "sent", "dropped", "consumed", "held", "rx_bytes", "tx_bytes", "rx_gso",
-     "rx_csum_partial", "tx_gso", "tx_csum_partial", "rx_kernel"), 1,
+     "rx_csum_partial", "tx_gso", "tx_csum_partial", "rx_kernel", "icmp_limited"), 1,
 )  # fmt: skip
 COUNTERS = {
     **COUNTS,

@@ -57,7 +57,7 @@ class FakeClient:
 
     def counters(self) -> dict[str, Any]:
         counts = dict.fromkeys(("received", "originated", "sent", "dropped", "consumed", "held"), 10**9)
-        one = {**counts, **dict.fromkeys(("rx_kernel", "rx_gso", "tx_gso"), 0)}
+        one = {**counts, **dict.fromkeys(("rx_kernel", "rx_gso", "tx_gso", "icmp_limited"), 0)}
         port = {**one, "drops": {"multicast": 5, "ip-options": 1}}
         subnet = {"virtualSubnetId": 5001, **dict.fromkeys(("from_port", "from_port_bytes", "to_port"), 1)}
         return {**one, "drops": {}, "ports": {"blue/blue-web": port}, "subnets": [subnet]}
