@@ -41,7 +41,9 @@ sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ;;
         iproute2) command -v ip && command -v tc ;;
         iputils-ping) command -v ping ;;
         iputils-arping) arping -V 2>/dev/null | grep iputils ;;
-        ethtool | fish | iperf3 | mandoc | sqlite3 | tshark | valgrind | zsh) command -v "$1" ;;
+        ethtool | fish | iperf3 | mandoc | sqlite3 | traceroute | tshark | valgrind | zsh) command -v "$1" ;;
+        iputils-tracepath) command -v tracepath ;;
+        mtr-tiny) command -v mtr ;;
         debhelper) command -v dh ;;
         lintian | mmdebstrap) command -v "$1" ;;
         groff-base) command -v groff ;;
@@ -57,7 +59,7 @@ wanted_packages() {
     echo gcc libc6-dev pkg-config python3-dev python3-venv iproute2
     [ "$goal" = run ] || echo debhelper
     [ "$goal" != test ] || echo lintian mmdebstrap clang-14 libclang-rt-14-dev libcmocka-dev openvswitch-switch tshark iperf3 \
-        iputils-ping iputils-arping ethtool procps sqlite3 valgrind mandoc groff-base zsh fish
+        iputils-ping iputils-arping iputils-tracepath traceroute mtr-tiny ethtool procps sqlite3 valgrind mandoc groff-base zsh fish
 }
 
 missing_packages() {
