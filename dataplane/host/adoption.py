@@ -1,10 +1,10 @@
 """A device that another process had, with all that its handover says; and what one has left behind."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from dataplane.binding.handover import Handover
 from dataplane.host import bpf, links
-from dataplane.host.device import Device, Opening, host_device, kept_sealed
+from dataplane.host.device import Device, Opening, VmTap, host_device, kept_sealed
 from dataplane.host.groups import Groups
 from dataplane.host.links import DeviceError, Place
 from dataplane.host.underlay import Underlay
@@ -43,12 +43,19 @@ def adopt(handover: Handover) -> Device:
         raise
 
 
+def _tap_of(note: Mapping[str, object]) -> VmTap | None:
+    match note.get("tap"):
+        case {"user": str(user), "is_multi_queue": bool(is_multi_queue)}:
+            return VmTap(user, is_multi_queue)
+    return None
+
+
 def _adopt(handover: Handover, undo: Undo) -> Device:
     config, held = handover.config, handover.held
     match handover.note:
         case {
             "device": str(name),
-            "opening": "tap" | "veth" | "device" | "underlay" as opening,
+            "opening": "tap" | "veth" | "device" | "vm" | "underlay" as opening,
             "namespace": str() | None as namespace,
             "identity": int(identity),
             "index": int(index),
@@ -72,6 +79,7 @@ def _adopt(handover: Handover, undo: Undo) -> Device:
             config.offloads,
             handover.noted("reason") or "",
             config.xsks,
+            _tap_of(handover.note),
         )
         if device.xsks and "xsks" not in held:
             raise ValueError("AF_XDP sockets without their map")

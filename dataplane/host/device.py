@@ -13,6 +13,8 @@ The kernel of the namespace that a TAP or a veth leads to is the VM, so it is ne
 others make, such as a hypervisor's TAP, is sealed: nothing of it reaches the host's stack, and that stays so
 after close(), for as long as the device exists.
 
+A TAP that isolane makes for a hypervisor (Opening.VM) is sealed as well, and goes with close().
+
 A namespace is a name under /run/netns, or None: the process's own, which is the host's. No function leaves
 the caller's thread in another one. Any thread may call, one at a time a device. Errors: DeviceError, in words
 for the host's operator.
@@ -60,12 +62,20 @@ def unnoted(_place: Place, _steps: list[Step]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class VmTap:
+    """A TAP as a hypervisor finds it. user: by name or number, who may open it besides root."""
+
+    user: str = "root"
+    is_multi_queue: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
     """What a device is opened with.
 
     mac: of the VM; of an underlay what the device must have, "" for any. mtu: largest IP packet in bytes; an
     underlay must take it. driver: "afxdp" or "packet", which "auto" is; a TAP has no choice. memory: for
-    AF_XDP, the core's. note: of a device that others make.
+    AF_XDP, the core's. note: of a device that others make. tap: of one that is made for a hypervisor.
     """
 
     mac: str
@@ -74,6 +84,7 @@ class Terms:
     driver: str = "auto"
     memory: int | None = None
     note: Note = unnoted
+    tap: VmTap | None = None
 
 
 class Opening(enum.StrEnum):
@@ -82,11 +93,16 @@ class Opening(enum.StrEnum):
     TAP = "tap"
     VETH = "veth"
     EXISTING = "device"
+    VM = "vm"
     UNDERLAY = "underlay"
 
     def words(self, name: str, namespace: str | None) -> str:
-        words = f"{'TAP' if self is Opening.TAP else self} {name}"
+        words = f"{'TAP' if self in (Opening.TAP, Opening.VM) else self} {name}"
         return words if namespace is None else f"{words} in namespace {namespace}"
+
+
+MADE = (Opening.TAP, Opening.VETH, Opening.VM)
+"""Devices that isolane makes, and removes."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +113,7 @@ class Device:
     place: of the VM's device, or of the underlay; mac: of the VM, or the underlay's own; mtu: largest IP
     packet in bytes; fds: one a queue, then `xsks` AF_XDP sockets; undo: owns all descriptors; held: those
     that live on with the port besides the queues'; offloads: what may be sent to it; reason: why packets come
-    and go as they do.
+    and go as they do; tap: of one that is made for a hypervisor.
     """
 
     name: str
@@ -111,6 +127,7 @@ class Device:
     offloads: Offload = ALL_OFFLOADS
     reason: str = ""
     xsks: int = 0
+    tap: VmTap | None = None
 
     @property
     def kind(self) -> PortKind:
@@ -141,14 +158,16 @@ class Device:
             **asdict(self.place),
             "reason": self.reason,
             "undo": [list(step) for step in self.undo.steps],
+            **({"tap": asdict(self.tap)} if self.tap else {}),
         }
         return Handover(self.port_config(port_name), dict(self.held), note)
 
     @property
     def link(self) -> str:
-        """See Link.state; or `gone`."""
+        """See Link.state; or `gone`, or `waiting` for a hypervisor to open it."""
         link = links.find_at(self.place)
-        return "gone" if link is None else link.state
+        is_free = link is not None and self.opening is Opening.VM and link.state == links.NO_CARRIER
+        return "gone" if link is None else "waiting" if is_free else link.state
 
     def is_present(self) -> bool:
         """Whether the device is still there, in the namespace of that name; not so if only others of their
@@ -202,7 +221,7 @@ class Device:
                     netns.call(None, _set_mtu, reads, max(mtu, link.mtu))
                     self._set(mac, mtu)  # never larger than the host end, which drops what is
                     netns.call(None, _set_mtu, reads, mtu)
-                case Opening.TAP:
+                case Opening.TAP | Opening.VM:
                     self._set(mac, mtu)
         return replace(self, mac=mac.lower(), mtu=mtu)
 
@@ -263,7 +282,8 @@ class Device:
             is_kept = link.up and has_filter(ip, link, Way.IN, bpf_programs.DROP)
         wanted = links.mute_sysctls(link.name)
         is_mute = all(links.read_sysctl(key) in (None, value) for key, value in wanted.items())
-        return is_kept and is_mute and not link.master and link.mtu >= self.mtu
+        is_mtu = link.mtu == self.mtu if self.opening is Opening.VM else link.mtu >= self.mtu
+        return is_kept and is_mute and not link.master and is_mtu
 
     def _check_host_end(self) -> None:
         with IPRoute() as ip:
@@ -280,7 +300,8 @@ class Device:
                 return
             check_is_apart(link)
             mute_host_end(scratch, ip, link)
-            ip.link("set", index=link.index, mtu=max(link.mtu, self.mtu), state="up")
+            mtu = self.mtu if self.opening is Opening.VM else max(link.mtu, self.mtu)
+            ip.link("set", index=link.index, mtu=mtu, state="up")
 
     def _set(self, mac: str, mtu: int) -> None:
         netns.call(self.place.namespace, links.set_link, self.place.index, address=mac, mtu=mtu)

@@ -28,25 +28,37 @@ def open_existing(name: str, terms: Terms) -> Device:
     itself.
     """
     with links.errors(Opening.EXISTING.words(name, None)), Undo() as undo:
-        link = netns.call(None, _open_existing, undo, name, terms)
-        mtu, fds = min(terms.mtu, link.mtu), tuple(undo.fds)
+        link = netns.call(None, _set_up, undo, name, terms)
+        fds = netns.call(None, read_every_frame, undo, link, terms.queues)
+        mtu = min(terms.mtu, link.mtu)
         there = (name, Opening.EXISTING, place_of(link), terms.mac.lower(), mtu, fds, undo)
-        device = Device(*there, reason=reason_of(terms.driver))
-        if terms.driver == xdp.DRIVER:
-            device = netns.call(None, by_xdp, undo, device, link, terms.memory)
-        return replace(device, undo=undo.pop_all())
+        return opened_by_driver(undo, Device(*there), link, terms)
 
 
-def _open_existing(undo: Undo, name: str, terms: Terms) -> Link:
+def _set_up(undo: Undo, name: str, terms: Terms) -> Link:
     with IPRoute() as ip:
         link = _seal(ip, name)
         undo.note = partial(terms.note, place_of(link))
         if not link.up:
             undo.add("state", name, "down")
             ip.link("set", index=link.index, state="up")
-    for fd in undo.own(*packet_socket.open_queues(name, terms.queues, None)):
-        packet_socket.take_every_mac(fd, link.index)
     return link
+
+
+def read_every_frame(undo: Undo, link: Link, queues: int) -> tuple[int, ...]:
+    """Of a device that leads to a VM, whoever it is for."""
+    fds = undo.own(*packet_socket.open_queues(link.name, queues, None))
+    for fd in fds:
+        packet_socket.take_every_mac(fd, link.index)
+    return fds
+
+
+def opened_by_driver(undo: Undo, device: Device, link: Link, terms: Terms) -> Device:
+    """With all that `undo` has."""
+    device = replace(device, reason=reason_of(terms.driver))
+    if terms.driver == xdp.DRIVER:
+        device = netns.call(None, by_xdp, undo, device, link, terms.memory)
+    return replace(device, undo=undo.pop_all())
 
 
 def seal(name: str) -> None:
@@ -67,8 +79,13 @@ def _seal(ip: IPRoute, name: str) -> Link:
     check_no_loopback(link)
     if link.alias == ALIAS:
         raise DeviceError("is another port's")
+    seal_link(ip, link)
+    return link
+
+
+def seal_link(ip: IPRoute, link: Link) -> None:
+    """Keep the host's stack from what comes from a VM, and the VM from the host. DeviceError: it can't be."""
     check_is_apart(link)
     if addresses := links.addresses(ip, link.index):
         raise DeviceError(f"the host has address {addresses[0]} on it; there must be none")
     mute_host_end(Undo(), ip, link)
-    return link

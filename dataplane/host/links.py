@@ -19,6 +19,10 @@ ALIAS = "isolane"
 """ifalias of devices that isolane made: a later process knows them for its own."""
 
 _ROOT = 0xFFFFFFFF
+_IFF_TAP = 2
+_TAP = ("IFLA_TUN_TYPE", "IFLA_TUN_OWNER", "IFLA_TUN_NUM_QUEUES", "IFLA_TUN_MULTI_QUEUE")
+
+NO_CARRIER = "no carrier"
 
 FRAMING = 18
 """Bytes of a frame besides its packet: both MACs, a VLAN tag, the EtherType."""
@@ -59,6 +63,8 @@ class Link:
     alias: str | None
     tap_queues: int  # of a multi-queue TAP: descriptors that processes hold
     tap_is_multi_queue: bool
+    is_tap: bool
+    tap_owner: int | None  # who may open it besides root; None: anybody
     master: int  # index of the bridge or the like that it is part of; 0: none
 
     @property
@@ -67,8 +73,8 @@ class Link:
 
     @property
     def state(self) -> str:
-        """`up`, `down` as somebody set it, or `no carrier`: nobody has the other end."""
-        return ("up" if self.flags & _IFF_LOWER_UP else "no carrier") if self.up else "down"
+        """`up`, `down` as somebody set it, or NO_CARRIER: nobody has the other end."""
+        return ("up" if self.flags & _IFF_LOWER_UP else NO_CARRIER) if self.up else "down"
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,7 @@ def _find(ip: IPRoute, **which: object) -> Link | None:
         if error.args[0] == errno.ENODEV:
             return None
         raise
+    info = {name: message.get_nested("IFLA_LINKINFO", "IFLA_INFO_DATA", name) for name in _TAP}
     return Link(
         name=message.get_attr("IFLA_IFNAME"),
         index=message["index"],
@@ -113,10 +120,10 @@ def _find(ip: IPRoute, **which: object) -> Link | None:
         mtu=message.get_attr("IFLA_MTU"),
         flags=message["flags"],
         alias=message.get_attr("IFLA_IFALIAS"),
-        tap_queues=message.get_nested("IFLA_LINKINFO", "IFLA_INFO_DATA", "IFLA_TUN_NUM_QUEUES") or 0,
-        tap_is_multi_queue=bool(
-            message.get_nested("IFLA_LINKINFO", "IFLA_INFO_DATA", "IFLA_TUN_MULTI_QUEUE")
-        ),
+        tap_queues=info["IFLA_TUN_NUM_QUEUES"] or 0,
+        tap_is_multi_queue=bool(info["IFLA_TUN_MULTI_QUEUE"]),
+        is_tap=info["IFLA_TUN_TYPE"] == _IFF_TAP,
+        tap_owner=info["IFLA_TUN_OWNER"],
         master=message.get_attr("IFLA_MASTER") or 0,
     )
 

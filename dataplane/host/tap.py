@@ -25,8 +25,8 @@ from dataplane.host.undo import Undo
 TX_QUEUE_LEN = 4096
 """Packets that a TAP holds for us; of the default 1000 a burst of small packets loses some."""
 
-_TUNSETIFF, _TUNSETOFFLOAD, _TUNSETVNETHDRSZ = 0x400454CA, 0x400454D0, 0x400454D8
-_IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR, _IFF_TUN_EXCL = 0x0002, 0x1000, 0x4000, 0x8000
+TUNSETIFF, _TUNSETOFFLOAD, _TUNSETVNETHDRSZ = 0x400454CA, 0x400454D0, 0x400454D8
+IFF_TAP, IFF_NO_PI, IFF_VNET_HDR, IFF_TUN_EXCL = 0x0002, 0x1000, 0x4000, 0x8000
 
 _TUN_F_CSUM, _TUN_F_TSO4, _TUN_F_TSO6, _TUN_F_TSO_ECN, _TUN_F_USO4, _TUN_F_USO6 = 1, 2, 4, 8, 32, 64
 
@@ -71,10 +71,10 @@ def _open_tap(undo: Undo, namespace: str, name: str, terms: Terms) -> Place:
 
 def _open_tap_queue(undo: Undo, name: str, multi_queue: bool, new: bool) -> None:
     (fd,) = undo.own(os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
-    flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR
-    flags |= (IFF_MULTI_QUEUE if multi_queue else 0) | (_IFF_TUN_EXCL if new else 0)
+    flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR
+    flags |= (IFF_MULTI_QUEUE if multi_queue else 0) | (IFF_TUN_EXCL if new else 0)
     try:
-        fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
+        fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
     except OSError as error:
         if error.errno == errno.EBUSY:
             raise DeviceError(_IS_HELD) from None

@@ -40,9 +40,11 @@ def is_as(attached: Attached, wanted: Wanted | None) -> bool:
 
 
 def is_as_opened(device: Device, wanted: Wanted, workers: int) -> bool:
-    """As it would be opened now: with as many queues, by that driver, and all its sockets still serve."""
+    """As it would be opened now: with as many queues, by that driver, for that hypervisor's user, and all its
+    sockets still serve.
+    """
     is_as_wide = device.queues == device.queues_of(workers)
-    return is_as_wide and bool(device.xsks) == (wanted.driver is Driver.AFXDP)
+    return is_as_wide and device.tap == wanted.tap and bool(device.xsks) == (wanted.driver is Driver.AFXDP)
 
 
 def suspects(devices: Mapping[str, Device]) -> set[str]:

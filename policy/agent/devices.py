@@ -18,7 +18,7 @@ from dataplane.binding.core import Offload
 from dataplane.binding.handover import Handover
 from dataplane.host import links
 from dataplane.host.bpf import Address
-from dataplane.host.device import Device, Note, Opening, Terms
+from dataplane.host.device import MADE, Device, Note, Opening, Terms
 from dataplane.host.device_watch import Seen
 from dataplane.host.links import AbsentError, DeviceError, TakenError
 from dataplane.host.underlay import Underlay
@@ -259,7 +259,7 @@ class DeviceManager:
             there = links.Place(namespace, entry.identity, entry.index)
             with suppress(DeviceError):
                 self._opener.put_back((opening, name, namespace), there, entry.undo)
-            if entry.opening and opening in (Opening.TAP, Opening.VETH):
+            if entry.opening and opening in MADE:
                 with suppress(DeviceError):  # taken over, which is to have what to undo
                     terms = Terms(entry.mac, entry.mtu, self._queues)
                     self._opener.take_over((opening, name, namespace), terms).close()
@@ -290,10 +290,10 @@ class DeviceManager:
             log.warning("not written down for a later agent", problem=self._unwritten)
 
     def _let_go(self, name: str) -> None:
-        """To be opened again with another number of queues; a TAP or veth stays meanwhile."""
+        """To be opened again with another number of queues; what isolane made stays meanwhile."""
         attached = self._attached.pop(name)
         assert self._client is not None, "connect() comes first"
-        if attached.device.opening in (Opening.TAP, Opening.VETH):
+        if attached.device.opening in MADE:
             attached.device.release()
         else:
             attached.device.close()

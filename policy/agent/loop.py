@@ -108,6 +108,7 @@ class Agent:
         self._inspection = _Inspection()
         self._links = PortLinks(parts.devices, environment.clock, self._look_beside)
         self._published: HostStatus | None = None  # what holds of the data plane that there is
+        self._told_waits: list[str] = []
 
     def run(self) -> None:
         has_ended = False  # else a successor goes on with the devices
@@ -221,7 +222,7 @@ class Agent:
             self._recheck(affected)
         if None in seen.came | seen.unsure and devices.waiting:
             self._reconciler.retry_devices()
-        if (seen.came or seen.unsure) and devices.problems:  # what was missing may be there
+        if seen and devices.problems:  # what was missing may be there, and what was in the way not
             self._try_soon()
 
     def _try_soon(self) -> None:
@@ -435,6 +436,7 @@ class Agent:
         self._parts.status.report(HostStatus(self._progress.revision, FAILED, (text,)))
 
     def _publish(self, state: str, result: PushResult | None, is_hosts: bool = True) -> None:
+        links = self._links.not_up() if self._reconciler.knows_ports else None
         self._report_to_dataplane()
         status = HostStatus(
             self._progress.revision,
@@ -443,7 +445,7 @@ class Agent:
             () if is_hosts else tuple(sorted(self._reconciler.ports_with_problems)),
             () if is_hosts else tuple(map(str, self._reconciler.quarantined)),
             self._reconciler.digest,
-            self._links.not_up() if self._reconciler.knows_ports else None,
+            links,
         )
         self._published = status
         self._parts.status.report(status, result)
@@ -454,6 +456,13 @@ class Agent:
         if self._published is not None and self._published.links is not None:
             self._published = replace(self._published, links=self._links.not_up())
             self._parts.status.report(self._published)
+            if self._waits != self._told_waits:
+                self._report_to_dataplane()
+
+    @property
+    def _waits(self) -> list[str]:
+        """What ports wait for, in words."""
+        return sorted([*self._parts.devices.waiting.values(), *self._links.waiting])
 
     def _say_ready(self) -> None:
         if self._ready is not None:
@@ -470,10 +479,11 @@ class Agent:
             "revision": progress.applied,
             "state": FAILED if progress.problems else APPLIED if progress.applied else "starting",
             "problems": progress.problems + unknown,
-            "waiting": sorted(self._parts.devices.waiting.values()),
+            "waiting": self._waits,
             "link": self._parts.devices.underlay_link,
             "store": progress.store_problem or "available",
         }
+        self._told_waits = self._waits
         with self._asking():
             if self._session.client is not None:
                 self._session.client.report(report)

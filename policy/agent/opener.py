@@ -14,6 +14,7 @@ from dataplane.host.existing import open_existing
 from dataplane.host.tap import open_tap
 from dataplane.host.underlay import open_underlay
 from dataplane.host.veth import open_veth
+from dataplane.host.vm_tap import open_vm_tap
 from policy.agent.undo_log import DeviceKey
 from policy.agent.wanted import Wanted
 
@@ -56,6 +57,8 @@ class HostOpener:
                 return open_tap(name, terms, namespace=namespace or "")
             case Opening.VETH:
                 return open_veth(name, terms, namespace=namespace or "")
+            case Opening.VM:
+                return open_vm_tap(name, terms)
         return open_existing(name, terms)
 
     def adopt(self, handover: Handover) -> Device:

@@ -11,7 +11,7 @@ from dataplane.host.device_watch import Seen
 from policy.agent.clock import Clock
 from policy.agent.devices import DeviceManager
 from policy.agent.side_by_side import AT_ONCE
-from policy.service.host_state import ABSENT, FAILING, UNKNOWN, UP
+from policy.service.host_state import ABSENT, FAILING, UNKNOWN, UP, WAITING
 
 LOOK_SECONDS = 10.0
 """A VM that sets its device up and down all the time has it looked at, and told, no more often than this."""
@@ -92,9 +92,17 @@ class PortLinks:
         found = {name: self._state(name, name in there) for name in wanted}
         return {name: state for name, state in sorted(found.items()) if state != UP}
 
+    @property
+    def waiting(self) -> list[str]:
+        """Devices that no hypervisor has opened, in words, as far as is known."""
+        free = (device for device, link in self._links.values() if link == WAITING)
+        return [f"{each.opening.words(each.name, None)}: no hypervisor has opened it" for each in free]
+
     def _state(self, name: str, is_there: bool) -> str:
         if name in self._devices.problems:
             return FAILING
+        if name in self._devices.waiting:
+            return WAITING
         if not is_there:
             return ABSENT
         return self._links[name][1] if name in self._links else UNKNOWN

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, replace
 
-from dataplane.host.device import Note, Opening, Terms
+from dataplane.host.device import Note, Opening, Terms, VmTap
 from policy.agent.undo_log import DeviceKey
 from policy.compile.compiler import tenant_mtu
-from policy.kinds.model import UNDERLAY_PORT, Attach, Driver, Mac, Policy, Spin
+from policy.kinds.model import UNDERLAY_PORT, Attach, AttachKind, Driver, Mac, Policy, Spin
 
 UNDERLAY_ID = 0
 
@@ -39,7 +39,14 @@ class Wanted:
 
     def terms(self, queues: int, memory: int | None, note: Note) -> Terms:
         """memory: the core's, for AF_XDP. note: is told what there is to undo before it is done."""
-        return Terms(self.mac, self.mtu, queues, self.driver, memory, note)
+        return Terms(self.mac, self.mtu, queues, self.driver, memory, note, self.tap)
+
+    @property
+    def tap(self) -> VmTap | None:
+        """For a hypervisor."""
+        if self.attach is None or self.attach.kind is not AttachKind.VM:
+            return None
+        return VmTap(self.attach.user or "root", self.attach.queues > 1)
 
     def descriptors(self, queues: int) -> int:
         """That its device takes: one a queue; by AF_XDP another each, and its program's link and map."""

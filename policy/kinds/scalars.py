@@ -11,6 +11,7 @@ from policy.kinds.values import (
     LAST_VSID,
     MAX_BURST,
     MAX_BYTE_RATE,
+    MAX_TAP_QUEUES,
     ROUTER_MAC,
     Address,
     AddressRange,
@@ -31,6 +32,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}")
 _LABEL = re.compile(r"[A-Za-z0-9._-]{0,63}")
 _LABEL_KEY = re.compile(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_USER = re.compile(r"[a-z_][a-z0-9_.-]{0,30}\$?|0|[1-9][0-9]{0,9}", re.IGNORECASE)
+_LAST_UID = 2**32 - 2
 _DNS_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _IFNAMSIZ = 16
 RESERVED_INTERFACES = frozenset(("lo", "all", "default"))
@@ -220,6 +223,13 @@ def parse_domain(text: str) -> str:
     return text.lower()
 
 
+def parse_user(text: str) -> str:
+    """A user of a host, by name or by number; whether there is one by that name only the host knows."""
+    if not _USER.fullmatch(text) or (text.isdecimal() and int(text) > _LAST_UID):
+        raise ValueError(f"{quoted(text)} is no user: a name such as libvirt-qemu, or a number")
+    return text
+
+
 def parse_text(text: str) -> str:
     """Words for people: one line."""
     if not text.isprintable() or len(text) > 250:
@@ -256,6 +266,12 @@ def check_byte_rate(rate: int) -> int:
     if not 0 < rate <= MAX_BYTE_RATE:
         raise ValueError(f"{rate} is not in 1..{MAX_BYTE_RATE}")
     return rate
+
+
+def check_queues(number: int) -> int:
+    if not 0 < number <= MAX_TAP_QUEUES:
+        raise ValueError(f"{number} is not in 1..{MAX_TAP_QUEUES}")
+    return number
 
 
 def check_vsid(vsid: int) -> int:
@@ -333,6 +349,7 @@ RESERVED = Scalar(
 )
 DOMAIN = _text("domain", parse_domain)
 TEXT = _text("text", parse_text)
+USER = _text("user", parse_user)
 METRIC = _number("metric", check_metric)
 PREFIX_LENGTH = _number("prefix length", check_prefix_length)
 VSID = _number("VSID", check_vsid)
@@ -340,6 +357,7 @@ MTU = _number("MTU", _check_mtu)
 PACKETS = _number("packets", check_burst)
 BYTES = _number("bytes", check_burst)
 BYTE_RATE = _number("bytes", check_byte_rate)
+QUEUES = _number("queues", check_queues)
 REVISION = _number("revision", check_revision)
 BOOLEAN = Scalar("boolean", boolean, _stored_boolean, bool, {"type": "boolean"})
 TRANSLATION = _choice(Translation)

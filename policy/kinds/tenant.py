@@ -16,12 +16,14 @@ from policy.kinds.scalars import (
     NAME,
     PACKETS,
     PREFIX,
+    QUEUES,
     ROUTE_PREFIX,
     SOURCE,
     SPIN,
     SPIN_LEFT_OUT,
     SPIN_MEANS,
     TRANSLATION,
+    USER,
     VSID,
 )
 from policy.kinds.values import (
@@ -202,13 +204,25 @@ class VMSubnet:
 
 @dataclass(frozen=True, slots=True)
 class Attach:
-    """Where a port's device is. `netns` is "" for the host's own namespace."""
+    """Where a port's device is. `netns` is "" for the host's own namespace. Of a vm: `user` who may open the
+    TAP besides root, "" for nobody, and `queues` how many it has, 0 where that is not stated.
+    """
 
     kind: AttachKind
     device: str
     netns: str = ""
     driver: Driver = Driver.AUTO
     spin: Spin = Spin.AUTO
+    user: str = ""
+    queues: int = 0
+
+    @property
+    def faults(self) -> list[tuple[str, str]]:
+        """Fields that can't be as they are, and why."""
+        vms = [("user", self.user), ("queues", self.queues)]
+        idle = [(name, "means nothing without vm") for name, value in vms if value]
+        found = [("netns", self.netns_fault), ("driver", self.driver_fault)]
+        return [each for each in found if each[1]] + (idle if self.kind is not AttachKind.VM else [])
 
     @property
     def netns_fault(self) -> str:
@@ -219,12 +233,14 @@ class Attach:
             case AttachKind.TAP, False:
                 return (
                     "missing: the VM of a tap is the kernel of its network namespace, which must not be the "
-                    "host's own; for a hypervisor's TAP use device: NAME instead"
+                    "host's own; for a hypervisor's TAP use vm: NAME instead"
                 )
             case AttachKind.VETH, False:
                 return "missing: a veth needs a network namespace for its other end"
             case AttachKind.DEVICE, True:
                 return "a device that exists is looked for in the host's own namespace"
+            case AttachKind.VM, True:
+                return "a hypervisor opens its TAP in the host's own namespace"
         return ""
 
     @property
@@ -232,35 +248,41 @@ class Attach:
         """Why `driver` can't be as it is; "" if it can."""
         is_fault = self.kind is AttachKind.TAP and self.driver is not Driver.AUTO
         return (
-            "a tap is read through its own descriptors: only a veth or a device has a choice"
+            "a tap is read through its own descriptors: only a veth, a device or a vm has a choice"
             if is_fault
             else ""
         )
 
 
 def _attach(values: Values, fields: Fields | None) -> Attach | None:
-    """One of three; fields: where to report what is wrong, None if that has been done before."""
+    """One of four; fields: where to report what is wrong, None if that has been done before."""
     stated = [kind for kind in AttachKind if fields is not None and fields.has(kind)]
     if fields is not None and len(stated) != 1:
         fields.report("", f"expected one of {', '.join(AttachKind)}, not {' and '.join(stated) or 'none'}")
         return None
     device = next(((kind, values[kind]) for kind in AttachKind if values[kind]), None)
-    attach = Attach(*device, values["netns"], values["driver"], values["spin"]) if device else None
-    if fields is not None and attach is not None and attach.netns_fault and not fields.wrong("netns"):
-        fields.report("netns", attach.netns_fault)
-    if fields is not None and attach is not None and attach.driver_fault:
-        fields.report("driver", attach.driver_fault)
+    if device is None:
+        return None
+    attach = Attach(*device, *(values[name] for name in ("netns", "driver", "spin", "user", "queues")))
+    if fields is not None:
+        for name, fault in attach.faults:
+            if not fields.wrong(name):
+                fields.report(name, fault)
     return attach
 
 
 def _write_attach(attach: Attach) -> dict[str, Any]:
-    stated = {str(attach.kind): attach.device}
+    stated: dict[str, Any] = {str(attach.kind): attach.device}
     if attach.netns:
         stated["netns"] = attach.netns
     if attach.driver is not Driver.AUTO:
         stated["driver"] = str(attach.driver)
     if attach.spin is not Spin.AUTO:
         stated["spin"] = str(attach.spin)
+    if attach.user:
+        stated["user"] = attach.user
+    if attach.queues:
+        stated["queues"] = attach.queues
     return stated
 
 
@@ -292,28 +314,54 @@ ATTACH = Section(
             default="",
         ),
         Field(
+            INTERFACE,
+            "A TAP to make in the host's namespace for a hypervisor, which opens it and may come and go: "
+            "QEMU, libvirt with managed='no', Firecracker, cloud-hypervisor.",
+            "vm0",
+            "the port is no hypervisor's TAP of isolane's",
+            attribute="vm",
+            default="",
+        ),
+        Field(
             NAME,
             "The network namespace of the VM, where the TAP or the veth's end is put.",
             "blue-web",
-            "of a device: the host's own; tap and veth need it",
+            "of a device and a vm: the host's own; tap and veth need it",
             attribute="netns",
             default="",
         ),
         Field(
             DRIVER,
-            "How a veth or a device is opened: packet, with checksums and segmentation left to it, or afxdp, "
-            "for small packets at high rates: the VM then does both itself.",
+            "How a veth, a device or a vm is opened: packet, with checksums and segmentation left to it, or "
+            "afxdp, for small packets at high rates: the VM then does both itself.",
             "afxdp",
             "auto, which is packet",
             attribute="driver",
             default=Driver.AUTO,
         ),
         Field(SPIN, SPIN_MEANS, "never", SPIN_LEFT_OUT, attribute="spin", default=Spin.AUTO),
+        Field(
+            USER,
+            "Of a vm: who may open it besides root, by name or number on its host.",
+            "libvirt-qemu",
+            "root alone",
+            attribute="user",
+            default="",
+        ),
+        Field(
+            QUEUES,
+            "Of a vm: how many queues its hypervisor opens. With more than one the TAP is multi-queue, which "
+            "a hypervisor that asks for one can't open.",
+            "4",
+            "one",
+            attribute="queues",
+            default=0,
+        ),
     ),
     _attach,
     _write_attach,
 )
-"""One of three names the device: not an attribute a field."""
+"""One of four names the device: not an attribute a field."""
 
 
 @kind("A VM's network interface.", of_tenant=True)
@@ -367,7 +415,7 @@ class Port:
         Attach | None,
         Field(
             ATTACH,
-            "The device that leads to the VM: one of tap, veth and device.",
+            "The device that leads to the VM: one of tap, veth, device and vm.",
             "{tap: eth0, netns: blue-web}",
             left_out="it has no device; its address is known all the same",
         ),

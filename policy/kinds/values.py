@@ -23,6 +23,7 @@ UNDERLAY_PORT = "underlay"
 FIRST_VSID, LAST_VSID = 4096, 16_777_214  # RFC 7637 section 3.4 reserves the rest
 DEFAULT_UNDERLAY_MTU = 1500
 MAX_BURST, MAX_BYTE_RATE = 2**32 - 1, 10**12
+MAX_TAP_QUEUES = 256  # of one TAP, the kernel's MAX_TAP_QUEUES
 MIN_BURST_PACKETS, MIN_BURST_BYTES = 64, 128 << 10
 IPV6_MIN_MTU = 1280  # RFC 8200 section 5: what a tenant's IPv6 packet may always be
 NVGRE_OVERHEAD = {4: 20 + 8 + 14, 6: 40 + 8 + 14}
@@ -66,11 +67,14 @@ class Spin(StrEnum):
 
 
 class AttachKind(StrEnum):
-    """What a port's device is: a TAP or veth pair that isolane makes, or a device that exists."""
+    """What a port's device is: a TAP or veth pair that isolane makes, or a device that exists. VM: a TAP that
+    isolane makes and a hypervisor opens.
+    """
 
     TAP = "tap"
     VETH = "veth"
     DEVICE = "device"
+    VM = "vm"
 
 
 @dataclass(frozen=True, slots=True)

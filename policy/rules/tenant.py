@@ -183,13 +183,14 @@ def devices_are_used_once(intent: Intent) -> Problems:
         yield intent.problem(again.owner, again.path, text)
 
 
-def existing_devices_are_the_hosts(intent: Intent) -> Problems:
+def devices_of_the_host_are_no_host_ends(intent: Intent) -> Problems:
     """Not the host ends of other ports' veths."""
     for port in intent.ports:
         attach = port.attach
-        if attach and attach.kind is AttachKind.DEVICE and _HOST_END.fullmatch(attach.device):
+        is_hosts = attach and attach.kind in (AttachKind.DEVICE, AttachKind.VM)
+        if attach and is_hosts and _HOST_END.fullmatch(attach.device):
             text = f"{attach.device} is a name of isolane's own devices"
-            yield intent.problem(port.id, "spec.attach.device", text)
+            yield intent.problem(port.id, f"spec.attach.{attach.kind}", text)
 
 
 def hosts_hold_their_ports(intent: Intent) -> Problems:

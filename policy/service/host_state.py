@@ -14,10 +14,12 @@ from policy.kinds import keys
 APPLIED, FAILED = "applied", "failed"
 
 UP, DOWN, NO_CARRIER, ABSENT, FAILING = "up", "down", "no carrier", "absent", "failing"
-UNKNOWN = "unknown"
-"""Of a port's device: its link. FAILING: it can't be had, or is not as it should be; the problems say why."""
+WAITING, UNKNOWN = "waiting", "unknown"
+"""Of a port's device: its link. WAITING: for its VM, whose hypervisor makes the device or opens it. FAILING:
+it can't be had, or is not as it should be; the problems say why.
+"""
 
-_LINKS = frozenset((DOWN, NO_CARRIER, ABSENT, FAILING, UNKNOWN))
+_LINKS = frozenset((DOWN, NO_CARRIER, ABSENT, FAILING, WAITING, UNKNOWN))
 
 LINKS_BYTES = 1 << 18
 """More of links is not told: of some 6,000 ports that are not up, or 1,700 with the longest names."""

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from policy.compile.compiler import tenant_mtu
 from policy.errors import NotFoundError, ObjectId, Problem, UnreadableError
 from policy.kinds import documents, keys
 from policy.kinds.manifest import Stated
@@ -53,6 +54,14 @@ class Service:
     def __init__(self, store: Store, who: Principal) -> None:
         self._store = store
         self._who = who
+
+    def vm_mtu(self) -> int | None:
+        """The largest IP packet of a VM, in bytes; None: there is nobody who can say."""
+        kinds = map(keys.objects_of, ("Host", "ProviderAddress"))
+        with suppress(UnreadableError):
+            policy = documents.policy_from(snapshot_of(self._store, *kinds).items)
+            return tenant_mtu(policy) if policy.hosts else None
+        return None
 
     # ---- changes
 

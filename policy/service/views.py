@@ -8,7 +8,7 @@ from typing import Any
 from policy.errors import ObjectId
 from policy.kinds import codec, documents
 from policy.kinds.model import Host, Object, Port
-from policy.service.host_state import APPLIED, FAILED, HostState
+from policy.service.host_state import APPLIED, FAILED, WAITING, HostState
 from policy.service.host_state import UNKNOWN as LINK_UNKNOWN
 
 
@@ -43,9 +43,10 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """state: `applied`, `failed`, `pending` (the host has not got there yet), or `unknown` (no agent). link:
-    of a Port's device, see host_state; None: not known, or there is to be none. unlisted: of how many ports
-    of the host that are not up nothing more is said.
+    """state: `applied`, `failed`, `pending` (the host has not got there yet), or `unknown` (no agent); of a
+    Port also `waiting`: applied, and its VM is not there. link: of a Port's device, see host_state; None: not
+    known, or there is to be none. unlisted: of how many ports of the host that are not up nothing more is
+    said.
     """
 
     host: str
@@ -93,6 +94,8 @@ def _status(item: Object, revision: int, states: Mapping[str, HostState], of_hos
             link = state.link_of(name, revision) if item.attach else None
             unlisted = state.unlisted if of_hosts and link == LINK_UNKNOWN else 0
             status = host_status(item.host, revision, states, [name], of_hosts)
+            if status.state == APPLIED and link == WAITING:
+                status = replace(status, state=WAITING)
             return replace(status, link=link, unlisted=unlisted)
     return None
 

@@ -126,7 +126,7 @@ def test_a_data_plane_with_other_threads_gets_the_same_tap(
 
 FAULTS = {
     AttachKind.TAP: "TAP vm0: attach.netns: missing: the VM of a tap is the kernel of its network namespace, "
-    "which must not be the host's own; for a hypervisor's TAP use device: NAME instead",
+    "which must not be the host's own; for a hypervisor's TAP use vm: NAME instead",
     AttachKind.VETH: "veth vm0: attach.netns: missing: a veth needs a network namespace for its other end",
 }
 

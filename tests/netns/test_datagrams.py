@@ -15,19 +15,19 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
 from dataplane.host import links, netns
+from tests.netns import hypervisor
 from tests.netns.datagrams import DATAGRAMS, PAYLOAD, SIZE, receive_all, send_at_once, udp_socket
 from tests.netns.labs import EXAMPLE, Lab, running_lab, wait_until
 from tests.netns.rig import receive
 from tools.demo.vms import Vm
 
-_TUNSETIFF, _TUNSETOFFLOAD, _TUNSETVNETHDRSZ = 0x400454CA, 0x400454D0, 0x400454D8
-_TAP, _NO_PI, _VNET_HDR = 0x0002, 0x1000, 0x4000
+_TUNSETOFFLOAD, _TUNSETVNETHDRSZ = 0x400454D0, 0x400454D8
 _TCP_OFFLOADS, _USO = 0x0F, 0x60
 
 MAC = "02:bb:00:00:00:30"
 CAS = {4: "10.1.1.30", 6: "fd00:1:1::30"}
-TENANTS = {"blue": "vnet7", "red": "vnet8"}
-"""By rewrite, by NVGRE; and the TAP of a guest on h1."""
+TENANTS = {"blue": ("vm", "vnet7"), "red": ("device", "vnet8")}
+"""By rewrite, by NVGRE; and the TAP of a guest on h1, that isolane makes or the hypervisor."""
 PORT = """
 ---
 apiVersion: isolane/v1
@@ -38,7 +38,7 @@ spec:
   host: h1
   addresses: [10.1.1.30, "fd00:1:1::30"]
   mac: "02:bb:00:00:00:30"
-  attach: {{device: {device}}}
+  attach: {{{kind}: {device}}}
 """
 
 
@@ -68,8 +68,7 @@ class Guest:
 
 
 def open_tap(device: str, offloads: int) -> int:
-    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", device.encode(), _TAP | _NO_PI | _VNET_HDR))
+    fd = hypervisor.open_tap(device, hypervisor.VNET_HDR)
     fcntl.ioctl(fd, _TUNSETVNETHDRSZ, struct.pack("=i", 10))
     fcntl.ioctl(fd, _TUNSETOFFLOAD, offloads)
     links.set_state(device, "up")
@@ -80,7 +79,8 @@ def open_tap(device: str, offloads: int) -> int:
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     manifest = tmp_path_factory.mktemp("datagrams") / "datagrams.yaml"
     ports = [
-        PORT.format(tenant=name, subnet=name.capitalize(), device=device) for name, device in TENANTS.items()
+        PORT.format(tenant=name, subnet=name.capitalize(), kind=kind, device=device)
+        for name, (kind, device) in TENANTS.items()
     ]
     manifest.write_text(EXAMPLE + "".join(ports))
     with running_lab(manifest, f"udp{os.getpid()}-") as lab:
@@ -92,7 +92,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 def guests(lab: Lab) -> Iterator[dict[str, Guest]]:
     with ExitStack() as stack:
         found = {}
-        for tenant, device in TENANTS.items():
+        for tenant, (_, device) in TENANTS.items():
             fd = netns.call(lab.hosts["h1"]["netns"], open_tap, device, _TCP_OFFLOADS | _USO)
             stack.callback(os.close, fd)
             found[tenant] = Guest(tenant, fd)

@@ -4,10 +4,8 @@ for others.
 """
 
 import errno
-import fcntl
 import os
 import socket
-import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
@@ -19,9 +17,10 @@ from pyroute2 import IPRoute
 from dataplane.host import bpf_programs, links, netns
 from dataplane.host.device import host_end_name
 from dataplane.host.filters import Way, has_filter
+from tests.netns.hypervisor import arp, open_tap
 from tests.netns.labs import wait_until
 from tests.netns.probing import HOST_MAC, listening, make_router, probes, until
-from tests.netns.rig import MACS, run
+from tests.netns.rig import MACS, link_of, run
 from tests.netns.sites import FABRIC, FIRST_RUN, Site, Vm
 from tests.netns.wires import one_cpu, wait_for_carrier
 
@@ -30,8 +29,6 @@ TAP = "vnet7"
 GATEWAY = socket.inet_aton("10.0.0.1")
 ROUTER_MAC = bytes.fromhex("02150a000001")
 MARK = b"\xff" * 12 + b"\x88\xb5" + bytes(46)
-
-_TUNSETIFF, _IFF_TAP, _IFF_NO_PI, _IFF_MULTI_QUEUE = 0x400454CA, 0x0002, 0x1000, 0x0100
 
 
 def port(attach: str) -> str:
@@ -105,24 +102,9 @@ class Guest:
         self._socket.close()
 
 
-def open_tap(name: str, flags: int = 0) -> int:
-    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        ifreq = struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI | flags)
-        fcntl.ioctl(fd, _TUNSETIFF, ifreq)
-    except OSError:
-        os.close(fd)
-        raise
-    return fd
-
-
 def take_host_mac(host: str, name: str) -> None:
     """The one that the probes are for."""
     run(host, "ip", "link", "set", name, "address", HOST_MAC)
-
-
-def arp(operation: int, source: bytes, sender: bytes, target: bytes, asked: bytes) -> bytes:
-    return bytes.fromhex("0806000108000604") + struct.pack("!H", operation) + source + sender + target + asked
 
 
 MAC = bytes.fromhex(MACS[0].replace(":", ""))
@@ -232,6 +214,33 @@ def test_a_hypervisors_tap(site: Site) -> None:
     site.kill_agent("h1")
     site.kill_dataplane("h1")
     assert leaks(host, vm, TAP, attached=False) == []
+    vm.close()
+
+
+def test_a_tap_that_isolane_makes_for_a_hypervisor(site: Site) -> None:
+    """From before it is opened until it goes with its port; whoever dies meanwhile."""
+    host = host_of(site)
+    site.commit(FABRIC + port(f"{{vm: {TAP}}}"))
+    site.start_dataplane("h1")
+    site.start_agent("h1")
+    wait_until(lambda: site.is_so("h1"), "not attached", FIRST_RUN)
+    assert is_sealed(host, TAP)
+    made = link_of(host, TAP)
+    for _ in range(2):  # the VM is started again
+        with closing(Hypervisor(host, TAP)) as vm:
+            assert leaks(host, vm, TAP, attached=True) == []
+    vm = Hypervisor(host, TAP)
+    site.kill_agent("h1")
+    site.kill_dataplane("h1")
+    assert leaks(host, vm, TAP, attached=False) == []
+    site.start_dataplane("h1")
+    site.start_agent("h1")
+    wait_until(lambda: site.is_so("h1"), "not attached again", FIRST_RUN)
+    assert leaks(host, vm, TAP, attached=True) == []
+    there = link_of(host, TAP)
+    assert made is not None and there is not None and there.index == made.index
+    site.change(VM, None)
+    wait_until(lambda: TAP not in names(host), "not removed")
     vm.close()
 
 

@@ -101,6 +101,31 @@ def test_up_removes_what_it_made(host: Host, prefix: str, number: int) -> None:
     assert not Path("/run/isolane", host.namespace).exists()
 
 
+WAITING = """\
+---
+kind: Port
+metadata: {name: theirs, tenant: blue}
+spec: {vmSubnet: Two, host: h1, addresses: [10.1.2.30], attach: {device: rd0}}
+---
+kind: Port
+metadata: {name: ours, tenant: blue}
+spec: {vmSubnet: Two, host: h1, addresses: [10.1.2.31], attach: {vm: vm0}}
+"""
+
+
+def test_up_does_not_wait_for_vms_that_are_off(manifest: Path, host: Host) -> None:
+    manifest.write_text(manifest.read_text() + WAITING)
+    with running(host) as process:
+        assert {"vm0", "rd0"} & devices(host.namespace) == {"vm0"}
+        with Client(host.namespace) as client:
+            agent = client.status()["agent"]
+        waits = ["TAP vm0: no hypervisor has opened it", "device rd0: no such device"]
+        assert (agent["state"], agent["problems"], agent["waiting"]) == ("applied", [], waits)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    assert "vm0" not in devices(host.namespace)
+
+
 def test_up_after_a_crash_takes_over(host: Host, prefix: str) -> None:
     with running(host) as process:
         process.kill()

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 def describe(words: tuple[str, ...], location: str, tenant: str | None, most: int) -> None:
     """Print an object, what it was given, what refers to it, which hosts have applied it, and its events.
 
-    Of a port also the link of its device, as the agent of its host last said (up, down, no carrier, absent,
-    failing), and its device and drops, where its host's data plane runs here and may be asked.
+    Of a port also the link of its device, as the agent of its host last said (up, down, no carrier, waiting,
+    absent, failing), its device and drops, where its host's data plane runs here and may be asked, and
+    if a hypervisor opens its device, what QEMU and libvirt have to be told, ready to paste.
 
     \b
     Examples:
@@ -54,6 +55,7 @@ def _lines(service: "Service", identity: "ObjectId", most: int) -> Iterator[str]
     from policy.kinds.model import KINDS
     from policy.service.views import timestamp
     from tools.data_plane import port_lines
+    from tools.hypervisors import hypervisor_lines
 
     [view] = service.view([identity])
     yield f"{identity}: {KINDS[identity.kind].meaning}"
@@ -69,6 +71,7 @@ def _lines(service: "Service", identity: "ObjectId", most: int) -> Iterator[str]
         yield f"host {status.host}: {_status(status)}"
     yield from _link(view)
     yield from port_lines(view.complete)
+    yield from hypervisor_lines(view.complete, service.vm_mtu)
     told = service.events(identity)
     if 0 < most < len(told):
         yield f"older events: {len(told) - most} are left out, --events {len(told)} prints them too"
@@ -95,6 +98,7 @@ def _fields(view: "View") -> Iterator[str]:
 _LINKS = {
     "down": "set so, by the VM perhaps",
     "no carrier": "nobody has its other end, or has that down",
+    "waiting": "for its VM: no hypervisor has made its device, or opened it",
     "absent": "there is no such device",
     "failing": "its host has problems with it",
     "unknown": "it could not be looked at yet, or its host has more to tell than there is room for",

@@ -46,11 +46,11 @@ def get(
 ) -> None:
     """Print objects: as they were stated, and in the table and under `given` also what they were given.
 
-    KIND is one of `isolane api-resources`, in the singular, the plural or short; `all` is every kind. NAME is
-    NAME or TENANT/NAME. STATE says what the object's host has made of it: applied, failed, pending; unknown
-    or - where no agent is. Of one name JSON is that object, else a list; YAML has a document for each.
-    Both can be edited and applied, as long as nobody else has changed the object since. A template begins at
-    the object, or at {"items": [...]} of several.
+    KIND is one of `isolane api-resources`, in the singular, the plural or short; `all` is every kind.
+    NAME is NAME or TENANT/NAME. STATE says what the object's host has made of it: applied, failed,
+    pending, of a port waiting (for its VM); unknown or - where no agent is. Of one name JSON is that
+    object, else a list; YAML has a document for each. Both can be edited and applied, as long as nobody
+    else has changed the object since. A template begins at the object, or at {"items": [...]} of several.
 
     \b
     Examples:

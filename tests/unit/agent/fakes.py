@@ -12,7 +12,7 @@ from dataplane.binding.core import PortConfig
 from dataplane.binding.handover import Handover
 from dataplane.binding.tables import ChangeSet, Op, RowKind, digest
 from dataplane.host.bpf import Address, PaMap
-from dataplane.host.device import Device, Opening, Terms
+from dataplane.host.device import Device, Opening, Terms, VmTap
 from dataplane.host.groups import Groups
 from dataplane.host.links import DeviceError, Place
 from dataplane.host.underlay import Underlay
@@ -271,6 +271,7 @@ class FakeHost:
         link.is_as_left = link.is_open = True
         self.opened.append(where)
         device = self._device(wanted.key, terms.mac or link.mac, terms.mtu, link)
+        device = replace(device, tap=terms.tap)
         return replace(device, xsks=1) if terms.driver == Driver.AFXDP else device
 
     def take_over(self, key: DeviceKey, terms: Terms) -> Device:
@@ -283,7 +284,8 @@ class FakeHost:
         if link is None or link.index != note["index"]:
             raise DeviceError("it has gone")
         config = handover.config
-        return replace(self._device(key, config.mac.hex(":"), config.mtu, link), xsks=config.xsks)
+        tap = VmTap(**note["tap"]) if "tap" in note else None
+        return replace(self._device(key, config.mac.hex(":"), config.mtu, link), xsks=config.xsks, tap=tap)
 
     def put_back(self, key: DeviceKey, place: Place, steps: Iterable[object]) -> None:
         self.links.pop(key, None)

@@ -6,12 +6,13 @@ import pytest
 
 from dataplane.binding.core import PortConfig
 from dataplane.host import locks
-from dataplane.host.links import AbsentError, TakenError
+from dataplane.host.links import AbsentError, DeviceError, TakenError
 from policy.agent.devices import DeviceManager
+from policy.agent.port_links import LOOK_SECONDS
 from policy.agent.undo_log import UndoLog
 from policy.kinds import documents
 from policy.kinds.model import UNDERLAY_PORT, Port
-from policy.service.host_state import APPLIED
+from policy.service.host_state import APPLIED, FAILED
 from tests.unit.agent.fakes import HOST, FakeClient, FakeDataplane
 from tests.unit.agent.world import World
 
@@ -22,12 +23,12 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return World(tmp_path)
 
 
-def with_device(world: World) -> str:
+def with_device(world: World, attach: bytes = b'"device":"vnet7"') -> str:
     """The name of a port whose device is a hypervisor's."""
     key = world.port_key("red-web")
     port = documents.load(key, world.items[key], complete=True)
     assert isinstance(port, Port)
-    world.items[key] = world.items[key].replace(b'"netns":"red-web","tap":"eth0"', b'"device":"vnet7"')
+    world.items[key] = world.items[key].replace(b'"netns":"red-web","tap":"eth0"', attach)
     return port.id.qualified_name
 
 
@@ -53,6 +54,59 @@ def test_a_device_that_is_somebody_elses_to_make_is_waited_for(world: World) -> 
     world.see(came={None})
     world.pass_()
     assert name in world.attached() and world.devices.waiting == {}
+
+
+def test_a_tap_that_no_hypervisor_has_opened_is_waiting(world: World) -> None:
+    name = with_device(world, b'"vm":"vm0"')
+    world.up()
+    link = world.host.link("vm0")
+    assert world.dataplane is not None
+    for state, waits in (
+        ("waiting", ["TAP vm0: no hypervisor has opened it"]),
+        ("up", []),
+        ("waiting", ["TAP vm0: no hypervisor has opened it"]),
+    ):
+        link.state = state
+        world.see(changed={(None, link.index)}, came={None})
+        world.pass_(6 * LOOK_SECONDS)
+        assert world.reporter.last.links == ({name: state} if waits else {})
+        assert world.dataplane.reports[-1]["waiting"] == waits
+        assert world.reporter.last.state == APPLIED and name in world.attached()
+
+
+def test_a_tap_for_a_hypervisor_is_made_anew_for_another_user(world: World) -> None:
+    name = with_device(world, b'"vm":"vm0"')
+    world.up()
+    key = world.port_key("red-web")
+    plain = world.items[key]
+    for more, times in (
+        (b',"user":"root"', 0),
+        (b',"user":"qemu"', 1),
+        (b',"queues":1', 1),
+        (b',"queues":2', 1),
+    ):
+        opened = world.host.opened.count("vm0")
+        world.commit({key: plain.replace(b'"vm":"vm0"', b'"vm":"vm0"' + more)})
+        world.pass_()
+        assert world.host.opened.count("vm0") - opened == times
+        assert name in world.attached()
+    world.kill_dataplane()
+    world.dataplane = FakeDataplane()
+    opened = world.host.opened.count("vm0")
+    world.pass_(2)
+    assert (world.is_right(), world.host.opened.count("vm0")) == (True, opened), "it is handed over as it is"
+
+
+def test_what_was_in_the_way_of_a_device_has_gone(world: World) -> None:
+    with_device(world, b'"vm":"vm0"')
+    world.host.absent["vm0"] = DeviceError("TAP vm0: there is one already")
+    world.up()
+    world.pass_(40)
+    assert world.reporter.last.state == FAILED
+    del world.host.absent["vm0"]
+    world.see(gone={(None, 77)})
+    world.pass_(0.1)
+    assert world.reporter.last.state == APPLIED and world.is_right()
 
 
 def test_an_underlay_that_changes_is_looked_at_at_once(world: World) -> None:

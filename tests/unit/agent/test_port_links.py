@@ -117,7 +117,7 @@ def test_devices_that_are_missing_and_failing(world: World) -> None:
     world.host.absent["vnet7"] = AbsentError("device vnet7: no such device")
     world.commit({key: value})
     world.pass_()
-    assert links(world) == {WEB: "absent"}
+    assert links(world) == {WEB: "waiting"}
     world.host.absent["vnet7"] = DeviceError("device vnet7: is part of a bridge")
     world.see(came={None})
     world.pass_()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from policy.errors import ObjectId, UnreadableError
 from policy.kinds import codec, documents, keys, manifest
-from policy.kinds.model import Attach, AttachKind, Intent, Object, Port, intent_of
+from policy.kinds.model import Attach, AttachKind, Driver, Intent, Object, Port, intent_of
 from tests.unit.intents import intents
 from tests.unit.manifests import EXAMPLE
 
@@ -26,6 +26,10 @@ attachments = st.sampled_from(
         Attach(AttachKind.TAP, "eth0", "vm"),
         Attach(AttachKind.VETH, "eth0", "vm"),
         Attach(AttachKind.DEVICE, "vnet7"),
+        Attach(AttachKind.VM, "vm0"),
+        Attach(AttachKind.VM, "vm0", user="libvirt-qemu"),
+        Attach(AttachKind.VM, "vm0", user="64055", queues=4),
+        Attach(AttachKind.VM, "vm0", driver=Driver.AFXDP, queues=1),
     ]
 )
 

@@ -377,12 +377,12 @@ MALFORMED = [
     (
         (WEB_ATTACH, "attach: {tap: eth0, device: eth1}"),
         "eth1",
-        "Port blue/web: spec.attach: expected one of tap, veth, device, not tap and device",
+        "Port blue/web: spec.attach: expected one of tap, veth, device, vm, not tap and device",
     ),
     (
         (WEB_ATTACH, "attach: {netns: blue-web}"),
         "attach: {netns",
-        "Port blue/web: spec.attach: expected one of tap, veth, device, not none",
+        "Port blue/web: spec.attach: expected one of tap, veth, device, vm, not none",
     ),
     (
         (WEB_ATTACH, "attach: {veth: eth0}"),
@@ -393,7 +393,7 @@ MALFORMED = [
         (WEB_ATTACH, "attach: {tap: vnet7}"),
         "{tap: vnet7}",
         "Port blue/web: spec.attach.netns: missing: the VM of a tap is the kernel of its network namespace, "
-        "which must not be the host's own; for a hypervisor's TAP use device: NAME instead",
+        "which must not be the host's own; for a hypervisor's TAP use vm: NAME instead",
     ),
     *(
         (
@@ -401,7 +401,12 @@ MALFORMED = [
             f"{kind}: {name}",
             f"Port blue/web: spec.attach.{kind}: {name!r} is reserved by the kernel",
         )
-        for kind, netns in (("tap", ", netns: blue-web"), ("veth", ", netns: blue-web"), ("device", ""))
+        for kind, netns in (
+            ("tap", ", netns: blue-web"),
+            ("veth", ", netns: blue-web"),
+            ("device", ""),
+            ("vm", ""),
+        )
         for name in ("lo", "all", "default")
     ),
     (
@@ -413,6 +418,30 @@ MALFORMED = [
         (WEB_ATTACH, "attach: {device: eth0, netns: blue-web}"),
         "{device",
         "Port blue/web: spec.attach.netns: a device that exists is looked for in the host's own namespace",
+    ),
+    (
+        (WEB_ATTACH, "attach: {vm: vm0, netns: blue-web}"),
+        "{vm",
+        "Port blue/web: spec.attach.netns: a hypervisor opens its TAP in the host's own namespace",
+    ),
+    *(
+        (
+            (WEB_ATTACH, f"attach: {{device: vm0, {field}}}"),
+            "{device",
+            f"Port blue/web: spec.attach.{field.partition(':')[0]}: means nothing without vm",
+        )
+        for field in ("user: nobody", "queues: 2")
+    ),
+    *(
+        ((WEB_ATTACH, f"attach: {{vm: vm0, {field}}}"), "{vm", f"Port blue/web: spec.attach.{problem}")
+        for field, problem in (
+            ("user: a:b", "user: 'a:b' is no user: a name such as libvirt-qemu, or a number"),
+            ('user: "4294967295"', "user: '4294967295' is no user: a name such as libvirt-qemu, or a number"),
+            ("user: 107", 'user: expected a string, not an integer; quote it: "107"'),
+            ("queues: 0", "queues: 0 is not in 1..256"),
+            ("queues: 257", "queues: 257 is not in 1..256"),
+            ('queues: "2"', "queues: expected an integer, not a string"),
+        )
     ),
     (
         (WEB_ATTACH, "attach: {tap: eth0, netns: ../x}"),

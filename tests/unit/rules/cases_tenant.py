@@ -149,7 +149,19 @@ CASES: list[Case] = [
         "Port blue/web: spec.attach.device: u1 is the underlay of Host h1 at net.yaml:21 already",
     ),
     case(
-        "existing_devices_are_the_hosts",
+        "devices_are_used_once",
+        ("{tap: eth0, netns: blue-web}", "{vm: u1}"),
+        "{vm: u1}",
+        "Port blue/web: spec.attach.vm: u1 is the underlay of Host h1 at net.yaml:21 already",
+    ),
+    case(
+        "devices_of_the_host_are_no_host_ends",
+        ("{tap: eth0, netns: blue-web}", "{vm: il0123456789ab}"),
+        "{vm: il",
+        "Port blue/web: spec.attach.vm: il0123456789ab is a name of isolane's own devices",
+    ),
+    case(
+        "devices_of_the_host_are_no_host_ends",
         ("{tap: eth0, netns: blue-web}", "{device: il0123456789ab}"),
         "{device: il",
         "Port blue/web: spec.attach.device: il0123456789ab is a name of isolane's own devices",

@@ -2,8 +2,13 @@
 
 import json
 import re
+import shlex
+from xml.etree import ElementTree
+
+import pytest
 
 from policy.store.locations import open_store
+from tests.unit.manifests import EXAMPLE
 from tests.unit.tools.shell import MINE, Shell
 
 
@@ -58,6 +63,70 @@ spec: {vmNetwork: Blue_VMNet, prefix: 10.9.0.0/16, nextHop: 10.1.1.10}
     assert heading.endswith("METRIC  VSID  AGE") and row.split()[-3:-1] == ["0", "-"]
     lines = applied("describe", "customerroute", "far").stdout.splitlines()
     assert "metric: 0 (default)" in lines and not any("virtual subnet" in line for line in lines)
+
+
+@pytest.mark.parametrize("underlay", [1500, 1600])
+@pytest.mark.parametrize(
+    ("attach", "target", "more"),
+    [
+        ("{vm: vm0, user: libvirt-qemu}", "dev='vm0' managed='no'", ("", "", [])),
+        ("{device: vm0}", "dev='vm0'", ("", "", [])),
+        (
+            "{vm: vm0, queues: 4}",
+            "dev='vm0' managed='no'",
+            (",queues=4", ",mq=on,vectors=10", ["    <driver name='qemu' queues='4'/>"]),
+        ),
+    ],
+)
+def test_what_to_tell_a_hypervisor(
+    shell: Shell, attach: str, target: str, more: tuple[str, str, list[str]], underlay: int
+) -> None:
+    text = EXAMPLE.read_text().replace("mtu: 1600", f"mtu: {underlay}")
+    stated = text.replace("{tap: eth0, netns: red-web}", attach)
+    assert stated != text
+    shell("apply", "-f", shell.file("net.yaml", stated))
+    lines = shell("describe", "port", "red/red-web").stdout.splitlines()
+    at, mtu = lines.index("QEMU:"), min(underlay - 42, 1500)
+    netdev, device, libvirt = more
+    assert lines[at : at + 10 + len(libvirt)] == [
+        "QEMU:",
+        f"  -netdev tap,id=net-red-web,ifname=vm0,script=no,downscript=no,vhost=off{netdev}",
+        f"  -device virtio-net-pci,netdev=net-red-web,mac=02:bb:00:00:00:10,host_mtu={mtu}{device}",
+        "libvirt:",
+        "  <interface type='ethernet'>",
+        "    <mac address='02:bb:00:00:00:10'/>",
+        f"    <target {target}/>",
+        "    <model type='virtio'/>",
+        *libvirt,
+        f"    <mtu size='{mtu}'/>",
+        "  </interface>",
+    ]
+    assert "QEMU:" not in shell("describe", "port", "red/red-app").stdout
+
+
+def test_the_name_of_a_device_is_what_it_is_to_everybody(shell: Shell) -> None:
+    attach = '{device: "a,b<$c\'"}'
+    text = EXAMPLE.read_text().replace("{tap: eth0, netns: red-web}", attach)
+    shell("apply", "-f", shell.file("net.yaml", text))
+    lines = shell("describe", "port", "red/red-web").stdout.splitlines()
+    [option, value] = shlex.split(next(line for line in lines if "-netdev" in line))
+    assert (option, value.split(",ifname=")[1].split(",script")[0]) == ("-netdev", "a,,b<$c'")
+    xml = "\n".join(lines[lines.index("libvirt:") + 1 :]).partition("</interface>")
+    [target] = ElementTree.fromstring(xml[0] + xml[1]).findall("target")
+    assert target.get("dev") == "a,b<$c'"
+
+
+def test_a_port_that_waits_for_its_vm(applied: Shell) -> None:
+    store = open_store(applied.location)
+    state = {"revision": 1, "state": "applied", "problems": []}
+    links = {"links": {"blue/blue-web": "waiting"}}
+    store.commit({"host/h1": json.dumps(state).encode(), "links/h1": json.dumps(links).encode()})
+    store.close()
+    lines = applied("describe", "port", "blue-web").stdout.splitlines()
+    assert "link: waiting, for its VM: no hypervisor has made its device, or opened it" in lines
+    heading, row = applied("get", "port", "blue-web").stdout.splitlines()
+    assert row[heading.index("STATE") :].split()[0] == "waiting"
+    assert "host h1: applied" in applied("describe", "vmsubnet", "Blue_VMSubnet1").stdout
 
 
 def test_the_link_of_a_port(applied: Shell) -> None:
