@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SEEDS = ROOT / "build" / "hypothesis-seeds"
 
 pytest_plugins = ["tests.skips", "tests.workers"]
-pytest.register_assert_rewrite("tests.netns")  # what files of tests share says, too, what it found
+pytest.register_assert_rewrite("tests.netns", "tests.vm")  # what tests share says, too, what it found
 
 # A machine that is busy, or an engine that maps its arena, is slow now and then: no failure. Examples are
 # random in CI, too, by the seed that the header names.

@@ -14,8 +14,8 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-DEVICES = "tests/netns/"
-ONE_WORKER = (DEVICES, "tests/package/")
+DEVICES = ("tests/netns/", "tests/vm/")
+ONE_WORKER = (*DEVICES, "tests/package/")
 """They have labs, wheels and what the machine has but once in common."""
 FIRST = ("tests/c/", "tests/unit/service/test_scope.py", "tests/oracle/", "tests/fuzz/")
 """What takes longest of the rest, so that no worker is left with it at the end."""

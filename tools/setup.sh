@@ -3,7 +3,8 @@
 #   tools/setup.sh run     what `make demo` needs
 #   tools/setup.sh package what `make deb` needs
 #   tools/setup.sh test    what `make test` needs too
-# ISOLANE_NO_APT=1 installs no Debian package. Run again it does only what is left to do.
+# ISOLANE_NO_APT=1 installs no Debian package. Run again it does only what is left to do. Without QEMU or the parts of its
+# guests, which `test` gets too where it can, tests/vm is skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 goal=${1:-run}
@@ -48,6 +49,7 @@ sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ;;
         lintian | mmdebstrap) command -v "$1" ;;
         groff-base) command -v groff ;;
         procps) command -v sysctl ;;
+        qemu-system-x86) command -v qemu-system-x86_64 ;;
         openvswitch-switch) command -v ovs-vswitchd && command -v ovsdb-server ;;
         clang-14) command -v clang-14 ;;
         libclang-rt-14-dev) ls /usr/lib/llvm-14/lib/clang/*/lib/linux/libclang_rt.fuzzer-x86_64.a ;;
@@ -112,6 +114,40 @@ install_packages() {
     apt_install "$@"
     missing=$(missing_packages)
     [ -z "$missing" ] || die "still missing after apt-get: ${missing//$'\n'/ }"
+}
+
+# ---- guests of tests/vm -------------------------------------------------------------------------------------
+
+# build/guest: a kernel, its modules for virtio, and busybox. They are unpacked, not installed: a kernel that is installed has
+# an initramfs and a boot menu made.
+guest_parts() {
+    local parts=build/guest kernel
+    [ ! -e $parts/complete ] || return 0
+    rm -rf $parts
+    mkdir -p $parts
+    kernel=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p')
+    [ -n "$kernel" ] || return 1
+    (cd $parts && apt-get -q download "$kernel" busybox-static) >build/guest.log 2>&1 || return 1
+    dpkg-deb --fsys-tarfile $parts/linux-image-*.deb | tar -x -C $parts --wildcards --transform 's|.*/||' --transform 's|^vmlinuz.*|vmlinuz|' \
+        './boot/vmlinuz-*' '*/drivers/virtio/*.ko' '*/virtio_net.ko' '*/virtio_console.ko' '*failover.ko' || return 1
+    dpkg-deb --fsys-tarfile $parts/busybox-static_*.deb | tar -x -C $parts --transform 's|.*/||' ./bin/busybox || return 1
+    rm $parts/*.deb
+    touch $parts/complete
+}
+
+# Not needed for anything else, so that a machine that can't have them has all other tests.
+prepare_guests() {
+    local without="without guests of QEMU; tests/vm will be skipped"
+    if ! have qemu-system-x86; then
+        if [ -n "${ISOLANE_NO_APT:-}" ] || ! command -v apt-get >/dev/null; then
+            say "no qemu-system-x86_64: $without"
+            return
+        fi
+        say "installing Debian packages: qemu-system-x86"
+        (apt_install qemu-system-x86) || { say "$without"; return; }
+    fi
+    [ -e build/guest/complete ] || say "keeping a kernel for guests in build/guest"
+    guest_parts || say "no kernel for guests (build/guest.log): $without"
 }
 
 # ---- .venv --------------------------------------------------------------------------------------------------
@@ -208,6 +244,7 @@ python=$(find_python)
 install_packages
 make_venv
 [ "$goal" = run ] || keep_wheels
+[ "$goal" != test ] || prepare_guests
 build_core
 link_project
 say "ready: .venv/bin/isolane"
