@@ -30,11 +30,11 @@ def ping(pair: Pair, source: str, address: str, size: int = 56) -> None:
 
 def all_is_well(pair: Pair) -> None:
     """Every address of the other guest answers, and every gateway."""
+    ping = 'said=$(ping -c3 -i0.2 -W3 $address 2>&1); case $said in *" 0% "*) ;; *) echo "$said" ;; esac'
     for source, target in WAYS:
         there = [each for network in NETWORKS for each in network.addresses(target) + network.gateways]
-        ping = "ping -c3 -i0.2 -W3 $address 2>&1 | grep -q ' 0% packet loss' || echo $address"
         said = pair.guests[source].check(f"for address in {' '.join(there)}; do ({ping}) & done; wait")
-        assert said == "", f"{source} loses packets to {said}"
+        assert said == "", f"{source} loses packets: {said}; {pair.drops()}"
 
 
 @networks
