@@ -50,6 +50,7 @@ sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ;;
         groff-base) command -v groff ;;
         procps) command -v sysctl ;;
         qemu-system-x86) command -v qemu-system-x86_64 ;;
+        libvirt-daemon-driver-qemu) command -v virt-qemu-run ;;
         openvswitch-switch) command -v ovs-vswitchd && command -v ovsdb-server ;;
         clang-14) command -v clang-14 ;;
         libclang-rt-14-dev) ls /usr/lib/llvm-14/lib/clang/*/lib/linux/libclang_rt.fuzzer-x86_64.a ;;
@@ -138,13 +139,13 @@ guest_parts() {
 # Not needed for anything else, so that a machine that can't have them has all other tests.
 prepare_guests() {
     local without="without guests of QEMU; tests/vm will be skipped"
-    if ! have qemu-system-x86; then
+    if ! have qemu-system-x86 || ! have libvirt-daemon-driver-qemu; then
         if [ -n "${ISOLANE_NO_APT:-}" ] || ! command -v apt-get >/dev/null; then
-            say "no qemu-system-x86_64: $without"
+            say "no qemu-system-x86_64 or no virt-qemu-run: $without"
             return
         fi
-        say "installing Debian packages: qemu-system-x86"
-        (apt_install qemu-system-x86) || { say "$without"; return; }
+        say "installing Debian packages: qemu-system-x86 libvirt-daemon-driver-qemu"
+        (apt_install qemu-system-x86 libvirt-daemon-driver-qemu) || { say "$without"; return; }
     fi
     [ -e build/guest/complete ] || say "keeping a kernel for guests in build/guest"
     guest_parts || say "no kernel for guests (build/guest.log): $without"

@@ -10,10 +10,8 @@ import pytest
 
 from dataplane.host import netns
 from tests.vm import image
-from tests.vm.guest import QEMU
+from tests.vm.guest import NO_GUEST, QEMU
 from tests.vm.pairs import Pair
-
-NO_GUEST = "no guest boots here"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -52,6 +50,13 @@ def losing_nothing(pair: Pair) -> Iterator[Pair]:
     before = pair.drops()
     yield pair
     assert pair.drops() - before == {}
+
+
+@pytest.fixture
+def cleanup() -> Iterator[ExitStack]:
+    """Things to close at the end, last first."""
+    with ExitStack() as stack:
+        yield stack
 
 
 def _remove_namespaces(prefix: str) -> None:

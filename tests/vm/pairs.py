@@ -49,6 +49,10 @@ spec:
 """
 
 
+NUMBERS = {"h1": 10, "h2": 20, "domain": 30}
+"""Of ports, in their addresses. That of a host's guest has the host's name."""
+
+
 @dataclass(frozen=True)
 class Network:
     """Of one tenant, with a port on each host."""
@@ -58,24 +62,23 @@ class Network:
     vsid: int
     subnet: int
 
-    def addresses(self, host: str) -> tuple[str, str]:
-        """Of the port there: IPv4, IPv6."""
-        number = 10 * (1 + HOSTS.index(host))
-        return f"10.1.{self.subnet}.{number}", f"fd00:1:{self.subnet}::{number}"
+    def addresses(self, name: str) -> tuple[str, str]:
+        """Of the port of that name: IPv4, IPv6."""
+        return f"10.1.{self.subnet}.{NUMBERS[name]}", f"fd00:1:{self.subnet}::{NUMBERS[name]}"
 
     @property
     def gateways(self) -> tuple[str, str]:
         return f"10.1.{self.subnet}.1", f"fd00:1:{self.subnet}::1"
 
-    def nic(self, host: str) -> Nic:
-        v4, v6 = self.addresses(host)
-        mac = f"02:bb:00:00:0{self.subnet}:{10 * (1 + HOSTS.index(host))}"
-        return Nic(f"{self.tenant}0", mac, MTU, (f"{v4}/24", f"{v6}/64"))
+    def nic(self, name: str, device: str = "") -> Nic:
+        v4, v6 = self.addresses(name)
+        mac = f"02:bb:00:00:0{self.subnet}:{NUMBERS[name]}"
+        return Nic(device or f"{self.tenant}0", mac, MTU, (f"{v4}/24", f"{v6}/64"))
 
     @property
     def manifest(self) -> str:
         v4, v6 = f"10.1.{self.subnet}.0/24", f"fd00:1:{self.subnet}::/64"
-        ports = "".join(self._port(host) for host in HOSTS)
+        ports = "".join(self.port(host, host, self.nic(host)) for host in HOSTS)
         return f"""
 ---
 kind: VMNetwork
@@ -87,13 +90,13 @@ metadata: {{name: sub, tenant: {self.tenant}}}
 spec: {{vmNetwork: net, prefixes: [{v4}, "{v6}"], vsid: {self.vsid}, translation: {self.translation}}}
 {ports}"""
 
-    def _port(self, host: str) -> str:
-        v4, v6 = self.addresses(host)
-        nic = self.nic(host)
+    def port(self, name: str, host: str, nic: Nic) -> str:
+        """Its manifest."""
+        v4, v6 = self.addresses(name)
         return f"""
 ---
 kind: Port
-metadata: {{name: {host}, tenant: {self.tenant}}}
+metadata: {{name: {name}, tenant: {self.tenant}}}
 spec:
   vmSubnet: sub
   host: {host}
@@ -164,13 +167,14 @@ class Pair:
             return client.call("counters")
 
 
-def make_tap(name: str) -> None:
-    """One that stays when the hypervisor has gone, as `ip tuntap add mode tap` makes it."""
-    tunsetiff, tunsetpersist = 0x400454CA, 0x400454CB
+def make_tap(name: str, owner: int = 0) -> None:
+    """One that stays when the hypervisor has gone, as `ip tuntap add mode tap user OWNER` makes it."""
+    tunsetiff, tunsetpersist, tunsetowner = 0x400454CA, 0x400454CB, 0x400454CC
     tap, no_pi, vnet_hdr = 0x0002, 0x1000, 0x4000
     fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
     try:
         fcntl.ioctl(fd, tunsetiff, struct.pack("16sH22x", name.encode(), tap | no_pi | vnet_hdr))
+        fcntl.ioctl(fd, tunsetowner, owner)
         fcntl.ioctl(fd, tunsetpersist, 1)
     finally:
         os.close(fd)

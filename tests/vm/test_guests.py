@@ -1,13 +1,21 @@
 """Real guests on TAPs of a hypervisor: their network is there, whatever ends and begins again."""
 
 import re
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
+from dataplane.host import netns
+from policy.errors import ObjectId
 from tests.netns.agents import agent_of
 from tests.netns.labs import wait_until
 from tests.netns.sites import FIRST_RUN, HOSTS
-from tests.vm.pairs import MTU, NETWORKS, RED, Network, Pair
+from tests.vm.guest import NO_GUEST, Guest
+from tests.vm.libvirt import USER, VIRT_QEMU_RUN, Domain
+from tests.vm.pairs import MTU, NETWORKS, RED, Network, Pair, make_tap
 
 PAYLOAD = 8 << 20
 """Bytes: more than a guest's socket buffers, so that TCP has to wait for the network."""
@@ -56,11 +64,14 @@ def test_ping(losing_nothing: Pair, network: Network, family: int, source: str, 
 def test_tcp(losing_nothing: Pair, network: Network, family: int, source: str, target: str) -> None:
     """All of it comes, and nothing else; guests leave checksums and segments to their NICs."""
     pair = losing_nothing
-    sender, receiver = pair.guests[source], pair.guests[target]
+    send(pair.guests[source], pair.guests[target], address(network, target, family))
+
+
+def send(sender: Guest, receiver: Guest, there: str) -> None:
     receiver.begin("got", "nc -l -p 5000 <>/tmp/silence")
     receiver.check("until netstat -ltn | grep -q ':5000 '; do sleep 0.1; done")
     sender.check(f"head -c {PAYLOAD} /dev/urandom >/tmp/sent")
-    sender.check(f"nc {address(network, target, family)} 5000 </tmp/sent")
+    sender.check(f"nc {there} 5000 </tmp/sent")
     receiver.wait_for("got")
     digests = [sender.check("sha256sum </tmp/sent"), receiver.check("sha256sum </tmp/got")]
     assert digests[0] == digests[1]
@@ -122,3 +133,30 @@ def test_data_plane_is_killed(pair: Pair) -> None:
     pair.site.client_when_up("h1").close()
     pair.site.settle()
     all_is_well(pair)
+
+
+@pytest.fixture
+def domain(pair: Pair, cleanup: ExitStack) -> Domain:
+    """On h2, in Red, with its port; not yet started."""
+    if shutil.which(VIRT_QEMU_RUN) is None:
+        pytest.skip(f"{NO_GUEST}: {VIRT_QEMU_RUN} is not installed (tools/setup.sh test)")
+    directory = Path(cleanup.enter_context(TemporaryDirectory()))
+    nic = RED.nic("domain", "domain0")
+    netns.call(pair.site.nodes["h2"].namespace, make_tap, nic.device, USER.pw_uid)
+    made = Domain(pair.site.nodes["h2"].namespace, [nic], directory)
+    cleanup.callback(made.kill)
+    pair.site.commit(RED.port("domain", "h2", nic))
+    cleanup.callback(pair.site.delete, [ObjectId("Port", "red", "domain")])
+    return made
+
+
+def test_libvirt_domain(pair: Pair, domain: Domain) -> None:
+    """Of a user who may nothing: the TAP is this user's. The guest has the MTU that its XML states."""
+    domain.start()
+    domain.wait_up()
+    pair.site.settle()
+    assert domain.check("cat /sys/class/net/eth0/mtu").strip() == str(MTU)
+    for here, there in (("h1", "domain"), ("domain", "h1"), ("h2", "domain")):
+        guests = {**pair.guests, "domain": domain}
+        for family in (4, 6):
+            send(guests[here], guests[there], address(RED, there, family))
