@@ -1,6 +1,7 @@
 """A guest of QEMU in a host's network namespace, with a shell to run commands in it."""
 
 import base64
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -14,8 +15,6 @@ from dataplane.host import netns
 from tests.vm import image
 
 QEMU = "qemu-system-x86_64"
-NO_GUEST = "no guest boots here"
-"""How the reason of a skip begins."""
 KERNEL_OPTIONS = "quiet console=ttyS0 panic=-1 edd=off nokaslr tsc=reliable mitigations=off"
 """Nothing of it is needed; together they save a third of the time that it takes to boot."""
 _BOOT_SECONDS = 60.0
@@ -158,6 +157,11 @@ class Guest:
 
     def _said(self) -> str:
         return f"on its console: {self._log.read_text(errors='replace')[-2000:]}"
+
+
+def lacking() -> str | None:
+    """Why no guest can be started, if so."""
+    return f"{QEMU} is not installed" if shutil.which(QEMU) is None else image.missing()
 
 
 @cache

@@ -49,7 +49,7 @@ done
 
 
 def missing() -> str | None:
-    """What is not here of a guest's parts."""
+    """Which part of a guest is not here."""
     parts = [KERNEL, BUSYBOX, *map(_module, MODULES)]
     return next((str(part.relative_to(ROOT)) for part in parts if not part.exists()), None)
 

@@ -13,14 +13,17 @@ from policy.errors import ObjectId
 from tests.netns.agents import agent_of
 from tests.netns.labs import wait_until
 from tests.netns.sites import FIRST_RUN, HOSTS
-from tests.vm.guest import NO_GUEST, Guest
+from tests.vm.guest import Guest, lacking
 from tests.vm.libvirt import USER, VIRT_QEMU_RUN, Domain
 from tests.vm.pairs import MTU, NETWORKS, RED, Network, Pair, make_tap
 
 PAYLOAD = 8 << 20
 """Bytes: more than a guest's socket buffers, so that TCP has to wait for the network."""
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(lacking() is not None, reason=f"no guest boots here: {lacking()}"),
+]
 
 WAYS = (("h1", "h2"), ("h2", "h1"))
 networks = pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.translation)
@@ -139,7 +142,7 @@ def test_data_plane_is_killed(pair: Pair) -> None:
 def domain(pair: Pair, cleanup: ExitStack) -> Domain:
     """On h2, in Red, with its port; not yet started."""
     if shutil.which(VIRT_QEMU_RUN) is None:
-        pytest.skip(f"{NO_GUEST}: {VIRT_QEMU_RUN} is not installed (tools/setup.sh test)")
+        pytest.skip(f"no guest boots here: {VIRT_QEMU_RUN} is not installed")
     directory = Path(cleanup.enter_context(TemporaryDirectory()))
     nic = RED.nic("domain", "domain0")
     netns.call(pair.site.nodes["h2"].namespace, make_tap, nic.device, USER.pw_uid)
