@@ -39,13 +39,22 @@ def ping(pair: Pair, source: str, address: str, size: int = 56) -> None:
     pair.guests[source].check(f"ping -c3 -i0.2 -W3 -s{size} {address} | grep ' 0% packet loss'")
 
 
-def all_is_well(pair: Pair) -> None:
-    """Every address of the other guest answers, and every gateway."""
+def losses(pair: Pair) -> str:
+    """What pings of all addresses say that lose a packet: of the other guest's, and of every gateway's."""
     ping = 'said=$(ping -c3 -i0.2 -W3 $address 2>&1); case $said in *" 0% "*) ;; *) echo "$said" ;; esac'
+    said = []
     for source, target in WAYS:
         there = [each for network in NETWORKS for each in network.addresses(target) + network.gateways]
-        said = pair.guests[source].check(f"for address in {' '.join(there)}; do ({ping}) & done; wait")
-        assert said == "", f"{source} loses packets: {said}; {pair.drops()}"
+        said.append(pair.guests[source].check(f"for address in {' '.join(there)}; do ({ping}) & done; wait"))
+    return "".join(said)
+
+
+def all_is_well(pair: Pair) -> None:
+    """Soon: a guest that has just booted has neighbours to find, on a machine that may do much else."""
+    said = losses(pair)
+    for _ in range(3):
+        said = said and losses(pair)
+    assert said == "", f"packets are lost: {said}; {pair.drops()}"
 
 
 @networks
