@@ -11,6 +11,7 @@
 #include "pkt/offload.h"
 #include "pkt/parse.h"
 #include "port/deliver.h"
+#include "router/quote.h"
 #include "step/arpnd.h"
 #include "step/inner.h"
 #include "step/nvgre_image.h"
@@ -229,7 +230,7 @@ HOT void provider_carry_rewrite(struct provider *p, struct provider_pkt *d)
     enum drop drop = outer_check_rewrite(from, to);
     bool plain = load16(&pkt->flags) == PKT_PLAIN;      /* and gso: none */
     if (!drop && __builtin_expect(!plain, 0))
-        drop = provider_check_rewrite(p, to, pkt);
+        drop = quote_in(p->tables, p->host->io->pool.arena, to, pkt); /* 3.5.5 to 3.5.7 */
     if (!drop && !provider_in_subnet(p, to->vsid))
         drop = DROP_REWRITE_UNBOUND;
     if (io_dropped(p->host->io, pkt, drop))

@@ -64,9 +64,7 @@ void provider_drop_inner(const struct provider *p, struct provider_pkt *d, enum 
  */
 bool provider_refused(const struct provider *p, struct provider_pkt *d);
 /* To a rewrite PA of ours, from no rewrite PA of another host. */
-void provider_no_source(const struct provider *p, const struct provider_pkt *d);
-/* What may not be rewritten, of packets that are not plain. */
-enum drop provider_check_rewrite(const struct provider *p, const struct rewrite *to, struct pkt *pkt);
+void provider_no_source(struct provider *p, const struct provider_pkt *d);
 /* ARP and ND, outside and in tunnels; packets to a shared PA, and to none of ours. */
 void provider_rest(struct provider *p, struct provider_pkt *d);
 

@@ -14,7 +14,6 @@
 #include "step/icmp.h"
 #include "step/inner.h"
 #include "step/outer.h"
-#include "step/rewrite.h"
 #include "table/lookup.h"
 
 /* ---- who sent it */
@@ -127,19 +126,19 @@ static void provider_tunnel(struct provider *p, struct provider_pkt *d)
 
 /* ---- PAs */
 
-void provider_no_source(const struct provider *p, const struct provider_pkt *d)
+void provider_no_source(struct provider *p, const struct provider_pkt *d)
 {
-    if (icmp_is_echo(d->pkt)) /* 3.5.1 */
+    const struct rewrite *to = &p->tables->rewrites[act_index(d->to.act)];
+    if (icmp_is_echo(d->pkt)) { /* 3.5.1 */
         pa_echo(p->host, d->pkt);
-    else
-        io_drop(p->host->io, d->pkt, DROP_REWRITE_SOURCE); /* 3.5.2 */
-}
-
-enum drop provider_check_rewrite(const struct provider *p, const struct rewrite *to, struct pkt *pkt)
-{
-    enum drop drop = pkt_offloaded(pkt) ? offload_check(p->host->io->pool.arena, pkt) : DROP_NONE; /* 3.5.5 */
-    drop = drop ? drop : quote_in(p->tables, to, pkt); /* 3.5.6 */
-    return drop ? drop : rewrite_check(pkt); /* 3.5.7 */
+        return;
+    }
+    enum drop drop = d->from.act ? DROP_REWRITE_SOURCE /* 3.5.2, 4.8.1 */
+                                 : quote_from_router(p->tables, p->host->io->pool.arena, to, d->pkt);
+    if (!drop && !provider_in_subnet(p, to->vsid))
+        drop = DROP_REWRITE_UNBOUND;
+    if (!io_dropped(p->host->io, d->pkt, drop))
+        deliver(p->host->io, d->pkt, port_at(p->host->ports, to->port), p->last_subnet); /* 4.8.9 */
 }
 
 void provider_rest(struct provider *p, struct provider_pkt *d)

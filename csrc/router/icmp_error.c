@@ -2,6 +2,7 @@
 #include "router/icmp_error.h"
 #include "base/csum.h"
 #include "pkt/offload.h"
+#include "router/gateway.h"
 #include "router/quote.h"
 #include "step/gso.h"
 #include "step/limit.h"
@@ -102,47 +103,16 @@ bool icmp_error_allowed(_Atomic uint64_t *bucket, uint64_t ns)
 
 /* ---- whose address */
 
-/* The longest prefix on link that holds the address, and its length; NULL: there is none. */
-static const struct prefix *icmp_error_on_link(const struct tables *t, uint32_t rdid, unsigned family,
-                                               const uint8_t *address, unsigned *len)
-{
-    const bool ip4 = family == DP_IPV4;
-    for (*len = addr_bits(family) + 1u; (*len)-- > 0;) {
-        uint8_t prefix[16] = {0};
-        uint64_t key[3];
-        struct map_value value;
-        const uint64_t lengths = atomic_load(tables_length(&t->lengths[rdid], ip4, *len));
-        if (!(lengths >> *len % 64 & 1))
-            continue;
-        memcpy(prefix, address, (*len + 7) / 8);
-        if (*len % 8)
-            prefix[*len / 8] &= (uint8_t)(0xff00 >> *len % 8);
-        key_prefix(key, rdid, family, prefix, *len);
-        if (map_get(t->prefix_map, key, &value))
-            return &t->prefixes[act_index(value.act)];
-    }
-    return NULL;
-}
-
-/* The subnet's gateway beside the address, NULL: there is none. */
-static const uint8_t *icmp_error_gateway(const struct tables *t, const struct port_policy *policy,
-                                         unsigned family, const uint8_t *address)
-{
-    unsigned len;
-    const struct prefix *prefix = icmp_error_on_link(t, policy->rdid, family, address, &len);
-    bool ours = prefix && prefix->vsid == policy->vsid && !is_any(DP_IPV6, prefix->gateway);
-    return ours ? prefix->gateway : NULL;
-}
-
 /* NULL: nobody can say it. */
 static const uint8_t *icmp_error_source(const struct tables *t, const struct port_policy *policy,
                                         const struct pkt *pkt)
 {
     const bool ip4 = pkt->l3_type == PKT_L3_IP4;
     const struct port_source *own = &policy->sources[ip4 ? 0 : policy->n4];
-    const uint8_t *gateway = icmp_error_gateway(t, policy, pkt->l3_type, pkt_source(pkt)); /* 2.15.16 */
+    const uint32_t rdid = policy->rdid, vsid = policy->vsid;
+    const uint8_t *gateway = gateway_beside(t, rdid, vsid, pkt->l3_type, pkt_source(pkt)); /* 2.15.16 */
     if (!gateway && (ip4 ? policy->own4 : policy->own6))
-        gateway = icmp_error_gateway(t, policy, pkt->l3_type, own->ca); /* 2.15.17 */
+        gateway = gateway_beside(t, rdid, vsid, pkt->l3_type, own->ca); /* 2.15.17 */
     return gateway || ip4 ? gateway : router_link_local; /* 2.15.18, 2.15.19 */
 }
 
@@ -152,7 +122,7 @@ static bool icmp_error_is_broadcast(const struct tables *t, const struct port_po
 {
     unsigned len;
     const uint8_t *to = pkt_destination(pkt);
-    return pkt->l3_type == PKT_L3_IP4 && icmp_error_on_link(t, policy->rdid, DP_IPV4, to, &len) && len < 31 &&
+    return pkt->l3_type == PKT_L3_IP4 && gateway_on_link(t, policy->rdid, DP_IPV4, to, &len) && len < 31 &&
            (get32(to) | (uint32_t)(UINT64_C(0xffffffff) << (32 - len))) == 0xffffffff; /* 2.15.14 */
 }
 

@@ -4,13 +4,18 @@
  */
 #include "router/quote.h"
 #include "base/csum.h"
+#include "pkt/offload.h"
+#include "router/gateway.h"
 #include "step/outer.h"
 #include "step/rewrite.h"
 #include "step/source.h"
 #include "table/lookup.h"
 
-enum { QUOTE_LEAST = 8 };       /* bytes behind the quoted IP header: RFC 792 */
-enum { QUOTE_REDIRECT = 5, QUOTE_LAST6 = 4 };
+enum {
+    QUOTE_LEAST = 8,            /* bytes behind the quoted IP header: RFC 792 */
+    QUOTE_KEPT = 128,           /* bytes of a quote that a router appends something to: RFC 4884 section 4 */
+};
+enum { QUOTE_REDIRECT = 5, QUOTE_LAST6 = 4, ICMP6_TOO_BIG = 2 };
 
 static unsigned quote_size(const struct pkt *pkt) { return pkt->l3_type == PKT_L3_IP4 ? 4 : 16; }
 
@@ -122,16 +127,92 @@ enum drop quote_out(const struct port_policy *policy, struct pkt *pkt, const uin
     return DROP_NONE;
 }
 
-enum drop quote_in(const struct tables *tables, const struct rewrite *to, struct pkt *pkt)
+/* Where the packet went that is quoted, if it can have gone there from `to`; NULL: it can't. In PAs. */
+static const struct rewrite *quote_sent_to(const struct tables *tables, const struct rewrite *to,
+                                           const struct pkt *pkt)
 {
-    if (!quote_is_error(pkt))
-        return DROP_NONE;
     if (!quote_is_of(pkt, to->pa))
-        return DROP_ICMP_ERROR;
+        return NULL;
     const uint8_t *pa = quote_source(pkt) + quote_size(pkt);
     const struct rewrite *from = outer_rewrite_source(tables, lookup_pa(tables, pkt->l3_type, pa).act);
-    if (!from || from->rdid != to->rdid) /* 4.7.5 */
+    return from && from->rdid == to->rdid ? from : NULL; /* 4.7.5, 4.8.4 */
+}
+
+enum drop quote_in(const struct tables *tables, const struct arena *arena, const struct rewrite *to,
+                   struct pkt *pkt)
+{
+    enum drop drop = pkt_offloaded(pkt) ? offload_check(arena, pkt) : DROP_NONE; /* 3.5.5 */
+    if (!drop && quote_is_error(pkt)) { /* 3.5.6 */
+        const struct rewrite *from = quote_sent_to(tables, to, pkt);
+        if (!from)
+            return DROP_ICMP_ERROR;
+        quote_rewrite(pkt, to->ca, from->ca);
+    }
+    return drop ? drop : rewrite_check(pkt); /* 3.5.7 */
+}
+
+/* ---- of routers of the provider network */
+
+/* What a router says of a packet that it did not forward, in a header that says nothing besides. */
+static bool quote_is_routers(const struct pkt *pkt) /* 4.8.1 */
+{
+    const bool ip4 = pkt->l3_type == PKT_L3_IP4;
+    if (!quote_is_error(pkt) || pkt->flags & PKT_FRAGMENT || pkt_offloaded(pkt) ||
+        pkt->l4 != pkt->l3 + (ip4 ? IP4_LEN : IP6_LEN) || !is_host(pkt->l3_type, pkt_source(pkt)))
+        return false;
+    const uint8_t type = pkt->data[pkt->l4];
+    return ip4 ? type == 3 || type == 11 : type >= 1 && type <= 3;
+}
+
+/*
+ * Cuts off what lies behind the first bytes of the quote, where routers tell about themselves: a structure
+ * that begins there or later (RFC 4884 section 4).
+ */
+static void quote_cut(const struct arena *arena, struct pkt *pkt) /* 4.8.5, 4.8.6 */
+{
+    const bool ip4 = pkt->l3_type == PKT_L3_IP4;
+    const uint32_t end = pkt->l4 + ICMP_LEN + QUOTE_KEPT;
+    uint8_t *ip = pkt->data + pkt->l3, *icmp = pkt->data + pkt->l4, *length = ip + (ip4 ? 2 : 4);
+    struct quote_change change = {load16(icmp + 4), 0};
+    if (ip4)
+        icmp[5] = 0;
+    else if (*icmp != ICMP6_TOO_BIG) /* whose MTU lies there */
+        icmp[4] = 0;
+    change.to = load16(icmp + 4);
+    if (pkt->l3_end > end) {
+        const uint16_t was = load16(length);
+        change.from += offload_sum(arena, pkt, end, pkt->l3_end - end);
+        put16(length, (uint16_t)(get16(length) - (pkt->l3_end - end)));
+        if (ip4) {
+            const uint16_t field = csum_update(load16(ip + 10), was, load16(length));
+            memcpy(ip + 10, &field, 2);
+        } else {                /* the pseudo header has it */
+            change.from += was, change.to += load16(length);
+        }
+        pkt->l3_end = end;
+        pkt_trim(pkt, end);
+    }
+    const uint16_t field = csum_update(load16(icmp + 2), change.from, change.to);
+    memcpy(icmp + 2, &field, 2);
+}
+
+enum drop quote_from_router(const struct tables *tables, const struct arena *arena, const struct rewrite *to,
+                            struct pkt *pkt)
+{
+    if (!quote_is_routers(pkt))
+        return DROP_REWRITE_SOURCE; /* 3.5.2 */
+    if (to->vsid == 0) /* 4.8.2 */
+        return DROP_REWRITE_UNBOUND;
+    const struct rewrite *from = quote_sent_to(tables, to, pkt); /* 4.8.3, 4.8.4 */
+    const uint8_t *gateway = gateway_beside(tables, to->rdid, to->vsid, pkt->l3_type, to->ca); /* 4.8.7 */
+    if (!gateway && pkt->l3_type == PKT_L3_IP6)
+        gateway = router_link_local;
+    if (!from || !gateway)
         return DROP_ICMP_ERROR;
+    quote_cut(arena, pkt);
     quote_rewrite(pkt, to->ca, from->ca);
+    rewrite_addresses(pkt, gateway, to->ca);
+    memcpy(pkt->data, to->mac, 6); /* 4.8.8 */
+    memcpy(pkt->data + 6, tables->router_mac, 6);
     return DROP_NONE;
 }

@@ -14,7 +14,7 @@ from dataplane.twin.engine import UNDERLAY, FakeEngine
 from dataplane.twin.errors import error_about
 from dataplane.twin.packet import ANY4, ANY6, GRE, ICMP6, Drop, Packet, put16, u16
 from dataplane.twin.parse import check_gre, check_offload, parse, strip_tag, vlan_of
-from dataplane.twin.quote import is_icmp_error, read_quote, rewrite_quote
+from dataplane.twin.quote import is_icmp_error, is_of_router, quote_from_router, quote_in, quote_out
 from dataplane.twin.rewrite import decrement_ttl, largest_ip_length, rewrite_addresses, segments
 from dataplane.twin.sums import checksum, update16
 from dataplane.twin.tables import REWRITE, REWRITE_PA, SHARED, Port, Record
@@ -206,11 +206,7 @@ class FakeDataplane(FakeEngine):
     def rewrite_out(self, p: Packet, source: Record, record: Record, routed: bool) -> None:
         """As a packet between the two CAs' own PAs."""
         if is_icmp_error(p):
-            quote = read_quote(p)
-            teller = self.tables.own_record(p.in_port, quote.destination)
-            if quote.source != p.destination or teller is None or teller.translation != REWRITE:
-                raise Drop("icmp-error")
-            rewrite_quote(p, quote, record.pa, teller.pa)
+            quote_out(self.tables, p, record)
         if has_route_option(p):
             raise Drop("ip-options")
         if largest_ip_length(p) > self.underlay_mtu():
@@ -275,6 +271,13 @@ class FakeDataplane(FakeEngine):
 
     def rewrite_in(self, p: Packet) -> None:
         source, destination = self.tables.bound_to(p.source), self.tables.bound_to(p.destination)
+        if p.source not in self.tables.pas and is_of_router(p):
+            if destination is None:
+                raise Drop("rewrite-unbound")
+            quote_from_router(self.tables, p, destination)
+            p.set_macs(destination.mac, self.config.router_mac)
+            self.deliver(p, destination.port, destination.vsid)
+            return
         if source is None or source.host == self.config.self_host:
             self.echo_to_pa(p, otherwise="rewrite-source")
             return
@@ -284,23 +287,13 @@ class FakeDataplane(FakeEngine):
             raise Drop("rewrite-rdid")
         check_offload(p)
         if is_icmp_error(p):
-            self.quote_in(p, destination)
+            quote_in(self.tables, p, destination)
         if has_route_option(p):
             raise Drop("ip-options")
         rewrite_addresses(p, source.ca, destination.ca)
         same_subnet = source.vsid == destination.vsid
         p.set_macs(destination.mac, source.mac if same_subnet else self.config.router_mac)
         self.deliver(p, destination.port, destination.vsid)
-
-    def quote_in(self, p: Packet, destination: Record) -> None:
-        """The quote of an error as the local VM sent it."""
-        quote = read_quote(p)
-        sent_to = self.tables.bound_to(quote.destination)
-        if quote.source != p.destination or sent_to is None or sent_to.host == self.config.self_host:
-            raise Drop("icmp-error")
-        if self.tables.subnets[sent_to.vsid] != self.tables.subnets[destination.vsid]:
-            raise Drop("icmp-error")
-        rewrite_quote(p, quote, destination.ca, sent_to.ca)
 
     def echo_to_pa(self, p: Packet, otherwise: str) -> None:
         if not is_echo_request(p):

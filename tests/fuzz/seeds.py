@@ -15,6 +15,7 @@ from scapy.layers.inet6 import (
     ICMPv6ND_NA,
     ICMPv6ND_NS,
     ICMPv6NDOptSrcLLAddr,
+    ICMPv6PacketTooBig,
     IPv6,
     IPv6ExtHdrDestOpt,
     IPv6ExtHdrFragment,
@@ -131,6 +132,18 @@ def underlay_frames() -> dict[str, Packet]:
         / ICMPv6DestUnreach(code=4)
         / IPv6(src="fd77::6e", dst="fd77::78")
         / TCP(),
+        "router-says4": eth
+        / IP(src="203.0.113.9", dst="192.168.77.110")
+        / ICMP(type=3, code=4, nexthopmtu=1400)
+        / IP(src="192.168.77.110", dst="192.168.77.120")
+        / UDP()
+        / (b"payload4" * 20),
+        "router-says6": eth
+        / IPv6(src="2001:db8::9", dst="fd77::6e")
+        / ICMPv6PacketTooBig(mtu=1400)
+        / IPv6(src="fd77::6e", dst="fd77::78")
+        / TCP()
+        / (b"payload6" * 20),
         "pa-ping4": eth / IP(src="192.168.77.102", dst="192.168.77.101") / ICMP() / b"ping",
         "pa-ping6": eth / IPv6(src="fd77::66", dst="fd77::65") / ICMPv6EchoRequest(),
         "pa-arp": Ether(src=REMOTE_HOST, dst="ff:ff:ff:ff:ff:ff")

@@ -7,6 +7,7 @@ from tests.golden import (
     cases_push,
     cases_quotes,
     cases_rewrite,
+    cases_routers,
     cases_tenant,
     cases_tunnel,
     cases_underlay,
@@ -21,6 +22,7 @@ CASES: tuple[Case, ...] = (
     *cases_tunnel.CASES,
     *cases_rewrite.CASES,
     *cases_quotes.CASES,
+    *cases_routers.CASES,
     *cases_underlay.CASES,
     *cases_example.CASES,
 )

@@ -1,4 +1,4 @@
-"""ICMP errors between VMs by IP rewrite, as the sockets of real stacks hear of them."""
+"""ICMP errors by IP rewrite, of VMs and of routers between hosts, as sockets of real stacks hear of them."""
 
 import socket
 import struct
@@ -75,6 +75,18 @@ def test_a_closed_port_refuses_at_once(lab: Lab, pair: str, version: int) -> Non
             opened.recv(1)
 
 
+@pytest.mark.parametrize("pair", [ROUTED, "blue-db:blue-web"])
+@versions
+def test_the_first_hop_of_a_traceroute_is_the_gateway(lab: Lab, pair: str, version: int) -> None:
+    with talking(lab, pair, version) as (opened, client, _):
+        opened.setsockopt(*RECVERR[version], 1)
+        opened.setsockopt(*TTL[version], 1)
+        with lab.dropping({(client.host, client.name, "ttl-exceeded"): 1}):
+            opened.send(b"who is there?")
+            exceeded = (11, 0) if version == 4 else (3, 0)
+            assert next_error(opened) == (*exceeded, str(lab.gateways[client.vsid][version]))
+
+
 @pairs
 @versions
 def test_the_last_hop_of_a_traceroute_is_the_destination(lab: Lab, pair: str, version: int) -> None:
@@ -129,3 +141,44 @@ def test_a_smaller_mtu_behind_the_other_vm(lab: Lab, pair: str, version: int) ->
             )
             wait_until(lambda: path_mtu(opened, version) == 1300, "the socket has not heard of it")
         assert before > 1300
+
+
+# ---- a router of the provider network, between two hosts
+
+
+PROVIDER_ROUTER = {4: "203.0.113.1", 6: "2001:db8::1"}
+PROVIDER_ROUTER_MAC = "02:00:00:00:77:fe"
+
+
+def from_router(lab: Lab, client: Vm, version: int, error: Packet) -> bytes:
+    """To the client's PA."""
+    source, pa = PROVIDER_ROUTER[version], str(client.provider_addresses[version])
+    header = IP(src=source, dst=pa) if version == 4 else IPv6(src=source, dst=pa)
+    mac = lab.hosts[client.host]["underlay"]["mac"]
+    return bytes(Ether(src=PROVIDER_ROUTER_MAC, dst=mac) / header / error)
+
+
+@pairs
+@versions
+def test_a_smaller_mtu_in_the_provider_network(lab: Lab, pair: str, version: int) -> None:
+    """The socket's next datagram has to be smaller; it hears of it from its own gateway."""
+    with talking(lab, pair, version) as (opened, client, server), forgotten(client):
+        opened.setsockopt(*DISCOVER[version], 2)
+        opened.setsockopt(*RECVERR[version], 1)
+        pas = str(client.provider_addresses[version]), str(server.provider_addresses[version])
+        error = too_big(version, 1300, pas, (opened.getsockname()[1], CLOSED))
+        with lab.dropping({}):
+            send_frames(*lab.fabric(), [from_router(lab, client, version, error)])
+            kind = (3, 4) if version == 4 else (2, 0)
+            assert next_error(opened) == (*kind, str(lab.gateways[client.vsid][version]))
+        assert path_mtu(opened, version) == 1300
+
+
+@versions
+def test_a_router_that_does_not_know_what_was_sent(lab: Lab, version: int) -> None:
+    """It knows the PAs of two tenants: neither hears of the other."""
+    blue, green = lab.vms["blue-web"], lab.vms["green-app"]
+    pas = str(blue.provider_addresses[version]), str(green.provider_addresses[version])
+    error = too_big(version, 1300, pas, (1, CLOSED))
+    with lab.dropping({("h1", "underlay", "icmp-error"): 1}):
+        send_frames(*lab.fabric(), [from_router(lab, blue, version, error)])

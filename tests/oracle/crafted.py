@@ -115,7 +115,8 @@ def error(pick: Pick, family: int, quoted: Packet) -> tuple[Packet, int]:
     """An ICMP error about a packet, or about some of its bytes, and its protocol number."""
     octets = bytes(quoted)[: pick.one_of(1232, 1232, 28, 36, 38, 48, 57, 58, pick.integer(0, 80))]
     if family == 4:
-        return ICMP(type=pick.one_of(3, 3, 3, 4, 5, 11, 12), code=pick.one_of(0, 3, 4)) / Raw(octets), 1
+        fields = {"code": pick.one_of(0, 3, 4), "length": pick.one_of(0, 0, 32), "nexthopmtu": 1400}
+        return ICMP(type=pick.one_of(3, 3, 3, 4, 5, 11, 12), **fields) / Raw(octets), 1
     kinds = (
         ICMPv6DestUnreach(code=4),
         ICMPv6PacketTooBig(mtu=1400),
@@ -331,6 +332,19 @@ def underlay_frame(pick: Pick, world: World) -> Packet:
     return frame / ip_packet(pick, source, to)
 
 
+def told_by_router(pick: Pick, world: World, to: Vm, family: int) -> Packet:
+    """About a packet that a local VM has sent by rewrite; or almost."""
+    vms = [vm for vm in world.vms() if (vm.network, vm.subnet) in world.rewrite]
+    strangers = [*(vm.rewrite_pa(family) for vm in vms), *pas(world, family, ours=True), OUTSIDE[family]]
+    sent_to = pick.one_of(*[vm for vm in vms if vm.host != 1 and vm.network == to.network])
+    about = (
+        pick.seldom(pick.one_of(*strangers), to.rewrite_pa(family)),
+        pick.seldom(pick.one_of(*strangers), sent_to.rewrite_pa(family)),
+    )
+    router = pick.seldom(pick.one_of(*strangers), pick.one_of(STRANGER[family], OUTSIDE[family]))
+    return ip_packet(pick, router, to.rewrite_pa(family), error(pick, family, ip_packet(pick, *about)))
+
+
 def rewritten(pick: Pick, world: World) -> Packet:
     vms = [vm for vm in world.vms() if (vm.network, vm.subnet) in world.rewrite]
     to = pick.one_of(*[vm for vm in vms if vm.host == 1])
@@ -338,6 +352,8 @@ def rewritten(pick: Pick, world: World) -> Packet:
     source = pick.seldom(pick.one_of(*vms), source)
     family = pick.one_of(4, 6)
     pa, to_pa = source.rewrite_pa(family), to.rewrite_pa(family)
+    if pick.one_of(False, False, False, True):
+        return told_by_router(pick, world, to, family)
     if pick.one_of(False, False, True):
         strangers = [vm.rewrite_pa(family) for vm in vms] + pas(world, family, ours=pick.one_of(False, True))
         about = pick.seldom(pick.one_of(*strangers), to_pa), pick.seldom(pick.one_of(*strangers), pa)

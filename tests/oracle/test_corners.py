@@ -1,14 +1,26 @@
 """States between two policies or two devices, in which packets arrive all the same."""
 
 import pytest
-from scapy.layers.inet import TCP
+from scapy.layers.inet import ICMP, TCP
+from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
 
 from dataplane.binding.core import UNDERLAY, Dataplane, Frame, Gso, Offload
-from dataplane.binding.tables import ChangeSet, PortRow, RecordRow, RecordType, SubnetRow, Translation, put
+from dataplane.binding.tables import (
+    NO_ADDRESS,
+    ChangeSet,
+    PortRow,
+    PrefixRow,
+    RecordRow,
+    RecordType,
+    SubnetRow,
+    Translation,
+    delete,
+    put,
+)
 from dataplane.twin.reference import FakeDataplane
-from tests.oracle.frames import ether, ip, udp
+from tests.oracle.frames import PEER_MAC, ether, ip, udp
 from tests.oracle.rig import Rig
-from tests.oracle.world import LOCAL, LOCAL_APPLIANCE, OUTSIDE, ROUTER_MAC, World
+from tests.oracle.world import LOCAL, LOCAL_APPLIANCE, OUTSIDE, ROUTER_MAC, UNDERLAY_MAC, World, vsid
 
 Engine = type[Dataplane] | type[FakeDataplane]
 both = pytest.mark.parametrize("engine", [Dataplane, FakeDataplane])
@@ -34,6 +46,33 @@ def test_rewrite_without_an_underlay(engine: Engine, gso_size: int) -> None:
         rig.engine.poll(rig.now)
         assert rig.counters().drops == {"port-down": 1}
         assert rig.counters().balance() == 0
+
+
+# 4.8.7
+@both
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("prefix", ["none", "without a gateway", "longer, of another subnet"])
+def test_a_router_speaks_to_a_subnet_without_a_gateway(engine: Engine, family: int, prefix: str) -> None:
+    world = World(rewrite=frozenset(((0, 0),)))
+    vm, remote = world.vm(0, 0, LOCAL), world.vm(0, 0, 20)
+    about = ip(vm.rewrite_pa(family), remote.rewrite_pa(family)) / udp()
+    error = (ICMP(type=3, code=4) if family == 4 else ICMPv6PacketTooBig(mtu=1280)) / about
+    packet = ether(UNDERLAY_MAC, PEER_MAC) / ip(OUTSIDE[family], vm.rewrite_pa(family)) / error
+    rows = [row for row in world.rows() if isinstance(row, PrefixRow)]
+    old = next(row for row in rows if (row.vsid, row.family) == (vm.vsid, family))
+    longer = old._replace(vsid=vsid(0, 1), gateway=NO_ADDRESS, prefix_len=old.prefix_len + 1)
+    changed = {
+        "none": delete([old]),
+        "without a gateway": put([old._replace(gateway=NO_ADDRESS)]),
+        "longer, of another subnet": put([longer]),
+    }
+    with Rig(engine, world) as rig:
+        rig.engine.apply(ChangeSet(2, (changed[prefix],)).encode())
+        left = rig.send(UNDERLAY, packet)
+        if family == 4:
+            assert rig.counters().drops == {"icmp-error": 1}
+        else:
+            assert IPv6(left[vm.port][0].data[14:]).src == "fe80::1"
 
 
 @both

@@ -31,6 +31,7 @@ from tests.oracle.world import (
     LOCAL,
     LOCAL_APPLIANCE,
     NOBODY,
+    OUTSIDE,
     ROUTER_MAC,
     SHARED,
     UNBOUND,
@@ -274,6 +275,26 @@ ON_THE_UNDERLAY = [
     ),
     ("a rewrite PA of no CA as source", pa_pair(UNBOUND[2][0], REWRITTEN[1]), "rewrite-source"),
     ("a rewrite PA of no CA", pa_pair(REWRITTEN[0], UNBOUND[1][0]), "rewrite-unbound"),  # 3.5.3
+    (
+        "a router's word to a rewrite PA of no CA",  # 4.8.2
+        pa_pair(
+            OUTSIDE[4],
+            UNBOUND[1][0],
+            ICMP(type=3, code=4) / ip(UNBOUND[1][0], BLUE_REMOTE.rewrite_pa(4)) / udp(),
+        ),
+        "rewrite-unbound",
+    ),
+    (
+        "a router's word about another tenant's packet",
+        pa_pair(
+            OUTSIDE[4],
+            REWRITTEN[1],
+            ICMP(type=3, code=4)
+            / ip(WORLD.vm(RED, 0, LOCAL).rewrite_pa(4), BLUE_REMOTE.rewrite_pa(4))
+            / udp(),
+        ),
+        "icmp-error",
+    ),
     (
         "an ICMP error between rewrite PAs",
         pa_pair(*REWRITTEN, ICMP(type=3, code=1) / Raw(bytes(28))),
