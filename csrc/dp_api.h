@@ -229,8 +229,7 @@ struct dp_change_header {
     uint16_t version;      /* DP_CHANGE_VERSION */
     uint16_t flags;        /* enum dp_change_flags */
     uint64_t generation;   /* becomes the engine's when all rows are in */
-    uint32_t sections;
-    uint32_t pad;
+    uint32_t sections, pad;
 };
 
 enum dp_row_kind {
@@ -436,8 +435,7 @@ struct dp_counters {
 };
 
 struct dp_vsid_counters {
-    uint32_t vsid;
-    uint32_t pad;
+    uint32_t vsid, pad;
     uint64_t from_port, from_port_bytes;  /* accepted from tenant ports of the subnet */
     uint64_t to_port, to_port_bytes;      /* delivered to tenant ports of the subnet */
 };
@@ -448,6 +446,11 @@ const char *dp_drop_text(uint32_t reason);
 
 /* One port's counters, and its drops by reason (an array of dp_drop_count()). */
 int dp_counters_read(const struct dp *dp, uint32_t port, struct dp_counters *out, uint64_t *drops);
+/*
+ * The source MAC of the last frame that was dropped as src-mac since the port was attached, its first byte in
+ * the lowest 8 bits; 0: there was none, or there is no such port. Control thread.
+ */
+uint64_t dp_port_stranger(const struct dp *dp, uint32_t port);
 /*
  * Copies up to `capacity` subnets' counters, of every subnet there is; returns how many there are. Control
  * thread: dp_apply() frees what it reads.

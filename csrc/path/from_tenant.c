@@ -426,7 +426,7 @@ void from_tenant(const struct host *host, struct port *in, struct batch *batch)
     for (struct pkt *pkt = batch->pkt, *end = pkt + batch->n; pkt < end; pkt++) {
         enum drop drop = tenant_start(&t, pkt, d);
         if (__builtin_expect(drop, 0)) {
-            io_drop(host->io, pkt, drop);
+            io_refuse(host->io, in, pkt, drop);
             continue;
         }
         bytes += pkt->len;

@@ -6,6 +6,7 @@
  */
 #ifndef IO_H
 #define IO_H
+#include "base/addr.h"
 #include "port/stats.h"
 #include "pkt/pool.h"
 #include "port/port.h"
@@ -78,6 +79,13 @@ static inline bool io_dropped(struct io *io, struct pkt *pkt, enum drop reason)
 }
 /* The same for a packet that others borrow from. */
 void io_drop_lent(struct io *io, struct pkt *pkt, enum drop reason);
+/* What a VM sent: of a source MAC that is not its own the port keeps the last, for the operator. */
+static inline void io_refuse(struct io *io, struct port *in, struct pkt *pkt, enum drop reason)
+{
+    if (reason == DROP_SRC_MAC)
+        __atomic_store_n(&in->stranger, mac_word(pkt->data + 6), __ATOMIC_RELAXED);
+    io_drop(io, pkt, reason);
+}
 /* Frees a packet that others borrow from, once they have gone: at the flush. It stays in place until then. */
 void io_spend(struct io *io, struct pkt *pkt);
 /* Counts consumed and frees it. */

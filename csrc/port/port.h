@@ -130,6 +130,8 @@ struct port {
     bool sleeps;                        /* see port_sleeps() */
     char name[DP_NAME_LEN];
     _Atomic uint64_t errors;            /* when it may be told of as many refusals as ever: limit.h's time */
+    /* The last source MAC that was not the VM's, as mac_word() has it; 0: none. Written by workers. */
+    uint64_t stranger;
 };
 
 /*

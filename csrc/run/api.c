@@ -44,19 +44,22 @@ int dp_counters_read(const struct dp *dp, uint32_t port, struct dp_counters *out
     return DP_OK;
 }
 
+uint64_t dp_port_stranger(const struct dp *dp, uint32_t id)
+{
+    const struct port *port = id < DP_MAX_PORTS ? dp_port(dp, id) : NULL;
+    return port ? stats_get(&port->stranger) : 0;
+}
+
 int dp_vsid_counters_read(const struct dp *dp, struct dp_vsid_counters *out, uint32_t capacity)
 {
     const struct tables *tables = dp_tables(dp);
     uint32_t n = 0;
     for (uint32_t i = 0; i < tables->subnet_count; i++) {
-        if (tables->subnets[i].vsid == 0)
+        if (tables->subnets[i].vsid == 0 || n++ >= capacity)
             continue;
-        if (n < capacity) {
-            struct vsid_stats s = stats_subnet_read(&dp->subnets, i);
-            out[n] = (struct dp_vsid_counters){tables->subnets[i].vsid, 0, s.from_port, s.from_port_bytes,
+        struct vsid_stats s = stats_subnet_read(&dp->subnets, i);
+        out[n - 1] = (struct dp_vsid_counters){tables->subnets[i].vsid, 0, s.from_port, s.from_port_bytes,
                                                s.to_port, s.to_port_bytes};
-        }
-        n++;
     }
     return (int)n;
 }

@@ -206,15 +206,14 @@ static int engine_start_thread(struct worker *worker)
 {
     sigset_t all, before;
     char name[16];
+    snprintf(name, sizeof name, "isolane-%u", worker->io.id);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = pthread_create(&worker->thread, NULL, worker_main, worker);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (error)
-        return error;
-    snprintf(name, sizeof name, "isolane-%u", worker->io.id);
-    pthread_setname_np(worker->thread, name);
-    return 0;
+    if (!error)
+        pthread_setname_np(worker->thread, name);
+    return error;
 }
 
 static void engine_stop_threads(struct dp *dp, uint32_t n)
@@ -294,10 +293,8 @@ int dp_collect(struct dp *dp, uint32_t id, struct dp_frame *frames, uint32_t n, 
                uint32_t capacity)
 {
     struct port *port = engine_mem_port(dp, id);
-    if (dp->running)
-        return DP_EBUSY;
-    if (!port)
-        return DP_EINVAL;
+    if (dp->running || !port)
+        return dp->running ? DP_EBUSY : DP_EINVAL;
     for (uint32_t taken = 0; taken < n; taken++) {
         int got = port_mem_collect(port, &dp->workers[0].io.pool, &frames[taken], bytes, capacity);
         if (got != 1)

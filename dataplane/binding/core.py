@@ -409,6 +409,11 @@ class Dataplane:
             drops={reason.name: n for reason, n in zip(reasons, drops, strict=True) if n},
         )
 
+    def stranger(self, port: int) -> bytes | None:
+        """The source MAC of the last frame that was dropped as src-mac since the port was attached."""
+        mac = int(lib.dp_port_stranger(self._engine, port))
+        return mac.to_bytes(6, "little") if mac else None
+
     def counters(self) -> Counters:
         """The sum over every port attached so far; its balance() is 0 when workers are at rest."""
         return reduce(add, (self.port_counters(port) for port in sorted(self._ports)), Counters())

@@ -27,6 +27,7 @@ from dataplane.process.protocol import (
     PortView,
     ProtocolError,
     Status,
+    StrangerView,
 )
 from dataplane.process.text import printable
 
@@ -287,6 +288,10 @@ class Client:
     def counters(self) -> AllCounters:
         """The sum over all ports, and each port's; of subnets what their tenant ports sent and got."""
         return self._get("counters", AllCounters, header=framing.MAX_HEADER)
+
+    def strangers(self) -> list[StrangerView]:
+        """Ports that have got frames from another MAC than their own."""
+        return self._get("strangers", list[StrangerView], header=framing.MAX_HEADER)
 
     def records(self) -> list[dict[str, Any]]:
         records, pas, names = self.rows(RowKind.RECORD), self.rows(RowKind.PA), self.names()

@@ -160,6 +160,17 @@ class PortCounters(TypedDict):
     drops: Annotated[dict[Word, Count], Meta(max_length=1024)]
 
 
+class StrangerView(TypedDict):
+    """A port that has got frames from another MAC than its own: the last such MAC, what was received in all,
+    and how much was refused for that.
+    """
+
+    name: PortName
+    mac: Mac
+    received: Count
+    refused: Count
+
+
 class SubnetCountersView(TypedDict):
     virtualSubnetId: Id
     from_port: Count

@@ -23,15 +23,13 @@ from dataplane.binding.core import (
     UNDERLAY,
     Config,
     Dataplane,
-    Neighbour,
     NeighbourState,
     Offload,
     PortConfig,
 )
 from dataplane.binding.errors import ChangeSetError, DataplaneError, HostError
 from dataplane.binding.handover import Handover, config_document
-from dataplane.binding.stats import SubnetCounters
-from dataplane.binding.tables import Address, PortRow, RowKind, unpack_address, unpack_rows
+from dataplane.binding.tables import PortRow, RowKind, unpack_address, unpack_rows
 from dataplane.process import fdstore, framing, instances, protocol, seccomp, server, systemd, views
 from dataplane.process.log import log
 from dataplane.process.methods import Method, RequestError, read_only, takes_payload
@@ -130,6 +128,7 @@ class Service:
             self.status,
             self.ports,
             self.counters,
+            self.strangers,
         )
         return {method.__name__: method for method in methods}
 
@@ -351,9 +350,8 @@ class Service:
     def neighbours(self) -> list[dict[str, Any]]:
         with self._engine() as engine:
             found = engine.neighbours()
-        return [
-            _neighbour_view(each) for each in sorted(found, key=lambda each: _address_order(each.address))
-        ]
+        in_order = sorted(found, key=lambda each: views.address_order(each.address))
+        return [views.neighbour_view(each) for each in in_order]
 
     def ping_pa(self, address: str, seconds: float = 3.5) -> dict[str, Any]:
         """Ask for the MAC of a provider next hop and wait for the answer."""
@@ -373,7 +371,7 @@ class Service:
                 found = engine.neighbours()
             neighbour = next((each for each in found if each.address == target), None)
             if neighbour and neighbour.state in (NeighbourState.KNOWN, NeighbourState.FIXED):
-                return {**_neighbour_view(neighbour), "seconds": round(time.monotonic() - begun, 6)}
+                return {**views.neighbour_view(neighbour), "seconds": round(time.monotonic() - begun, 6)}
             asking |= neighbour is not None and neighbour.state is NeighbourState.ASKING
             failed = asking and neighbour is not None and neighbour.state is NeighbourState.FAILED
             if failed or time.monotonic() > end:
@@ -434,8 +432,21 @@ class Service:
         return {
             **asdict(total),
             "ports": dict(sorted(ports.items())),
-            "subnets": [_subnet_view(subnet) for subnet in subnets],
+            "subnets": [views.subnet_view(subnet) for subnet in subnets],
         }
+
+    @read_only
+    def strangers(self) -> list[dict[str, Any]]:
+        """Ports whose VMs have sent from another MAC than theirs; of most there is nothing to say."""
+        found = []
+        with self._engine() as engine:
+            for port, handover in self._ports.items():
+                if (mac := engine.stranger(port)) is not None:
+                    counters = engine.port_counters(port)
+                    refused = counters.drops.get("src-mac", 0)
+                    view = {"name": handover.config.name, "mac": mac.hex(":")}
+                    found.append({**view, "received": counters.received, "refused": refused})
+        return found
 
 
 def _kind(error: DataplaneError) -> Kind:
@@ -471,21 +482,3 @@ def _kind_view(handover: Handover | None) -> dict[str, str | None]:
         "kind": handover and handover.config.kind.name.lower(),
         "reason": handover and handover.noted("reason"),
     }
-
-
-def _subnet_view(subnet: SubnetCounters) -> dict[str, Any]:
-    view = asdict(subnet)
-    return {"virtualSubnetId": view.pop("vsid"), **view}
-
-
-def _neighbour_view(neighbour: Neighbour) -> dict[str, Any]:
-    return {
-        "address": str(neighbour.address),
-        "mac": neighbour.mac.hex(":") if any(neighbour.mac) else None,
-        "state": neighbour.state.name.lower(),
-        "held": neighbour.held,
-    }
-
-
-def _address_order(address: Address) -> tuple[int, int]:
-    return address.version, int(address)

@@ -1,14 +1,25 @@
-"""Rows of the tables and the names of their ids, in the form that `-o json` prints. Pure.
+"""Rows of the tables, the names of their ids, neighbours and counters as `-o json` prints them. Pure.
 
 An id without a name shows as its number.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from ipaddress import ip_network
 from typing import Any
 
 from dataplane.binding import tables
-from dataplane.binding.tables import NO_ADDRESS, PaKind, PaRow, RowKind, Translation, unpack_address
+from dataplane.binding.core import Neighbour
+from dataplane.binding.stats import SubnetCounters
+from dataplane.binding.tables import (
+    NO_ADDRESS,
+    Address,
+    PaKind,
+    PaRow,
+    RowKind,
+    Translation,
+    unpack_address,
+)
 from dataplane.process.protocol import Names
 
 SELF_HOST = 1
@@ -106,3 +117,21 @@ def _prefix(field: bytes, family: int, length: int) -> str:
 def _sorted(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """By the values of their fields as they are written."""
     return sorted(rows, key=lambda row: tuple("" if value is None else value for value in row.values()))
+
+
+def subnet_view(subnet: SubnetCounters) -> dict[str, Any]:
+    view = asdict(subnet)
+    return {"virtualSubnetId": view.pop("vsid"), **view}
+
+
+def neighbour_view(neighbour: Neighbour) -> dict[str, Any]:
+    return {
+        "address": str(neighbour.address),
+        "mac": neighbour.mac.hex(":") if any(neighbour.mac) else None,
+        "state": neighbour.state.name.lower(),
+        "held": neighbour.held,
+    }
+
+
+def address_order(address: Address) -> tuple[int, int]:
+    return address.version, int(address)

@@ -9,7 +9,7 @@ forwarded by stays until there is something newer.
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import partial
 
 import structlog
@@ -23,6 +23,7 @@ from policy.agent.clock import Backoff
 from policy.agent.environment import RESYNC_SECONDS, Environment, Options, Parts
 from policy.agent.port_links import Looked, PortLinks, look
 from policy.agent.programmer import PushResult
+from policy.agent.progress import Due, Inspection, Progress, Unreported
 from policy.agent.reconciler import Outcome, Reconciler
 from policy.agent.session import CONNECT_SECONDS, Dataplane, Session
 from policy.agent.side_by_side import AT_ONCE
@@ -37,6 +38,7 @@ from policy.agent.sources import (
     guarded,
 )
 from policy.agent.status import HostStatus
+from policy.agent.strangers import Strangers
 from policy.compile.host_view import Step
 from policy.errors import AgentError, PolicyError, PushError
 from policy.service.host_state import APPLIED, FAILED
@@ -50,45 +52,6 @@ HOPE_SECONDS = 1.0
 log = structlog.get_logger()
 
 
-@dataclass
-class _Progress:
-    """How far the agent has come. applied: the revision that the data plane has; 0: it has none of ours.
-    store_problem: why the store can't be used.
-    """
-
-    revision: int = 0
-    applied: int = 0
-    problems: list[str] = field(default_factory=list)
-    store_problem: str = ""
-
-
-@dataclass
-class _Due:
-    """When, on the agent's clock. hops: next hops, which may be new, are listened to. hope: what fails may
-    again be tried because of news.
-    """
-
-    resync: float
-    hops: float | None = None
-    hope: float = 0.0
-
-
-@dataclass
-class _Inspection:
-    """Of devices, of which there may be a thousand, while changes are taken up."""
-
-    is_running: bool = False
-    waiting: set[str] = field(default_factory=set)
-
-
-@dataclass
-class _Unreported:
-    """Steps that are in the tables and not reported yet. begun: the first."""
-
-    result: PushResult
-    begun: float
-
-
 class Agent:
     def __init__(
         self, options: Options, environment: Environment, parts: Parts, ready: Callable[[], None]
@@ -98,14 +61,17 @@ class Agent:
         self._clock = environment.clock
         self._parts = parts
         self._ready: Callable[[], None] | None = ready
-        self._reconciler = Reconciler(options.host, options.netns_prefix, parts.devices, parts.watch)
+        self._strangers = Strangers(parts.devices, environment.clock)
+        self._reconciler = Reconciler(
+            options.host, options.netns_prefix, parts.devices, parts.watch, self._strangers
+        )
         self._session = Session(environment.connect, environment.clock, self._await_end)
-        self._progress = _Progress()
-        self._unreported: _Unreported | None = None
+        self._progress = Progress()
+        self._unreported: Unreported | None = None
         self._retry = Backoff(environment.clock)  # of what has problems
-        self._due = _Due(environment.clock.monotonic() + options.resync)
+        self._due = Due(environment.clock.monotonic() + options.resync)
         self._is_comparing = False  # all rows, a few at a time
-        self._inspection = _Inspection()
+        self._inspection = Inspection()
         self._links = PortLinks(parts.devices, environment.clock, self._look_beside)
         self._published: HostStatus | None = None  # what holds of the data plane that there is
         self._told_waits: list[str] = []
@@ -159,8 +125,10 @@ class Agent:
         if self._reconciler.view is None:
             return due
         due = min(due, self._due.resync, self._due.hops or due, self._links.due or due)
-        if self._progress.problems:
+        if self._progress.problems and not self._reconciler.is_done:
             due = min(due, self._retry.due)
+        if self._ready is None:
+            due = min(due, self._strangers.due)
         if self._reconciler.has_rows and (self._unreported is not None or self._is_comparing):
             due = now
         return due
@@ -297,6 +265,10 @@ class Agent:
             self._report(self._unreported.result, self._unreported.begun)
         elif reconciler.has_rows and self._is_comparing:
             self._compare_rows()
+        if self._session.client is None:
+            return
+        if self._ready is None and self._clock.monotonic() >= self._strangers.due:
+            self._look_for_strangers()
         if self._session.client is None or (self._progress.problems and not self._retry.is_due):
             return
         if reconciler.view.is_blocked:
@@ -362,7 +334,7 @@ class Agent:
         result = outcome.result
         if self._unreported is not None:
             result, begun = self._unreported.result.then(result), self._unreported.begun
-        self._unreported = _Unreported(result, begun)
+        self._unreported = Unreported(result, begun)
         if outcome.has_new_hops and self._due.hops is None:
             self._due.hops = self._clock.monotonic() + HOPS_SECONDS
 
@@ -386,6 +358,13 @@ class Agent:
         self._due.hops = None
         with self._asking():
             self._reconciler.listen_to_hops()
+
+    def _look_for_strangers(self) -> None:
+        with self._asking():
+            assert self._session.client is not None, "called when there is one"
+            is_new = self._strangers.look(self._session.client)
+            if is_new and self._reconciler.is_done:  # else it is told when it is
+                self._report(None, self._clock.monotonic())
 
     def _compare(self) -> None:
         """What others have done is repaired."""

@@ -13,6 +13,7 @@ from dataplane.host.bpf import Address
 from policy.agent.devices import DeviceManager
 from policy.agent.programmer import Programmer, PushResult, known_ids
 from policy.agent.session import Dataplane
+from policy.agent.strangers import Strangers
 from policy.agent.wanted import UNDERLAY_ID, Wanted, attaches_of, wanted_of
 from policy.compile.collection import set_aside, uncollected
 from policy.compile.compiler import own_pas
@@ -47,10 +48,13 @@ class Reconciler:
     with; connect() to the next. What can't be done on the host is a problem, told by `problems`.
     """
 
-    def __init__(self, host: str, netns_prefix: str, devices: DeviceManager, watch: Watch) -> None:
+    def __init__(
+        self, host: str, netns_prefix: str, devices: DeviceManager, watch: Watch, strangers: Strangers
+    ) -> None:
         self._host = host
         self._netns_prefix = netns_prefix
         self.devices = devices
+        self._strangers = strangers
         self._watch = watch
         self.view: HostView | None = None
         """The desired state; None until a store has been read."""
@@ -69,6 +73,12 @@ class Reconciler:
         return self.view is not None and self._attached is self.view.policy
 
     @property
+    def is_done(self) -> bool:
+        """Whether there is nothing to try again."""
+        is_blocked = self.view is None or self.view.is_blocked
+        return self.has_rows and self.has_devices and not is_blocked
+
+    @property
     def knows_ports(self) -> bool:
         """Whether the devices' wanted_ports are those of the view."""
         return self.view is not None and self._tried is self.view.policy
@@ -85,6 +95,7 @@ class Reconciler:
         return [
             *(_of_port(_port_of(key), text) for key, text in unread.items()),
             *(_of_port(name if name in ports else "", text) for name, text in self.devices.problems.items()),
+            *(_of_port(name, text) for name, text in self._strangers.problems.items()),
         ]
 
     @property
@@ -93,7 +104,8 @@ class Reconciler:
         if self.view is None:
             return ()
         unread = {each.qualified_name for each in self.quarantined if each.kind == "Port"}
-        return unread | (self.devices.problems.keys() & self.view.ids.ports.keys())
+        troubled = self.devices.problems.keys() | self._strangers.problems.keys()
+        return unread | (troubled & self.view.ids.ports.keys())
 
     @property
     def quarantined(self) -> list[ObjectId]:

@@ -7,7 +7,7 @@ from typing import Protocol
 from dataplane.binding.core import PortConfig
 from dataplane.binding.handover import Handover
 from dataplane.process.client import ClientError
-from dataplane.process.protocol import Hello, Kind, NeighbourView
+from dataplane.process.protocol import Hello, Kind, NeighbourView, StrangerView
 
 
 class Switch(Protocol):
@@ -28,6 +28,7 @@ class Switch(Protocol):
     def spin(self, port: int, on: bool) -> None: ...
     def detach(self, port: int) -> None: ...
     def neighbours(self) -> list[NeighbourView]: ...
+    def strangers(self) -> list[StrangerView]: ...
 
 
 @contextmanager

@@ -16,8 +16,9 @@ import pytest
 from dataplane.host import links, netns
 from dataplane.host.links import ALIAS, Link
 from policy.agent.port_links import LOOK_SECONDS
+from policy.agent.strangers import LOOK_SECONDS as LOOK_FOR_STRANGERS
 from tests.native import ROOT
-from tests.netns.agents import delete_link, isolane, node_status, problems_of, set_link
+from tests.netns.agents import apply, delete_link, isolane, node_status, problems_of, set_link
 from tests.netns.hypervisor import MULTI_QUEUE, Hypervisor, open_tap
 from tests.netns.labs import wait_until
 from tests.netns.rig import link_of, run
@@ -28,6 +29,13 @@ VM = Vm("guest", "blue", "h1", 60, netns="blue-web")
 MAC, GATEWAY = "02:bb:00:00:00:3c", "10.0.0.1"
 NOBODY = 65534
 WAITS = [f"TAP {TAP}: no hypervisor has opened it"]
+
+
+OTHER = """
+kind: Port
+metadata: {name: other, tenant: red}
+spec: {vmSubnet: sub, host: h1, attach: {vm: vm1}}
+"""
 
 
 def port(attach: str) -> str:
@@ -215,6 +223,34 @@ def test_its_vm_survives_who_is_killed(site: Site, victims: tuple[str, ...]) -> 
         wait_until(lambda: site.is_so("h1"), "not so again", FIRST_RUN)
         is_answered(vm)
         assert (tap(host).index, tap(host).tap_owner) == (before.index, NOBODY)
+
+
+@pytest.mark.parametrize("attach", [f"vm: {TAP}", f"device: {TAP}"])
+def test_a_vm_with_another_mac_is_told_with_both(site: Site, attach: str) -> None:
+    """It speaks to its gateway, as ever; then its port gets the MAC that it has."""
+    host, theirs = site.nodes["h1"].namespace, "52:54:00:12:34:56"
+    if attach.startswith("device"):
+        run(host, "ip", "tuntap", "add", TAP, "mode", "tap", "vnet_hdr")
+    up(site, attach)
+    with Hypervisor(host, TAP) as vm:
+        asks = vm.asks(theirs, VM.address, GATEWAY)
+        assert not asks()
+        wait_until(lambda: _problems(site), "not told", LOOK_FOR_STRANGERS + 10)
+        (problem,) = _problems(site)
+        assert problem.startswith(
+            f"port blue/{VM.name}: its VM sends from {theirs}, but the port's MAC is {MAC}"
+        )
+        assert told(site)[0] == "failed"
+        assert f"failed: {problem}" in isolane(site, "describe", "port", f"blue/{VM.name}").stdout
+        assert apply(site, OTHER).returncode == 0, "others do not wait for it"
+        site.commit(port(attach).replace(MAC, theirs))
+        wait_until(lambda: site.is_so("h1"), "not attached anew")
+        if attach.startswith("device"):
+            wait_until(asks, "not answered", seconds=5)
+    if attach.startswith("vm"):
+        with Hypervisor(host, TAP) as vm:
+            wait_until(vm.asks(theirs, VM.address, GATEWAY), "not answered", seconds=5)
+    wait_until(lambda: _problems(site) == [], "not taken back", LOOK_FOR_STRANGERS + 10)
 
 
 def test_killed_while_it_makes_one(site: Site) -> None:

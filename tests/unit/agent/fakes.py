@@ -18,7 +18,7 @@ from dataplane.host.links import DeviceError, Place
 from dataplane.host.underlay import Underlay
 from dataplane.host.undo import Undo
 from dataplane.process.client import ClientError, GoneError
-from dataplane.process.protocol import Hello, Kind, Names, NeighbourView
+from dataplane.process.protocol import Hello, Kind, Names, NeighbourView, StrangerView
 from dataplane.process.views import no_names
 from policy.agent.programmer import PushResult
 from policy.agent.sources import AgentEvent
@@ -73,6 +73,7 @@ class FakeCore:
     names: Names = field(default_factory=no_names)
     generation: int = 0
     refusal: str = ""
+    refused: int = 0
     slices: int = 1
     change_sets: list[ChangeSet] = field(default_factory=list)
     before: dict[RowKind, dict[bytes, bytes]] | None = None
@@ -80,6 +81,7 @@ class FakeCore:
 
     def apply(self, encoded: bytes) -> int:
         if self.refusal:
+            self.refused += 1
             raise ClientError(self.refusal, Kind.CHANGE_SET)
         change_set = ChangeSet.decode(encoded)
         self.before = {kind: dict(rows) for kind, rows in self.held.items()}
@@ -116,6 +118,7 @@ class FakeDataplane:
     failure: ClientError | None = None
     refused_ports: set[str] = field(default_factory=set)
     announced: int = 0
+    strangers: list[StrangerView] = field(default_factory=list)
     is_alive: bool = True
 
 
@@ -216,6 +219,9 @@ class FakeClient:
     def neighbours(self) -> list[NeighbourView]:
         self._there()
         return []
+
+    def strangers(self) -> list[StrangerView]:
+        return [{**each} for each in self._there().strangers]
 
     def announce(self) -> None:
         self._there().announced += 1
@@ -351,6 +357,9 @@ class _Faked(Device):
 @dataclass(frozen=True)
 class _FakeDevice(_Faked):
     host: FakeHost = field(kw_only=True)
+
+    def resize(self, mac: str, mtu: int) -> Self:
+        return replace(self, mac=mac.lower(), mtu=mtu)
 
 
 @dataclass(frozen=True)

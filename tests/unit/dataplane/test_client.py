@@ -65,6 +65,7 @@ VIEW = {
     "name": "web", "id": 1, "virtualSubnetId": 5001, "mac": "", "kind": None, "reason": None, "device": None,
     "mtu": None, "queues": 0,
 }  # fmt: skip
+STRANGER = {"name": "web", "mac": "52:54:00:12:34:56", "received": 3, "refused": 2}
 NAMES = {"hosts": {"h1": 1}, "routingDomains": {"blue": 1}, "ports": {"web": 1}, "host": "h1"}
 HANDOVER = {"config": CONFIG, "held": [], "note": {"device": "eth0"}}
 
@@ -82,6 +83,7 @@ CALLS: dict[str, Callable[[Client], object]] = {
     "digest": Client.digest_step,
     "names": Client.names,
     "neighbours": Client.neighbours,
+    "strangers": Client.strangers,
     "ping": lambda client: client.ping_pa("192.168.77.102"),
     "status": Client.status,
     "ports": Client.ports,
@@ -149,6 +151,7 @@ GOOD: dict[str, bytes] = {
     "digest": result({kind.name: 1 << 63 for kind in RowKind}),
     "names": result(None, json.dumps(NAMES).encode()),
     "neighbours": result([NEIGHBOUR, {**NEIGHBOUR, "mac": None}]),
+    "strangers": result([STRANGER]),
     "ping": result({**NEIGHBOUR, "seconds": 0.1}),
     "status": result(STATUS),
     "ports": result([VIEW]),
@@ -223,6 +226,7 @@ def answers(draw: st.DrawFn) -> bytes:
 @example("rows", [result(None, bytes(7))])
 @example("digest", [result({"PA": 1})])
 @example("neighbours", [result([{**NEIGHBOUR, "address": "web"}])])
+@example("strangers", [result([{**STRANGER, "mac": "\\u001b[2J"}])])
 def test_any_answer_is_a_value_or_an_error_in_words(method: str, said: list[bytes]) -> None:
     outcome(method, b"".join(said))
 

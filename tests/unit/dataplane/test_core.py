@@ -136,6 +136,22 @@ def test_frame_to_the_other_host_goes_by_nvgre(engine: Dataplane) -> None:
     assert out.data[42:] == frame
 
 
+def test_the_last_mac_that_was_not_the_vms_is_kept(engine: Dataplane) -> None:
+    assert engine.stranger(1) is None
+    engine.inject(1, Frame(datagram(1, 9)))
+    engine.poll(0)
+    assert engine.stranger(1) is None
+    for source in (MACS[2], b"\x52\x54\x00\x12\x34\x56"):
+        for rest in (datagram(1, 9)[12:], bytes.fromhex("81000001") + datagram(1, 9)[12:]):
+            engine.inject(1, Frame(ROUTER + source + rest))
+            engine.poll(0)
+            assert (engine.stranger(1), engine.stranger(2)) == (source, None)
+    engine.detach(1)
+    assert engine.stranger(1) is None
+    engine.attach(1, memory_port("vm1", MACS[1]))
+    assert engine.stranger(1) is None
+
+
 def test_drop_is_counted_by_its_reason(engine: Dataplane) -> None:
     engine.inject(1, Frame(datagram(2, 1)))
     engine.poll(0)
