@@ -1,4 +1,4 @@
-"""A guest as a domain of libvirt, of a user who may nothing, on a TAP that was made for this user.
+"""A guest as a domain of libvirt, of a user who may nothing, on a TAP that isolane made for this user.
 
 `virt-qemu-run` runs it: libvirt's driver as it is, without a daemon.
 """

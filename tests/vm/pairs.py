@@ -13,6 +13,7 @@ from typing import Any
 from dataplane.host import links, netns
 from tests.netns.agents import link_named
 from tests.netns.labs import Drops, balance, wait_until
+from tests.netns.rig import link_of
 from tests.netns.sites import FIRST_RUN, HOSTS, Site
 from tests.vm.guest import Guest, Nic
 from tools.demo.isolation import OWN_NOISE
@@ -78,7 +79,7 @@ class Network:
     @property
     def manifest(self) -> str:
         v4, v6 = f"10.1.{self.subnet}.0/24", f"fd00:1:{self.subnet}::/64"
-        ports = "".join(self.port(host, host, self.nic(host)) for host in HOSTS)
+        ports = "".join(self.port(host, host, self.nic(host), self.kind_of(host)) for host in HOSTS)
         return f"""
 ---
 kind: VMNetwork
@@ -90,8 +91,12 @@ metadata: {{name: sub, tenant: {self.tenant}}}
 spec: {{vmNetwork: net, prefixes: [{v4}, "{v6}"], vsid: {self.vsid}, translation: {self.translation}}}
 {ports}"""
 
-    def port(self, name: str, host: str, nic: Nic) -> str:
-        """Its manifest."""
+    def kind_of(self, host: str) -> str:
+        """Who makes the TAP of the guest there: isolane, or others."""
+        return "vm" if (self.translation, host) == ("rewrite", "h1") else "device"
+
+    def port(self, name: str, host: str, nic: Nic, kind: str, more: str = "") -> str:
+        """Its manifest. more: of its attach."""
         v4, v6 = self.addresses(name)
         return f"""
 ---
@@ -102,7 +107,7 @@ spec:
   host: {host}
   addresses: [{v4}, "{v6}"]
   mac: "{nic.mac}"
-  attach: {{device: {nic.device}}}
+  attach: {{{kind}: {nic.device}{more}}}
 """
 
 
@@ -112,7 +117,9 @@ NETWORKS = (RED, BLUE)
 
 
 class Pair:
-    """The guest on h1 has TAPs that somebody made before; those on h2 come and go with QEMU."""
+    """The guest on h1 has a TAP that somebody made before and one that isolane makes; those on h2 come and go
+    with QEMU.
+    """
 
     def __init__(self, prefix: str, directory: Path, stack: ExitStack) -> None:
         self.site = Site(prefix, directory, stack)
@@ -128,19 +135,25 @@ class Pair:
             stack.callback(guest.kill)
         for host in HOSTS:
             netns.call(self.site.nodes[host].namespace, _set_mtu, "u1", UNDERLAY_MTU)
-        for network in NETWORKS:
-            netns.call(self.site.nodes["h1"].namespace, make_tap, network.nic("h1").device)
+        netns.call(self.site.nodes["h1"].namespace, _make_tap, RED.nic("h1").device)
 
     def up(self) -> None:
-        for guest in self.guests.values():
-            guest.start()
+        """What others make is there before isolane runs, what it makes before its guest is started."""
+        self.guests["h2"].start()
         self.site.commit(FABRIC + "".join(network.manifest for network in NETWORKS))
         for host in HOSTS:
             self.site.start_dataplane(host)
             self.site.start_agent(host)
+        self.wait_for_tap("h1", BLUE.nic("h1").device)
+        self.guests["h1"].start()
         for guest in self.guests.values():
             guest.wait_up()
         self.site.settle(FIRST_RUN)
+
+    def wait_for_tap(self, host: str, name: str) -> None:
+        """That isolane makes."""
+        namespace = self.site.nodes[host].namespace
+        wait_until(lambda: (there := link_of(namespace, name)) and there.up, f"no {name}", FIRST_RUN)
 
     def assert_balanced(self) -> None:
         """received + originated = sent + dropped + consumed + held on every host, once it is at rest."""
@@ -167,14 +180,13 @@ class Pair:
             return client.call("counters")
 
 
-def make_tap(name: str, owner: int = 0) -> None:
-    """One that stays when the hypervisor has gone, as `ip tuntap add mode tap user OWNER` makes it."""
-    tunsetiff, tunsetpersist, tunsetowner = 0x400454CA, 0x400454CB, 0x400454CC
+def _make_tap(name: str) -> None:
+    """One that stays when the hypervisor has gone, as `ip tuntap add mode tap` makes it."""
+    tunsetiff, tunsetpersist = 0x400454CA, 0x400454CB
     tap, no_pi, vnet_hdr = 0x0002, 0x1000, 0x4000
     fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
     try:
         fcntl.ioctl(fd, tunsetiff, struct.pack("16sH22x", name.encode(), tap | no_pi | vnet_hdr))
-        fcntl.ioctl(fd, tunsetowner, owner)
         fcntl.ioctl(fd, tunsetpersist, 1)
     finally:
         os.close(fd)

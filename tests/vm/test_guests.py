@@ -8,14 +8,13 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from dataplane.host import netns
 from policy.errors import ObjectId
 from tests.netns.agents import agent_of
 from tests.netns.labs import wait_until
 from tests.netns.sites import FIRST_RUN, HOSTS
 from tests.vm.guest import Guest, lacking
 from tests.vm.libvirt import USER, VIRT_QEMU_RUN, Domain
-from tests.vm.pairs import MTU, NETWORKS, RED, Network, Pair, make_tap
+from tests.vm.pairs import MTU, NETWORKS, RED, Network, Pair
 
 PAYLOAD = 8 << 20
 """Bytes: more than a guest's socket buffers, so that TCP has to wait for the network."""
@@ -107,7 +106,7 @@ def test_guest_reboots(pair: Pair) -> None:
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_hypervisor_is_killed(pair: Pair, host: str) -> None:
-    """On h1 the TAPs stay, on h2 they go with it and come back; nobody has to do anything."""
+    """On h1 the TAPs stay, isolane's too, on h2 they go with it and come back; nobody has to do anything."""
     pair.guests[host].kill()
     other = next(each for each in HOSTS if each != host)
     there = address(RED, host, 4)
@@ -149,16 +148,16 @@ def test_data_plane_is_killed(pair: Pair) -> None:
 
 @pytest.fixture
 def domain(pair: Pair, cleanup: ExitStack) -> Domain:
-    """On h2, in Red, with its port; not yet started."""
+    """On h2, in Red, with its port, whose TAP isolane makes for that user; not yet started."""
     if shutil.which(VIRT_QEMU_RUN) is None:
         pytest.skip(f"no guest boots here: {VIRT_QEMU_RUN} is not installed")
     directory = Path(cleanup.enter_context(TemporaryDirectory()))
     nic = RED.nic("domain", "domain0")
-    netns.call(pair.site.nodes["h2"].namespace, make_tap, nic.device, USER.pw_uid)
+    pair.site.commit(RED.port("domain", "h2", nic, "vm", f", user: {USER.pw_name}"))
+    cleanup.callback(pair.site.delete, [ObjectId("Port", "red", "domain")])
+    pair.wait_for_tap("h2", nic.device)
     made = Domain(pair.site.nodes["h2"].namespace, [nic], directory)
     cleanup.callback(made.kill)
-    pair.site.commit(RED.port("domain", "h2", nic))
-    cleanup.callback(pair.site.delete, [ObjectId("Port", "red", "domain")])
     return made
 
 
