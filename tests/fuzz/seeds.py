@@ -79,6 +79,19 @@ def tenant_frames() -> dict[str, Packet]:
         "routed4": Ether(src=LOCAL, dst=ROUTER) / IP(src="10.1.1.10", dst="10.1.2.20") / UDP(),
         "local4": Ether(src=LOCAL, dst=ROUTER) / IP(src="10.1.1.10", dst="10.1.2.10") / UDP(),
         "gateway4": Ether(src=LOCAL, dst=ROUTER) / IP(src="10.1.1.10", dst="10.1.1.1") / ICMP() / b"ping",
+        "last-hop4": Ether(src=LOCAL, dst=ROUTER) / IP(src="10.1.1.10", dst="10.1.2.20", ttl=1) / UDP(),
+        "last-hop6": Ether(src=LOCAL, dst=ROUTER)
+        / IPv6(src=_address(10), dst="fd00:1:2::14", hlim=1)
+        / UDP()
+        / bytes(1300),
+        "nobody4": Ether(src=LOCAL, dst=ROUTER) / IP(src="10.1.1.10", dst="10.1.2.99") / TCP(),
+        "nowhere4": Ether(src=LOCAL, dst=ROUTER) / IP(src="10.1.1.10", dst="10.9.9.9") / UDP(),
+        "service4": Ether(src=LOCAL, dst=ROUTER) / IP(src="10.1.1.10", dst="10.1.1.1") / UDP(),
+        "protocol6": Ether(src=LOCAL, dst=ROUTER)
+        / IPv6(src=_address(10), dst="fe80::1", nh=60)
+        / Raw(bytes([253, 1, 1, 12]) + bytes(12)),
+        "too-big4": eth / IP(src="10.1.1.10", dst="10.1.1.20", flags="DF") / UDP() / bytes(1600),
+        "too-big6": eth / ip6 / UDP() / bytes(1600),
         "udp6": eth / ip6 / UDP() / b"payload",
         "tcp6": eth / ip6 / TCP() / b"payload",
         "icmp6": eth / ip6 / ICMPv6EchoRequest(data=b"ping"),
