@@ -20,7 +20,8 @@ ALIAS = "isolane"
 
 _ROOT = 0xFFFFFFFF
 _IFF_TAP = 2
-_TAP = ("IFLA_TUN_TYPE", "IFLA_TUN_OWNER", "IFLA_TUN_NUM_QUEUES", "IFLA_TUN_MULTI_QUEUE")
+_QUEUES = ("IFLA_TUN_NUM_QUEUES", "IFLA_TUN_NUM_DISABLED_QUEUES")
+_TAP = ("IFLA_TUN_TYPE", "IFLA_TUN_OWNER", "IFLA_TUN_MULTI_QUEUE", *_QUEUES)
 
 NO_CARRIER = "no carrier"
 
@@ -120,7 +121,7 @@ def _find(ip: IPRoute, **which: object) -> Link | None:
         mtu=message.get_attr("IFLA_MTU"),
         flags=message["flags"],
         alias=message.get_attr("IFLA_IFALIAS"),
-        tap_queues=info["IFLA_TUN_NUM_QUEUES"] or 0,
+        tap_queues=sum(info[name] or 0 for name in _QUEUES),
         tap_is_multi_queue=bool(info["IFLA_TUN_MULTI_QUEUE"]),
         is_tap=info["IFLA_TUN_TYPE"] == _IFF_TAP,
         tap_owner=info["IFLA_TUN_OWNER"],

@@ -69,11 +69,14 @@ def _make(undo: Undo, name: str, terms: Terms, stated: VmTap, uid: int) -> bool:
         if present is not None:
             ip.link("del", index=present.index)
         with _first_queue(name, stated) as fd:
+            _own(fd, uid)
             link = links.get(ip, name)
+            if link.tap_queues > 1 or not _is_as_stated(link, stated, uid):
+                ip.link("del", index=link.index)
+                raise DeviceError("somebody else opened it while it was made, so it has been removed")
             ip.link("set", index=link.index, ifalias=ALIAS, txqlen=TX_QUEUE_LEN)
             seal_link(ip, link)
             links.set_noqueue(ip, link.index)
-            fcntl.ioctl(fd, _TUNSETOWNER, uid)  # of none anybody could open it
             fcntl.ioctl(fd, TUNSETPERSIST, 1)  # until here it goes with this process
             undo.add("remove", *astuple(place_of(link)))
     return True
@@ -81,6 +84,11 @@ def _make(undo: Undo, name: str, terms: Terms, stated: VmTap, uid: int) -> bool:
 
 def _is_as_stated(link: Link, stated: VmTap, uid: int) -> bool:
     return (link.tap_owner, link.tap_is_multi_queue) == (uid, stated.is_multi_queue)
+
+
+def _own(fd: int, uid: int) -> None:
+    """Until then any user of the host can open a TAP of several queues, and set another owner."""
+    fcntl.ioctl(fd, _TUNSETOWNER, uid if uid < 1 << 31 else uid - (1 << 32))  # a C int for Python
 
 
 @contextmanager
