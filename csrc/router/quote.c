@@ -19,14 +19,23 @@ enum { QUOTE_REDIRECT = 5, QUOTE_LAST6 = 4, ICMP6_TOO_BIG = 2 };
 
 static unsigned quote_size(const struct pkt *pkt) { return pkt->l3_type == PKT_L3_IP4 ? 4 : 16; }
 
+/* ICMP of the packet's family: only that has a type to be read. */
+static bool quote_is_icmp(const struct pkt *pkt, uint8_t proto)
+{
+    return proto == (pkt->l3_type == PKT_L3_IP4 ? PROTO_ICMP : PROTO_ICMP6);
+}
+
+static bool quote_is_error_type(const struct pkt *pkt, uint8_t type)
+{
+    if (pkt->l3_type == PKT_L3_IP4)
+        return type == 3 || type == 4 || type == QUOTE_REDIRECT || type == 11 || type == 12;
+    return type < 128;
+}
+
 bool quote_is_error(const struct pkt *pkt) /* 2.10.2, 2.15.12, 3.5.6 */
 {
-    if (pkt->flags & PKT_LATER)
-        return false;
-    const uint8_t type = pkt->data[pkt->l4];
-    if (pkt->l3_type == PKT_L3_IP4 && pkt->l4_proto == PROTO_ICMP)
-        return type == 3 || type == 4 || type == QUOTE_REDIRECT || type == 11 || type == 12;
-    return pkt->l3_type == PKT_L3_IP6 && pkt->l4_proto == PROTO_ICMP6 && type < 128;
+    return !(pkt->flags & PKT_LATER) && quote_is_icmp(pkt, pkt->l4_proto) &&
+           quote_is_error_type(pkt, pkt->data[pkt->l4]);
 }
 
 /* The message goes on to here, in its first slot. */

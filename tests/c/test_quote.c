@@ -56,6 +56,23 @@ static void errors_are_known(void **state)
     }
 }
 
+/* Behind a packet that ends with its headers nothing is read: another's slot may lie there, or none. */
+static void what_has_no_type_is_not_asked(void **state)
+{
+    (void)state;
+    const uint8_t pa[16] = {192, 168, 77, 1};
+    for (unsigned family = 4; family <= 6; family += 2) {
+        const uint32_t len = frame_ip(&frame, family, PROTO_NONE, 0, 0);
+        uint8_t *bytes = malloc(len);
+        struct pkt pkt = {.data = bytes, .len = len, .head = (uint16_t)len};
+        memcpy(bytes, frame.bytes, len);
+        assert_int_equal(parse_frame(&pkt), DROP_NONE);
+        make_port(family, pkt_source(&pkt));
+        assert_int_equal(quote_out(policy, &pkt, pa), DROP_NONE);
+        free(bytes);
+    }
+}
+
 /* An error about a packet, its first `len` bytes; its own checksum is off by `off`. Returns the offset of L4. */
 static uint32_t make_error(unsigned family, uint32_t len, uint16_t off)
 {
@@ -163,6 +180,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(errors_are_known),
+        cmocka_unit_test(what_has_no_type_is_not_asked),
         cmocka_unit_test(quotes_of_any_packet),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
