@@ -106,12 +106,6 @@ static enum drop parse_extension(struct pkt *pkt)
     return parse_fragment(pkt, offset & 0xfff8, offset & 1, pkt->l3_end - pkt->l4, IP6_PAYLOAD_MAX);
 }
 
-static inline bool parse_is_extension(uint8_t proto)
-{
-    return proto == PROTO_HOPOPTS || proto == PROTO_ROUTING || proto == PROTO_FRAGMENT ||
-           proto == PROTO_DSTOPTS || proto == PROTO_AH;
-}
-
 static enum drop parse_ip6(struct pkt *pkt)
 {
     const uint8_t *ip = pkt->data + pkt->l3;

@@ -15,6 +15,12 @@
  * found out). DROP_NONE or the reason. Writes no byte.
  */
 enum drop parse_frame(struct pkt *pkt);
+/* An IPv6 extension header that parse_frame() passes over. */
+static inline bool parse_is_extension(uint8_t proto)
+{
+    return proto == PROTO_HOPOPTS || proto == PROTO_ROUTING || proto == PROTO_FRAGMENT ||
+           proto == PROTO_DSTOPTS || proto == PROTO_AH;
+}
 /* Of a tag that parse_frame() has found (PKT_VLAN). 0: no VLAN, only a priority (IEEE 802.1Q section 9.6). */
 static inline uint16_t parse_vlan(const struct pkt *pkt) { return get16(pkt->data + ETH_LEN) & 0x0fff; }
 /* Moves the MACs over the 802.1Q tag and parses nothing anew: offsets are adjusted. */

@@ -5,6 +5,7 @@
 #include "router/quote.h"
 #include "base/csum.h"
 #include "pkt/offload.h"
+#include "pkt/parse.h"
 #include "router/gateway.h"
 #include "step/outer.h"
 #include "step/rewrite.h"
@@ -13,6 +14,7 @@
 
 enum {
     QUOTE_LEAST = 8,            /* bytes behind the quoted IP header: RFC 792 */
+    QUOTE_FRAGMENT = 8,         /* bytes of a fragment header: no more than these */
     QUOTE_KEPT = 128,           /* bytes of a quote that a router appends something to: RFC 4884 section 4 */
 };
 enum { QUOTE_REDIRECT = 5, QUOTE_LAST6 = 4, ICMP6_TOO_BIG = 2 };
@@ -75,16 +77,30 @@ static bool quote_is_of(const struct pkt *pkt, const uint8_t *sent)
     return quote_header(pkt) && !memcmp(quote_source(pkt), sent, quote_size(pkt)); /* 4.7.4 */
 }
 
-/* The checksum in the quote that covers its addresses; NULL: there is none, or not so much of the packet. */
-static uint8_t *quote_field(const struct pkt *pkt)
+/*
+ * Where the quoted packet goes on behind its IP header and a fragment header, and what it says is there; 0:
+ * in the midst of a datagram.
+ */
+static uint32_t quote_l4(const struct pkt *pkt, uint8_t *proto)
 {
-    const uint8_t *ip = quote_ip(pkt);
+    const uint8_t *ip = quote_ip(pkt), *fragment = ip + IP6_LEN;
+    const uint32_t at = pkt->l4 + ICMP_LEN + quote_header(pkt);
     const bool ip4 = pkt->l3_type == PKT_L3_IP4;
-    if (ip4 && get16(ip + 6) & IP4_OFFSET) /* 4.7.9 */
-        return NULL;
-    const unsigned offset = rewrite_offset(pkt->l3_type, ip[ip4 ? 9 : 6]); /* 4.7.10 */
-    const uint32_t at = pkt->l4 + ICMP_LEN + quote_header(pkt) + offset;
-    return offset != REWRITE_NONE && quote_has(pkt, at + 2) ? pkt->data + at : NULL;
+    *proto = ip[ip4 ? 9 : 6];
+    if (ip4)
+        return get16(ip + 6) & IP4_OFFSET ? 0 : at; /* 4.7.9 */
+    if (*proto != PROTO_FRAGMENT)
+        return at;
+    *proto = fragment[0];
+    return get16(fragment + 2) & 0xfff8 ? 0 : at + QUOTE_FRAGMENT; /* 4.7.9 */
+}
+
+/* The checksum in the quote that covers its addresses; NULL: there is none, or not so much of the packet. */
+static uint8_t *quote_field(const struct pkt *pkt, uint8_t *proto)
+{
+    const uint32_t l4 = quote_l4(pkt, proto);
+    const unsigned offset = rewrite_offset(pkt->l3_type, *proto); /* 4.7.10 */
+    return l4 && offset != REWRITE_NONE && quote_has(pkt, l4 + offset + 2) ? pkt->data + l4 + offset : NULL;
 }
 
 /* Sums (csum.h) of words that are others now. */
@@ -106,9 +122,8 @@ static void quote_update(uint8_t *at, bool full, const struct quote_change *addr
 static void quote_rewrite(struct pkt *pkt, const uint8_t *source, const uint8_t *destination)
 {
     const unsigned size = quote_size(pkt);
-    uint8_t *ip = quote_ip(pkt), *at = quote_source(pkt), *l4 = quote_field(pkt);
+    uint8_t proto, *ip = quote_ip(pkt), *at = quote_source(pkt), *l4 = quote_field(pkt, &proto);
     uint8_t *checksum = pkt->data + pkt->l4 + 2;
-    const uint8_t proto = ip[size == 4 ? 9 : 6];
     const uint64_t to = csum_add(source, size, csum_add(destination, size, 0));
     const struct quote_change addresses = {csum_add(at, 2 * size, 0), to};
     struct quote_change all = addresses;
@@ -174,6 +189,20 @@ static bool quote_is_routers(const struct pkt *pkt) /* 4.8.1 */
 }
 
 /*
+ * There are PAs in it that nobody finds: in an error, which quotes a packet itself, and of which no router
+ * tells; in a checksum behind extension headers.
+ */
+static bool quote_hides(const struct pkt *pkt)
+{
+    uint8_t proto;
+    const uint32_t l4 = quote_l4(pkt, &proto);
+    if (l4 && pkt->l3_type == PKT_L3_IP6 && parse_is_extension(proto)) /* 4.8.11 */
+        return true;
+    return l4 && quote_is_icmp(pkt, proto) && quote_has(pkt, l4 + 1) &&
+           quote_is_error_type(pkt, pkt->data[l4]); /* 4.8.10 */
+}
+
+/*
  * Cuts off what lies behind the first bytes of the quote, where routers tell about themselves: a structure
  * that begins there or later (RFC 4884 section 4).
  */
@@ -213,10 +242,12 @@ enum drop quote_from_router(const struct tables *tables, const struct arena *are
     if (to->vsid == 0) /* 4.8.2 */
         return DROP_REWRITE_UNBOUND;
     const struct rewrite *from = quote_sent_to(tables, to, pkt); /* 4.8.3, 4.8.4 */
+    if (!from || quote_hides(pkt))
+        return DROP_ICMP_ERROR;
     const uint8_t *gateway = gateway_beside(tables, to->rdid, to->vsid, pkt->l3_type, to->ca); /* 4.8.7 */
     if (!gateway && pkt->l3_type == PKT_L3_IP6)
         gateway = router_link_local;
-    if (!from || !gateway)
+    if (!gateway)
         return DROP_ICMP_ERROR;
     quote_cut(arena, pkt);
     quote_rewrite(pkt, to->ca, from->ca);

@@ -1,6 +1,18 @@
 """Of the naive twin: the packet within an ICMP error (csrc/README.md 4.7 and 4.8)."""
 
-from dataplane.twin.packet import GSO_NONE, ICMP, ICMP6, IP4_LEN, IP6_LEN, Drop, Packet, put16, u16
+from dataplane.twin.packet import (
+    EXTENSIONS,
+    FRAGMENT,
+    GSO_NONE,
+    ICMP,
+    ICMP6,
+    IP4_LEN,
+    IP6_LEN,
+    Drop,
+    Packet,
+    put16,
+    u16,
+)
 from dataplane.twin.rewrite import rewrite_addresses
 from dataplane.twin.sums import update16
 from dataplane.twin.tables import REWRITE, ROUTER_LINK_LOCAL, Record, Tables
@@ -30,7 +42,18 @@ def read_quote(p: Packet) -> Packet:
     inner.family, inner.l4, inner.end = p.family, header, len(quote)
     inner.proto = quote[9 if p.family == 4 else 6]
     inner.later = p.family == 4 and u16(quote, 6) & 0x1FFF != 0
+    if p.family == 6 and inner.proto == FRAGMENT:
+        inner.proto, inner.later, inner.l4 = quote[40], u16(quote, 42) >= 8, 48
     return inner
+
+
+def hides_addresses(quote: Packet) -> bool:
+    """Of the provider network: in the quote within a quoted error, or where no checksum is found."""
+    if quote.later:
+        return False
+    if quote.family == 6 and quote.proto in EXTENSIONS:
+        return True
+    return quote.l4 < quote.end and is_icmp_error(quote)
 
 
 def is_of_router(p: Packet) -> bool:
@@ -97,4 +120,6 @@ def quote_from_router(tables: Tables, p: Packet, destination: Record) -> None:
         raise Drop("icmp-error")
     without_structures(p)
     quote_in(tables, p, destination)
+    if hides_addresses(read_quote(p)):
+        raise Drop("icmp-error")
     rewrite_addresses(p, gateway or ROUTER_LINK_LOCAL, destination.ca)

@@ -6,11 +6,13 @@ from scapy.layers.inet import ICMP, IP, UDP, IPOption
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
     ICMPv6EchoReply,
+    ICMPv6EchoRequest,
     ICMPv6PacketTooBig,
     ICMPv6ParamProblem,
     ICMPv6TimeExceeded,
     IPv6,
     IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
 )
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
@@ -91,6 +93,7 @@ def extended() -> Packet:
 
 
 OURS, OURS6 = quote(BLUE_A.v4, BLUE_C.v4), quote(BLUE_A.v6, BLUE_C.v6)
+BACK, ERROR6 = quote(BLUE_C.v4, BLUE_A.v4), ICMPv6DestUnreach() / Raw(quote(BLUE_C.v6, BLUE_A.v6))
 
 CASES = (
     case(
@@ -185,6 +188,35 @@ CASES = (
             drops("underlay", said(OURS, source=source), "rewrite-source")
             for source in ("127.0.0.1", "224.0.0.1", "0.0.0.0", H2.v4, H1.v4, OVS.v4, BLUE_B.v4, BLUE_A.v4)
         ),
+    ),
+    case(
+        "router-quotes-error",
+        "4.8.10",
+        "of an error no router tells: the quote within would show PAs; of what it was sent about, any does",
+        drops("underlay", said(quote(BLUE_A.v4, BLUE_C.v4, ICMP(type=3) / Raw(BACK))), "icmp-error"),
+        drops("underlay", said(quote(BLUE_A.v6, BLUE_C.v6, ERROR6), source=FAR6, to=BLUE_A.v6), "icmp-error"),
+        drops(
+            "underlay",
+            said(quote(BLUE_A.v6, BLUE_C.v6, IPv6ExtHdrFragment() / ERROR6), source=FAR6, to=BLUE_A.v6),
+            "icmp-error",
+        ),
+        *same(ICMP(type=11), ICMP(type=8) / Raw(b"ping")),
+        *same(ICMPv6TimeExceeded(), ICMPv6EchoRequest(data=b"ping")),
+    ),
+    case(
+        "router-quotes-extension",
+        "4.7.9 4.8.11",
+        "behind extension headers a checksum would tell of PAs; behind a fragment header it is found",
+        *(
+            drops(
+                "underlay",
+                said(quote(BLUE_A.v6, BLUE_C.v6, headers / UDP_BODY), source=FAR6, to=BLUE_A.v6),
+                "icmp-error",
+            )
+            for headers in (IPv6ExtHdrDestOpt(), IPv6ExtHdrFragment(m=1) / IPv6ExtHdrDestOpt())
+        ),
+        *same(ICMPv6PacketTooBig(mtu=1400), IPv6ExtHdrFragment(m=1, nh=17) / UDP_BODY),
+        *same(ICMPv6PacketTooBig(mtu=1400), IPv6ExtHdrFragment(offset=1, nh=17) / Raw(bytes(range(40)))),
     ),
     case(
         "router-forged",
