@@ -131,3 +131,11 @@ def test_a_data_plane_of_before_says_nothing_of_it(world: World, monkeypatch: py
     monkeypatch.setattr(FakeClient, "strangers", refuse)
     world.pass_(10 * LOOK_SECONDS)
     assert not told(world) and len(world.connections) == 2
+
+
+def test_one_who_speaks_from_ever_another_mac_is_told_seldom(world: World) -> None:
+    said, begun = len(world.reporter.said), world.clock.now
+    for number in range(120):
+        sends(world, 0, 1, f"52:54:00:00:00:{number:02x}")
+        assert told(world)
+    assert 2 < len(world.reporter.said) - said <= 2 * (world.clock.now - begun) / KEPT_SECONDS + 1
