@@ -89,8 +89,8 @@ def owner_of(handover: Handover) -> str:
 
 def begun(wanted: Wanted, before: Entry | None) -> Entry:
     if before is not None:
-        return replace(before, opening=True)
-    return Entry(wanted.mac, wanted.mtu, opening=True)
+        return replace(before, opening=True, owner=wanted.owner)
+    return Entry(wanted.mac, wanted.mtu, opening=True, owner=wanted.owner)
 
 
 def undo_of(entry: Entry | None, place: links.Place) -> list[Step]:
@@ -100,6 +100,6 @@ def undo_of(entry: Entry | None, place: links.Place) -> list[Step]:
     return entry.undo
 
 
-def entry_of(device: Device) -> Entry:
+def entry_of(device: Device, owner: str) -> Entry:
     place, undo = device.place, device.undo.steps
-    return Entry(device.mac, device.mtu, False, place.identity, place.index, undo)
+    return Entry(device.mac, device.mtu, False, place.identity, place.index, undo, owner)

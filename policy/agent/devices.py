@@ -252,9 +252,16 @@ class DeviceManager:
                     self._client.detach(attached.id)
 
     def _put_back_left(self, wanted: dict[str, Wanted]) -> None:
-        """What a predecessor has opened, or perhaps has, and nobody wants."""
-        kept = {each.key for each in wanted.values()} | {each.key for each in self._attached.values()}
-        left = {key: entry for key, entry in self._undo_log.entries.items() if key not in kept}
+        """What a predecessor has opened, or perhaps has, and nobody wants, or another VM network does: the VM
+        behind it is not that one's.
+        """
+        owners = {each.key: each.owner for each in wanted.values()}
+        attached = {each.key for each in self._attached.values()}
+        left = {
+            key: entry
+            for key, entry in self._undo_log.entries.items()
+            if key not in attached and not (key in owners and entry.owner in ("", owners[key]))
+        }
         for (opening, name, namespace), entry in left.items():
             there = links.Place(namespace, entry.identity, entry.index)
             with suppress(DeviceError):
@@ -272,9 +279,8 @@ class DeviceManager:
         def note(place: links.Place, steps: list[Step]) -> None:
             undo = merged(undo_of(before, place), steps)
             with self._noted:
-                self._note(
-                    {wanted.key: Entry(wanted.mac, wanted.mtu, True, place.identity, place.index, undo)}
-                )
+                there = (place.identity, place.index, undo, wanted.owner)
+                self._note({wanted.key: Entry(wanted.mac, wanted.mtu, True, *there)})
 
         return note
 
@@ -351,7 +357,7 @@ class DeviceManager:
                 self._attached[wanted.name] = Attached(wanted.id, found, wanted.owner, wanted.spins)
         self._note(
             {
-                wanted.key: entry_of(found) if isinstance(found, Device) else before[wanted.key]
+                wanted.key: entry_of(found, wanted.owner) if isinstance(found, Device) else before[wanted.key]
                 for wanted, found in zip(missing, opened, strict=True)
             }
         )

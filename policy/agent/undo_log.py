@@ -26,7 +26,7 @@ DeviceKey = tuple[Opening, str, str | None]
 @dataclass(frozen=True, slots=True)
 class Entry:
     """identity, index: of the device that undo, the steps, are about; identity is its namespace's. opening:
-    one is being opened besides, or perhaps is open.
+    one is being opened besides, or perhaps is open. owner: see Wanted; "" where an earlier version wrote it.
     """
 
     mac: str
@@ -35,6 +35,7 @@ class Entry:
     identity: int = 0
     index: int = 0
     undo: list[Any] = field(default_factory=list)
+    owner: str = ""
 
 
 class UndoLog:

@@ -253,6 +253,30 @@ def test_a_vm_with_another_mac_is_told_with_both(site: Site, attach: str) -> Non
     wait_until(lambda: _problems(site) == [], "not taken back", LOOK_FOR_STRANGERS + 10)
 
 
+@pytest.mark.parametrize("victims", [("agent",), ("agent", "dataplane")], ids="+".join)
+def test_it_is_never_another_vm_networks(site: Site, victims: tuple[str, ...]) -> None:
+    """Its hypervisor goes on while its name becomes that of another tenant's port, and all that knew whose it
+    was are killed.
+    """
+    host = up(site, f"vm: {TAP}")
+    index = tap(host).index
+    with Hypervisor(host, TAP) as vm:
+        is_answered(vm)
+        site.kill_agent("h1")
+        if "dataplane" in victims:
+            site.kill_dataplane("h1")
+        site.change(VM, None)
+        site.commit(OTHER.replace("vm1", TAP))
+        if "dataplane" in victims:
+            site.start_dataplane("h1")
+        site.start_agent("h1")
+        wait_until(lambda: site.is_so("h1"), "not so again", FIRST_RUN)
+        assert tap(host).index != index
+        with pytest.raises(OSError) as gone:
+            os.read(vm.fds[0], 100)
+        assert gone.value.errno == errno.EBADFD
+
+
 def test_killed_while_it_makes_one(site: Site) -> None:
     """And its port is deleted meanwhile."""
     host = site.nodes["h1"].namespace
