@@ -95,8 +95,13 @@ class Reconciler:
         return [
             *(_of_port(_port_of(key), text) for key, text in unread.items()),
             *(_of_port(name if name in ports else "", text) for name, text in self.devices.problems.items()),
-            *(_of_port(name, text) for name, text in self._strangers.problems.items()),
+            *(_of_port(name, self._strangers.problems[name]) for name in self._strange),
         ]
+
+    @property
+    def _strange(self) -> list[str]:
+        """Ports that have no other problem: with more than one each, they would pass for the host's."""
+        return [name for name in self._strangers.problems if name not in self.devices.problems]
 
     @property
     def ports_with_problems(self) -> Collection[str]:

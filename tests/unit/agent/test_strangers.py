@@ -139,3 +139,15 @@ def test_one_who_speaks_from_ever_another_mac_is_told_seldom(world: World) -> No
         sends(world, 0, 1, f"52:54:00:00:00:{number:02x}")
         assert told(world)
     assert 2 < len(world.reporter.said) - said <= 2 * (world.clock.now - begun) / KEPT_SECONDS + 1
+
+
+def test_a_port_with_two_problems_is_no_hosts_problem(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which there would be one for every tenant."""
+    sends(world, 0, 1)
+    problems = {NAME: "its device is part of a bridge"}
+    monkeypatch.setattr(type(world.devices), "problems", property(lambda _: problems))
+    sends(world, 0, 1, "52:54:00:00:00:01")
+    world.pass_(KEPT_SECONDS)
+    sends(world, 0, 1, "52:54:00:00:00:02")
+    status = world.reporter.last
+    assert status.problems == (f"port {NAME}: {problems[NAME]}",) and status.ports == (NAME,)
