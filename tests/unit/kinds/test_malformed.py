@@ -435,6 +435,7 @@ MALFORMED = [
     *(
         ((WEB_ATTACH, f"attach: {{vm: vm0, {field}}}"), "{vm", f"Port blue/web: spec.attach.{problem}")
         for field, problem in (
+            ("user: \u017f", "user: '\u017f' is no user: a name such as libvirt-qemu, or a number"),
             ("user: a:b", "user: 'a:b' is no user: a name such as libvirt-qemu, or a number"),
             ('user: "4294967295"', "user: '4294967295' is no user: a name such as libvirt-qemu, or a number"),
             ("user: 107", 'user: expected a string, not an integer; quote it: "107"'),
