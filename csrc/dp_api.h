@@ -242,6 +242,7 @@ enum dp_row_kind {
     DP_ROW_RECORD = 7,
     DP_ROW_ROUTE = 8,
     DP_ROW_MOVE = 9,
+    DP_ROW_FLOOD = 10,
 };
 
 struct dp_section {
@@ -274,10 +275,15 @@ struct dp_row_provider_route {
     uint8_t pad[6];
 };
 
-/* Virtual subnet -> routing domain. Key: vsid. 8 bytes. */
+/*
+ * Virtual subnet -> routing domain. Key: vsid. 16 bytes. How many packets to groups are copied to all of its
+ * VMs, README.md section 5: a rate of 0 is none, and then the burst is 0; else it is not.
+ */
 struct dp_row_subnet {
     uint32_t vsid;
     uint32_t rdid;         /* 1..65535, dense */
+    uint32_t flood_per_second;
+    uint32_t flood_burst;
 };
 
 /*
@@ -363,6 +369,18 @@ struct dp_row_move {
     uint8_t pad[7];
 };
 
+/*
+ * What is sent to a group in the VSID goes to this host too, which is another one. Key: vsid,
+ * provider_address. 32 bytes.
+ */
+struct dp_row_flood {
+    uint8_t provider_address[16];   /* a shared PA of it */
+    uint32_t vsid;
+    uint32_t host;
+    uint8_t family;        /* of the PA */
+    uint8_t pad[7];
+};
+
 struct dp_change_error {
     uint32_t section;      /* index of the section and row that failed */
     uint32_t row;
@@ -405,7 +423,7 @@ int dp_rows_check(const struct dp *dp, const uint8_t *change_set, size_t len, st
  *
  * It is taken in slices: each table falls into a thousand parts with a sum each. A step looks at parts that
  * are not known, or were written since they were looked at, until that were `rows` rows or more. Returns 1
- * when none is left: out[] (by enum dp_row_kind, DP_ROW_MOVE + 1 of them) has the digests of the tables as
+ * when none is left: out[] (by enum dp_row_kind, DP_ROW_FLOOD + 1 of them) has the digests of the tables as
  * they are now; else 0: go on. Change sets may come in between. dp_digest_begin(): no part is known, each row
  * is looked at anew. Same threads.
  */

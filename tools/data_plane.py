@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from policy.kinds.model import Object, Port
 
 PATIENCE = 3.0
-_USUAL = {"multicast": "usual, VMs send some unasked"}
+_USUAL = dict.fromkeys(("multicast", "no-receiver"), "usual, VMs send some unasked")
 """Drops that are no fault."""
 
 

@@ -14,14 +14,15 @@ const size_t row_sizes[ROW_KINDS] = {
     [DP_ROW_RECORD] = sizeof(struct dp_row_record),
     [DP_ROW_ROUTE] = sizeof(struct dp_row_route),
     [DP_ROW_MOVE] = sizeof(struct dp_row_move),
+    [DP_ROW_FLOOD] = sizeof(struct dp_row_flood),
 };
 _Static_assert(sizeof(struct dp_change_header) == 24 && sizeof(struct dp_section) == 8,
                "rows are 8-byte aligned");
 _Static_assert(sizeof(struct dp_row_pa) == 32 && sizeof(struct dp_row_provider_route) == 40 &&
-                   sizeof(struct dp_row_subnet) == 8 && sizeof(struct dp_row_prefix) == 40 &&
+                   sizeof(struct dp_row_subnet) == 16 && sizeof(struct dp_row_prefix) == 40 &&
                    sizeof(struct dp_row_port) == 40 && sizeof(struct dp_row_source) == 24 &&
                    sizeof(struct dp_row_record) == 64 && sizeof(struct dp_row_route) == 48 &&
-                   sizeof(struct dp_row_move) == 32,
+                   sizeof(struct dp_row_move) == 32 && sizeof(struct dp_row_flood) == 32,
                "rows without holes");
 
 int outline_fail(struct dp_change_error *error, uint32_t section, uint32_t row, int code, const char *text)

@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include "dp_api.h"
 
-enum { ROW_KINDS = DP_ROW_MOVE + 1 };
+enum { ROW_KINDS = DP_ROW_FLOOD + 1 };
 extern const size_t row_sizes[ROW_KINDS];   /* by enum dp_row_kind */
 
 /* What a change set holds. */

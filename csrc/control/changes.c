@@ -30,6 +30,7 @@ static const struct row_kind change_kinds[] = {
     [DP_ROW_RECORD] = {"record", record_put, record_del, IN(NEXT_HOPS) | IN(REWRITES), 0},
     [DP_ROW_ROUTE] = {"route", route_put, route_del, IN(VIAS), 0},
     [DP_ROW_MOVE] = {"move", move_put, move_del, 0, 0},
+    [DP_ROW_FLOOD] = {"flood", flood_put, flood_del, IN(NEXT_HOPS) | IN(MEMBERS), 0},
 };
 /* ---- the end ------------------------------------------------------------------------------------------- */
 
@@ -98,10 +99,12 @@ static void change_publish(struct change *change, uint64_t generation)
         map_publish(next->maps[table]);
     if (change->own_pas)
         path_headers(control, change->writer, next);
+    flood_publish(change);
     atomic_store(control->tables, next);
     change_release_ways(change);
     qsbr_wait(control->qsbr);
     policy_settle(change, old);
+    flood_settle(change);
     change_settle(change);
     change_free_tables(old, change->beside);
 }
@@ -205,6 +208,8 @@ static int change_apply_rows(struct change *change, const struct dp_change_heade
 static int change_finish(struct change *change)
 {
     int code = path_finish(change);
+    if (code == DP_OK)
+        code = flood_finish(change);
     return code ? code : policy_finish(change);
 }
 
@@ -238,6 +243,7 @@ void change_free(struct change *change)
         return;
     for (uint32_t port = 0; port < DP_MAX_PORTS; port++)
         free(change->spares[port]);
+    flood_free_spares(change);
     free(change->inverse);
     mem_give(&change->writer->budget, change->inverse_size);
     free(change);

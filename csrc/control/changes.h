@@ -23,7 +23,7 @@
 #include "table/map.h"
 
 enum { ROUTE_LENGTHS = 33 + 129 };
-enum object { NEXT_HOPS, REWRITES, SUBNETS, VIAS, PREFIXES, HOSTS, OBJECTS };
+enum object { NEXT_HOPS, REWRITES, SUBNETS, VIAS, PREFIXES, HOSTS, MEMBERS, OBJECTS };
 /* A row makes and gives up no more of a kind. */
 enum { ROW_OBJECTS = 2 };
 
@@ -57,11 +57,31 @@ struct hosted {
     bool touched;                   /* its shared PAs or routes to its PAs changed: see path_finish() */
 };
 
+/*
+ * The writer's side of a subnet. made: its flood until it is published, what it was from then on. Members are
+ * named by their index and one more, 0 is none; so are subnets in the list of those whose flood is another.
+ */
+struct domain {
+    uint32_t refs;                  /* entries in it */
+    uint32_t first, members;
+    uint32_t ports;                 /* while its flood is made */
+    uint32_t next_touched;
+    bool touched;
+    struct flood *made;
+};
+/* A host that hears what is sent to a group in a subnet. */
+struct member { uint32_t hop, before, behind; };
+/* Floods of up to 2^n - 1 receivers. */
+enum { FLOOD_CLASSES = 33 };
+
 struct tables_writer {
     struct objects objects[OBJECTS];
     struct way *ways;               /* sides of next hops */
     struct bond *bonds;             /* of rewrites */
-    uint32_t *subnet_refs;          /* of subnets: entries in it */
+    struct domain *domains;         /* of subnets */
+    struct member *members;         /* the members themselves */
+    uint32_t touched_domains;
+    size_t flood_bytes;
     struct hosted *hosted;          /* the hosts themselves */
     struct map *hosts;              /* host + 1 -> index + 1: host */
     struct mem lengths;
@@ -107,6 +127,7 @@ struct change {
     uint64_t key[3];
     bool touched[DP_MAX_PORTS];     /* the port's draft */
     struct port_policy *spares[DP_MAX_PORTS];   /* of a touched port: room for the policy that it had */
+    struct flood *floods[FLOOD_CLASSES];        /* room for those that there were, each ends with the next */
     uint64_t generation;            /* before */
     uint32_t memo_vsid, memo_subnet;    /* the last subnet looked for; vsid 0: void */
     struct tell tell;               /* the row at work */
@@ -168,7 +189,7 @@ int change_ready(struct change *change, enum object object);
 typedef int row_fn(struct change *change, const void *row);
 row_fn pa_put, pa_del, provider_route_put, provider_route_del, subnet_put, subnet_del, prefix_put, prefix_del;
 row_fn port_put, port_del, source_put, source_del, record_put, record_del, route_put, route_del;
-row_fn move_put, move_del;
+row_fn move_put, move_del, flood_put, flood_del;
 /* Ahead of the rows from here on, of which so many are left. */
 void record_prefetch(const struct change *change, const struct dp_row_record *rows, uint32_t left);
 
@@ -200,6 +221,20 @@ int policy_ready(struct change *change, uint32_t port);
 int policy_finish(struct change *change);
 /* Every worker has been quiescent since: frees the policies that were replaced. */
 void policy_settle(struct change *change, const struct tables *old);
+
+/* ---- floods.c */
+
+/* The flood of a subnet that has one will be another. 0, or the error is told. vsid: of any, or none. */
+int flood_touch(struct change *change, uint32_t vsid);
+/* Makes the floods of all subnets touched. 0 or DP_ENOMEM. */
+int flood_finish(struct change *change);
+/* Readers find them from now on. */
+void flood_publish(struct change *change);
+/* Every worker has been quiescent since: frees those that were replaced. */
+void flood_settle(struct change *change);
+/* Nothing is made of what was touched. */
+void flood_free_spares(struct change *change);
+
 /* ---- inverse.c: what a change set replaces */
 
 /* Writes the row's inverse down, in front of those of earlier rows, as change->back. */

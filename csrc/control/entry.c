@@ -63,7 +63,7 @@ static void entry_account_record(struct change *change, enum table table, const 
         entry_account_rewrite(change, act_index(act), n);
     else
         change->writer->locals[act_index(act)] += (uint32_t)n;
-    change->writer->subnet_refs[change_subnet(change, key_id(table, key))] += (uint32_t)n;
+    change->writer->domains[change_subnet(change, key_id(table, key))].refs += (uint32_t)n;
 }
 
 static void entry_account_pa(struct change *change, uint32_t act, int n)
@@ -87,7 +87,7 @@ static void entry_account_route(struct change *change, enum table table, const u
         w->provider_routes += (uint64_t)n;
     uint32_t subnet = act_kind(act) == ACT_VIA ? change->next->vias[act_index(act)].subnet : act_index(act);
     if (rdid != 0)
-        w->subnet_refs[subnet] += (uint32_t)n;
+        w->domains[subnet].refs += (uint32_t)n;
     if (act_kind(act) == ACT_VIA && n < 0)
         objects_drop(&w->objects[VIAS], act_index(act));
     if (n > 0)
@@ -98,14 +98,16 @@ static void entry_account(struct change *change, enum table table, const uint64_
 {
     if (act == 0)
         return;
+    if (table == TABLE_FLOODS)
+        change_way_ref(change, act_index(act), n);
     if (change_is_records(table))
         entry_account_record(change, table, key, act, n);
     else if (table == TABLE_PAS4 || table == TABLE_PAS6)
         entry_account_pa(change, act, n);
     else if (change_is_routes(table))
         entry_account_route(change, table, key, act, n);
-    else if (table == TABLE_MOVES)
-        change->writer->subnet_refs[change_subnet(change, key_id(table, key))] += (uint32_t)n;
+    else if (table == TABLE_MOVES || table == TABLE_FLOODS)
+        change->writer->domains[change_subnet(change, key_id(table, key))].refs += (uint32_t)n;
     else if (n < 0)
         objects_drop(&change->writer->objects[table == TABLE_SUBNETS ? SUBNETS : PREFIXES], act_index(act));
     if (table == TABLE_SUBNETS)

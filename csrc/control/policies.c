@@ -71,7 +71,8 @@ int port_put(struct change *change, const void *p)
         return DP_OK;
     if (old && old->vsid != row->vsid && change->writer->locals[row->port])
         return tell(&change->tell, DP_EINVAL, "port %u has records in vsid %u", row->port, old->vsid);
-    if ((code = policy_port_ready(change, row->port, &limit)))
+    if ((code = policy_port_ready(change, row->port, &limit)) || (code = flood_touch(change, row->vsid)) ||
+        (old && (code = flood_touch(change, old->vsid))))
         return code;
     struct draft *draft = change->writer->drafts[row->port];
     draft->vsid = row->vsid;
@@ -91,7 +92,7 @@ int port_del(struct change *change, const void *p)
         return tell(&change->tell, DP_ENOENT, "no port %u", row->port);
     if (draft->n || change->writer->locals[row->port])
         return tell(&change->tell, DP_EINVAL, "port %u still has records or sources", row->port);
-    if ((code = policy_ready(change, row->port)))
+    if ((code = policy_ready(change, row->port)) || (code = flood_touch(change, draft->vsid)))
         return code;
     draft->vsid = 0;
     return DP_OK;

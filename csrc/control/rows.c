@@ -1,6 +1,6 @@
 /*
- * rows.c: the rows of subnets, prefixes, routes and moves. In: a row; out: entries changed, or a code and
- * nothing. Called by changes.c.
+ * rows.c: the rows of subnets, prefixes, routes, moves and floods. In: a row; out: entries changed, or a code
+ * and nothing. Called by changes.c.
  */
 #include <stdlib.h>
 #include "control/changes.h"
@@ -32,7 +32,7 @@ static bool rows_subnet_used(const struct change *change, uint32_t vsid, uint32_
     for (uint32_t port = 0; port < DP_MAX_PORTS; port++)
         if (policy_draft(change, port) && policy_draft(change, port)->vsid == vsid)
             return true;
-    return change->writer->subnet_refs[subnet] != 0;
+    return change->writer->domains[subnet].refs != 0;
 }
 
 int subnet_put(struct change *change, const void *p)
@@ -43,20 +43,37 @@ int subnet_put(struct change *change, const void *p)
         return code;
     if (row->rdid == 0 || row->rdid >= RDIDS)
         return tell(&change->tell, DP_EINVAL, "rdid %u is not in 1..%u", row->rdid, RDIDS - 1);
+    if (!row->flood_per_second != !row->flood_burst)
+        return tell(&change->tell, DP_EINVAL, "a rate of copied packets and no burst, or a burst alone");
     uint32_t old = change_subnet(change, row->vsid);
-    if (old != INDEX_NONE && change->next->subnets[old].rdid == row->rdid)
+    struct subnet *there = old == INDEX_NONE ? NULL : &change->next->subnets[old];
+    bool same = there && there->rdid == row->rdid;
+    if (same && there->flood_per_second == row->flood_per_second && there->flood_burst == row->flood_burst)
         return DP_OK;
+    if ((code = flood_touch(change, row->vsid)))
+        return code;
+    if (same) {
+        there->flood_per_second = row->flood_per_second;
+        there->flood_burst = row->flood_burst;
+        /* for the digest; a key that is there: it does not fail */
+        map_put(change->next->subnet_by_vsid, change->key, &change->at.value, NULL);
+        return DP_OK;
+    }
     if (old != INDEX_NONE && rows_subnet_used(change, row->vsid, old))
         return tell(&change->tell, DP_EINVAL,
-                    "vsid %u has ports, prefixes, records or moves: its rdid can't change", row->vsid);
+                    "vsid %u has ports, prefixes, records, moves or floods: its rdid can't change",
+                    row->vsid);
     /* Readers look at the lengths of a routing domain before it has a route. */
     if (mem_commit(&change->writer->lengths, (row->rdid + 1) * sizeof(struct rdid_lengths)))
         return tell_no_memory(&change->tell, DP_ENOMEM);
     uint32_t index = objects_make(&change->writer->objects[SUBNETS]);
-    change->next->subnets[index] = (struct subnet){row->vsid, row->rdid};
+    change->next->subnets[index] = (struct subnet){.vsid = row->vsid, .rdid = row->rdid,
+                                                   .flood_per_second = row->flood_per_second,
+                                                   .flood_burst = row->flood_burst};
     stats_subnet_reset(change->control->subnets, index);
     const struct map_value value = {.act = act_make(ACT_SUBNET, index)};
     change_entry(change, TABLE_SUBNETS, change->key, &value);
+    flood_touch(change, row->vsid);     /* it has none yet: it does not fail */
     rows_set_gateway(change, index, row->vsid, DP_IPV6, router_link_local);
     return DP_OK;
 }
@@ -69,8 +86,10 @@ int subnet_del(struct change *change, const void *p)
     if (code)
         return code;
     if (rows_subnet_used(change, row->vsid, subnet))
-        return tell(&change->tell, DP_EINVAL, "vsid %u still has ports, prefixes, routes, records or moves",
-                    row->vsid);
+        return tell(&change->tell, DP_EINVAL,
+                    "vsid %u still has ports, prefixes, routes, records, moves or floods", row->vsid);
+    if ((code = flood_touch(change, row->vsid)))
+        return code;
     rows_set_gateway(change, INDEX_NONE, row->vsid, DP_IPV6, router_link_local);
     change_entry(change, TABLE_SUBNETS, change->key, NULL);
     return DP_OK;
@@ -265,3 +284,82 @@ int move_put(struct change *change, const void *p)
 }
 
 int move_del(struct change *change, const void *p) { return rows_move(change, p, NULL); }
+
+/* ---- floods: other hosts that hear what is sent to a group in a subnet --------------------------------- */
+
+static int rows_check_flood(struct change *change, const struct dp_row_flood *row, uint32_t *subnet)
+{
+    const struct tell *where = &change->tell;
+    int code = check_family(where, "family", row->family);
+    if (code || (code = check_unicast(where, "provider_address", row->family, row->provider_address)))
+        return code;
+    return change_check_subnet(change, row->vsid, subnet);
+}
+
+/* The PA must be another host's shared one. */
+static int rows_check_flood_pa(struct change *change, const struct dp_row_flood *row, struct map_value *pa)
+{
+    const struct tell_text text = tell_address(row->family, row->provider_address);
+    if (!path_find(change, row->family, row->provider_address, pa) || act_kind(pa->act) != ACT_PA_HOST ||
+        change->next->next_hops[act_index(pa->act)].host != row->host)
+        return tell(&change->tell, DP_ENOENT, "no shared PA %s of host %u, another one", text.s, row->host);
+    return DP_OK;
+}
+
+static void rows_link(struct tables_writer *w, struct domain *domain, uint32_t index)
+{
+    struct member *member = &w->members[index];
+    member->behind = domain->first;
+    if (domain->first)
+        w->members[domain->first - 1].before = index + 1;
+    domain->first = index + 1;
+    domain->members++;
+}
+
+static void rows_unlink(struct tables_writer *w, struct domain *domain, uint32_t index)
+{
+    const struct member *member = &w->members[index];
+    *(member->before ? &w->members[member->before - 1].behind : &domain->first) = member->behind;
+    if (member->behind)
+        w->members[member->behind - 1].before = member->before;
+    domain->members--;
+    objects_drop(&w->objects[MEMBERS], index);
+}
+
+int flood_put(struct change *change, const void *p)
+{
+    const struct dp_row_flood *row = p;
+    struct tables_writer *w = change->writer;
+    struct map_value pa, value = {0};
+    uint32_t subnet, index = load32(change->at.value.mac);
+    int code = rows_check_flood(change, row, &subnet);
+    if (code || (code = check_zero(&change->tell, row->pad, sizeof row->pad)) ||
+        (code = rows_check_flood_pa(change, row, &pa)) || (code = flood_touch(change, row->vsid)))
+        return code;
+    if (!change->at.value.act) {
+        index = objects_make(&w->objects[MEMBERS]);
+        rows_link(w, &w->domains[subnet], index);
+    }
+    w->members[index].hop = act_index(pa.act);
+    value.act = act_make(ACT_NVGRE, act_index(pa.act));
+    memcpy(value.mac, &index, sizeof index);
+    change_entry(change, TABLE_FLOODS, change->key, &value);
+    return DP_OK;
+}
+
+int flood_del(struct change *change, const void *p)
+{
+    const struct dp_row_flood *row = p;
+    uint32_t subnet;
+    int code = rows_check_flood(change, row, &subnet);
+    if (code)
+        return code;
+    if (!change->at.value.act)
+        return tell(&change->tell, DP_ENOENT, "no flood of vsid %u to %s", row->vsid,
+                    tell_address(row->family, row->provider_address).s);
+    if ((code = flood_touch(change, row->vsid)))
+        return code;
+    rows_unlink(change->writer, &change->writer->domains[subnet], load32(change->at.value.mac));
+    change_entry(change, TABLE_FLOODS, change->key, NULL);
+    return DP_OK;
+}

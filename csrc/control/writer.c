@@ -12,10 +12,11 @@ static const struct {
 } writer_objects[OBJECTS] = {
     [NEXT_HOPS] = {sizeof(struct next_hop), sizeof(struct way), NEXT_HOPS_MAX},
     [REWRITES] = {sizeof(struct rewrite), sizeof(struct bond), REWRITES_MAX},
-    [SUBNETS] = {sizeof(struct subnet), sizeof(uint32_t), 1 << 20},
+    [SUBNETS] = {sizeof(struct subnet), sizeof(struct domain), 1 << 20},
     [VIAS] = {sizeof(struct via), 0, 1 << 20},
     [PREFIXES] = {sizeof(struct prefix), 0, 1 << 20},
     [HOSTS] = {sizeof(struct hosted), 0, 1 << 20},
+    [MEMBERS] = {sizeof(struct member), 0, 1 << 24},
 };
 
 static void writer_destroy(struct tables_writer *w)
@@ -47,7 +48,8 @@ static struct tables_writer *writer_create(const uint64_t secret[2], size_t budg
                                 writer_objects[i].limit, &w->budget);
     w->ways = (struct way *)w->objects[NEXT_HOPS].sides.base;
     w->bonds = (struct bond *)w->objects[REWRITES].sides.base;
-    w->subnet_refs = (uint32_t *)w->objects[SUBNETS].sides.base;
+    w->domains = (struct domain *)w->objects[SUBNETS].sides.base;
+    w->members = (struct member *)w->objects[MEMBERS].objects.base;
     w->hosted = (struct hosted *)w->objects[HOSTS].objects.base;
     error |= mem_reserve(&w->lengths, RDIDS * sizeof(struct rdid_lengths)) ||
              mem_commit(&w->lengths, sizeof(struct rdid_lengths));
@@ -97,6 +99,8 @@ void tables_destroy(struct tables *t)
         map_destroy(t->maps[table]);
     for (uint32_t port = 0; port < DP_MAX_PORTS; port++)
         free(t->policies[port]);
+    for (uint32_t i = 0; i < t->writer->objects[SUBNETS].used; i++)
+        free(t->subnets[i].flood);
     writer_destroy(t->writer);
     free(t);
 }
@@ -108,7 +112,8 @@ void tables_stats(const struct tables *t, struct dp_table_stats *out)
     map_stats(w->hosts, &hosts);
     *out = (struct dp_table_stats){.rewrites = objects_live(&w->objects[REWRITES]),
                                    .next_hops = objects_live(&w->objects[NEXT_HOPS]),
-                                   .bytes = hosts.bytes + w->lengths.committed + sizeof *t + sizeof *w};
+                                   .bytes = hosts.bytes + w->lengths.committed + w->flood_bytes + sizeof *t +
+                                            sizeof *w};
     for (enum table table = 0; table < TABLE_COUNT; table++) {
         map_stats(t->maps[table], &of[table]);
         out->bytes += of[table].bytes;

@@ -4,11 +4,13 @@
  * single ones.
  */
 #include "host/pa.h"
+#include "path/flood.h"
 #include "path/from_provider.h"
 #include "path/underlay.h"
 #include "pkt/offload.h"
 #include "port/answer.h"
 #include "port/deliver.h"
+#include "router/flood.h"
 #include "router/quote.h"
 #include "step/arpnd.h"
 #include "step/icmp.h"
@@ -52,12 +54,28 @@ static bool provider_redirect(const struct provider *p, const struct provider_pk
     return true;
 }
 
+/* To the VSID's ports here, by a group's MAC. */
+static bool provider_flood(const struct provider *p, const struct provider_pkt *d)
+{
+    enum drop drop = flood_check(p->tables, d->subnet, d->pkt); /* 5.3.2 */
+    if (!drop && !nvgre_ecn(d->pkt, provider_outer_tos(d)))
+        drop = DROP_ECN;
+    if (!io_dropped(p->host->io, d->pkt, drop))
+        path_flood(p->host, d->pkt, d->subnet);
+    return true;
+}
+
 bool provider_refused(const struct provider *p, struct provider_pkt *d)
 {
     struct inner inner;
-    if (!provider_enter(p, d, &inner) ||
-        io_dropped(p->host->io, d->pkt, inner_check(&inner, d->pkt, &d->from, &d->to)))
+    if (!provider_enter(p, d, &inner))
         return true;
+    if (flood_is_mld(p->tables, d->subnet, inner.sender, d->pkt)) /* 5.3.1 */
+        return provider_flood(p, d);
+    if (io_dropped(p->host->io, d->pkt, inner_check(&inner, d->pkt, &d->from, &d->to)))
+        return true;
+    if (mac_is_group(d->pkt->data)) /* 3.11.1 */
+        return provider_flood(p, d);
     return act_kind(d->to.act) != ACT_LOCAL && provider_redirect(p, d);
 }
 

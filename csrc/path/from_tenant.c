@@ -5,12 +5,14 @@
  * batch size.
  */
 #include "base/hot.h"
+#include "path/flood.h"
 #include "path/path.h"
 #include "path/underlay.h"
 #include "pkt/offload.h"
 #include "pkt/parse.h"
 #include "port/answer.h"
 #include "port/deliver.h"
+#include "router/flood.h"
 #include "router/icmp_error.h"
 #include "router/quote.h"
 #include "step/arpnd.h"
@@ -31,6 +33,7 @@ enum tenant_how {
     TENANT_DIRECT = 4,          /* the record is the destination's own, not a next hop's or a wildcard's */
     TENANT_WILDCARD = 8,        /* a miss may fall back to the subnet's wildcard */
     TENANT_ARPND = 16,
+    TENANT_GROUP = 32,          /* to a group's MAC, and ARPND besides: there is nothing to look up */
     TENANT_PLAIN = 64,          /* a plain packet without offloads, within the subnet: a run may take it */
     TENANT_MISS = 256,          /* times the drop */
 };
@@ -85,6 +88,13 @@ RARE void tenant_route(const struct tenant *t, struct tenant_pkt *d, unsigned fa
                 route.on_link ? how | TENANT_DIRECT | TENANT_WILDCARD : how);
 }
 
+RARE enum drop tenant_group(const struct tenant *t, struct tenant_pkt *d)
+{
+    d->how = TENANT_ARPND | TENANT_GROUP;
+    d->answer.act = ACT_NONE;
+    return flood_check(t->tables, t->policy->subnet, d->pkt);
+}
+
 /* Pass 1, of a parsed IP packet with the port's MAC: the port's own rules, and where to look. */
 HOT enum drop tenant_check(const struct tenant *t, struct pkt *pkt, struct tenant_pkt *d, unsigned family,
                            uint32_t how)
@@ -99,7 +109,7 @@ HOT enum drop tenant_check(const struct tenant *t, struct pkt *pkt, struct tenan
     if (__builtin_expect(t->policy->bucket != NULL, 0) && limit_refuses(t->policy, pkt))
         return DROP_RATE_LIMIT; /* 2.4.3 */
     if (to & 1)                 /* 2.5.1 */
-        return DROP_MULTICAST;
+        return tenant_group(t, d);
     if (!is_host(family, destination)) /* 2.5.2, 2.5.3 */
         return DROP_NO_RECORD;
     /* 2.6.1 */
@@ -313,6 +323,10 @@ RARE void tenant_carry(const struct tenant *t, struct tenant_pkt *d)
 static void tenant_odd(const struct tenant *t, struct tenant_pkt *d)
 {
     struct map_value wildcard = {0};
+    if (d->how & TENANT_GROUP) {
+        path_flood(t->host, d->pkt, t->policy->subnet);
+        return;
+    }
     if (d->how & TENANT_ARPND) {
         tenant_answer(t, d->pkt, proxy_arpnd(t->tables, t->policy, d->pkt));
         return;

@@ -148,8 +148,8 @@ enum drop inner_check(struct inner *inner, const struct pkt *pkt, const struct l
     enum drop drop = inner_check_source(inner, from, pkt->l3_type, source, pkt->data + 6);
     if (drop)
         return drop;
-    if (mac_is_group(pkt->data)) /* 3.11.1 */
-        return DROP_MULTICAST;
+    if (mac_is_group(pkt->data)) /* 3.11.1: there is no record */
+        return DROP_NONE;
     if (!is_host(pkt->l3_type, pkt_destination(pkt))) /* 3.11.2 */
         return DROP_NO_RECORD;
     return inner_check_destination(inner, pkt, to);

@@ -26,7 +26,7 @@ struct inner inner_at(const struct tables *tables, uint32_t subnet, uint32_t sen
 /*
  * An IP packet: `from`, `to`: what (VSID, source) and (VSID, destination) yield. *to becomes what there is
  * instead, when a route or the subnet's wildcard leads here. DROP_NONE: it is *to's, a port's of this host;
- * or another host's, to be redirected.
+ * or another host's, to be redirected; or to a group's MAC.
  */
 enum drop inner_check(struct inner *inner, const struct pkt *pkt, const struct lookup_answer *from,
                       struct lookup_answer *to);

@@ -12,6 +12,7 @@ const struct row_maps row_maps[ROW_KINDS] = {
     [DP_ROW_RECORD] = {TABLE_RECORDS4, TABLE_RECORDS6},
     [DP_ROW_ROUTE] = {TABLE_ROUTES4, TABLE_ROUTES6},
     [DP_ROW_MOVE] = {TABLE_MOVES, TABLE_MOVES},
+    [DP_ROW_FLOOD] = {TABLE_FLOODS, TABLE_FLOODS},
 };
 
 /* The address at the end of a key; of IPv4 the rest stays 0. */
@@ -113,19 +114,33 @@ static bool row_move(const struct row_entry *e, struct dp_row_move *row)
     return true;
 }
 
+static bool row_flood(const struct tables *t, const struct row_entry *e, struct dp_row_flood *row)
+{
+    memcpy(row->provider_address, e->key + 1, 16);
+    row->vsid = key_id(e->table, e->key);
+    row->host = t->next_hops[act_index(e->value.act)].host;
+    row->family = (uint8_t)e->key[0];
+    return true;
+}
+
+static bool row_subnet(const struct tables *t, const struct row_entry *e, struct dp_row_subnet *row)
+{
+    const struct subnet *subnet = &t->subnets[act_index(e->value.act)];
+    *row = (struct dp_row_subnet){subnet->vsid, subnet->rdid, subnet->flood_per_second, subnet->flood_burst};
+    return true;
+}
+
 bool row_of_entry(const struct tables *t, uint16_t kind, const struct row_entry *e, union table_row *row)
 {
     switch (kind) {
     case DP_ROW_MOVE: return row_move(e, &row->move);
+    case DP_ROW_FLOOD: return row_flood(t, e, &row->flood);
     case DP_ROW_PA: return row_pa(t, e, &row->pa);
     case DP_ROW_PROVIDER_ROUTE: return row_provider_route(t, e, &row->provider_route);
     case DP_ROW_PREFIX: return row_prefix(t, e, &row->prefix);
     case DP_ROW_RECORD: return row_record(t, e, &row->record);
     case DP_ROW_ROUTE: return row_route(t, e, &row->route);
-    default:
-        row->subnet.vsid = (uint32_t)e->key[0];
-        row->subnet.rdid = t->subnets[act_index(e->value.act)].rdid;
-        return true;
+    default: return row_subnet(t, e, &row->subnet);
     }
 }
 
@@ -179,6 +194,9 @@ enum table row_key(const struct tables *t, uint16_t kind, const union table_row 
     case DP_ROW_MOVE:
         key_move(key, row->move.vsid, row->move.family, row->move.ca);
         return TABLE_MOVES;
+    case DP_ROW_FLOOD:
+        key_move(key, row->flood.vsid, row->flood.family, row->flood.provider_address);
+        return TABLE_FLOODS;
     default:
         key[0] = row->subnet.vsid;
         return TABLE_SUBNETS;

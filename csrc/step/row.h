@@ -17,6 +17,7 @@ union table_row {
     struct dp_row_record record;
     struct dp_row_route route;
     struct dp_row_move move;
+    struct dp_row_flood flood;
 };
 
 /* By kind: the maps whose entries are its rows. Rows of policies have none: the last is before the first. */

@@ -9,7 +9,7 @@
 const unsigned tables_words[TABLE_COUNT] = {
     [TABLE_RECORDS4] = 1, [TABLE_RECORDS6] = 3, [TABLE_PAS4] = 1,    [TABLE_PAS6] = 3,
     [TABLE_SUBNETS] = 1,  [TABLE_ROUTES4] = 1,  [TABLE_ROUTES6] = 3, [TABLE_MOVES] = 3,
-    [TABLE_PREFIXES] = 3,
+    [TABLE_PREFIXES] = 3, [TABLE_FLOODS] = 3,
 };
 
 uint32_t tables_subnet(const struct tables *tables, uint32_t vsid)

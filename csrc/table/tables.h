@@ -23,7 +23,8 @@ enum { NEXT_HOPS_MAX = 1 << 24, REWRITES_MAX = 1 << 24 };
 enum table {
     TABLE_RECORDS4, TABLE_RECORDS6, TABLE_PAS4, TABLE_PAS6, TABLE_SUBNETS, TABLE_ROUTES4, TABLE_ROUTES6,
     TABLE_MOVES,
-    TABLE_PREFIXES,                 /* asked for the router's own address alone: never beside */
+    /* never beside: the first is asked for the router's own address alone, the second by no packet */
+    TABLE_PREFIXES, TABLE_FLOODS,
     TABLE_COUNT,
 };
 static inline enum table records_of(unsigned family) { return TABLE_RECORDS4 + (family != DP_IPV4); }
@@ -139,7 +140,6 @@ static inline void tables_rewrite_value(struct map_value *value, const struct re
     memcpy(value->mac + 4, &hop, 2);
 }
 
-struct subnet { uint32_t vsid, rdid; };
 struct via { uint8_t ca[16]; uint32_t vsid, subnet; uint8_t family; };
 struct prefix { uint8_t gateway[16]; uint32_t vsid; };
 
@@ -170,6 +170,24 @@ struct limit_rate {
 struct port_limit { struct limit_rate packets, bytes; };
 /* When each is full again; 0: it is. Of a port id: policies come and go over it. */
 struct limit_bucket { _Atomic uint64_t packets, bytes; } __attribute__((aligned(64)));
+
+/*
+ * Who hears what is sent to a group in a subnet: the local ports, then next hops of other hosts, in the order
+ * of their PAs. Immutable, and replaced whole.
+ */
+struct flood {
+    struct limit_rate rate;
+    uint32_t ports, hops;
+    uint32_t to[];                      /* port ids, then indexes of next hops */
+};
+
+/* vsid and rdid don't change; the rest, but for the buckets, is the writer's. */
+struct subnet {
+    uint32_t vsid, rdid;
+    uint32_t flood_per_second, flood_burst;     /* as the row says; a reader's are the flood's */
+    struct flood *_Atomic flood;        /* NULL: nothing is copied */
+    _Atomic uint64_t sent, heard;       /* when their buckets are full again: step/limit.h */
+};
 
 /*
  * What a family's allowed prefixes hold, as edges: rising addresses, where a range begins, where it is over,
@@ -219,6 +237,7 @@ struct tables {
             struct map *routes4, *routes6;
             struct map *moves;          /* key_move(vsid, ca): MOVE */
             struct map *prefix_map;     /* key_prefix(): ONLINK; index: prefix */
+            struct map *floods;         /* key_move(vsid, PA): NVGRE, and a member in place of a MAC */
         };
     };
     struct rdid_lengths *lengths;       /* by rdid, as far as there are subnets */

@@ -112,6 +112,13 @@ class dp_port_config:
     mac: _ArrayField
     pad: _ArrayField
 
+class dp_row_flood:
+    provider_address: _ArrayField
+    vsid: int
+    host: int
+    family: int
+    pad: _ArrayField
+
 class dp_row_move:
     ca: _ArrayField
     vsid: int
@@ -184,6 +191,8 @@ class dp_row_source:
 class dp_row_subnet:
     vsid: int
     rdid: int
+    flood_per_second: int
+    flood_burst: int
 
 class dp_section:
     kind: int
@@ -256,6 +265,10 @@ class _FFI:
     def new(self, cdecl: Literal["struct dp_port_config *"]) -> dp_port_config: ...
     @overload
     def new(self, cdecl: Literal["struct dp_port_config[]"], init: int) -> Array[dp_port_config]: ...
+    @overload
+    def new(self, cdecl: Literal["struct dp_row_flood *"]) -> dp_row_flood: ...
+    @overload
+    def new(self, cdecl: Literal["struct dp_row_flood[]"], init: int) -> Array[dp_row_flood]: ...
     @overload
     def new(self, cdecl: Literal["struct dp_row_move *"]) -> dp_row_move: ...
     @overload
@@ -369,6 +382,7 @@ class _Lib:
     DP_PORT_XDP: Final = 4
     DP_PUT: Final = 1
     DP_REWRITE: Final = 2
+    DP_ROW_FLOOD: Final = 10
     DP_ROW_MOVE: Final = 9
     DP_ROW_PA: Final = 1
     DP_ROW_PORT: Final = 5

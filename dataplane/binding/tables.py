@@ -37,6 +37,7 @@ class RowKind(IntEnum):
     RECORD = 7
     ROUTE = 8
     MOVE = 9
+    FLOOD = 10
 
 
 class Op(IntEnum):
@@ -81,10 +82,12 @@ class ProviderRouteRow(NamedTuple):
 
 
 class SubnetRow(NamedTuple):
-    """Virtual subnet -> routing domain. Key: vsid."""
+    """Virtual subnet -> routing domain, and how many packets to groups are copied in it. Key: vsid."""
 
     vsid: int
     rdid: int
+    flood_per_second: int = 0
+    flood_burst: int = 0
 
 
 class PrefixRow(NamedTuple):
@@ -153,7 +156,27 @@ class MoveRow(NamedTuple):
     family: int
 
 
-Row = PaRow | ProviderRouteRow | SubnetRow | PrefixRow | PortRow | SourceRow | RecordRow | RouteRow | MoveRow
+class FloodRow(NamedTuple):
+    """Another host that hears what is sent to a group in the VSID. Key: vsid, provider_address."""
+
+    provider_address: bytes
+    vsid: int
+    host: int
+    family: int
+
+
+Row = (
+    PaRow
+    | ProviderRouteRow
+    | SubnetRow
+    | PrefixRow
+    | PortRow
+    | SourceRow
+    | RecordRow
+    | RouteRow
+    | MoveRow
+    | FloodRow
+)
 
 ROW_TYPES: dict[RowKind, type[Row]] = {
     RowKind.PA: PaRow,
@@ -165,18 +188,20 @@ ROW_TYPES: dict[RowKind, type[Row]] = {
     RowKind.RECORD: RecordRow,
     RowKind.ROUTE: RouteRow,
     RowKind.MOVE: MoveRow,
+    RowKind.FLOOD: FloodRow,
 }
 ROW_KINDS: dict[type[Row], RowKind] = {row_type: kind for kind, row_type in ROW_TYPES.items()}
 ROW_FORMATS: dict[RowKind, struct.Struct] = {
     RowKind.PA: struct.Struct("<16sIBBB9x"),
     RowKind.PROVIDER_ROUTE: struct.Struct("<16s16sBB6x"),
-    RowKind.SUBNET: struct.Struct("<II"),
+    RowKind.SUBNET: struct.Struct("<IIII"),
     RowKind.PREFIX: struct.Struct("<16s16sIBB2x"),
     RowKind.PORT: struct.Struct("<II6s2xQQII"),
     RowKind.SOURCE: struct.Struct("<16sIBB2x"),
     RowKind.RECORD: struct.Struct("<16s16sIII6sBBBB10x"),
     RowKind.ROUTE: struct.Struct("<16s16sIIBB6x"),
     RowKind.MOVE: struct.Struct("<16sIIB7x"),
+    RowKind.FLOOD: struct.Struct("<16sIIB7x"),
 }
 
 _NUMPY = {"Q": "<u8", "I": "<u4", "B": "u1"}

@@ -80,6 +80,7 @@ class FakeEngine:
         self.drops: dict[int, Counter[str]] = {}
         self.by_vsid: dict[int, Counter[str]] = {}
         self.buckets: dict[int, list[int]] = {}
+        self.flood_buckets: dict[tuple[int, bool], int] = {}
         self.now = 0
         self.running = False
         self.next_hops = Neighbours(self._request, self._let_go, self._give_up, self._is_next_hop)
@@ -360,7 +361,7 @@ class FakeEngine:
             self.count_drop(p, drop.reason)
 
     def apply(self, change_set: bytes) -> None:
-        before = self.tables.ports
+        before, flooded = self.tables.ports, self.tables.flooded
         try:
             self.tables = self.tables.applied(change_set)
         except RowError as error:
@@ -370,6 +371,9 @@ class FakeEngine:
         for port in list(self.buckets):
             if port not in self.tables.ports or self.tables.ports[port].limits != before[port].limits:
                 del self.buckets[port]
+        for vsid, heard in list(self.flood_buckets):
+            if self.tables.flooded.get(vsid) != flooded.get(vsid):
+                del self.flood_buckets[vsid, heard]
 
     @property
     def generation(self) -> int:

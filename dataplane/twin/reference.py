@@ -10,9 +10,10 @@ A check that fails raises Drop with the reason's name; whoever handed the packet
 
 from copy import copy
 
-from dataplane.twin.engine import UNDERLAY, FakeEngine
+from dataplane.twin.engine import UNDERLAY
 from dataplane.twin.errors import error_about
-from dataplane.twin.packet import ANY4, ANY6, GRE, ICMP6, Drop, Packet, put16, u16
+from dataplane.twin.flood import Flooding, is_mld
+from dataplane.twin.packet import ANY4, ANY6, GRE, Drop, Packet, put16, u16
 from dataplane.twin.parse import check_gre, check_offload, parse, strip_tag, vlan_of
 from dataplane.twin.quote import is_icmp_error, is_of_router, quote_from_router, quote_in, quote_out
 from dataplane.twin.rewrite import decrement_ttl, largest_ip_length, rewrite_addresses, segments
@@ -31,12 +32,11 @@ from dataplane.twin.wire import (
 )
 
 RS, RA, NS, NA, REDIRECT = 133, 134, 135, 136, 137
-MLD = (130, 131, 132, 143)
 REDIRECTED = 32
 """Outer TTL that a redirected packet leaves with."""
 
 
-class FakeDataplane(FakeEngine):
+class FakeDataplane(Flooding):
     """The two ways of a packet."""
 
     # ---- from a tenant (README.md section 2) -------------------------------------------------------------
@@ -60,22 +60,23 @@ class FakeDataplane(FakeEngine):
             self.tenant_arp(p, policy)
         elif p.is_nd:
             self.tenant_nd(p, policy)
+        elif p.destination_mac[0] & 1:
+            self.flood(p, policy.vsid)
         else:
             sent = copy(p)
             sent.frame = bytearray(p.frame)
             self.forward_or_tell(p, sent, policy)
 
     def check_addresses(self, p: Packet, policy: Port) -> None:
-        icmp6 = p.family == 6 and p.proto == ICMP6 and not p.later
-        mld = icmp6 and p.frame[p.l4] in MLD and p.destination_mac[0] & 1
+        mld = is_mld(p) and p.destination_mac[0] & 1
         if not self.tables.may_send(p.in_port, p.source) and not (
             mld and (p.source == ANY6 or is_guest_link_local(p.source))
         ):
             raise Drop("src-address")
         self.check_limits(p, policy)
         if p.destination_mac[0] & 1:
-            raise Drop("multicast")
-        if not is_host(p.destination):
+            self.check_group(p, policy.vsid)
+        elif not is_host(p.destination):
             raise Drop("no-record")
 
     def check_limits(self, p: Packet, policy: Port) -> None:
@@ -337,12 +338,18 @@ class FakeDataplane(FakeEngine):
             self.popped_ip(p, vsid, sender.host, outer_tos, redirected)
 
     def popped_ip(self, p: Packet, vsid: int, host: int, outer_tos: int, redirected: bool) -> None:
+        to_group = p.destination_mac[0] & 1
         if p.source in (ANY4, ANY6) or is_link_local(p.source):
-            raise Drop("inner-source")
-        excused = redirected and self.moved_from(vsid, p.destination) == host
-        self.check_inner_source(vsid, p.source, p.source_mac, host, excused)
-        if p.destination_mac[0] & 1:
-            raise Drop("multicast")
+            if not to_group or not self.may_say_mld(p, vsid, host):
+                raise Drop("inner-source")
+        else:
+            excused = redirected and self.moved_from(vsid, p.destination) == host
+            self.check_inner_source(vsid, p.source, p.source_mac, host, excused)
+        if to_group:
+            self.check_group(p, vsid)
+            self.merge_ecn(p, outer_tos)
+            self.flood(p, vsid)
+            return
         record = self.inner_destination(vsid, p.destination, redirected)
         if p.destination_mac != record.mac:
             raise Drop("inner-dst-mac")

@@ -128,6 +128,8 @@ class Tables:
     own: dict[int, dict[bytes, Record]] = field(default_factory=dict)
     bound: dict[bytes, Record] = field(default_factory=dict)
     moves: dict[tuple[int, bytes], int] = field(default_factory=dict)
+    flooded: dict[int, Limit] = field(default_factory=dict)
+    floods: dict[tuple[int, bytes], int] = field(default_factory=dict)
 
     # ---- what packets ask
 
@@ -174,6 +176,10 @@ class Tables:
     def other_home(self, record: Record) -> int | None:
         """The second host of a record that is in a move."""
         return self.moves.get((record.vsid, record.ca))
+
+    def flood_hosts(self, vsid: int) -> dict[bytes, int]:
+        """PA -> host, of those that hear what is sent to a group in the subnet."""
+        return {pa: host for (of, pa), host in self.floods.items() if of == vsid}
 
     def own_record(self, port: int, ca: bytes) -> Record | None:
         """The record of a CA that lives behind this local port."""
@@ -244,8 +250,11 @@ class Tables:
         via = ON_LINK if next_hop == ANY6 else address_of(next_hop, family)
         change(self.provider_routes, op, prefix_of(prefix, family, length), via)
 
-    def subnet_row(self, op: int, vsid: int, rdid: int) -> None:
+    def subnet_row(self, op: int, vsid: int, rdid: int, per_second: int, burst: int) -> None:
         change(self.subnets, op, vsid, rdid)
+        self.flooded.pop(vsid, None)
+        if op == PUT and per_second:
+            self.flooded[vsid] = Limit(per_second, burst)
 
     def prefix_row(self, op: int, prefix: bytes, gateway: bytes, vsid: int, family: int, length: int) -> None:
         rdid, key = self.subnets[vsid], prefix_of(prefix, family, length)
@@ -282,6 +291,9 @@ class Tables:
         if op == PUT and translation == REWRITE:
             self.bound[new.pa] = new
 
+    def flood_row(self, op: int, pa: bytes, vsid: int, host: int, family: int) -> None:
+        change(self.floods, op, (vsid, address_of(pa, family)), host)
+
     def route_row(
         self, op: int, prefix: bytes, next_hop: bytes, rdid: int, vsid: int, family: int, length: int
     ) -> None:
@@ -302,13 +314,14 @@ def copied(value: Any) -> Any:
 LAYOUTS = {
     1: "<16sIBBB9x",
     2: "<16s16sBB6x",
-    3: "<II",
+    3: "<IIII",
     4: "<16s16sIBB2x",
     5: "<II6s2xQQII",
     6: "<16sIBB2x",
     7: "<16s16sIII6sBBBB10x",
     8: "<16s16sIIBB6x",
     9: "<16sIIB7x",
+    10: "<16sIIB7x",
 }
 METHODS: dict[int, Callable[..., None]] = {
     1: Tables.pa_row,
@@ -320,6 +333,7 @@ METHODS: dict[int, Callable[..., None]] = {
     7: Tables.record_row,
     8: Tables.route_row,
     9: Tables.move_row,
+    10: Tables.flood_row,
 }
 
 

@@ -3,11 +3,13 @@
 A host gets every record of every VM network that has a port on it, and nothing of any other.
 """
 
+from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 
 from policy.compile.tables import (
     CustomerRoute,
+    Flood,
     LocalPort,
     ProviderAddress,
     ProviderRoute,
@@ -17,6 +19,7 @@ from policy.compile.tables import (
     on_link,
 )
 from policy.errors import ManifestError, ObjectId, UnknownHostError
+from policy.kinds.limits import USUAL_BROADCAST
 from policy.kinds.model import (
     NVGRE_OVERHEAD,
     Address,
@@ -44,11 +47,12 @@ _DEFAULT_ROUTE = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
 class Presence(NamedTuple):
     """What a host's tables are about: the VM networks that have a port there, and the hosts that have a port
-    or a record in those networks.
+    or a record in those networks. members: a VM subnet that has a port there, and a host that has one, too.
     """
 
     networks: frozenset[ObjectId]
     hosts: frozenset[str]
+    members: frozenset[tuple[ObjectId, str]]
 
 
 def compile_host(policy: Policy, name: str, presence: Presence | None = None) -> Tables:
@@ -59,7 +63,7 @@ def compile_host(policy: Policy, name: str, presence: Presence | None = None) ->
     managed_host(policy, name)
     endpoints = policy.endpoint_by_name
     host = endpoints[name]
-    networks, present = presence or presence_of(policy, name)
+    networks, present, together = presence or presence_of(policy, name)
     local = [port for port in policy.ports if port.host == name]
     subnets = [subnet for subnet in policy.vm_subnets if subnet.network_id in networks]
     members = [(subnet, port) for subnet in subnets for port in policy.ports_by_subnet.get(subnet.id, ())]
@@ -91,14 +95,10 @@ def compile_host(policy: Policy, name: str, presence: Presence | None = None) ->
             )
         ),
         provider_routes=_provider_routes(policy, policy.site_by_name[host.site]),
-        subnets=tuple(
-            sorted(
-                Subnet(subnet.vsid, subnet.network_id.qualified_name, subnet.prefixes, subnet.gateways)
-                for subnet in subnets
-            )
-        ),
+        subnets=tuple(sorted(map(_subnet, subnets))),
         ports=tuple(sorted(_local_port(policy.subnet_by_id[port.subnet_id], port) for port in local)),
         customer_routes=_customer_routes(policy, networks),
+        floods=_floods(policy, host, together),
     )
 
 
@@ -106,10 +106,13 @@ def presence_of(policy: Policy, name: str) -> Presence:
     networks = frozenset(
         policy.subnet_by_id[port.subnet_id].network_id for port in policy.ports if port.host == name
     )
-    subnets = [subnet.id for subnet in policy.vm_subnets if subnet.network_id in networks]
-    homes = {port.host for subnet in subnets for port in policy.ports_by_subnet.get(subnet, ())}
-    raw = {record.host for subnet in subnets for record in policy.records_by_subnet.get(subnet, ())}
-    return Presence(networks, frozenset({name} | homes | raw))
+    homes: set[tuple[ObjectId, str]] = set()
+    for subnet in (subnet.id for subnet in policy.vm_subnets if subnet.network_id in networks):
+        homes |= {(subnet, port.host) for port in policy.ports_by_subnet.get(subnet, ())}
+        homes |= {(subnet, record.host) for record in policy.records_by_subnet.get(subnet, ())}
+    own = {port.subnet_id for port in policy.ports if port.host == name}
+    members = frozenset((subnet, host) for subnet, host in homes if subnet in own)
+    return Presence(networks, frozenset({name, *(host for _, host in homes)}), members)
 
 
 def own_pas(policy: Policy, name: str) -> list[Address]:
@@ -164,6 +167,14 @@ def managed_host(policy: Policy, name: str) -> Host:
         reason = "unmanaged host" if host else "unknown host"
         raise UnknownHostError(name, managed, reason, nearest(name, managed))
     return host
+
+
+def _subnet(subnet: VMSubnet) -> Subnet:
+    said = subnet.broadcast
+    flood = (said.packets_per_second, said.burst) if subnet.floods else (0, 0)
+    unusual = subnet.translation is Translation.NVGRE and said != USUAL_BROADCAST
+    network = subnet.network_id.qualified_name
+    return Subnet(subnet.vsid, network, subnet.prefixes, subnet.gateways, flood, unusual)
 
 
 def _local_port(subnet: VMSubnet, port: Port) -> LocalPort:
@@ -229,6 +240,19 @@ def _shared_pa(host: Host, owner: Host) -> Address:
     shared = owner.shared_pa(nvgre_family(host, owner))
     assert shared is not None, "peers.peers_share_a_family"
     return shared
+
+
+def _floods(policy: Policy, host: Host, members: Iterable[tuple[ObjectId, str]]) -> tuple[Flood, ...]:
+    """The order of PAs is the core's to make."""
+    vsids = {subnet.id: subnet.vsid for subnet in policy.vm_subnets if subnet.floods}
+    owners = {name for subnet, name in members if name != host.name and subnet in vsids}
+    pas = {name: _shared_pa(host, policy.endpoint_by_name[name]) for name in owners}
+    found = ((vsids[subnet], name) for subnet, name in members if name in pas and subnet in vsids)
+    return tuple(sorted((Flood(vsid, pas[name], name) for vsid, name in found), key=_flood_key))
+
+
+def _flood_key(flood: Flood) -> tuple[int, str]:
+    return flood.vsid, flood.host
 
 
 def _customer_routes(policy: Policy, networks: frozenset[ObjectId]) -> tuple[CustomerRoute, ...]:

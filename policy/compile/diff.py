@@ -44,6 +44,7 @@ PUT_ORDER = (
     RowKind.MOVE,
     RowKind.RECORD,
     RowKind.ROUTE,
+    RowKind.FLOOD,
 )
 """What is referred to comes first; a move before its record follows, and until it has followed."""
 
@@ -82,6 +83,11 @@ _ROUTE, _ROUTE_RDID = _bytes_of(RowKind.ROUTE, "prefix"), _bytes_of(RowKind.ROUT
 _ROUTE_VSID, _ROUTE_LEN = _bytes_of(RowKind.ROUTE, "vsid"), _bytes_of(RowKind.ROUTE, "family", "prefix_len")
 
 
+_FLOOD, _FLOOD_VSID = _bytes_of(RowKind.FLOOD, "provider_address", "vsid"), _bytes_of(RowKind.FLOOD, "vsid")
+_FLOOD_PA = _bytes_of(RowKind.FLOOD, "provider_address")
+_FLOOD_FAMILY = _bytes_of(RowKind.FLOOD, "family")
+
+
 def rows_of(tables: Tables, ids: Ids) -> Rows:
     """What the core of the tables' host should have."""
     return index(
@@ -110,6 +116,7 @@ def index(packed: Packed, subnets: bytes | None = None) -> Rows:
         RowKind.ROUTE: {
             row[_ROUTE] + row[_ROUTE_RDID] + row[_ROUTE_LEN]: row for row in split[RowKind.ROUTE]
         },
+        RowKind.FLOOD: {row[_FLOOD] + row[_FLOOD_FAMILY]: row for row in split[RowKind.FLOOD]},
     }
 
 
@@ -228,6 +235,8 @@ def _with_dependents(old: Rows, new: Rows) -> dict[RowKind, dict[bytes, bytes]]:
         if row[_HOST] == _SELF
     }
     gone[RowKind.ROUTE] |= _where(old[RowKind.ROUTE], _ROUTE_VSID, vsids)
+    gone[RowKind.FLOOD] |= _where(old[RowKind.FLOOD], _FLOOD_VSID, vsids)
+    gone[RowKind.FLOOD] |= _where(old[RowKind.FLOOD], _FLOOD_PA, pas)
     return gone
 
 

@@ -6,7 +6,7 @@ before and after it; a large one asks for all rows anew. Pure; one thread at a t
 """
 
 from bisect import bisect_left
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -20,6 +20,7 @@ from policy.compile import compiler, diff, port_rows
 from policy.compile.collection import uncollected
 from policy.compile.compiler import Presence
 from policy.compile.diff import PUT_ORDER, Packed, Rows
+from policy.compile.members import Members
 from policy.compile.quarantine import Quarantine
 from policy.compile.tables import SELF, Ids
 from policy.errors import ObjectId, PolicyError, UnreadableError
@@ -85,6 +86,15 @@ class _Affected:
         return any(identity.kind in kinds for identity in (*self.before, *self.after))
 
 
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """VM networks and subnets that had a port here, and the hosts that had one in those networks."""
+
+    networks: frozenset[ObjectId]
+    hosts: frozenset[str]
+    subnets: frozenset[ObjectId]
+
+
 class HostView:
     def __init__(self, host: str, items: Mapping[str, bytes], ids: Ids | None = None) -> None:
         """items: of the store, with the prefix of documents. ids: what a core has names for already."""
@@ -95,9 +105,9 @@ class HostView:
         self._others: dict[str, dict[ObjectId, Object]] = defaultdict(dict)
         self._local: dict[ObjectId, Port] = {}
         self._quarantine = Quarantine()
-        self._homes: Counter[str] = Counter()
+        self._members = Members()
         self._policy: Policy | None = None
-        self._is_whole = False  # ids and homes are those of all rows
+        self._is_whole = False  # ids and members are those of all rows
         with uncollected():
             names = sorted(items)
             if names != list(items):  # a store gives them so
@@ -170,7 +180,7 @@ class HostView:
             return Ids({self.host: SELF}, {}, {})
         networks = self._networks()
         return self.ids.only(
-            self._presence(networks).hosts,
+            self._hosts(),
             {network.qualified_name for network in networks},
             {identity.qualified_name for identity in self._local},
         )
@@ -205,9 +215,10 @@ class HostView:
         tenants = {tenant for _, tenant, _ in networks}
         with uncollected():
             remote = self._remote_rows(tenants, places)
-        self._homes = Counter(dict(zip(places.host_names, remote.homes.tolist(), strict=True)))
-        self._homes[self.host] += len(self._local)
-        tables = compiler.compile_host(self.policy, self.host, self._presence(networks))
+        self._members = Members(places.subnet_ids, places.host_names, remote.homes)
+        self._count(self.policy, networks, +1)
+        members = self._members.all_of(self._subnets())
+        tables = compiler.compile_host(self.policy, self.host, Presence(networks, self._hosts(), members))
         self.ids = self.ids.unite(self.ids.extend(tables))
         numbers = [self.ids.hosts.get(name, 0) for name in places.host_names]
         remote.number(np.array(numbers, np.uint32))
@@ -261,13 +272,13 @@ class HostView:
         subnets = (self._others["VMSubnet"][port.subnet_id] for port in self._local.values())
         return frozenset(subnet.network_id for subnet in subnets if isinstance(subnet, VMSubnet))
 
-    def _presence(self, networks: frozenset[ObjectId]) -> Presence:
-        records: set[str] = set()
-        if self._others["LookupRecord"]:
-            by_subnet = self.policy.records_by_subnet
-            subnets = (subnet for subnet in self.policy.vm_subnets if subnet.network_id in networks)
-            records = {record.host for subnet in subnets for record in by_subnet.get(subnet.id, ())}
-        return Presence(networks, frozenset({self.host, *+self._homes, *records}))
+    def _subnets(self) -> frozenset[ObjectId]:
+        """That have a port here."""
+        return frozenset(port.subnet_id for port in self._local.values())
+
+    def _hosts(self) -> frozenset[str]:
+        """That have a port or a record in the VM networks that have a port here."""
+        return frozenset({self.host, *+self._members.homes})
 
     # ---- what changes
 
@@ -279,7 +290,7 @@ class HostView:
         """
         load = _load if len(changes) <= MAX_AFFECTED else partial(_load_but_remote, self.host)
         taken, items = self._quarantine.admit(changes, load, self)
-        before = self._presence(self._networks()) if self.is_managed and self._is_whole else None
+        before = self._before() if self.is_managed and self._is_whole else None
         affected = self._take(taken, items)
         self._is_whole = False
         try:
@@ -287,7 +298,10 @@ class HostView:
         except INCONSISTENT:
             return None
 
-    def _step(self, before: Presence | None, affected: _Affected, items: Mapping[str, Object]) -> Step | None:
+    def _before(self) -> _Before:
+        return _Before(self._networks(), self._hosts(), self._subnets())
+
+    def _step(self, before: _Before | None, affected: _Affected, items: Mapping[str, Object]) -> Step | None:
         if before is None or self._concerns_all(affected):
             return None
         networks = self._networks()
@@ -297,11 +311,15 @@ class HostView:
         self._add_dependents(affected, flipped)
         if len(affected.ports) > MAX_AFFECTED:
             return None
-        then, now = self._parts(affected, flipped, items)
+        subnets = self._subnets()
+        joint = {*self._members.all_of(before.subnets ^ subnets)}
+        then, now = self._parts(affected, flipped, items, {host for _, host in joint})
+        joint |= {(port.subnet_id, port.host) for port in (*then.ports, *now.ports)}
+        members = self._members.together(joint, before.subnets)
         self._count(then, before.networks, -1)
         self._count(now, networks, +1)
-        old = compiler.compile_host(then, self.host, before)
-        after = self._presence(networks)
+        old = compiler.compile_host(then, self.host, Presence(before.networks, before.hosts, members))
+        after = Presence(networks, self._hosts(), self._members.together(joint, subnets))
         new = compiler.compile_host(now, self.host, after)
         ids = self.ids.unite(self.ids.extend(new))
         self.ids = ids
@@ -354,10 +372,14 @@ class HostView:
                         return
 
     def _parts(
-        self, affected: _Affected, flipped: Collection[ObjectId], items: Mapping[str, Object]
+        self,
+        affected: _Affected,
+        flipped: Collection[ObjectId],
+        items: Mapping[str, Object],
+        more: Collection[str],
     ) -> tuple[Policy, Policy]:
         """Of the intent before and after: what is affected, and what that has to do with. items: that are
-        parsed already.
+        parsed already; more: hosts.
         """
         then = [_load_port(key, each) for key, (each, _) in affected.ports.items() if each is not None]
         now = [
@@ -369,7 +391,10 @@ class HostView:
         networks = {item.network_id for item in objects if isinstance(item, VMSubnet | CustomerRoute)}
         subnets = {port.subnet_id for port in (*then, *now)}
         subnets |= {subnet.id for subnet in self._subnets_of({*networks, *flipped})}
-        hosts = {self._id, *(ObjectId("Host", "", port.host) for port in (*then, *now))}
+        hosts = {
+            self._id,
+            *(ObjectId("Host", "", host) for host in {port.host for port in (*then, *now)} | {*more}),
+        }
         hosts |= {item.id for item in objects if isinstance(item, Host)}
         around = [
             *(self._others["VMSubnet"].get(each) for each in subnets),
@@ -392,9 +417,14 @@ class HostView:
                     yield subnet
 
     def _count(self, part: Policy, networks: Collection[ObjectId], sign: int) -> None:
-        for port in part.ports:
-            if part.subnet_by_id[port.subnet_id].network_id in networks:
-                self._homes[port.host] += sign
+        for subnet in part.vm_subnets:
+            if subnet.network_id in networks:
+                ports, records = (
+                    part.ports_by_subnet.get(subnet.id, ()),
+                    part.records_by_subnet.get(subnet.id, ()),
+                )
+                for host in (*(port.host for port in ports), *(record.host for record in records)):
+                    self._members.count(subnet.id, host, sign)
 
 
 def _under(ordered: Sequence[str], prefix: str) -> tuple[int, int]:

@@ -95,6 +95,7 @@ class Places:
 
     def __init__(self, subnets: Iterable[VMSubnet], hosts: Iterable[Host], own: Host) -> None:
         listed = list(subnets)
+        self.subnet_ids = [subnet.id for subnet in listed]
         self.subnets: dict[str, dict[str, int]] = {}
         for index, subnet in enumerate(listed):
             self.subnets.setdefault(subnet.tenant, {})[subnet.name] = index
@@ -113,7 +114,7 @@ class Places:
 @dataclass(frozen=True, slots=True)
 class PortRows:
     """Of ports on other hosts. In `host` is the index of a host in the Places until `number` has put its id
-    there. homes: ports by index of their host.
+    there. homes: of each port the index of its subnet times the number of hosts, and that of its host.
     """
 
     records: Rows
@@ -137,7 +138,7 @@ def rows_of(tenants: Mapping[str, Iterable[bytes]], places: Places) -> PortRows:
     return PortRows(
         _joined(RowKind.RECORD, [part.records for part in parts]),
         _joined(RowKind.PA, [part.pas for part in parts]),
-        sum((part.homes for part in parts), np.zeros(len(places.host_names), np.int64)),
+        np.concatenate([np.zeros(0, np.int64), *(part.homes for part in parts)]),
     )
 
 
@@ -165,7 +166,7 @@ def _rows_of_part(values: Sequence[bytes], subnets: Mapping[str, int], places: P
     counts: _Columns = np.fromiter(map(len, addresses), np.int64)
     return PortRows(
         *_address_rows(found, list(chain.from_iterable(addresses)), counts, subnet_of, host_of, places),
-        np.bincount(host_of, minlength=len(places.host_names)),
+        subnet_of * len(places.host_names) + host_of,
     )
 
 

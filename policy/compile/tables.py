@@ -45,12 +45,24 @@ class Record(NamedTuple):
 
 
 class Subnet(NamedTuple):
-    """A virtual subnet; gateways go with prefixes, in the same order."""
+    """A virtual subnet; gateways go with prefixes, in the same order. flood: of packets to groups, how many a
+    second and at once are copied to all of its VMs; (0, 0): none. is_unusual: its own policy says so.
+    """
 
     vsid: int
     routing_domain: str
     prefixes: tuple[Prefix, ...]
     gateways: tuple[Address, ...]
+    flood: tuple[int, int] = (0, 0)
+    is_unusual: bool = False
+
+
+class Flood(NamedTuple):
+    """Another host that has VMs in a subnet of which this host has some too, and its shared PA."""
+
+    vsid: int
+    provider_address: Address
+    host: str
 
 
 class CustomerRoute(NamedTuple):
@@ -132,6 +144,7 @@ class Tables:
     subnets: tuple[Subnet, ...]
     ports: tuple[LocalPort, ...]
     customer_routes: tuple[CustomerRoute, ...] = ()
+    floods: tuple[Flood, ...] = ()
 
     @cached_property
     def ids(self) -> Ids:
@@ -149,7 +162,7 @@ class Tables:
             sorted(_pa_row(pa, ids) for pa in self.provider_addresses),
             sorted(map(_provider_route_row, self.provider_routes)),
             sorted(
-                dp.SubnetRow(subnet.vsid, ids.routing_domains[subnet.routing_domain])
+                dp.SubnetRow(subnet.vsid, ids.routing_domains[subnet.routing_domain], *subnet.flood)
                 for subnet in self.subnets
             ),
             sorted(
@@ -166,10 +179,14 @@ class Tables:
             [],  # moves: what is in one is not policy's to say yet
             sorted(self._record_row(record, ids) for record in self.records),
             sorted(_route_row(route, ids) for route in self.customer_routes),
+            sorted(_flood_row(flood, ids) for flood in self.floods),
         ]
 
     def view(self, generation: int = FIRST_GENERATION) -> dict[str, Any]:
-        """The JSON document; `rateLimits` only where there are some."""
+        """The JSON document; `rateLimits` only where there are some, `broadcast` of NVGRE subnets that don't
+        go by the defaults.
+        """
+        broadcast = [_broadcast_view(subnet) for subnet in self.subnets if subnet.is_unusual]
         limits = [_limit_view(port) for port in self.ports if port.limit != RateLimit()]
         return {
             "host": self.host,
@@ -185,6 +202,7 @@ class Tables:
             "providerRoutes": _sorted_view(map(_provider_route_view, self.provider_routes)),
             "subnets": _sorted_view(map(_subnet_view, self.subnets)),
             **({"rateLimits": limits} if limits else {}),
+            **({"broadcast": broadcast} if broadcast else {}),
         }
 
     def _record_row(self, record: Record, ids: Ids) -> dp.RecordRow:
@@ -259,6 +277,20 @@ def _port_row(port: LocalPort, ids: Ids) -> dp.PortRow:
 
 def _source_row(port: int, prefix: Prefix) -> dp.SourceRow:
     return dp.SourceRow(dp.pack_address(prefix.network_address), port, prefix.version, prefix.prefixlen)
+
+
+def _flood_row(flood: Flood, ids: Ids) -> dp.FloodRow:
+    address = flood.provider_address
+    return dp.FloodRow(dp.pack_address(address), flood.vsid, ids.hosts[flood.host], address.version)
+
+
+def _broadcast_view(subnet: Subnet) -> dict[str, Any]:
+    """Packets 0: none."""
+    return {
+        "virtualSubnetId": subnet.vsid,
+        "packetsPerSecond": subnet.flood[0],
+        "burstPackets": subnet.flood[1],
+    }
 
 
 def _pa_view(pa: ProviderAddress) -> dict[str, Any]:

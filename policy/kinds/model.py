@@ -25,8 +25,9 @@ from policy.kinds.fabric import (
     Underlay,
     ranges_of,
 )
+from policy.kinds.limits import Broadcast, RateLimit
 from policy.kinds.records import LookupRecord, ProviderAddress
-from policy.kinds.tenant import Attach, CustomerRoute, Port, RateLimit, VMNetwork, VMSubnet
+from policy.kinds.tenant import Attach, CustomerRoute, Port, VMNetwork, VMSubnet
 from policy.kinds.values import (
     DEFAULT_UNDERLAY_MTU,
     FIRST_VSID,
@@ -72,6 +73,7 @@ __all__ = [
     "AddressRange",
     "Attach",
     "AttachKind",
+    "Broadcast",
     "CustomerRoute",
     "Driver",
     "Host",

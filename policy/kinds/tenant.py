@@ -4,17 +4,15 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from policy.errors import ObjectId
-from policy.kinds.declare import Field, Section, Values, kind, section
+from policy.kinds.declare import Field, Section, Values, kind
+from policy.kinds.limits import BROADCAST, RATE_LIMIT, USUAL_BROADCAST, Broadcast, RateLimit
 from policy.kinds.scalars import (
     ADDRESS,
-    BYTE_RATE,
-    BYTES,
     DRIVER,
     INTERFACE,
     MAC,
     METRIC,
     NAME,
-    PACKETS,
     PREFIX,
     QUEUES,
     ROUTE_PREFIX,
@@ -27,9 +25,7 @@ from policy.kinds.scalars import (
     VSID,
 )
 from policy.kinds.values import (
-    MAX_BURST,
-    MIN_BURST_BYTES,
-    MIN_BURST_PACKETS,
+    DEFAULT_BROADCAST_RATE,
     NO_MAC,
     Address,
     AttachKind,
@@ -61,69 +57,6 @@ class VMNetwork:
     @property
     def id(self) -> ObjectId:
         return ObjectId("VMNetwork", self.tenant, self.name)
-
-
-@dataclass(frozen=True, slots=True)
-class RateLimit:
-    """Of what a port sends; 0: not stated. Without its rate a burst means nothing."""
-
-    packets_per_second: Annotated[
-        int, Field(PACKETS, "Packets a second.", "20000", left_out="as many as it likes")
-    ] = 0
-    bytes_per_second: Annotated[
-        int,
-        Field(
-            BYTE_RATE,
-            "Bytes a second, of whole Ethernet frames without FCS.",
-            "125000000",
-            left_out="as many as it likes",
-        ),
-    ] = 0
-    burst_packets: Annotated[
-        int,
-        Field(
-            PACKETS,
-            "Packets at once, after a time of silence.",
-            "2000",
-            left_out=f"those of a tenth of a second, at least {MIN_BURST_PACKETS}",
-        ),
-    ] = 0
-    burst_bytes: Annotated[
-        int,
-        Field(
-            BYTES,
-            "Bytes at once, after a time of silence.",
-            "12500000",
-            left_out=f"those of a tenth of a second, at least {MIN_BURST_BYTES}",
-        ),
-    ] = 0
-
-    @property
-    def whole(self) -> "RateLimit":
-        """With the bursts that hold when none is stated: a tenth of a second, and what a super-packet is."""
-        packets, octets = self.packets_per_second, self.bytes_per_second
-        return RateLimit(
-            packets,
-            octets,
-            (self.burst_packets or max(MIN_BURST_PACKETS, packets // 10)) if packets else 0,
-            (self.burst_bytes or max(MIN_BURST_BYTES, min(octets // 10, MAX_BURST))) if octets else 0,
-        )
-
-
-def _rate_limit(values: Values, fields: Fields | None) -> RateLimit:
-    limit = RateLimit(**{name: value or 0 for name, value in values.items()})
-    if fields is None:
-        return limit
-    rates = ("packetsPerSecond", "bytesPerSecond")
-    if not any(map(fields.has, rates)):
-        fields.report("", f"expected {' or '.join(rates)}, or both")
-    for rate, burst in zip(rates, ("burstPackets", "burstBytes"), strict=True):
-        if fields.has(burst) and not fields.has(rate):
-            fields.report(burst, f"means nothing without {rate}")
-    return limit
-
-
-RATE_LIMIT = section(RateLimit, _rate_limit)
 
 
 @kind("A subnet of a VM network: one VSID, one broadcast domain.", of_tenant=True)
@@ -183,6 +116,15 @@ class VMSubnet:
             left_out="as much as it likes",
         ),
     ] = None
+    broadcast: Annotated[
+        Broadcast,
+        Field(
+            BROADCAST,
+            "What its VMs send to all of them or to a group; under rewrite nothing of that passes.",
+            "{packetsPerSecond: 200}",
+            left_out=f"{{enabled: true, packetsPerSecond: {DEFAULT_BROADCAST_RATE}}}",
+        ),
+    ] = USUAL_BROADCAST
 
     @property
     def id(self) -> ObjectId:
@@ -191,6 +133,11 @@ class VMSubnet:
     @property
     def network_id(self) -> ObjectId:
         return ObjectId("VMNetwork", self.tenant, self.vm_network)
+
+    @property
+    def floods(self) -> bool:
+        """Whether what is sent to a group goes to all of its VMs."""
+        return self.translation is Translation.NVGRE and self.broadcast.enabled
 
     def prefix_of(self, address: Address) -> Prefix | None:
         """The prefix of this subnet that holds `address`."""

@@ -25,6 +25,7 @@ DEFAULT_UNDERLAY_MTU = 1500
 MAX_BURST, MAX_BYTE_RATE = 2**32 - 1, 10**12
 MAX_TAP_QUEUES = 256  # of one TAP, the kernel's MAX_TAP_QUEUES
 MIN_BURST_PACKETS, MIN_BURST_BYTES = 64, 128 << 10
+DEFAULT_BROADCAST_RATE = 1000
 IPV6_MIN_MTU = 1280  # RFC 8200 section 5: what a tenant's IPv6 packet may always be
 NVGRE_OVERHEAD = {4: 20 + 8 + 14, 6: 40 + 8 + 14}
 """Outer IP family -> octets by which NVGRE lengthens an IP packet: outer IP, GRE with key, inner Ethernet."""

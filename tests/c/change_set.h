@@ -183,6 +183,25 @@ static inline struct row move_row(uint32_t vsid, const char *ca, uint32_t host)
     return row;
 }
 
+static inline struct row flood_row(uint32_t vsid, const char *pa, uint32_t host)
+{
+    ROW(row, DP_ROW_FLOOD, struct dp_row_flood);
+    set_address(r->provider_address, pa);
+    r->vsid = vsid;
+    r->host = host;
+    r->family = (uint8_t)family_of(pa);
+    return row;
+}
+
+/* Of a subnet's row: so many packets to groups are copied. */
+static inline struct row flooded(struct row row, uint32_t per_second, uint32_t burst)
+{
+    struct dp_row_subnet *r = (void *)row.bytes;
+    r->flood_per_second = per_second;
+    r->flood_burst = burst;
+    return row;
+}
+
 static inline struct row deleted(struct row row)
 {
     row.op = DP_DEL;
@@ -279,10 +298,11 @@ static inline void say_act(const struct dump *dump, char *to, uint32_t act)
 static inline bool dump_entry(void *ctx, const uint64_t *key, const struct map_value *value)
 {
     struct dump *dump = ctx;
-    const bool wide = dump->table == TABLE_RECORDS6 || dump->table == TABLE_PAS6 || dump->table == TABLE_ROUTES6 || dump->table == TABLE_MOVES;
+    const bool wide = dump->table == TABLE_RECORDS6 || dump->table == TABLE_PAS6 || dump->table == TABLE_ROUTES6 || dump->table == TABLE_MOVES ||
+                      dump->table == TABLE_FLOODS;
     char mac[16], *line = dump_line(dump);
     line += sprintf(line, "table %u %016lx %016lx %016lx mac %s ", dump->table, key[0], wide ? key[1] : 0, wide ? key[2] : 0,
-                    hex(mac, lookup_mac(dump->tables, value), 6));
+                    dump->table == TABLE_FLOODS ? "none" : hex(mac, lookup_mac(dump->tables, value), 6));
     bool routes = dump->table == TABLE_ROUTES4 || dump->table == TABLE_ROUTES6;
     bool provider = routes && key_route_rdid(key, dump->table == TABLE_ROUTES4) == 0;
     if (provider && act_kind(value->act) == ACT_ONLINK)
@@ -307,6 +327,18 @@ static inline void dump_policy(struct dump *dump, const struct port_policy *p)
     }
 }
 
+/* As readers find it: the order is part of it. */
+static inline void dump_flood(struct dump *dump, const struct subnet *subnet)
+{
+    const struct flood *flood = subnet->flood;
+    char pa[40], *line = dump_line(dump);
+    line += sprintf(line, "flood of %u, %lu a second, %u at once:", subnet->vsid, flood->rate.per_second, flood->rate.burst);
+    for (uint32_t i = 0; i < flood->ports; i++)
+        line += sprintf(line, " %u", flood->to[i]);
+    for (uint32_t i = 0; i < flood->hops; i++)
+        line += sprintf(line, " %s", hex(pa, dump->tables->next_hops[flood->to[flood->ports + i]].pa, 16));
+}
+
 static inline int compare_lines(const void *a, const void *b) { return strcmp(a, b); }
 
 static inline struct dump dump_tables(const struct dp *dp)
@@ -314,8 +346,12 @@ static inline struct dump dump_tables(const struct dp *dp)
     struct dump dump = {.dp = dp, .tables = dp_tables(dp)};
     const struct tables *t = dump.tables;
     char shared[80];
-    for (dump.table = 0; dump.table < TABLE_PREFIXES; dump.table++)
-        map_each(t->maps[dump.table], dump_entry, &dump);
+    for (dump.table = 0; dump.table < TABLE_COUNT; dump.table++)
+        if (dump.table != TABLE_PREFIXES)
+            map_each(t->maps[dump.table], dump_entry, &dump);
+    for (uint32_t i = 0; i < t->subnet_count; i++)
+        if (t->subnets[i].flood)
+            dump_flood(&dump, &t->subnets[i]);
     for (uint32_t port = 0; port < DP_MAX_PORTS; port++)
         if (t->policies[port])
             dump_policy(&dump, t->policies[port]);

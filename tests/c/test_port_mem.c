@@ -290,7 +290,7 @@ static void counters_outlive_their_port(void **state)
 static void a_subnet_starts_counting_at_zero(void **state)
 {
     (void)state;
-    static struct subnet subnets[3] = {{0, 0}, {5001, 1}, {0, 0}};
+    static struct subnet subnets[3] = {[1] = {.vsid = 5001, .rdid = 1}};
     struct dp_vsid_counters out[2];
     start(2, 0, 0);
     hub_tables.subnets = subnets;

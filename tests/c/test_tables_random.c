@@ -73,6 +73,8 @@ static struct row random_row(void)
         break;
     case 28 ... 35:
         row = subnet_row(PICK(vsids), 1 + rnd(2));
+        if (chance(80))
+            row = flooded(row, 100 * (1 + rnd(2)), chance(95));
         break;
     case 36 ... 44:
         row = random_prefix();
@@ -88,6 +90,9 @@ static struct row random_row(void)
         break;
     case 63 ... 67:
         row = move_row(PICK(vsids), PICK(cas), rnd(3) ? SELF + rnd(3) : rnd(2) ? UINT32_MAX - 1 - rnd(3) : 0x0fffffff + rnd(3));
+        break;
+    case 68 ... 76:
+        row = flood_row(PICK(vsids), chance(90) ? PICK(shared_pas) : PICK(rewrite_pas), SELF + rnd(3));
         break;
     default:
         row = random_record();
@@ -145,6 +150,7 @@ static struct row key_of(const struct model *model, struct row row)
         memcpy(key.bytes, row.bytes, 22);
         break;
     case DP_ROW_MOVE:
+    case DP_ROW_FLOOD:
         memcpy(key.bytes, row.bytes, 20);
         key.bytes[24] = ((struct dp_row_move *)row.bytes)->family;
         break;
@@ -213,6 +219,7 @@ struct count {
     enum table table;
     uint32_t ways[4096], rewrites[4096], subnets[4096], locals[DP_MAX_PORTS];
     uint64_t gateways[2];
+    uint32_t members;
 };
 
 static bool count_entry(void *ctx, const uint64_t *key, const struct map_value *value)
@@ -226,6 +233,11 @@ static bool count_entry(void *ctx, const uint64_t *key, const struct map_value *
         return true;
     }
     assert_true(index < 4096);
+    if (count->table == TABLE_FLOODS) {
+        assert_int_equal(count->tables->writer->members[load32(value->mac)].hop, index);
+        count->members++;
+        count->subnets[tables_subnet(count->tables, key_id(count->table, key))]++;
+    }
     if (kind == ACT_NVGRE || kind == ACT_PA_HOST || kind == ACT_PA_SELF)
         count->ways[index]++;
     if (kind == ACT_REWRITE || kind == ACT_PA_REWRITE)
@@ -255,8 +267,9 @@ static void check_counts(const struct dp *dp)
     const struct tables *t = count->tables = dp_tables(dp);
     const struct tables_writer *w = t->writer;
     uint32_t ways = 0, rewrites = 0, neighs = 0;
-    for (count->table = 0; count->table < TABLE_PREFIXES; count->table++)
-        map_each(t->maps[count->table], count_entry, count);
+    for (count->table = 0; count->table < TABLE_COUNT; count->table++)
+        if (count->table != TABLE_PREFIXES)
+            map_each(t->maps[count->table], count_entry, count);
     for (uint32_t i = 0; i < w->objects[REWRITES].used; i++) {
         assert_int_equal(w->bonds[i].refs, count->rewrites[i]);
         rewrites += count->rewrites[i] != 0;
@@ -270,9 +283,11 @@ static void check_counts(const struct dp *dp)
         neighs += count->ways[i] && t->next_hops[i].neigh != INDEX_NONE;
     }
     for (uint32_t i = 0; i < w->objects[SUBNETS].used; i++)
-        assert_int_equal(w->subnet_refs[i], count->subnets[i]);
+        assert_int_equal(w->domains[i].refs, count->subnets[i]);
     assert_int_equal(objects_live(&w->objects[NEXT_HOPS]), ways);
     assert_int_equal(objects_live(&w->objects[REWRITES]), rewrites);
+    assert_int_equal(objects_live(&w->objects[MEMBERS]), count->members);
+    assert_int_equal(w->touched_domains, 0);
     assert_memory_equal(w->locals, count->locals, sizeof w->locals);
     assert_memory_equal(w->gateways, count->gateways, sizeof w->gateways);
     uint32_t users = 0;

@@ -24,15 +24,15 @@ class Floor(NamedTuple):
 
 
 FLOORS = (
-    Floor("base", 900, "wire formats, addresses, sums, hash, quiescence, memory, rows as bytes, drops"),
+    Floor("base", 904, "wire formats, addresses, sums, hash, quiescence, memory, rows as bytes, drops"),
     Floor("pkt", 1000, "a packet, a batch, slots and their pool, parse, offloads"),
-    Floor("table", 1300, "maps and keys, what readers see, lookups"),
-    Floor("step", 1800, "packets and const tables in, a verdict out: nvgre, rewrite, gso, icmp; rows"),
+    Floor("table", 1310, "maps and keys, what readers see, lookups"),
+    Floor("step", 1812, "packets and const tables in, a verdict out: nvgre, rewrite, gso, icmp; rows"),
     Floor("port", 2200, "ports: TAP, AF_PACKET, AF_XDP, memory; ways in and out"),
     Floor("host", 900, "neighbours, and what the provider network sees of us"),
     Floor("router", 900, "what the virtual router says and does besides forwarding"),
-    Floor("path", 900, "from tenant, from provider, and the ways out they share"),
-    Floor("control", 1800, "change sets: the only writer of tables"),
+    Floor("path", 995, "from tenant, from provider, and the ways out they share"),
+    Floor("control", 2052, "change sets: the only writer of tables"),
     Floor("run", 1000, "workers, the engine, dp_api.h"),
 )
 NAMES = [floor.name for floor in FLOORS]

@@ -12,6 +12,7 @@ SUBJECTS = {
     "objects": ["object"],
     "paths": ["path"],
     "policies": ["policy"],
+    "floods": ["flood"],
     "records": ["record"],
 }
 """Files named after many of what each of their functions is about."""

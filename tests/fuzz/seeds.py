@@ -27,6 +27,7 @@ from scapy.packet import Packet, Raw
 
 from dataplane.binding.tables import (
     ChangeSet,
+    FloodRow,
     MoveRow,
     PaKind,
     PaRow,
@@ -105,6 +106,13 @@ def tenant_frames() -> dict[str, Packet]:
         / IPv6(src=_address(10), dst="ff02::1:ff00:14", hlim=255)
         / ICMPv6ND_NS(tgt=_address(20))
         / ICMPv6NDOptSrcLLAddr(lladdr=LOCAL),
+        "broadcast4": Ether(src=LOCAL, dst="ff:ff:ff:ff:ff:ff")
+        / IP(src="10.1.1.10", dst="10.1.1.255")
+        / UDP()
+        / b"payload",
+        "multicast6": Ether(src=LOCAL, dst="33:33:00:00:00:fb")
+        / IPv6(src=_address(10), dst="ff02::fb")
+        / UDP(),
         "mld": Ether(src=LOCAL, dst="33:33:00:00:00:16")
         / IPv6(src="::", dst="ff02::16", hlim=1)
         / IPv6ExtHdrHopByHop()
@@ -125,6 +133,7 @@ def underlay_frames() -> dict[str, Packet]:
         hwsrc=REMOTE, psrc="10.1.1.20", pdst="10.1.1.10"
     )
     routed = Ether(src=ROUTER, dst=LOCAL) / IP(src="10.1.2.20", dst="10.1.1.10") / UDP()
+    broadcast = Ether(src=REMOTE, dst="ff:ff:ff:ff:ff:ff") / IP(src="10.1.1.20", dst="10.1.1.255") / UDP()
     return {
         "pop44": outer4 / gre / udp4,
         "pop46": outer4 / gre / udp6,
@@ -157,6 +166,7 @@ def underlay_frames() -> dict[str, Packet]:
         / IPv6(src="fd77::6e", dst="fd77::78")
         / TCP()
         / (b"payload6" * 20),
+        "pop-broadcast": outer4 / gre / broadcast,
         "pa-ping4": eth / IP(src="192.168.77.102", dst="192.168.77.101") / ICMP() / b"ping",
         "pa-ping6": eth / IPv6(src="fd77::66", dst="fd77::65") / ICMPv6EchoRequest(),
         "pa-arp": Ether(src=REMOTE_HOST, dst="ff:ff:ff:ff:ff:ff")
@@ -210,6 +220,7 @@ def change_sets() -> dict[str, ChangeSet]:
     provider_route = ProviderRouteRow(any_address, pa, 4, 0)
     subnet, prefix = SubnetRow(5003, 1), PrefixRow(far, any_address, 5003, 4, 16)
     port = PortRow(1, 5001, mac)
+    flood, flooded = FloodRow(pa, 5002, 2, 4), SubnetRow(5002, 1, 500, 20)
     return {
         "record": ChangeSet(2, (put([record]), delete([record]))),
         "rewrite": ChangeSet(2, (put([pa_row]), put([rewrite]), delete([rewrite]), delete([pa_row]))),
@@ -218,6 +229,7 @@ def change_sets() -> dict[str, ChangeSet]:
         "move": ChangeSet(2, (put([move]), put([record]), delete([move]))),
         "source": ChangeSet(2, (put([source]), delete([source]))),
         "provider-route": ChangeSet(2, (put([provider_route]), delete([provider_route]))),
+        "flood": ChangeSet(2, (put([flood]), put([flooded]), delete([flood]))),
         "subnet": ChangeSet(2, (put([subnet]), put([prefix]), delete([prefix]), delete([subnet]))),
         "port": ChangeSet(2, (put([port]),)),
     }

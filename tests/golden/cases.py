@@ -3,6 +3,7 @@
 from tests.golden import (
     cases_errors,
     cases_example,
+    cases_groups,
     cases_proxy,
     cases_push,
     cases_quotes,
@@ -24,5 +25,6 @@ CASES: tuple[Case, ...] = (
     *cases_quotes.CASES,
     *cases_routers.CASES,
     *cases_underlay.CASES,
+    *cases_groups.CASES,
     *cases_example.CASES,
 )

@@ -234,11 +234,11 @@ SILENCE = (
     ),
     case(
         "error-broadcast",
-        "2.5.1 2.6.3 2.6.6 2.15.2 2.15.3 2.15.14",
+        "2.6.3 2.6.6 2.15.2 2.15.3 2.15.14 5.1.4",
         "to all of a subnet, by the router or not: silence; the last address of no subnet is a host",
         drops("red-a", frame(A.mac, ROUTER, A.v4, "10.1.2.255"), "no-record"),
         drops("red-a", frame(A.mac, ROUTER, A.v4, "10.1.1.255"), "no-record"),
-        drops("red-a", frame(A.mac, BROADCAST, A.v4, "10.1.1.255"), "multicast"),
+        drops("red-a", frame(A.mac, BROADCAST, A.v4, "10.1.2.255"), "group-address"),
         refused(frame(A.mac, ROUTER, A.v4, "10.1.3.255"), "no-route", NO_NET),
         refused(frame(A.mac, ROUTER, A.v6, "fd00:1:2:0:ffff:ffff:ffff:ffff"), "no-record", NO_HOST6),
     ),

@@ -3,13 +3,12 @@
 from pathlib import Path
 
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP
-from scapy.layers.inet6 import ICMPv6MLReport2, IPv6, IPv6ExtHdrDestOpt
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt
 from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
 from tests.golden.table import Step, answers, case, drops, passes, refuses
 from tests.golden.world import (
-    BROADCAST,
     ECHO,
     ECHO6,
     ECHO6_REPLY,
@@ -381,32 +380,6 @@ REFUSED = (
         "the same CA in another VM network is another machine: gold-a has no neighbour .11",
         drops("gold-a", PLAIN, "no-record"),
         told_a(frame(A.mac, ROUTER, A.v4, E.v4), "no-route", NO_NET, "gold-a"),
-    ),
-    case(
-        "multicast",
-        "2.5.1",
-        "broadcast and multicast that is neither ARP nor ND",
-        drops("red-a", frame(A.mac, BROADCAST, A.v4, "255.255.255.255"), "multicast"),
-        drops("red-a", frame(A.mac, "01:00:5e:00:00:fb", A.v4, "224.0.0.251"), "multicast"),
-        drops("red-a", frame(A.mac, "33:33:00:00:00:fb", A.v6, "ff02::fb"), "multicast"),
-    ),
-    case(
-        "mld",
-        "2.4.1 2.4.2 2.5.1",
-        "MLD may come from :: and a guest's link-local address, and is multicast then",
-        *(
-            drops(
-                "red-a",
-                frame(A.mac, "33:33:00:00:00:16", source, "ff02::16", ICMPv6MLReport2(), ttl=1),
-                reason,
-            )
-            for source, reason in (
-                ("::", "multicast"),
-                (link_local(A.mac), "multicast"),
-                ("fe80::a1b2:c3d4:e5f6:718", "multicast"),
-                ("fe80::1", "src-address"),
-            )
-        ),
     ),
 )
 

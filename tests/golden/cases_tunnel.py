@@ -314,13 +314,6 @@ INNER_DROPS = (
         refused(frame(C.mac, ROUTER, C.v6, A.v6), "inner-dst-mac"),
     ),
     case(
-        "inner-multicast",
-        "3.11.1",
-        "broadcast and multicast",
-        refused(frame(C.mac, BROADCAST, C.v4, "10.1.1.255"), "multicast"),
-        refused(frame(C.mac, "33:33:00:00:00:01", C.v6, "ff02::1"), "multicast"),
-    ),
-    case(
         "other-tenants-vsid",
         "3.9.5 3.9.11",
         "the same CAs and MACs under another tenant's VSID are other machines",

@@ -135,7 +135,7 @@ def flowid(inner: bytes) -> int:
     else:
         addresses, proto, l4 = inner[22:54], inner[20], 54
         fragment = proto == 44
-        proto = inner[54] if fragment else proto
+        proto = inner[54] if proto in (0, 44) else proto  # hop-by-hop options, a fragment
     ports = bytes(4) if fragment or proto not in (6, 17, 132) else inner[l4 : l4 + 4]
     crc = 0
     for byte in addresses + bytes([proto, 0, 0, 0]) + ports:

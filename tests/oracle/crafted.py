@@ -218,7 +218,9 @@ def tenant_error(pick: Pick, world: World, vm: Vm) -> Packet:
 
 
 def tenant_frame(pick: Pick, world: World, vm: Vm) -> Packet:
-    kind = pick.one_of(*["ip"] * 8, "arp", "nd", "nd", "error")
+    kind = pick.one_of(*["ip"] * 8, "arp", "nd", "nd", "error", "group")
+    if kind == "group":
+        return group_frame(pick, world, vm, vm.mac)
     if kind == "error":
         return tenant_error(pick, world, vm)
     if kind == "arp":
@@ -232,6 +234,24 @@ def tenant_frame(pick: Pick, world: World, vm: Vm) -> Packet:
     mac = here[0].mac if here else ROUTER_MAC
     mac = pick.seldom(pick.one_of(ROUTER_MAC, PEER_MAC, BROADCAST, bytes.fromhex("333300000001")), mac, 6)
     return tagged(pick, ether(mac, vm.mac)) / ip_packet(pick, source, destination)
+
+
+def group_frame(pick: Pick, world: World, vm: Vm, mac: bytes) -> Packet:
+    """To a group, by its MAC."""
+    family = pick.one_of(4, 6)
+    groups = {
+        4: ("255.255.255.255", f"10.1.{vm.subnet + 1}.255", "224.0.0.251", "239.129.2.3", "10.1.0.255"),
+        6: ("ff02::1", "ff02::fb", "ff05::1:2:3"),
+    }
+    group = ip_address(pick.one_of(*groups[family]))
+    to = BROADCAST
+    if group.version == 6:
+        to = b"\x33\x33" + group.packed[12:]
+    elif group.is_multicast:
+        to = bytes((1, 0, 0x5E, group.packed[1] & 0x7F)) + group.packed[2:]
+    to = pick.seldom(pick.one_of(BROADCAST, bytes.fromhex("333300000001"), bytes.fromhex("01005e0000fb")), to)
+    source = pick.seldom(pick.one_of(*sources(world, vm, family)), vm.ca(family))
+    return tagged(pick, ether(to, mac)) / ip_packet(pick, source, group)
 
 
 def sources(world: World, vm: Vm, family: int) -> list[Address]:
@@ -398,9 +418,11 @@ GRE_FIELDS: list[dict[str, int]] = [
 
 
 def inner_frame(pick: Pick, world: World, source: Vm, to: Vm) -> Packet:
-    kind = pick.one_of(*["ip"] * 8, "arp", "nd")
+    kind = pick.one_of(*["ip"] * 8, "arp", "nd", "group")
     mac = source.mac if source.vsid == to.vsid else ROUTER_MAC
     mac = pick.seldom(pick.one_of(source.mac, ROUTER_MAC, PEER_MAC), mac, 10)
+    if kind == "group":
+        return group_frame(pick, world, source, mac)
     to_mac = pick.seldom(pick.one_of(ROUTER_MAC, BROADCAST), to.mac, 10)
     frame = tagged(pick, ether(to_mac, mac))
     if kind == "arp":

@@ -19,6 +19,7 @@ from scapy.packet import Packet
 from dataplane.binding.core import Frame, Gso, Offload
 from dataplane.binding.tables import (
     ChangeSet,
+    FloodRow,
     MoveRow,
     PaKind,
     PaRow,
@@ -29,6 +30,7 @@ from dataplane.binding.tables import (
     RouteRow,
     Section,
     SourceRow,
+    SubnetRow,
     Translation,
     delete,
     pack_address,
@@ -63,6 +65,8 @@ MOVES: tuple[frozenset[tuple[int, int]], ...] = (
     frozenset(((20, 3), (30, SELF), (40, SELF), (GATEWAY_VM, 3))),
 )
 NO_LIMIT = (0, 0, 0, 0)
+FLOODS = ((0, 0), (20, 1), (1_000_000, 1_000_000))
+"""Packets to groups a second and at once."""
 LIMITS = ((0, 0, 700, 4), (90_000, 1500, 0, 0), (30_001, 3000, 33, 3), (1000, 1, 1_000_000, 1000))
 """Bytes a second and at once, packets a second and at once."""
 
@@ -98,6 +102,7 @@ def worlds(**choices: st.SearchStrategy[Any]) -> st.SearchStrategy[World]:
         "underlay_mtu": st.sampled_from((1600, 1500, 600, 9100)),
         "limit": st.sampled_from((*[NO_LIMIT] * 12, *LIMITS)),
         "moves": st.sampled_from(MOVES),
+        "flood": st.sampled_from((*FLOODS, *FLOODS[1:] * 2)),
     }
     return st.builds(World, **(usual | choices))
 
@@ -169,7 +174,7 @@ def burst(draw: st.DrawFn, world: World) -> Burst:
 # ---- policy changes -----------------------------------------------------------------------------
 
 
-CHANGES = ("remove", "move", "restore", "provider", "prefix", "limit")
+CHANGES = ("remove", "move", "restore", "provider", "prefix", "limit", "flood")
 
 
 def update(draw: st.DrawFn, world: World, generation: int, changes: Sequence[str]) -> bytes:
@@ -191,6 +196,8 @@ def update(draw: st.DrawFn, world: World, generation: int, changes: Sequence[str
         rows = [row for row in world.rows() if isinstance(row, PortRow)]
         some = chance.sample(rows, k=len(rows) // 2)
         changed = everything + [put([PortRow(*row[:3], *chance.choice((NO_LIMIT, *LIMITS)))]) for row in some]
+    elif kind == "flood":
+        changed = everything + flood_changes(chance, world)
     elif kind == "provider":
         changed = everything + provider_changes(chance, world)
     elif kind == "prefix":
@@ -204,10 +211,23 @@ def update(draw: st.DrawFn, world: World, generation: int, changes: Sequence[str
     return ChangeSet(generation, tuple(changed), atomic=draw(st.booleans())).encode()
 
 
+def flood_changes(chance: Random, world: World) -> list[Section]:
+    """Of who hears what is sent to groups, and how much of it."""
+    subnets = [row for row in world.rows() if isinstance(row, SubnetRow)]
+    floods = [row for row in world.rows() if isinstance(row, FloodRow)]
+    host, family = chance.choice((2, 3, 4)), chance.choice((4, 6))
+    more = [FloodRow(pack_address(SHARED[host, family]), row.vsid, host, family) for row in subnets]
+    changed = [SubnetRow(*row[:2], *chance.choice(FLOODS)) for row in subnets]
+    choices = [put(changed), put(more)]
+    choices += [delete(chance.sample(floods, k=chance.randint(1, len(floods))))] if floods else []
+    return chance.sample(choices, k=chance.randint(1, len(choices)))
+
+
 def provider_changes(chance: Random, world: World) -> list[Section]:
     """Of PAs that no record names, and of routes between PAs."""
     pas = [row for row in world.rows() if isinstance(row, PaRow)]
     named = {row.provider_address for row in world.rows() if isinstance(row, RecordRow) and row.host != SELF}
+    named |= {row.provider_address for row in world.rows() if isinstance(row, FloodRow)}
     unnamed = [row for row in pas if row.address not in named and row.kind == PaKind.SHARED]
     routes = [row for row in world.rows() if isinstance(row, ProviderRouteRow)]
     elsewhere = PaRow(pack_address(ip_address("192.168.77.112")), 2, 4, PaKind.SHARED, 24)

@@ -230,7 +230,7 @@ ON_THE_UNDERLAY = [
         "inner-src-mac",
     ),
     ("another inner destination MAC", tunnelled(forged(dst=BLUE_NEIGHBOUR.mac)), "inner-dst-mac"),
-    ("an inner broadcast", tunnelled(forged(dst=BROADCAST)), "multicast"),
+    ("an inner broadcast", tunnelled(forged(dst=BROADCAST)), "group-address"),
     ("back to the wire", tunnelled(arriving(RED_REMOTE, RED_ON_HOST_2, 4, udp())), "not-local"),
     (
         "the gateway as inner destination",

@@ -16,7 +16,7 @@ from dataplane.twin.reference import FakeDataplane
 from tests.oracle.regressions import REGRESSIONS
 from tests.oracle.rig import Rig
 from tests.oracle.scale import EXAMPLES, WHOLE, examples
-from tests.oracle.strategies import CHANGES, NO_LIMIT, Burst, Step, trains, worlds
+from tests.oracle.strategies import CHANGES, FLOODS, NO_LIMIT, Burst, Step, trains, worlds
 from tests.oracle.world import World
 
 REASONS: Counter[str] = Counter()
@@ -102,8 +102,13 @@ def scenarios(
     return world, draw(trains(world, changes))
 
 
-WITHOUT_LIMIT = [kind for kind in CHANGES if kind != "limit"]
-UNLIMITED = scenarios(WITHOUT_LIMIT, resolved=st.just(True), limit=st.just(NO_LIMIT))
+WITHOUT_LIMIT = [kind for kind in CHANGES if kind not in ("limit", "flood")]
+UNLIMITED = scenarios(
+    WITHOUT_LIMIT,
+    resolved=st.just(True),
+    limit=st.just(NO_LIMIT),
+    flood=st.sampled_from((FLOODS[0], FLOODS[-1])),
+)
 """Which packets a limit lets through depends on their order, which is kept within a flow only."""
 
 
@@ -171,6 +176,7 @@ def test_the_trains_go_everywhere() -> None:
         "gre-short",
         "ip6-extension",
         "ip-options",
+        "no-receiver",
         "outer-fragment",
         "underlay-src-mac",
         "vlan-stacked",

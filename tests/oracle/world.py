@@ -16,6 +16,7 @@ from dataplane.binding.tables import (
     NO_ADDRESS,
     Address,
     ChangeSet,
+    FloodRow,
     MoveRow,
     PaKind,
     PaRow,
@@ -129,7 +130,7 @@ class World:
     of a remote host's PA in NVGRE records. wildcard: number of the VM that catches what has no record in
     subnet 0. resolved: next hops have fixed MACs. offloads, mtu: of tenant ports; underlay_...: of the
     underlay. limit: of ports in subnet 0, as the end of a PortRow. moves: VM number, other home, of the VMs
-    of subnet 0 that are in a move.
+    of subnet 0 that are in a move. flood: packets to groups a second and at once, of subnets under NVGRE.
     """
 
     networks: int = 2
@@ -148,6 +149,7 @@ class World:
     underlay_mtu: int = 1600
     limit: tuple[int, int, int, int] = (0, 0, 0, 0)
     moves: frozenset[tuple[int, int]] = frozenset()
+    flood: tuple[int, int] = (1_000_000, 1_000_000)
 
     def config(self, workers: int = 1) -> Config:
         flags = Flags.NONE if self.flowid else Flags.FLOWID_OFF
@@ -195,14 +197,19 @@ class World:
                 ProviderRouteRow(p, pack_address(hop) if hop else NO_ADDRESS, family, length)
                 for (p, family, length), hop in ((network_field(text), hop) for text, hop in PROVIDER_ROUTES)
             ],
-            [SubnetRow(vsid(n, s), n + 1) for n in range(self.networks) for s in SUBNETS],
+            [self._subnet(n, s) for n in range(self.networks) for s in SUBNETS],
             list(self._prefixes()),
             [self._port(vm) for vm in self.vms() if vm.port],
             list(self._sources()),
             list(self._records()),
             list(self._routes()),
             list(self._moves()),
+            list(self._floods()),
         )
+
+    def _subnet(self, network: int, subnet: int) -> SubnetRow:
+        flood = (0, 0) if (network, subnet) in self.rewrite else self.flood
+        return SubnetRow(vsid(network, subnet), network + 1, *flood)
 
     def _port(self, vm: Vm) -> PortRow:
         return PortRow(vm.port, vm.vsid, vm.mac, *((0, 0, 0, 0) if vm.subnet else self.limit))
@@ -286,6 +293,14 @@ class World:
                     yield MoveRow(pack_address(vm.ca(family)), vm.vsid, host, family)
                     if number == self.wildcard:
                         yield MoveRow(NO_ADDRESS, vm.vsid, host, family)
+
+    def _floods(self) -> Iterator[Row]:
+        places = {(vm.vsid, vm.host) for vm in self.vms() if vm.host != SELF}
+        under_rewrite = {vsid(*place) for place in self.rewrite}
+        for of, host in sorted(places, reverse=True):
+            if of not in under_rewrite:
+                pa = SHARED[host, self.outer[host]]
+                yield FloodRow(pack_address(pa), of, host, pa.version)
 
     def next_hops(self) -> dict[Address, bytes]:
         """Every provider next hop there can be, and its MAC."""

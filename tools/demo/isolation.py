@@ -35,8 +35,8 @@ ReadCounters = Callable[[str], Mapping[str, "PortCounters"]]
 
 PORTS = (7001, 7001)
 UNREACHABLE, UNREACHABLE6 = 3, 1
-OWN_NOISE = frozenset({"multicast"})
-"""Drops that a VM's kernel causes by itself: multicast listener reports."""
+OWN_NOISE = frozenset({"multicast", "no-receiver"})
+"""Drops that a VM's kernel causes by itself: multicast listener reports, under rewrite and to nobody else."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,8 +191,8 @@ _add_query(
     "Packets by port; of those that died, by reason.\n\nRECEIVED and DROPPED count at the port where a packet"
     " came in, SENT where it left. ORIGINATED: made by the core itself, such as answers to ARP and copies of"
     " a broadcast. CONSUMED: ended here as intended, answered or merged into another packet. HELD: waits for"
-    " a next hop. Received and originated are the sum of all others. A drop `multicast` is usual: VMs send"
-    " multicast that nobody asked for.",
+    " a next hop. Received and originated are the sum of all others. A drop `multicast` or `no-receiver` is"
+    " usual: VMs send multicast that nobody asked for.",
     _counter_lines,
 )
 

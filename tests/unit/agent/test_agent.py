@@ -109,7 +109,7 @@ def test_a_commit_is_a_step(world: World) -> None:
     assert world.is_right()
     (change_set,) = world.core.change_sets[before:]
     assert {section.op for section in change_set.sections} == {Op.DEL}
-    assert {section.kind for section in change_set.sections} == {RowKind.RECORD}
+    assert {section.kind for section in change_set.sections} == {RowKind.RECORD, RowKind.FLOOD}
     assert world.reporter.last.revision == world.revision
     assert world.reporter.results[-1].deleted == sum(map(len, change_set.sections))
 

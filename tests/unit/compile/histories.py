@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from policy.errors import ManifestError, ObjectId
 from policy.ipam.allocate import allocate
 from policy.kinds.model import (
+    Broadcast,
     CustomerRoute,
     Host,
     Intent,
@@ -111,9 +112,12 @@ def _another(item: Object) -> st.SearchStrategy[Object]:
         case VMSubnet():
             vsids = st.integers(7000, 7003)
             return st.builds(
-                lambda vsid, translation: replace(item, vsid=vsid, translation=translation),
+                lambda vsid, translation, broadcast: replace(
+                    item, vsid=vsid, translation=translation, broadcast=broadcast
+                ),
                 vsids,
                 st.sampled_from(Translation),
+                st.sampled_from((Broadcast(), Broadcast(enabled=False), Broadcast(True, 50, 7))),
             )
         case CustomerRoute():
             return st.builds(lambda metric: replace(item, metric=metric), st.integers(0, 3))

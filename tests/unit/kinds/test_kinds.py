@@ -114,7 +114,7 @@ def test_the_core_takes_the_walkthrough(walkthrough: Policy) -> None:
         core.apply(tables.change_set().encode())
         stats = core.table_stats()
     kinds = [section.kind for section in tables.change_set().sections]
-    assert kinds[-2:] == [dp.RowKind.RECORD, dp.RowKind.ROUTE]
+    assert kinds[-3:] == [dp.RowKind.RECORD, dp.RowKind.ROUTE, dp.RowKind.FLOOD]
     assert stats.routes == 1 + 2, "the stated one, and two subnets on link"
 
 
