@@ -159,7 +159,7 @@ FROM_VM: dict[str, tuple[str, Build]] = {
     "from-a-pa": ("src-address", lambda s, m: s.udp(m, s.ip("red-app"), source=s.pa("h1"))),
     "own-nvgre-in-a-hosts-name": ("src-address", own_nvgre("h2", "h1")),
     "own-nvgre": ("no-route", own_nvgre(None, "h2")),
-    "broadcast": ("multicast", lambda s, m: s.udp(m, ip_address("10.1.1.255"), to=frames.BROADCAST)),
+    "broadcast": ("group-address", lambda s, m: s.udp(m, ip_address("10.1.2.255"), to=frames.BROADCAST)),
     "not-ip": ("ethertype", lambda s, m: frames.ethernet(EVIL_MAC, s.vm.mac, 0x88B5, m)),
     "two-tags": (
         "vlan-stacked",
@@ -324,7 +324,7 @@ TO_H1: dict[str, tuple[str, Crafted]] = {
         lambda i, m: i.nvgre(i.inner(m, "red-app", ip_address("10.1.1.1"), to=ROUTER_MAC)),
     ),
     "to-a-ca-nobody-has": ("no-record", lambda i, m: i.nvgre(i.inner(m, "red-app", ip_address("10.1.1.99")))),
-    "inner-broadcast": ("multicast", lambda i, m: i.nvgre(i.inner(m, to=frames.BROADCAST))),
+    "inner-broadcast": ("group-address", lambda i, m: i.nvgre(i.inner(m, to=frames.BROADCAST))),
     "not-ip-inside": (
         "ethertype",
         lambda i, m: i.nvgre(frames.ethernet(i.lab.vms["red-web"].mac, i.lab.vms["red-app"].mac, 0x88B5, m)),

@@ -106,7 +106,7 @@ def guest_ports(lab: Lab) -> list[str]:
 
 def other_drops(lab: Lab) -> dict[tuple[str, str, str], int]:
     """A kernel's own noise, of VMs and of guests, is let be."""
-    noise = ("multicast", "nd-router", "src-address", "nd-unknown")
+    noise = ("multicast", "no-receiver", "nd-router", "src-address", "nd-unknown")
     return {key: count for key, count in lab.drops().items() if key[2] not in noise}
 
 

@@ -67,6 +67,10 @@ def talk(client: Vm, server: Vm, version: int) -> None:
     echo_by_tcp(client, server, version, b"isolane " * (1 << 15))
 
 
+REPORTS = "ipv6.dst == ff02::16"
+"""Of a kernel's listeners: they come when they like, and go to all VMs of Red."""
+
+
 def write_pcap(path: Path, frames: list[bytes]) -> None:
     header = struct.pack("=IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 1)
     records = (struct.pack("=IIII", n // 1000, n % 1000, len(f), len(f)) + f for n, f in enumerate(frames))
@@ -89,7 +93,7 @@ def test_tshark_finds_nothing_wrong(wire_lab: Lab, tmp_path: Path, pair: str, ve
     path = tmp_path / "wire.pcap"
     write_pcap(path, [frame for frame, _ in captured])
     assert tshark(path, "-Y", BAD) == []
-    keys = tshark(path, "-Y", "gre", "-T", "fields", "-e", "gre.proto", "-e", "gre.key")
+    keys = tshark(path, "-Y", f"gre and not {REPORTS}", "-T", "fields", "-e", "gre.proto", "-e", "gre.key")
     if client.tenant == "red":
         assert {key.split()[0] for key in keys} == {"0x6558"}
         assert {int(key.split()[1], 16) >> 8 for key in keys} == {client.vsid}
