@@ -282,8 +282,11 @@ class Device:
             is_kept = link.up and has_filter(ip, link, Way.IN, bpf_programs.DROP)
         wanted = links.mute_sysctls(link.name)
         is_mute = all(links.read_sysctl(key) in (None, value) for key, value in wanted.items())
-        is_mtu = link.mtu == self.mtu if self.opening is Opening.VM else link.mtu >= self.mtu
-        return is_kept and is_mute and not link.master and is_mtu
+        if self.opening is Opening.VM:
+            is_as_stated = (link.name, link.mtu) == (self.name, self.mtu)
+        else:
+            is_as_stated = link.mtu >= self.mtu
+        return is_kept and is_mute and not link.master and is_as_stated
 
     def _check_host_end(self) -> None:
         with IPRoute() as ip:
@@ -299,9 +302,19 @@ class Device:
             if link is None:
                 return
             check_is_apart(link)
+            if self.opening is Opening.VM and link.name != self.name:
+                link = self._renamed(ip, link)
             mute_host_end(scratch, ip, link)
             mtu = self.mtu if self.opening is Opening.VM else max(link.mtu, self.mtu)
             ip.link("set", index=link.index, mtu=mtu, state="up")
+
+    def _renamed(self, ip: IPRoute, link: Link) -> Link:
+        """As a hypervisor looks for it."""
+        if links.find(ip, self.name) is not None:
+            raise DeviceError(f"it has been renamed to {link.name}, and there is another of its name")
+        ip.link("set", index=link.index, state="down")  # of one that is up older kernels change no name
+        ip.link("set", index=link.index, ifname=self.name)
+        return links.get(ip, self.name)
 
     def _set(self, mac: str, mtu: int) -> None:
         netns.call(self.place.namespace, links.set_link, self.place.index, address=mac, mtu=mtu)

@@ -114,6 +114,20 @@ def test_what_others_do_to_it_is_put_right_at_once(site: Site) -> None:
         is_answered(vm)
 
 
+def test_one_that_is_renamed_gets_its_name_back(site: Site) -> None:
+    """Its VM has it all the while; the next hypervisor looks for it by its name."""
+    host = up(site, f"vm: {TAP}")
+    with Hypervisor(host, TAP) as vm:
+        is_answered(vm)
+        index = tap(host).index
+        edits = f"link set {TAP} down\nlink set {TAP} name other0\nlink set other0 up"
+        run(host, "sh", "-c", f"echo '{edits}' | ip -batch -")
+        wait_until(lambda: link_of(host, TAP), "not named again", seconds=5)
+        wait_until(lambda: (tap(host).index, tap(host).up) == (index, True), "not up", seconds=3)
+        is_answered(vm)
+    wait_until(lambda: site.is_so("h1"))
+
+
 @pytest.mark.parametrize("name", ["vm", "device"])
 def test_a_device_that_is_set_down_is_up_at_once(site: Site, name: str) -> None:
     host = site.nodes["h1"].namespace
