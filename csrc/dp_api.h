@@ -221,7 +221,7 @@ int dp_neigh_probe(struct dp *dp, uint32_t family, const uint8_t *address);
  * is checked in full before anything of it is written.
  */
 enum dp_change_flags { DP_CHANGE_ATOMIC = 1 };  /* build beside and swap, whatever its size */
-enum dp_change_magic { DP_CHANGE_MAGIC = 0x314c5349, DP_CHANGE_VERSION = 1 };
+enum dp_change_magic { DP_CHANGE_MAGIC = 0x314c5349, DP_CHANGE_VERSION = 2 };
 enum dp_op { DP_PUT = 1, DP_DEL = 2 };
 
 struct dp_change_header {

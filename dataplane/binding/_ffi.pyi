@@ -335,7 +335,7 @@ class _Lib:
     DP_BENCH_REWRITE_OUT: Final = 3
     DP_CHANGE_ATOMIC: Final = 1
     DP_CHANGE_MAGIC: Final = 827085641
-    DP_CHANGE_VERSION: Final = 1
+    DP_CHANGE_VERSION: Final = 2
     DP_DEL: Final = 2
     DP_DYNAMIC: Final = 2
     DP_EBUSY: Final = -8

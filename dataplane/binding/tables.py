@@ -21,7 +21,7 @@ Address = IPv4Address | IPv6Address
 NO_ADDRESS = bytes(16)
 
 _MAGIC = 0x314C5349
-_VERSION = 1
+_VERSION = 2
 _ATOMIC = 1
 _HEADER = struct.Struct("<IHHQI4x")
 _SECTION = struct.Struct("<HHI")
