@@ -339,7 +339,7 @@ METHODS: dict[int, Callable[..., None]] = {
 
 def sections(change_set: bytes) -> Iterator[tuple[int, int, list[tuple[int | bytes, ...]]]]:
     """(row kind, op, rows) of each section of an encoded change set."""
-    if len(change_set) < 24 or struct.unpack_from("<IH", change_set) != (0x314C5349, 1):
+    if len(change_set) < 24 or struct.unpack_from("<IH", change_set) != (0x314C5349, 2):
         raise RowError(EFORMAT, 0, 0, "not a change set")
     at, count = 24, struct.unpack_from("<I", change_set, 16)[0]
     for section in range(count):

@@ -126,9 +126,9 @@ static void malformed_change_sets_are_refused(void **state)
     header->magic++;
     refuse_bytes(dp, set.bytes, set.len, DP_EFORMAT, 0, "not a change set");
     header->magic--;
-    header->version = 2;
+    header->version++;
     refuse_bytes(dp, set.bytes, set.len, DP_EFORMAT, 0, "version");
-    header->version = 1;
+    header->version--;
     header->flags = 2;
     refuse_bytes(dp, set.bytes, set.len, DP_EFORMAT, 0, "flags");
     header->flags = 0;
