@@ -115,7 +115,7 @@ static struct lookup_answer inner_beyond(const struct inner *inner, unsigned fam
 static bool inner_excuses(const struct inner *inner, const struct pkt *pkt, struct lookup_answer to)
 {
     const uint8_t *ca = pkt_destination(pkt);
-    if (!inner->redirected || !is_host(pkt->l3_type, ca))
+    if (!inner->redirected || mac_is_group(pkt->data) || !is_host(pkt->l3_type, ca))
         return false;
     if (to.act == 0)
         to = inner_beyond(inner, pkt->l3_type, &ca);

@@ -343,7 +343,7 @@ class FakeDataplane(Flooding):
             if not to_group or not self.may_say_mld(p, vsid, host):
                 raise Drop("inner-source")
         else:
-            excused = redirected and self.moved_from(vsid, p.destination) == host
+            excused = redirected and not to_group and self.moved_from(vsid, p.destination) == host
             self.check_inner_source(vsid, p.source, p.source_mac, host, excused)
         if to_group:
             self.check_group(p, vsid)

@@ -266,6 +266,8 @@ def test_the_new_home_takes_what_is_redirected(rig: Make, family: int) -> None:
     dies(r, from_host(2, A.vsid, neighbour, ttl=AGAIN), "inner-source-host")
     forged = ether(A.mac, GONE.mac) / inner.payload
     dies(r, from_host(2, A.vsid, forged, ttl=AGAIN), "inner-src-mac")
+    to_all = ether(b"\xff" * 6, SENDER.mac) / inner.payload
+    dies(r, from_host(2, A.vsid, to_all, ttl=AGAIN), "inner-source-host")
     end(r)
     dies(r, from_host(2, A.vsid, inner, ttl=AGAIN), "inner-source-host")
 
