@@ -112,11 +112,19 @@ UNLIMITED = scenarios(
 """Which packets a limit lets through depends on their order, which is kept within a flow only."""
 
 
+def has_room(expected: Seen) -> bool:
+    """What leaves in a step lies in the core's 4,096 slots until it is looked at, and the twin has no end of
+    them: a few super-packets of a thousand segments each are more than that.
+    """
+    return all(sum(map(len, left.values())) < 3500 for left in expected.left)
+
+
 @examples(EXAMPLES)
 @given(scenarios())
 def test_core_and_twin_agree(scenario: tuple[World, list[Step]]) -> None:
     world, train = scenario
     expected = run(FakeDataplane, world, train)
+    assume(has_room(expected))
     for counters in expected.ports.values():
         REASONS.update(counters.drops)
         REASONS["sent"] += counters.sent
@@ -138,6 +146,7 @@ def test_regression(world: World, train: list[Step]) -> None:
 def test_two_workers_give_the_same_packets_per_flow(scenario: tuple[World, list[Step]]) -> None:
     world, train = scenario
     expected = run(FakeDataplane, world, train)
+    assume(has_room(expected))
     assume(not any(counters.icmp_limited for counters in expected.ports.values()))
     got = run(Dataplane, world, train, workers=2)
     agree(replace(got, left=expected.left), expected)
