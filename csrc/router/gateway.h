@@ -13,4 +13,10 @@ const struct prefix *gateway_on_link(const struct tables *tables, uint32_t rdid,
 const uint8_t *gateway_beside(const struct tables *tables, uint32_t rdid, uint32_t vsid, unsigned family,
                               const uint8_t *address);
 
+/* Where a subnet has none: in IPv6 what the router is called on every link, in IPv4 nobody (NULL). */
+static inline const uint8_t *gateway_or_any(const uint8_t *gateway, unsigned family)
+{
+    return gateway || family == DP_IPV4 ? gateway : router_link_local;
+}
+
 #endif

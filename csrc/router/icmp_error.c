@@ -113,7 +113,7 @@ static const uint8_t *icmp_error_source(const struct tables *t, const struct por
     const uint8_t *gateway = gateway_beside(t, rdid, vsid, pkt->l3_type, pkt_source(pkt)); /* 2.15.16 */
     if (!gateway && (ip4 ? policy->own4 : policy->own6))
         gateway = gateway_beside(t, rdid, vsid, pkt->l3_type, own->ca); /* 2.15.17 */
-    return gateway || ip4 ? gateway : router_link_local; /* 2.15.18, 2.15.19 */
+    return gateway_or_any(gateway, pkt->l3_type); /* 2.15.18, 2.15.19 */
 }
 
 /* To all of a subnet: the last address of an IPv4 prefix of more than two. */

@@ -244,9 +244,8 @@ enum drop quote_from_router(const struct tables *tables, const struct arena *are
     const struct rewrite *from = quote_sent_to(tables, to, pkt); /* 4.8.3, 4.8.4 */
     if (!from || quote_hides(pkt))
         return DROP_ICMP_ERROR;
-    const uint8_t *gateway = gateway_beside(tables, to->rdid, to->vsid, pkt->l3_type, to->ca); /* 4.8.7 */
-    if (!gateway && pkt->l3_type == PKT_L3_IP6)
-        gateway = router_link_local;
+    const uint8_t *gateway = gateway_beside(tables, to->rdid, to->vsid, pkt->l3_type, to->ca);
+    gateway = gateway_or_any(gateway, pkt->l3_type); /* 4.8.7 */
     if (!gateway)
         return DROP_ICMP_ERROR;
     quote_cut(arena, pkt);
