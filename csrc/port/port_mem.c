@@ -184,7 +184,8 @@ int port_mem_attach(struct port *port)
     bool whole = (port->state = calloc(1, sizeof(_Atomic uint64_t)));
     for (uint32_t w = 0; w < port->workers; w++) {
         mem_rxq(port, w)->end = &mem_rxq(port, w)->first;
-        whole &= (mem_txq(port, w)->left = calloc(COLLECT_MAX, sizeof(struct left))) != NULL;
+        struct left *left = aligned_alloc(_Alignof(struct left), COLLECT_MAX * sizeof *left);
+        whole &= (mem_txq(port, w)->left = left) != NULL;
     }
     if (whole)
         return DP_OK;
