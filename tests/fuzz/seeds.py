@@ -175,6 +175,59 @@ def underlay_frames() -> dict[str, Packet]:
     }
 
 
+def trains() -> dict[str, tuple[int, list[Packet]]]:
+    """Segments of one flow, one behind the other, that are merged towards ports 1 and 3: port in, frames."""
+    outer = Ether(src=REMOTE_HOST, dst=UNDERLAY) / IP(
+        src="192.168.77.102", dst="192.168.77.101", proto=47, flags="DF"
+    )
+    from_wire = outer / GRE(key_present=1, key=5001 << 8 | 7, proto=0x6558) / Ether(src=REMOTE, dst=LOCAL)
+    routed = Ether(src=LOCAL, dst=ROUTER)
+    ways = {
+        "merge4": (0, from_wire / IP(src="10.1.1.20", dst="10.1.1.10", flags="DF")),
+        "merge6": (0, from_wire / IPv6(src=_address(20), dst=_address(10))),
+        "merge-local4": (1, routed / IP(src="10.1.1.10", dst="10.1.2.10", flags="DF")),
+        "merge-local6": (1, routed / IPv6(src=_address(10), dst="fd00:1:2::a")),
+    }
+    streams = {}
+    for name, (port, way) in ways.items():
+        sizes = (200, 200, 200, 60)
+        starts = [1000 + sum(sizes[:i]) for i in range(len(sizes))]
+        streams[name] = (
+            port,
+            [
+                way
+                / TCP(sport=5, dport=6, seq=start, ack=9, flags="PA" if size == sizes[-1] else "A")
+                / bytes(size)
+                for start, size in zip(starts, sizes, strict=True)
+            ],
+        )
+        streams[f"{name}-udp"] = (port, [way / UDP(sport=5, dport=6) / bytes(size) for size in sizes])
+    return streams
+
+
+def path_input(
+    port: int, frame: bytes, flags: int = 0, l4: int = 0, field: int = 0, gso_size: int = 0
+) -> bytes:
+    """As fuzz_path.c reads one frame; an input may hold several."""
+    return struct.pack("<BBHHHH", port, flags, l4, field, gso_size, len(frame)) + frame
+
+
+def path_super_packets() -> dict[str, bytes]:
+    """TCP and UDP of port 1 with a partial checksum: to the wire, to port 3, as it is and cut."""
+    partial_gso, tcp6, udp = 3, 4, 8
+    four = Ether(src=LOCAL, dst=REMOTE) / IP(src="10.1.1.10", dst="10.1.1.20", flags="DF")
+    six = Ether(src=LOCAL, dst=REMOTE) / IPv6(src=_address(10), dst=_address(20))
+    local = Ether(src=LOCAL, dst=ROUTER) / IPv6(src=_address(10), dst="fd00:1:2::a")
+    large = bytes(3000)
+    return {
+        "super4": path_input(1, bytes(four / TCP() / large), partial_gso, 34, 16, 1000),
+        "super6": path_input(1, bytes(six / TCP() / large), partial_gso | tcp6, 54, 16, 1000),
+        "super-local6": path_input(1, bytes(local / TCP() / large), partial_gso | tcp6, 54, 16, 1000),
+        "super-udp4": path_input(1, bytes(four / UDP() / large), partial_gso | udp, 34, 6, 1000),
+        "super-udp6": path_input(1, bytes(six / UDP() / large), partial_gso | udp, 54, 6, 1000),
+    }
+
+
 def rewrite_input(
     frame: bytes, flags: int = 0, gso_size: int = 0, l4: int = 0, field: int = 16, head: int = 3392
 ) -> bytes:
@@ -252,8 +305,12 @@ def main() -> None:
         (CORPUS / "fuzz_rewrite_in" / name).write_bytes(data)
     for port, frames in ((1, tenant), (2, tenant), (0, underlay)):
         for name, frame in frames.items():
-            header = struct.pack("<BBHHHH", port, 0, 0, 0, 0, len(frame))
-            (CORPUS / "fuzz_path" / f"{port}-{name}").write_bytes(header + frame)
+            (CORPUS / "fuzz_path" / f"{port}-{name}").write_bytes(path_input(port, frame))
+    for name, (port, train) in trains().items():
+        joined = b"".join(path_input(port, bytes(frame)) for frame in train)
+        (CORPUS / "fuzz_path" / name).write_bytes(joined)
+    for name, data in path_super_packets().items():
+        (CORPUS / "fuzz_path" / name).write_bytes(data)
 
 
 if __name__ == "__main__":
