@@ -177,10 +177,12 @@ def underlay_frames() -> dict[str, Packet]:
 
 def trains() -> dict[str, tuple[int, list[Packet]]]:
     """Segments of one flow, one behind the other, that are merged towards ports 1 and 3: port in, frames."""
-    outer = Ether(src=REMOTE_HOST, dst=UNDERLAY) / IP(
-        src="192.168.77.102", dst="192.168.77.101", proto=47, flags="DF"
+    from_wire = (
+        Ether(src=REMOTE_HOST, dst=UNDERLAY)
+        / IP(src="192.168.77.102", dst="192.168.77.101", proto=47, flags="DF")
+        / GRE(key_present=1, key=5001 << 8 | 7, proto=0x6558)
+        / Ether(src=REMOTE, dst=LOCAL)
     )
-    from_wire = outer / GRE(key_present=1, key=5001 << 8 | 7, proto=0x6558) / Ether(src=REMOTE, dst=LOCAL)
     routed = Ether(src=LOCAL, dst=ROUTER)
     ways = {
         "merge4": (0, from_wire / IP(src="10.1.1.20", dst="10.1.1.10", flags="DF")),
@@ -188,20 +190,13 @@ def trains() -> dict[str, tuple[int, list[Packet]]]:
         "merge-local4": (1, routed / IP(src="10.1.1.10", dst="10.1.2.10", flags="DF")),
         "merge-local6": (1, routed / IPv6(src=_address(10), dst="fd00:1:2::a")),
     }
+    segments = [TCP(sport=5, dport=6, seq=1000 + 200 * i, ack=9, flags="A") / bytes(200) for i in range(3)]
+    segments.append(TCP(sport=5, dport=6, seq=1600, ack=9, flags="PA") / bytes(60))
+    datagrams = [UDP(sport=5, dport=6) / bytes(size) for size in (200, 200, 200, 60)]
     streams = {}
     for name, (port, way) in ways.items():
-        sizes = (200, 200, 200, 60)
-        starts = [1000 + sum(sizes[:i]) for i in range(len(sizes))]
-        streams[name] = (
-            port,
-            [
-                way
-                / TCP(sport=5, dport=6, seq=start, ack=9, flags="PA" if size == sizes[-1] else "A")
-                / bytes(size)
-                for start, size in zip(starts, sizes, strict=True)
-            ],
-        )
-        streams[f"{name}-udp"] = (port, [way / UDP(sport=5, dport=6) / bytes(size) for size in sizes])
+        streams[name] = port, [way / segment for segment in segments]
+        streams[f"{name}-udp"] = port, [way / datagram for datagram in datagrams]
     return streams
 
 
@@ -215,10 +210,10 @@ def path_input(
 def path_super_packets() -> dict[str, bytes]:
     """TCP and UDP of port 1 with a partial checksum: to the wire, to port 3, as it is and cut."""
     partial_gso, tcp6, udp = 3, 4, 8
-    four = Ether(src=LOCAL, dst=REMOTE) / IP(src="10.1.1.10", dst="10.1.1.20", flags="DF")
-    six = Ether(src=LOCAL, dst=REMOTE) / IPv6(src=_address(10), dst=_address(20))
+    eth, large = Ether(src=LOCAL, dst=REMOTE), bytes(3000)
+    four = eth / IP(src="10.1.1.10", dst="10.1.1.20", flags="DF")
+    six = eth / IPv6(src=_address(10), dst=_address(20))
     local = Ether(src=LOCAL, dst=ROUTER) / IPv6(src=_address(10), dst="fd00:1:2::a")
-    large = bytes(3000)
     return {
         "super4": path_input(1, bytes(four / TCP() / large), partial_gso, 34, 16, 1000),
         "super6": path_input(1, bytes(six / TCP() / large), partial_gso | tcp6, 54, 16, 1000),
