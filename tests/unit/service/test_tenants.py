@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Any
 
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 from policy.errors import (
@@ -82,7 +82,10 @@ def tenant_objects(tenant: str, prefix: str) -> list[Object]:
 
 THEIRS: list[Object] = [
     *tenant_objects("sekret", "10.66.0.0/24"),
-    VMSubnet("sekret", "sekret-nv", "sekret-net", (ip_network("10.67.0.0/24"),), vsid=VSID),
+    # a gateway that does not follow from a prefix that others may have, too
+    VMSubnet(
+        "sekret", "sekret-nv", "sekret-net", (ip_network("10.67.0.0/24"),), (ip_address("10.67.0.166"),), VSID
+    ),
     Port("sekret", "sekret-a", "sekret-rw", "h1", (CA,), MAC, (PA,), attach=DEVICE),
     Port("sekret", "sekret-b", "sekret-rw", "h1"),
     Port("sekret", "sekret-c", "sekret-nv", "h2"),
@@ -235,6 +238,12 @@ asks = st.one_of(
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(asks, min_size=1, max_size=6))
+@example(
+    [
+        applying([VMSubnet("blue", "blue-nv", "blue-net", (ip_network("10.67.0.0/24"),))]),
+        ((), lambda service: service.views("VMSubnet")),
+    ]
+)
 def test_nothing_that_a_tenant_gets_names_what_is_anothers(asked: list[Ask]) -> None:
     store, known = world(), set[str]()
     for said, ask in asked:
